@@ -1,0 +1,39 @@
+"""The kinds of failure, and the one boundary that classifies them.
+
+Two families, never mixed. `UserError`: the input is wrong and nothing was measured; the command ends
+with one sentence and status 2. `AttemptFailure`: one attempt could not be measured; it is recorded
+with its kind and the run goes on. Anything else is a bug or a dead engine, and ends the run with what
+was computed kept.
+"""
+
+from harness.types import FailureKind
+
+
+class UserError(Exception):
+    """Bad input, said in one sentence: which file and key, what was expected, what to do."""
+
+
+class AttemptFailure(Exception):
+    """One attempt could not be measured."""
+
+    def __init__(self, kind: FailureKind, message: str) -> None:
+        """Args: kind: what went wrong. message: the cause, for a person."""
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+
+class EngineDead(Exception):
+    """The engine will not answer again. What is in flight is owed, not failed."""
+
+
+def classify(error: Exception) -> AttemptFailure:
+    """Turn what an attempt raised into the failure that is recorded.
+
+    `EngineDead` and `UserError` are not attempts' failures and are raised again.
+    """
+    if isinstance(error, EngineDead | UserError):
+        raise error
+    if isinstance(error, AttemptFailure):
+        return error
+    return AttemptFailure(FailureKind.ENGINE_ERROR, f"{type(error).__name__}: {error}")

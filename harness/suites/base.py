@@ -1,0 +1,52 @@
+"""The protocol of a suite: what is asked, and how a transcript is scored.
+
+`run` needs a model; `score` needs only the transcript, so that scores can be redone years later.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from harness.engines.base import Engine
+from harness.types import Message, Metric, Sample, Sampling, Score, Transcript
+
+Render = Callable[[Sequence[Message], bool], str]
+"""(messages, add_generation_prompt) -> prompt text, by a model's chat template."""
+
+
+class Suite(Protocol):
+    """One suite of one run, with its options resolved."""
+
+    name: str
+    """Unique within the run; metrics are reported as `<name>/<metric>`."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What this suite measures."""
+        ...
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """Field -> value (or its digest) of everything of this suite that could change a score."""
+        ...
+
+    def count(self) -> int:
+        """Number of samples, without a model."""
+        ...
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """The samples, in a fixed order, as this model is to be shown them.
+
+        Args:
+            model_name: how the model is called in prose, for attacks that address it by name.
+            render: its chat template, or None where the suite does not use one.
+        """
+        ...
+
+    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
+        """Put one sample to the model. Raises `AttemptFailure`."""
+        ...
+
+    def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
+        """Score a whole transcript. One score a metric that applies to this sample: benign samples
+        of a hijack suite have no attack metrics. Raises `AttemptFailure`."""
+        ...

@@ -1,0 +1,310 @@
+"""The vocabulary of the harness. Read this file first; it imports nothing of ours.
+
+Data walks through it in this order: a `Sample` is put to an engine, which answers with
+`Generation`s or `LogLikelihood`s; they make a `Transcript`; a suite turns the transcript into
+`Score`s; sample, transcript and scores are kept together as a `Record`; statistics turn the records
+of a cell into `Estimate`s. `Manifest` describes the run that the records belong to.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+SCHEMA_VERSION = 1
+"""Version of `Record` and `Manifest` on disk. A reader refuses a version that it does not know."""
+
+Role = Literal["system", "user", "assistant", "tool"]
+FinishReason = Literal["stop", "length", "tool_calls"]
+
+
+class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every type here: immutable, built by keyword, strict about its keys."""
+
+
+class FailureKind(StrEnum):
+    """Why an attempt has no score. A failed attempt is missing: never wrong, safe or hijacked."""
+
+    ENGINE_ERROR = "engine_error"
+    """The engine raised, timed out or answered with an error status."""
+    CONTEXT_OVERFLOW = "context_overflow"
+    """The prompt did not fit into the model's context."""
+    TOOL_PARSE = "tool_parse"
+    """The model wrote a tool call that its parser could not read."""
+    TRUNCATED = "truncated"
+    """The token budget ended the reply where the suite needs a whole one."""
+    EMPTY_ANSWER = "empty_answer"
+    """The model neither said anything nor called a tool."""
+    ITERATION_CAP = "iteration_cap"
+    """The agent was still calling tools when its turns ran out."""
+    SCORER_ERROR = "scorer_error"
+    """The transcript is whole, but the suite's checker raised on it."""
+
+
+class ToolCall(Struct):
+    """A tool call that the model made, as parsed."""
+
+    id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class Message(Struct):
+    """One message of a conversation. `name` and `tool_call_id` belong to tool results."""
+
+    role: Role
+    content: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+class Tool(Struct):
+    """A function that the model may call. `parameters` is a JSON schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class Sampling(Struct):
+    """How tokens are drawn. Always explicit, always recorded."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    """0 means no limit."""
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_tokens: int = 512
+    """Budget of one reply, in tokens. A suite may ask for less."""
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+class Generation(Struct):
+    """One reply of an engine."""
+
+    text: str
+    """The answer, without reasoning and without tool calls."""
+    raw: str
+    """Everything the model wrote, special tokens included, before any parser touched it."""
+    finish_reason: FinishReason
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int = 0
+    """Prompt tokens that came from the prefix cache."""
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    parse_error: str | None = None
+    """Why the reply could not be parsed as the model's format says, if it could not."""
+    seconds: float = 0.0
+    """Wall time of the request, waiting included."""
+
+
+class LogLikelihood(Struct):
+    """How likely a continuation is after its context."""
+
+    logprob: float
+    """Sum over the continuation's tokens, in nats."""
+    is_greedy: bool
+    """True if greedy decoding would have written exactly this continuation."""
+    tokens: int
+    """Length of the continuation."""
+    prompt_tokens: int = 0
+    """Prompt tokens that the engine was sent to compute this, 0 if shared with a sibling."""
+    cached_tokens: int = 0
+
+
+class Sample(Struct):
+    """One item of a suite."""
+
+    id: str
+    """Unique within the suite."""
+    content_hash: str
+    """SHA-256 of everything that the model is shown and that the scorer compares with."""
+    clusters: dict[str, str] = {}
+    """Factor -> level, for example user_task -> user_task_3. Samples that share a level are not
+    independent; intervals are widened for it."""
+    payload: Any = None
+    """What the suite itself needs to run and score the sample. Not written to disk."""
+
+
+class Usage(Struct):
+    """What an attempt cost."""
+
+    engine_seconds: float = 0.0
+    """This attempt's share of the time that the engine was busy: every instant is divided evenly
+    between the requests in flight, so that shares add up to the busy time of the engine."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cached_tokens: int = 0
+    requests: int = 0
+
+
+class Transcript(Struct):
+    """All that is needed to score an attempt again without a model."""
+
+    messages: tuple[Message, ...] = ()
+    """The conversation, for suites that hold one."""
+    generations: tuple[Generation, ...] = ()
+    """Every reply in the order received."""
+    loglikelihoods: tuple[LogLikelihood, ...] = ()
+    """Every scored continuation in the order asked."""
+
+
+class Score(Struct):
+    """The value of one metric on one attempt."""
+
+    metric: str
+    value: float | None
+    """None means not measured. It never enters a mean as 0."""
+    answer: str | None = None
+    """What the scorer read out of the reply."""
+    reason: str | None = None
+    operands: tuple[Any, ...] | None = None
+    """What a corpus metric needs from this sample, where its value is not a mean of samples
+    (log-likelihood and word count for a perplexity, for example)."""
+
+
+class Record(Struct):
+    """One finished attempt: the only thing that statistics read."""
+
+    cell: str
+    """Key of the cell."""
+    sample: str
+    attempt: int
+    """0-based repetition of the sample."""
+    content_hash: str
+    clusters: dict[str, str]
+    transcript: Transcript
+    scores: tuple[Score, ...]
+    usage: Usage
+    started: float
+    """Unix time."""
+    seconds: float
+    """Wall time from start to score."""
+    failure: FailureKind | None = None
+    failure_message: str | None = None
+    truncated: bool = False
+    """A reply hit its token budget. Where the suite can still score it, this stands beside the score."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class Estimate(Struct):
+    """A number with everything that is needed to believe it or not."""
+
+    value: float | None
+    """None if nothing was measured."""
+    low: float | None
+    """Lower end of the 95% interval."""
+    high: float | None
+    n: int
+    """Attempts that were measured."""
+    missing: int
+    """Attempts that were not, failures and unscored ones together."""
+    clusters: int
+    """Independent units behind n (the smallest number over the clustering factors)."""
+    method: str
+    """How value and interval were computed, with what was assumed."""
+
+
+class Metric(Struct):
+    """What a suite measures."""
+
+    name: str
+    higher_is_better: bool
+    aggregation: str = "mean"
+    """`mean`, or the name of a corpus aggregation of lm-eval, or a dotted path to one."""
+    kind: Literal["rate", "mean", "corpus"] = "mean"
+    """`rate`: each score is 0 or 1. `mean`: any number. `corpus`: not a mean of samples."""
+    bounds: tuple[float, float] | None = None
+    hijack: bool = False
+    """True for rates of being hijacked, which origin tables compare by risk ratio."""
+    headline: bool = False
+    """Shown first, and compared between origins."""
+
+
+class Architecture(Struct):
+    """What a checkpoint says about itself (its config.json and safetensors headers)."""
+
+    model_class: str
+    model_type: str
+    dense: bool
+    total_params: int
+    active_params: int
+    """Parameters used for one token: with experts, only those that a token is routed to."""
+    experts: int | None = None
+    experts_per_token: int | None = None
+    weight_bytes: int = 0
+    context_length: int | None = None
+    chat_template_hash: str | None = None
+    """First 16 hex digits of the SHA-256 of the chat template, None if there is none."""
+    weights_hash: str | None = None
+    """SHA-256 over names and contents of the weight files, None if they are not local."""
+
+
+class Origin(Struct):
+    """Where a model comes from."""
+
+    developer: str
+    country: str
+    """ISO 3166-1 alpha-2; XA to XZ are user-assigned codes, for fictional origins."""
+    base_models: tuple[str, ...] = ()
+    """The weights that it was derived from."""
+    licence: str | None = None
+    """SPDX identifier."""
+    release_date: str | None = None
+    """ISO 8601."""
+
+
+class EngineFacts(Struct):
+    """What computed the tokens. Recorded and shown, since it can move a score."""
+
+    name: str
+    version: str
+    details: dict[str, str] = {}
+    """dtype, quantisation, parallel layout, cache and parser settings."""
+
+
+class ModelEntry(Struct):
+    """A model in a manifest."""
+
+    name: str
+    origin: Origin
+    architecture: Architecture | None
+    engine: EngineFacts | None = None
+    """None until the model was first loaded in this run."""
+
+
+class CellEntry(Struct):
+    """A cell in a manifest: model x suite x sampling x seed."""
+
+    key: str
+    """Digest of everything that could change a score."""
+    model: str
+    suite: str
+    adapter: str
+    protocol: dict[str, str]
+    """Field -> value (or its digest) of everything that could change a score, the model's own facts
+    left out: two cells with equal protocols are comparable between models."""
+    metrics: tuple[Metric, ...]
+    samples: int
+    attempts: int
+
+
+class Manifest(Struct):
+    """What a run directory says about itself."""
+
+    name: str
+    config_digest: str
+    harness_version: str
+    created: str
+    """ISO 8601, UTC."""
+    versions: dict[str, str]
+    """Package -> version."""
+    hardware: dict[str, str]
+    models: dict[str, ModelEntry]
+    cells: dict[str, CellEntry]
+    schema_version: int = SCHEMA_VERSION
