@@ -1,0 +1,18 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED_DATA = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
+"""Public benchmark data, kept outside of the repository."""
+
+
+def shared_data(relative: str) -> Path:
+    """A file or folder of the public benchmark data; skips the test where it is absent."""
+    path = SHARED_DATA / relative
+    if not path.exists():
+        pytest.skip(f"public test data not found at {path}; set HARNESS_TEST_DATA to where it lies")
+    return path
