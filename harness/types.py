@@ -224,6 +224,10 @@ class Metric(Struct):
     """True for rates of being hijacked, which origin tables compare by risk ratio."""
     headline: bool = False
     """Shown first, and compared between origins."""
+    applies_to: tuple[str, ...] | None = None
+    """Exactly the clustering factors of the samples that have this metric, None for all samples. It tells
+    which metrics a failed attempt is missing: where benign samples have the factor `user_task` and attacked
+    ones `user_task` and `injection_task`, an attack's metric applies to `("user_task", "injection_task")`."""
 
 
 class Architecture(Struct):
