@@ -7,7 +7,7 @@ of a cell into `Estimate`s. `Manifest` describes the run that the records belong
 """
 
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, dataclass_transform
 
 import msgspec
 
@@ -18,7 +18,12 @@ Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
-class Struct(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class _StructMeta(msgspec.StructMeta):
+    """Tells type checkers that subclasses of `Struct` are frozen without each saying so."""
+
+
+class Struct(msgspec.Struct, metaclass=_StructMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every type here: immutable, built by keyword, strict about its keys."""
 
 
@@ -37,6 +42,8 @@ class FailureKind(StrEnum):
     """The model neither said anything nor called a tool."""
     ITERATION_CAP = "iteration_cap"
     """The agent was still calling tools when its turns ran out."""
+    TOOL_ERROR = "tool_error"
+    """A tool of the suite raised on the model's arguments instead of answering."""
     SCORER_ERROR = "scorer_error"
     """The transcript is whole, but the suite's checker raised on it."""
 

@@ -1,0 +1,388 @@
+"""Run configs: reading, checking and resolving them. Knows nothing about engines or suites.
+
+A run config is YAML. Names in `models` and `suites` stand for files of `configs/models` and
+`configs/suites`; what is kept with the results is the resolved config, with no names left in it.
+
+Paths in a config: `harness:some/path` lies inside the installed package; `./x` and `../x` are relative
+to the file that says so; `${VARIABLE}` is replaced when the path is used; anything else is as written.
+"""
+
+import difflib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from harness.errors import UserError
+from harness.types import Origin, Sampling, Struct
+
+T = TypeVar("T")
+KeyPath = tuple[str | int, ...]
+
+
+class ModelSpec(Struct):
+    """One checkpoint that can be measured."""
+
+    name: str
+    """Short and unique: how tables call it."""
+    path: str
+    """Hub id (`organisation/name`), or a folder."""
+    origin: Origin
+    revision: str | None = None
+    """Commit of the hub repository."""
+    called: str | None = None
+    """The model's name in prose, which attacks address it by. Default: the developer's model name."""
+    tool_call_parser: str | None = None
+    """vLLM's name of the parser for its tool calls."""
+    reasoning_parser: str | None = None
+    """vLLM's name of the parser for its reasoning."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the checkpoint. Needs a pinned revision."""
+    engine_args: dict[str, Any] = {}
+    """Further arguments of the engine for this model, over those of the run."""
+    source: str | None = None
+    """Where the facts above were read."""
+
+
+class SuiteSpec(Struct):
+    """One entry of `suites`: an adapter by name or dotted path, and the adapter's own options."""
+
+    adapter: str
+    name: str | None = None
+    options: dict[str, Any] = {}
+
+
+class EngineSpec(Struct):
+    """What computes the tokens."""
+
+    kind: str = "vllm"
+    """`vllm`, `endpoint`, or `package.module:factory`."""
+    max_concurrency: int = 256
+    """Attempts in flight at once."""
+    args: dict[str, Any] = {}
+    """Arguments of the engine, for every model of the run."""
+
+
+class RunConfig(Struct):
+    """A whole run, resolved."""
+
+    name: str
+    models: tuple[ModelSpec, ...]
+    suites: tuple[SuiteSpec, ...]
+    sampling: Sampling
+    """Every draw is named: what is not written here has the default of `harness.types.Sampling`."""
+    description: str = ""
+    attempts: int = 1
+    """Repetitions of each sample, each with a seed of its own."""
+    limit: int | None = None
+    """Only the first samples of every suite that sets no limit itself. For trying things out."""
+    engine: EngineSpec = EngineSpec()
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError("attempts must be at least 1")
+
+
+class Document:
+    """A YAML file as data, with the line of every key."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError if the file cannot be read or is not YAML."""
+        import yaml
+
+        self.path = path
+        try:
+            text = path.read_text(encoding="utf8")
+            node = yaml.compose(text, Loader=yaml.SafeLoader)
+            self.data: Any = yaml.safe_load(text)
+        except OSError as error:
+            raise UserError(f"cannot read {path}: {error.strerror}; give the path of a YAML file") from error
+        except yaml.YAMLError as error:
+            where = getattr(error, "problem_mark", None)
+            line = f":{where.line + 1}" if where else ""
+            problem = getattr(error, "problem", None) or "not YAML"
+            raise UserError(f"{path}{line}: {problem}; expected YAML") from error
+        self.lines: dict[KeyPath, int] = dict(_lines(node, ())) if node else {}
+
+    def where(self, key: KeyPath) -> str:
+        """`file:line`, of the key or of the nearest enclosing one."""
+        while key and key not in self.lines:
+            key = key[:-1]
+        return f"{self.path}:{self.lines.get(key, 1)}"
+
+    def convert(self, data: Any, kind: type[T], at: KeyPath = ()) -> T:
+        """Data as a typed struct.
+
+        Raises:
+            UserError: an unknown or missing key, or a value of the wrong type, with file and line.
+        """
+        try:
+            return msgspec.convert(data, kind, strict=True)
+        except msgspec.ValidationError as error:
+            message, key = explain(error, kind, data)
+            raise UserError(f"{self.where(at + key)}: {message}") from error
+
+
+def _lines(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
+    yield at, node.start_mark.line + 1
+    if node.id == "mapping":
+        for key, value in node.value:
+            yield from _lines(value, (*at, key.value))
+            yield (*at, key.value), key.start_mark.line + 1
+    elif node.id == "sequence":
+        for index, value in enumerate(node.value):
+            yield from _lines(value, (*at, index))
+
+
+def explain(error: msgspec.ValidationError, kind: Any, data: Any) -> tuple[str, KeyPath]:
+    """What a validation error says, in our words: (sentence, key it is about)."""
+    text, _, tail = str(error).partition(" - at `$")
+    key = tuple(
+        int(index) if index else name for name, index in re.findall(r"\.?([^.\[\]`]+)|\[(\d+)\]", tail)
+    )
+    key = tuple(part for part in key if part != "...")
+    unknown = re.search(r"unknown field `(.+)`", text)
+    if unknown:
+        valid = _fields(_type_at(kind, key))
+        return unknown_key(unknown[1], valid), (*key, unknown[1])
+    missing = re.search(r"missing required field `(.+)`", text)
+    if missing:
+        return f"key `{dotted((*key, missing[1]))}` is missing; add it", key
+    return f"key `{dotted(key)}`: {text[0].lower()}{text[1:]}", key
+
+
+def unknown_key(name: str, valid: Sequence[str]) -> str:
+    """The sentence about a key that does not exist."""
+    close = difflib.get_close_matches(name, valid, n=1)
+    hint = f" (did you mean `{close[0]}`?)" if close else ""
+    return f"unknown key `{name}`{hint}; valid keys here: {', '.join(valid)}"
+
+
+def dotted(key: KeyPath) -> str:
+    """A key path as a person writes it."""
+    return ".".join(str(part) for part in key) or "the whole file"
+
+
+def _fields(kind: Any) -> list[str]:
+    return [f.name for f in msgspec.structs.fields(kind)] if isinstance(kind, type) else []
+
+
+def _type_at(kind: Any, key: KeyPath) -> Any:
+    """The struct type that stands at a key path inside another."""
+    for part in key:
+        kind = get_args(kind)[0] if isinstance(part, int) else get_type_hints(kind).get(part, object)
+        if get_origin(kind) not in (tuple, list, dict) and get_args(kind):
+            kind = next(a for a in get_args(kind) if a is not type(None))
+    return kind
+
+
+def registry() -> Path:
+    """The folder with the specs that ship with the harness."""
+    inside = Path(str(files("harness"))) / "configs"
+    return inside if inside.is_dir() else inside.parent.parent / "configs"
+
+
+def names(kind: str) -> list[str]:
+    """Names of the specs in the registry: `models`, `suites` or `runs`."""
+    return sorted(path.stem for path in (registry() / kind).glob("*.yaml"))
+
+
+def locate(path: str) -> str:
+    """A path of a config as one of this machine; a hub id stays as it is.
+
+    Raises:
+        UserError: it names an environment variable that is not set.
+    """
+    if path.startswith("harness:"):
+        return str(Path(str(files("harness"))) / path.removeprefix("harness:"))
+    for variable in re.findall(r"\$\{(\w+)\}", path):
+        if variable not in os.environ:
+            raise UserError(f"{path!r} needs the environment variable {variable}: set it to a folder")
+        path = path.replace(f"${{{variable}}}", os.environ[variable])
+    return path
+
+
+def load_model(name: str) -> ModelSpec:
+    """A model of the registry by name, or of a YAML file by path.
+
+    Raises:
+        UserError: there is no such model, or its file is not right.
+    """
+    document = Document(_find("models", name))
+    data = _relative_paths(document.data, document.path.parent)
+    return document.convert(data, ModelSpec)
+
+
+def _find(kind: str, name: str) -> Path:
+    if name.endswith((".yaml", ".yml")):
+        return Path(name)
+    path = registry() / kind / f"{name}.yaml"
+    if not path.is_file():
+        known = names(kind)
+        close = difflib.get_close_matches(name, known, n=3) or known
+        singular = kind.removesuffix("s")
+        raise UserError(
+            f"there is no {singular} {name!r} in {registry() / kind}: "
+            f"use one of {', '.join(close)}, or the path of a YAML file"
+        )
+    return path
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """Read, override, check and resolve a run config.
+
+    Args:
+        path: the YAML file.
+        overrides: `key=value`, keys dotted (`sampling.max_tokens=64`, `suites.0.limit=10`), values YAML.
+
+    Raises:
+        UserError: anything about it is wrong; the sentence says where and what to do.
+    """
+    document = Document(path)
+    if not isinstance(document.data, dict):
+        raise UserError(f"{path}: expected a mapping with the keys {', '.join(_fields(RunConfig))}")
+    data = dict(document.data)
+    for override in overrides:
+        _override(data, override)
+    for key, resolve in (("models", _resolve_model), ("suites", _resolve_suite)):
+        entries = data.get(key)
+        if not isinstance(entries, list) or not entries:
+            raise UserError(f"{document.where((key,))}: key `{key}`: expected a list of at least one")
+        data[key] = [resolve(document, entry, (key, i)) for i, entry in enumerate(entries)]
+    config = document.convert(data, RunConfig)
+    _check_unique(document, "models", [m.name for m in config.models])
+    _check_remote_code(document, config.models)
+    return config
+
+
+def _override(data: dict[str, Any], text: str) -> None:
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"{text!r} is not an override: expected key=value, such as sampling.max_tokens=64")
+    *parents, last = key.split(".")
+    target: Any = data
+    for part in parents:
+        target = _step(target, part, text)
+    if isinstance(target, str):
+        raise UserError(f"override {text!r}: {'.'.join(parents)} is a name; override a mapping's key instead")
+    parsed = yaml.safe_load(value)
+    if isinstance(target, list):
+        _step(target, last, text)
+        target[int(last)] = parsed
+    else:
+        target[last] = parsed
+
+
+def _step(target: Any, part: str, override: str) -> Any:
+    if isinstance(target, dict):
+        return target.setdefault(part, {})
+    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+        return target[int(part)]
+    raise UserError(f"override {override!r}: there is nothing at {part!r} to set")
+
+
+def _resolve_model(document: Document, entry: Any, at: KeyPath) -> Any:
+    if isinstance(entry, dict):
+        return _relative_paths(entry, document.path.parent)
+    if not isinstance(entry, str):
+        raise UserError(f"{document.where(at)}: expected the name of a model, or a mapping with its facts")
+    if entry.startswith(("./", "../")):
+        entry = str(document.path.parent / entry)
+    try:
+        return msgspec.to_builtins(load_model(entry))
+    except UserError as error:
+        raise UserError(f"{document.where(at)}: {error}") from error
+
+
+def _resolve_suite(document: Document, entry: Any, at: KeyPath) -> dict[str, Any]:
+    if isinstance(entry, str):
+        try:
+            named = Document(_find("suites", entry))
+        except UserError as error:
+            raise UserError(f"{document.where(at)}: {error}") from error
+        return {"name": entry, **_resolve_suite(named, named.data, ())}
+    if not isinstance(entry, dict) or not isinstance(entry.get("adapter"), str):
+        raise UserError(
+            f"{document.where(at)}: expected the name of a suite ({', '.join(names('suites'))}), "
+            "or a mapping with the key `adapter` and its options"
+        )
+    options = {k: v for k, v in entry.items() if k not in ("adapter", "name")}
+    resolved = {"adapter": entry["adapter"], "options": _relative_paths(options, document.path.parent)}
+    return resolved | ({"name": entry["name"]} if "name" in entry else {})
+
+
+def _relative_paths(data: Any, base: Path) -> Any:
+    """The mapping with values that begin with ./ or ../ made absolute."""
+    if not isinstance(data, dict):
+        return data
+    return {
+        key: str((base / value).resolve())
+        if isinstance(value, str) and value.startswith(("./", "../"))
+        else value
+        for key, value in data.items()
+    }
+
+
+def _check_unique(document: Document, key: str, given: Sequence[str]) -> None:
+    twice = sorted({name for name in given if given.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"{document.where((key,))}: {', '.join(twice)} stands twice in `{key}`; give each once"
+        )
+
+
+def _check_remote_code(document: Document, models: Sequence[ModelSpec]) -> None:
+    for index, model in enumerate(models):
+        if model.trust_remote_code and model.revision is None and not Path(locate(model.path)).is_dir():
+            raise UserError(
+                f"{document.where(('models', index))}: {model.name} sets trust_remote_code, which runs code "
+                "from its repository: pin the `revision` that you have read"
+            )
+
+
+def to_yaml(config: RunConfig) -> str:
+    """The resolved config as YAML; reading it again gives an equal one."""
+    import yaml
+
+    return str(yaml.safe_dump(_flat(config), sort_keys=False, allow_unicode=True, width=100))
+
+
+def _flat(config: RunConfig) -> dict[str, Any]:
+    data: dict[str, Any] = msgspec.to_builtins(config)
+    data["suites"] = [{"adapter": s["adapter"], "name": s["name"], **s["options"]} for s in data["suites"]]
+    return data
+
+
+def digest(config: RunConfig) -> str:
+    """First 12 hex digits of the SHA-256 of everything that the config says about results.
+
+    The concurrency is left out: it changes how fast a run is, not what it measures.
+    """
+    data = _flat(config)
+    del data["engine"]["max_concurrency"], data["description"]
+    return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]
+
+
+def differences(old: RunConfig, new: RunConfig) -> list[str]:
+    """Dotted keys at which two configs differ, those that `digest` leaves out excepted."""
+    ignored = {"engine.max_concurrency", "description"}
+    a, b = dict(_leaves(_flat(old))), dict(_leaves(_flat(new)))
+    return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k not in ignored)
+
+
+def _leaves(value: Any, at: KeyPath = ()) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from _leaves(item, (*at, key))
+    elif isinstance(value, list | tuple) and value:
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*at, index))
+    else:
+        yield dotted(at), value
