@@ -1,0 +1,421 @@
+"""Estimators: pure functions from arrays to `Estimate`s with 95% intervals.
+
+Nothing here knows about models, suites or records. Every interval is two-sided at 95%. What an interval
+assumes is written into `Estimate.method`, in words.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from harness.types import Estimate, Struct
+
+Z = NormalDist().inv_cdf(0.975)
+"""The normal quantile of a two-sided 95% interval."""
+
+Clusters = Mapping[str, Sequence[str]]
+"""Factor -> level of each value. Values that share a level of a factor are not independent."""
+
+Codes = NDArray[np.intp]
+Floats = NDArray[np.float64]
+
+
+class Proportion(Struct):
+    """Events among attempts, with what clustering takes from them."""
+
+    events: int
+    n: int
+    effective_n: float
+    """Number of independent attempts that would be as informative, at a normal quantile."""
+    clusters: int
+    method: str
+
+    @property
+    def value(self) -> float | None:
+        """Events per attempt, None if there was no attempt."""
+        return self.events / self.n if self.n else None
+
+
+def wilson(successes: float, n: float, z: float = Z) -> tuple[float, float]:
+    """Score interval of a binomial proportion.
+
+    Source: Wilson, JASA 22 (1927) 209-212; recommended by Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
+    101-133. `n` need not be whole, so that an effective sample size can be used.
+    """
+    p, penalty = successes / n, z * z / n
+    centre = (p + penalty / 2) / (1 + penalty)
+    half = z / (1 + penalty) * math.sqrt(p * (1 - p) / n + penalty / (4 * n))
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
+
+
+def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 0) -> Estimate:
+    """Share of ones among values that are 0 or 1, with Wilson's interval.
+
+    Where values are clustered, the interval is taken on the effective sample size of `proportion`.
+
+    Args:
+        values: shape (n,), each 0 or 1.
+        clusters: factor -> n levels.
+        missing: attempts that were not measured; they are reported and enter nothing.
+    """
+    share = proportion(values, clusters)
+    if share.value is None:
+        return _not_measured(missing)
+    low, high = wilson(share.value * share.effective_n, share.effective_n)
+    return Estimate(
+        value=share.value,
+        low=low,
+        high=high,
+        n=share.n,
+        missing=missing,
+        clusters=share.clusters,
+        method=share.method,
+    )
+
+
+def proportion(values: ArrayLike, clusters: Clusters | None = None) -> Proportion:
+    """Events, attempts and effective sample size of values that are 0 or 1.
+
+    The design effect is the cluster-robust variance (`cluster_variance`) over the binomial one, at least 1;
+    the effective sample size is n over it, times (z/t)^2 with one degree of freedom less than the smallest
+    factor has levels: Korn and Graubard, Survey Methodology 24 (1998) 193-201; with Wilson's interval: Dean
+    and Pagano, J. Surv. Stat. Methodol. 3 (2015) 484-503. It is never less than the effective number of
+    clusters n^2 / sum n_g^2 of some factor (Kish, Survey Sampling, 1965), since the variance of the mean is
+    largest where all samples of a cluster agree. That is also what is used with fewer than two events or
+    fewer than two non-events, where no design effect can be estimated.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if not np.isin(x, (0.0, 1.0)).all():
+        raise ValueError("a rate needs values that are 0 or 1")
+    n, events = x.size, int(x.sum())
+    factors = crossed_factors(clusters or {}, n)
+    if n == 0 or not factors:
+        return Proportion(
+            events=events, n=n, effective_n=n, clusters=n, method="Wilson interval, independent samples"
+        )
+    smallest, effective, how = _effective_n(x, factors)
+    return Proportion(events=events, n=n, effective_n=effective, clusters=smallest, method=how)
+
+
+def _effective_n(x: Floats, factors: Mapping[str, Codes]) -> tuple[int, float, str]:
+    """(smallest number of levels, effective sample size, method) of clustered values that are 0 or 1."""
+    n, events = x.size, int(x.sum())
+    names = " x ".join(factors)
+    smallest = min(_levels(codes) for codes in factors.values())
+    worst = min(_kish(codes) for codes in factors.values())
+    if smallest == 1:
+        return 1, 1.0, f"Wilson interval on n_eff=1: all samples share one cluster of {names}"
+    if min(events, n - events) < 2:
+        why = "fewer than two events or non-events leave the design effect unknown"
+        return smallest, worst, f"Wilson interval on n_eff={worst:.3g} clusters of {names}: {why}"
+    p = events / n
+    design = max(1.0, cluster_variance(x, factors) / (p * (1 - p) / n))
+    effective = max(worst, n / design * (Z / student_t(smallest - 1)) ** 2)
+    how = f"clustered by {names}, design effect {design:.3g}, t with {smallest - 1} degrees of freedom"
+    return smallest, effective, f"Wilson interval on n_eff={effective:.3g}: {how}"
+
+
+def _kish(codes: Codes) -> float:
+    """Effective number of clusters: their number if they are equally large, less if not."""
+    sizes = np.bincount(codes)
+    return float(codes.size**2 / (sizes @ sizes))
+
+
+def mean(
+    values: ArrayLike,
+    clusters: Clusters | None = None,
+    *,
+    missing: int = 0,
+    bounds: tuple[float, float] | None = None,
+) -> Estimate:
+    """Mean with a cluster-robust standard error and a t quantile.
+
+    Degrees of freedom are one less than the smallest factor has levels (Cameron, Gelbach and Miller, J. Bus.
+    Econ. Stat. 29 (2011) 238-249), or n - 1 without clustering (Student). Where the values do not vary, the
+    interval is Wilson's if the values have bounds (no variable on an interval varies more than a binary one
+    on its ends), and None if not.
+
+    Args:
+        values: shape (n,).
+        clusters: factor -> n levels.
+        missing: attempts that were not measured.
+        bounds: the smallest and largest value possible; the interval is cut there.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    if x.size == 0:
+        return _not_measured(missing)
+    factors = crossed_factors(clusters or {}, x.size)
+    smallest = min((_levels(codes) for codes in factors.values()), default=x.size)
+    low, high, method = _mean_interval(x, factors, smallest, bounds)
+    return Estimate(
+        value=float(x.mean()),
+        low=low,
+        high=high,
+        n=x.size,
+        missing=missing,
+        clusters=smallest,
+        method=method,
+    )
+
+
+def _mean_interval(
+    x: Floats, factors: Mapping[str, Codes], smallest: int, bounds: tuple[float, float] | None
+) -> tuple[float | None, float | None, str]:
+    """(low, high, method) of a mean."""
+    variance = cluster_variance(x, factors) if smallest > 1 else 0.0
+    if variance == 0.0:
+        return _interval_without_spread(float(x.mean()), smallest, bounds)
+    half = student_t(smallest - 1) * math.sqrt(variance)
+    floor, ceiling = bounds or (-math.inf, math.inf)
+    names = f"clustered by {' x '.join(factors)}" if factors else "independent samples"
+    method = f"mean, t interval with {smallest - 1} degrees of freedom, {names}"
+    return max(floor, float(x.mean()) - half), min(ceiling, float(x.mean()) + half), method
+
+
+def _interval_without_spread(
+    value: float, smallest: int, bounds: tuple[float, float] | None
+) -> tuple[float | None, float | None, str]:
+    """(low, high, method) where no spread between clusters can be seen."""
+    if bounds is None:
+        return None, None, f"mean; no interval, since no spread can be seen in {smallest} cluster(s)"
+    floor, width = bounds[0], bounds[1] - bounds[0]
+    low, high = wilson((value - floor) / width * smallest, smallest)
+    method = f"mean; no spread can be seen, so a Wilson interval over the bounds with n_eff={smallest}"
+    return floor + width * low, floor + width * high, method
+
+
+def bootstrap(
+    operands: Sequence[Any],
+    aggregate: Callable[[Sequence[Any]], float],
+    clusters: Clusters | None = None,
+    *,
+    missing: int = 0,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> Estimate:
+    """A corpus metric with a percentile bootstrap interval.
+
+    Whole clusters of the factor with the fewest levels are drawn (single samples without clustering). Source:
+    Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13; for clusters: Davison and Hinkley,
+    Bootstrap Methods and their Application (1997), section 3.8.
+
+    Args:
+        operands: what `aggregate` needs from each of the n samples.
+        aggregate: n operands -> the metric.
+        clusters: factor -> n levels.
+        missing: attempts that were not measured.
+        seed: of the resampling; the interval is the same every time.
+        resamples: number of bootstrap samples.
+    """
+    if not operands:
+        return _not_measured(missing)
+    value = float(aggregate(operands))
+    factors = crossed_factors(clusters or {}, len(operands))
+    name = min(factors, key=lambda key: _levels(factors[key]), default=None)
+    codes = np.arange(len(operands)) if name is None else factors[name]
+    groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    low, high = _percentiles(operands, aggregate, groups, seed, resamples)
+    unit = "samples" if name is None else f"clusters of {name}"
+    method = f"percentile bootstrap over {unit}, {resamples} resamples, seed {seed}"
+    return Estimate(
+        value=value if math.isfinite(value) else None,
+        low=low,
+        high=high,
+        n=len(operands),
+        missing=missing,
+        clusters=len(groups),
+        method=method if low is not None else f"{method}: no interval, it is not finite",
+    )
+
+
+def _percentiles(
+    operands: Sequence[Any],
+    aggregate: Callable[[Sequence[Any]], float],
+    groups: Sequence[Codes],
+    seed: int,
+    resamples: int,
+) -> tuple[float, float] | tuple[None, None]:
+    """2.5th and 97.5th percentile of the metric over resampled groups, None where one is not finite."""
+    if len(groups) < 2:
+        return None, None
+    generator = np.random.default_rng(seed)
+    values = np.empty(resamples)
+    for i in range(resamples):
+        drawn = generator.integers(len(groups), size=len(groups))
+        chosen = np.concatenate([groups[j] for j in drawn])
+        values[i] = aggregate([operands[j] for j in chosen])
+    if not np.isfinite(values).all():
+        return None, None
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """The difference a - b, from the two intervals.
+
+    Source: hybrid score interval, Newcombe, Stat. Med. 17 (1998) 873-890, method 10, for rates; the same
+    formula for any two estimates with good intervals: Zou and Donner, Stat. Med. 27 (2008) 1693-1702 (MOVER).
+    """
+    value = low = high = None
+    method = "difference by Newcombe's hybrid (MOVER) from both intervals, taken as independent"
+    if a.value is not None and b.value is not None:
+        value = a.value - b.value
+        if a.low is not None and a.high is not None and b.low is not None and b.high is not None:
+            low = value - math.hypot(a.value - a.low, b.high - b.value)
+            high = value + math.hypot(a.high - a.value, b.value - b.low)
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        n=a.n + b.n,
+        missing=a.missing + b.missing,
+        clusters=min(a.clusters, b.clusters),
+        method=method,
+    )
+
+
+def risk_ratio(
+    a: Proportion, b: Proportion, names: tuple[str, str] = ("a", "b"), *, missing: int = 0
+) -> Estimate:
+    """Rate of a over rate of b, with a log interval on the effective sample sizes.
+
+    Source: Katz, Baptista, Azen and Pike, Biometrics 34 (1978) 469-474. Where a side has no event, 0.5 is
+    added to every count (Haldane 1956; Anscombe 1956) for the one limit that is finite.
+    With no event in b the ratio has no value and no upper limit; with none on either side it has nothing.
+    """
+    method, value, low, high = "risk ratio, Katz log interval on effective sample sizes", None, None, None
+    empty = [
+        f"{name} had 0 events in {side.n}"
+        for name, side in zip(names, (a, b), strict=True)
+        if not side.events
+    ]
+    if a.n and b.n and (a.events or b.events):
+        ratio, low, high = _katz(a, b, correction=0.5 if empty else 0.0)
+        value = ratio if not empty else (0.0 if b.events else None)
+        low = 0.0 if not a.events else low
+        high = None if not b.events else high
+    if empty:
+        method = f"{method}; {' and '.join(empty)}, so 0.5 was added to every count"
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        n=a.n + b.n,
+        missing=missing,
+        clusters=min(a.clusters, b.clusters),
+        method=method,
+    )
+
+
+def _katz(a: Proportion, b: Proportion, correction: float) -> tuple[float, float, float]:
+    """(ratio, low, high); `correction` is added to events and to non-events."""
+    logs, variance = [], 0.0
+    for side in (a, b):
+        n = side.effective_n + 2 * correction
+        events = side.effective_n * side.events / side.n + correction
+        logs.append(math.log(events / n))
+        variance += 1 / events - 1 / n
+    log_ratio, half = logs[0] - logs[1], Z * math.sqrt(variance)
+    return math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half)
+
+
+def median(estimates: Sequence[Estimate]) -> Estimate:
+    """Median of estimates, with the medians of their limits as its interval.
+
+    The median rises with each of its arguments, so the interval holds the true median wherever every single
+    interval holds its own truth.
+    """
+    measured = [e for e in estimates if e.value is not None]
+    limits = [(e.low, e.high) for e in measured if e.low is not None and e.high is not None]
+    whole = len(limits) == len(measured) > 0
+    return Estimate(
+        value=float(np.median([e.value for e in measured])) if measured else None,
+        low=float(np.median([low for low, _ in limits])) if whole else None,
+        high=float(np.median([high for _, high in limits])) if whole else None,
+        n=sum(e.n for e in estimates),
+        missing=sum(e.missing for e in estimates),
+        clusters=min((e.clusters for e in measured), default=0),
+        method=f"median of {len(measured)} model(s); its limits are the medians of theirs",
+    )
+
+
+def cluster_variance(values: ArrayLike, factors: Mapping[str, Codes]) -> float:
+    """Cluster-robust variance of the mean of values.
+
+    One factor: sum of squared sums of residuals by cluster over n^2, times G/(G-1) (Liang and Zeger,
+    Biometrika 73 (1986) 13-22). Crossed factors: inclusion and exclusion over their intersections, for two
+    V_a + V_b - V_ab (Cameron, Gelbach and Miller, J. Bus. Econ. Stat. 29 (2011) 238-249), but never less than
+    by any one factor alone, since the difference can be far too small or negative (MacKinnon, Nielsen and
+    Webb, arXiv 2406.08880). No factor: the usual variance of a mean, s^2/n.
+
+    Args:
+        values: shape (n,).
+        factors: name -> level codes, as from `crossed_factors`. Every factor has two levels or more.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    residuals = x - x.mean()
+    codes = list(factors.values()) or [np.arange(x.size)]
+    one_way, total = [], 0.0
+    for size in range(1, len(codes) + 1):
+        for subset in itertools.combinations(codes, size):
+            part = _one_way_variance(residuals, _intersection(subset))
+            total += part if size % 2 else -part
+            one_way += [part] if size == 1 else []
+    return max(total, *one_way)
+
+
+def _one_way_variance(residuals: Floats, codes: Codes) -> float:
+    sums = np.bincount(codes, weights=residuals)
+    return float(sums.size / (sums.size - 1) * (sums @ sums) / residuals.size**2)
+
+
+def _intersection(factors: Sequence[Codes]) -> Codes:
+    """Codes of the cells of crossed factors."""
+    cells = factors[0]
+    for codes in factors[1:]:
+        cells = np.unique(cells * _levels(codes) + codes, return_inverse=True)[1]
+    return cells
+
+
+def crossed_factors(clusters: Clusters, n: int) -> dict[str, Codes]:
+    """Factor -> level codes, without the factors that say nothing.
+
+    A factor is left out if no two samples share a level, or if it only divides the levels of another one (the
+    repeats of a sample within its user task), since the coarser one then covers it.
+    """
+    codes = {name: np.unique(np.asarray(levels), return_inverse=True)[1] for name, levels in clusters.items()}
+    shared = {name: c for name, c in sorted(codes.items()) if n and _levels(c) < n}
+    kept: dict[str, Codes] = {}
+    for name in sorted(shared, key=lambda key: _levels(shared[key])):
+        if not any(_divides(shared[name], coarser) for coarser in kept.values()):
+            kept[name] = shared[name]
+    return kept
+
+
+def _divides(fine: Codes, coarse: Codes) -> bool:
+    """True if every level of `fine` lies in one level of `coarse`."""
+    return _levels(_intersection([fine, coarse])) == _levels(fine)
+
+
+def _levels(codes: Codes) -> int:
+    return int(codes.max()) + 1
+
+
+def student_t(degrees_of_freedom: int) -> float:
+    """The 97.5% quantile of Student's t."""
+    from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+    return float(stdtrit(degrees_of_freedom, 0.975))
+
+
+def _not_measured(missing: int) -> Estimate:
+    return Estimate(
+        value=None, low=None, high=None, n=0, missing=missing, clusters=0, method="nothing was measured"
+    )
