@@ -9,6 +9,7 @@ to the file that says so; `${VARIABLE}` is replaced when the path is used; anyth
 
 import difflib
 import hashlib
+import importlib
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -124,7 +125,7 @@ class Document:
         try:
             return msgspec.convert(data, kind, strict=True)
         except msgspec.ValidationError as error:
-            message, key = explain(error, kind, data)
+            message, key = explain(error, kind)
             raise UserError(f"{self.where(at + key)}: {message}") from error
 
 
@@ -139,7 +140,7 @@ def _lines(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
             yield from _lines(value, (*at, index))
 
 
-def explain(error: msgspec.ValidationError, kind: Any, data: Any) -> tuple[str, KeyPath]:
+def explain(error: msgspec.ValidationError, kind: Any) -> tuple[str, KeyPath]:
     """What a validation error says, in our words: (sentence, key it is about)."""
     text, _, tail = str(error).partition(" - at `$")
     key = tuple(
@@ -205,6 +206,38 @@ def locate(path: str) -> str:
             raise UserError(f"{path!r} needs the environment variable {variable}: set it to a folder")
         path = path.replace(f"${{{variable}}}", os.environ[variable])
     return path
+
+
+def load_object(path: str, what: str) -> Any:
+    """The object at `package.module:name`.
+
+    Args:
+        path: where it is.
+        what: what the config says it is, for the sentence of the error.
+
+    Raises:
+        UserError: the module cannot be imported or has no such name.
+    """
+    module, _, name = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise UserError(
+            f"{what} {path!r} cannot be loaded ({error}): expected a known name, or package.module:name"
+        ) from error
+
+
+def load_options(options: Mapping[str, Any], kind: type[T], what: str) -> T:
+    """Options as an adapter's own struct, with their paths as this machine's.
+
+    Raises:
+        UserError: a key is unknown or missing, or a value has the wrong type.
+    """
+    try:
+        found = {k: locate(v) if isinstance(v, str) else v for k, v in options.items()}
+        return msgspec.convert(found, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise UserError(f"{what}: {explain(error, kind)[0]}") from error
 
 
 def load_model(name: str) -> ModelSpec:

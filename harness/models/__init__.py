@@ -1,0 +1,1 @@
+"""Who is measured: checkpoints and what they say about themselves."""

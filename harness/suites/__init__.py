@@ -1,1 +1,32 @@
+"""What is asked and how it is scored, one adapter a module.
 
+An adapter is a module with an `Options` struct and `build(name, options) -> list[Suite]`.
+"""
+
+from harness.config import SuiteSpec, load_object, load_options
+from harness.suites.base import Suite
+
+ADAPTERS = {
+    "lm_eval": "harness.suites.lm_eval",
+    "agentdojo": "harness.suites.agentdojo",
+}
+"""Name -> module. Any other adapter is given by the dotted path of its module."""
+
+
+def load_suites(spec: SuiteSpec, limit: int | None = None) -> list[Suite]:
+    """The suites that one entry of a run config stands for.
+
+    Args:
+        spec: adapter, name and options.
+        limit: how many samples, where the options do not say.
+
+    Raises:
+        UserError: the adapter does not exist, or its options are not right.
+    """
+    module = ADAPTERS.get(spec.adapter, spec.adapter)
+    kind = load_object(f"{module}:Options", "adapter")
+    build = load_object(f"{module}:build", "adapter")
+    given = {"limit": limit, **spec.options} if limit is not None else spec.options
+    options = load_options(given, kind, f"suite {spec.name or spec.adapter}")
+    suites: list[Suite] = build(spec.name, options)
+    return suites

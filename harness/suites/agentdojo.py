@@ -7,13 +7,13 @@ replaying its tool calls in a fresh environment, so that a verdict needs nothing
 """
 
 import hashlib
-import importlib
 import json
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
 from importlib.metadata import version
 from typing import Any
 
+from harness.config import load_object
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.base import Render
@@ -366,7 +366,7 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
 
     path = OWN_SUITES.get(name, name)
     if ":" in path:
-        return import_object(path)
+        return load_object(path, "suite")
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
@@ -379,21 +379,6 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
             "or the path of your own as package.module:task_suite"
         )
     return suites[name]
-
-
-def import_object(path: str) -> Any:
-    """The object at `package.module:name`.
-
-    Raises:
-        UserError: the module cannot be imported or has no such name.
-    """
-    module, _, name = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UserError(
-            f"cannot load {path!r} ({error}): expected package.module:name of something importable"
-        ) from error
 
 
 def check_attack(name: str) -> None:

@@ -1,0 +1,198 @@
+"""Reading a checkpoint's own files: what it is, how large, and whether it can be loaded safely.
+
+Only config.json, tokenizer files and the headers of safetensors files are read for the facts; weights
+are read once more to fingerprint them. Knows nothing about vLLM.
+"""
+
+import hashlib
+import json
+import math
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.config import ModelSpec, locate
+from harness.errors import UserError
+from harness.types import Architecture
+
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
+"""Suffixes of weight files that run code when they are loaded."""
+
+EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
+"""Names under which released configs state the number of routed experts of a layer."""
+EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "experts_per_token")
+
+DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
+"""Bytes an element by safetensors' names; names not listed (8-bit floats) take one."""
+
+WHOLE_FILE_LIMIT = 8 << 30
+"""Above this many bytes a weight file is fingerprinted by evenly spaced blocks."""
+
+
+def find(spec: ModelSpec) -> Path | None:
+    """The local folder of a checkpoint: the one given, or the hub's cache. None if it is not here.
+
+    Raises:
+        UserError: the spec gives a folder that does not exist.
+    """
+    path = locate(spec.path)
+    if Path(path).is_dir():
+        return Path(path)
+    if path.startswith(("/", ".", "~")) or path.count("/") != 1:
+        raise UserError(
+            f"model {spec.name}: there is no folder {path}: give a folder with config.json and "
+            "safetensors files, or a hub id such as Qwen/Qwen3-0.6B"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path, revision=spec.revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def inspect(folder: Path) -> Architecture:
+    """What a checkpoint says about itself.
+
+    Total parameters are counted from tensor shapes; active ones leave out, of the routed experts, the
+    share that a token is not routed to.
+
+    Raises:
+        UserError: the folder is no checkpoint, is damaged, or holds pickled weights only.
+    """
+    config = read_json(folder / "config.json")
+    text = config.get("text_config", config)
+    experts = _first(text, EXPERT_COUNTS)
+    per_token = _first(text, EXPERTS_PER_TOKEN)
+    files = weight_files(folder)
+    tensors = [tensor for file in files for tensor in read_header(file)]
+    total = sum(math.prod(shape) for _, shape, _ in tensors)
+    routed = sum(math.prod(shape) for name, shape, _ in tensors if ".experts." in name)
+    idle = routed * (1 - per_token / experts) if experts and per_token else 0
+    template = chat_template(folder)
+    return Architecture(
+        model_class=(config.get("architectures") or ["unknown"])[0],
+        model_type=config.get("model_type", "unknown"),
+        dense=not (experts and routed),
+        total_params=total,
+        active_params=round(total - idle),
+        experts=experts if routed else None,
+        experts_per_token=per_token if routed else None,
+        weight_bytes=sum(math.prod(shape) * DTYPE_BYTES.get(dtype, 1) for _, shape, dtype in tensors),
+        context_length=text.get("max_position_embeddings"),
+        chat_template_hash=hashlib.sha256(template.encode()).hexdigest()[:16] if template else None,
+        weights_hash=fingerprint(folder, files),
+    )
+
+
+def _first(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
+    found = next((config[key] for key in keys if config.get(key)), None)
+    # some families give one number a layer
+    return max(found) if isinstance(found, list) else found
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint, sorted by name.
+
+    Raises:
+        UserError: there are none, or an index names files that are not there.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        wanted = set(read_json(index).get("weight_map", {}).values())
+        absent = sorted(wanted - {file.name for file in files})
+        if absent:
+            raise UserError(
+                f"{folder}: {absent[0]} is named by {index.name} but not there: download it again"
+            )
+    if files:
+        return files
+    pickled = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLED)
+    if pickled:
+        raise UserError(
+            f"{folder} has its weights only in {pickled[0]}, a pickle, which can run any code when loaded: "
+            "convert it to safetensors"
+        )
+    raise UserError(f"{folder} has no *.safetensors files: give the folder of a whole checkpoint")
+
+
+def read_header(file: Path) -> Iterator[tuple[str, list[int], str]]:
+    """(name, shape, dtype) of every tensor of a safetensors file, by its header alone.
+
+    Format: https://huggingface.co/docs/safetensors/index#format
+
+    Raises:
+        UserError: the file is truncated or not safetensors.
+    """
+    size = file.stat().st_size
+    broken = UserError(f"{file} is damaged or cut short ({size} bytes): download it again")
+    with file.open("rb") as stream:
+        prefix = stream.read(8)
+        length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+        if 8 + length > size:
+            raise broken
+        try:
+            header = json.loads(stream.read(length))
+        except ValueError as error:
+            raise broken from error
+    header.pop("__metadata__", None)
+    end = max((entry["data_offsets"][1] for entry in header.values()), default=0)
+    if 8 + length + end != size:
+        raise broken
+    for name, entry in header.items():
+        yield name, entry["shape"], entry["dtype"]
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises:
+        UserError: the file is absent or not a JSON object.
+    """
+    try:
+        data = json.loads(file.read_text(encoding="utf8"))
+    except OSError as error:
+        raise UserError(f"{file} is missing: give the folder of a whole checkpoint") from error
+    except ValueError as error:
+        raise UserError(f"{file} is not JSON ({error}): download it again") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: expected a JSON object")
+    return data
+
+
+def chat_template(folder: Path) -> str | None:
+    """The source of the chat template, None if the checkpoint has none."""
+    if (folder / "chat_template.jinja").is_file():
+        return (folder / "chat_template.jinja").read_text(encoding="utf8")
+    if not (folder / "tokenizer_config.json").is_file():
+        return None
+    template = read_json(folder / "tokenizer_config.json").get("chat_template")
+    if isinstance(template, list):  # several named templates: the one called default is used
+        template = next((t["template"] for t in template if t["name"] == "default"), None)
+    return template
+
+
+def fingerprint(folder: Path, weights: list[Path]) -> str:
+    """SHA-256 over everything that the checkpoint computes with: weights, config and tokenizer."""
+    total = hashlib.sha256()
+    others = [f for f in folder.iterdir() if f.suffix in (".json", ".jinja", ".model", ".txt")]
+    for file in sorted({*weights, *others}):
+        total.update(f"{file.name}\0{_hash_file(file)}\n".encode())
+    return total.hexdigest()
+
+
+def _hash_file(file: Path) -> str:
+    size = file.stat().st_size
+    with file.open("rb") as stream:
+        if size <= WHOLE_FILE_LIMIT:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+        blocks, length = 1024, 1 << 20
+        digest = hashlib.sha256(str(size).encode())
+        for block in range(blocks):
+            stream.seek(block * (size - length) // (blocks - 1), os.SEEK_SET)
+            digest.update(stream.read(length))
+        return "blocks:" + digest.hexdigest()

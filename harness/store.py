@@ -1,0 +1,326 @@
+"""The run directory: every path, append, load, compact, and the manifest.
+
+    DIR/config.yaml         the resolved config
+    DIR/manifest.json       versions, hardware, models, cells with their digests
+    DIR/records/CELL.jsonl  one line a finished attempt, appended; while the cell is being run
+    DIR/records/CELL.parquet  the same records, once the cell is complete
+
+A file has one writer. A process that dies leaves at most one torn last line, which is cut off when the
+file is next opened for writing: that attempt is owed again. Files are replaced by renaming a complete
+temporary file, so that a reader never sees half of one.
+"""
+
+import fcntl
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import msgspec
+
+from harness import config as configs
+from harness.config import RunConfig
+from harness.errors import UserError
+from harness.types import SCHEMA_VERSION, CellEntry, Manifest, Record, Score, Transcript, Usage
+
+
+class RunDirectory:
+    """The results of one run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def config_path(self) -> Path:
+        """The resolved config."""
+        return self.path / "config.yaml"
+
+    @property
+    def manifest_path(self) -> Path:
+        """What the run says about itself."""
+        return self.path / "manifest.json"
+
+    def records_path(self, cell: CellEntry, suffix: str) -> Path:
+        """Where a cell's records are: suffix `jsonl` while it runs, `parquet` when complete.
+
+        Names of models and suites may hold anything; the key keeps the cleaned-up names apart.
+        """
+        readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
+        return self.path / "records" / f"{readable}--{cell.key[:12]}.{suffix}"
+
+    def prepare(self, config: RunConfig) -> None:
+        """Make the directory, or check that it holds results of the same config.
+
+        Raises:
+            UserError: it holds results of another config; the keys that differ are named.
+        """
+        if not self.config_path.exists():
+            (self.path / "records").mkdir(parents=True, exist_ok=True)
+            replace(self.config_path, configs.to_yaml(config).encode())
+            return
+        changed = configs.differences(configs.load_config(self.config_path), config)
+        if changed:
+            raise UserError(
+                f"{self.path} holds results of another config, which differs in {', '.join(changed)}: "
+                "set these back to resume, or give another --out"
+            )
+
+    def manifest(self) -> Manifest:
+        """The manifest.
+
+        Raises:
+            UserError: there is none, or it is not one that this version can read.
+        """
+        try:
+            data = self.manifest_path.read_bytes()
+        except OSError as error:
+            raise UserError(
+                f"{self.path} holds no results (no manifest.json): give a folder that `harness run` wrote"
+            ) from error
+        check_version(self.manifest_path, data)
+        try:
+            return msgspec.json.decode(data, type=Manifest)
+        except msgspec.DecodeError as error:
+            raise UserError(f"{self.manifest_path}: {error}; restore the file from a copy") from error
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        """Replace the manifest."""
+        replace(self.manifest_path, msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
+
+    def records(self, cell: CellEntry) -> list[Record]:
+        """Finished attempts of a cell, in the order of sample and attempt."""
+        found = {(r.sample, r.attempt): r for r in self._read(cell)}
+        return [found[key] for key in sorted(found)]
+
+    def _read(self, cell: CellEntry) -> Iterator[Record]:
+        complete = self.records_path(cell, "parquet")
+        if complete.exists():
+            yield from read_parquet(complete)
+        else:
+            yield from read_jsonl(self.records_path(cell, "jsonl"))
+
+    def compact(self, cell: CellEntry) -> None:
+        """Turn the records of a complete cell into Parquet."""
+        source, target = self.records_path(cell, "jsonl"), self.records_path(cell, "parquet")
+        if not target.exists():
+            write_parquet(target, cell, self.records(cell))
+        source.unlink(missing_ok=True)
+
+    def lock(self) -> IO[bytes]:
+        """Hold the directory for this process until the returned file is closed.
+
+        Raises:
+            UserError: another process is writing to it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        handle = (self.path / ".lock").open("wb")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            raise UserError(
+                f"another process is writing to {self.path}: wait for it, or give another --out"
+            ) from error
+        return handle
+
+
+class RecordWriter:
+    """Appends records to a cell's file. Lines reach the kernel at once and the disk with `sync`."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(path)
+        self._file = path.open("ab", buffering=0)
+        self._encoder = msgspec.json.Encoder()
+        self._dirty = False
+
+    def append(self, record: Record) -> None:
+        """Add one finished attempt, as one write of one line."""
+        self._file.write(self._encoder.encode(record) + b"\n")
+        self._dirty = True
+
+    def sync(self) -> None:
+        """Force what was appended onto the disk."""
+        if self._dirty:
+            os.fsync(self._file.fileno())
+            self._dirty = False
+
+    def close(self) -> None:
+        """Sync and close. Safe to call twice."""
+        if not self._file.closed:
+            self.sync()
+            self._file.close()
+
+
+def cut_torn_line(path: Path) -> None:
+    """Drop what follows the last newline: the line that a dying process did not finish."""
+    if not path.exists():
+        return
+    with path.open("r+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            start = max(0, end - 65536)
+            file.seek(start)
+            newline = file.read(end - start).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(start + newline + 1)
+                return
+            end = start
+        file.truncate(0)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def check_version(path: Path, line: bytes) -> None:
+    """Raises UserError if JSON was written by a newer schema than this version knows."""
+
+    class Versioned(msgspec.Struct):
+        schema_version: int = 0
+
+    try:
+        found = msgspec.json.decode(line, type=Versioned).schema_version
+    except msgspec.DecodeError as error:
+        raise UserError(f"{path}: not JSON ({error}); restore the file from a copy") from error
+    if found != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {found}, this harness reads {SCHEMA_VERSION}: "
+            "use the version of the harness that wrote it"
+        )
+
+
+def read_jsonl(path: Path) -> Iterator[Record]:
+    """Records of a file that may still be written to; a torn last line is left out.
+
+    Raises:
+        UserError: a whole line is not a record.
+    """
+    if not path.exists():
+        return
+    decoder = msgspec.json.Decoder(Record)
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield decoder.decode(line)
+            except msgspec.DecodeError as error:
+                check_version(path, line)
+                raise UserError(
+                    f"{path}:{number}: not a record ({error}); delete the line to have it measured again"
+                ) from error
+
+
+_FLAT = ("cell", "sample", "attempt", "content_hash", "failure", "failure_message", "truncated")
+"""Fields of a record that are columns as they are."""
+_USAGE = Usage.__struct_fields__
+
+
+def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
+    """Write records as a table that pandas reads without our code.
+
+    One row an attempt. Plain columns for what is counted; `scores` is a list of structs; `clusters`
+    and `transcript` are JSON text.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.Table.from_pylist([_to_row(cell, r) for r in records], schema=_schema())
+    temporary = path.with_name(f".{path.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def _schema() -> Any:
+    import pyarrow as pa
+
+    text, real, whole = pa.string(), pa.float64(), pa.int64()
+    score = pa.struct(
+        [("metric", text), ("value", real), ("answer", text), ("reason", text), ("operands", text)]
+    )
+    return pa.schema(
+        [
+            ("schema_version", whole),
+            ("model", text),
+            ("suite", text),
+            *((name, {"attempt": whole, "truncated": pa.bool_()}.get(name, text)) for name in _FLAT),
+            ("scores", pa.list_(score)),
+            *((name, real if name == "engine_seconds" else whole) for name in _USAGE),
+            ("started", real),
+            ("seconds", real),
+            ("clusters", text),
+            ("transcript", text),
+        ]
+    )
+
+
+def _to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
+    encode = msgspec.json.encode
+    return {
+        "schema_version": record.schema_version,
+        "model": cell.model,
+        "suite": cell.suite,
+        **{name: getattr(record, name) for name in _FLAT},
+        "scores": [_score_to_row(score) for score in record.scores],
+        **msgspec.structs.asdict(record.usage),
+        "started": record.started,
+        "seconds": record.seconds,
+        "clusters": encode(record.clusters).decode(),
+        "transcript": encode(record.transcript).decode(),
+    }
+
+
+def _score_to_row(score: Score) -> dict[str, Any]:
+    row = msgspec.structs.asdict(score)
+    if score.operands is not None:
+        row["operands"] = msgspec.json.encode(score.operands).decode()
+    return row
+
+
+def read_parquet(path: Path) -> Iterator[Record]:
+    """Records that `write_parquet` wrote.
+
+    Raises:
+        UserError: the file is damaged or of another schema version.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+    for batch in table.to_batches(max_chunksize=1024):
+        for row in batch.to_pylist():
+            yield _from_row(path, row)
+
+
+def _from_row(path: Path, row: dict[str, Any]) -> Record:
+    if row["schema_version"] != SCHEMA_VERSION:
+        check_version(path, msgspec.json.encode({"schema_version": row["schema_version"]}))
+    decode = msgspec.json.decode
+    return msgspec.convert(
+        {
+            **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
+            "scores": [_score_from_row(score) for score in row["scores"]],
+            "usage": {name: row[name] for name in _USAGE},
+            "clusters": decode(row["clusters"]),
+            "transcript": decode(row["transcript"], type=Transcript),
+        },
+        Record,
+    )
+
+
+def _score_from_row(row: dict[str, Any]) -> Score:
+    operands = row["operands"] if row["operands"] is None else tuple(msgspec.json.decode(row["operands"]))
+    return Score(**{**row, "operands": operands})
