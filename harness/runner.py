@@ -1,0 +1,253 @@
+"""Running a plan: one model at a time, all of its suites in flight at once, bounded and resumable.
+
+A finished attempt is appended to its cell's records at once. What was finished before is not run
+again; what was in flight when the process died is owed again.
+"""
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+
+from harness.engines import open_engine
+from harness.engines.base import Engine
+from harness.engines.metered import BusyClock, MeteredEngine
+from harness.errors import AttemptFailure, EngineDead, UserError, classify
+from harness.plan import Plan, PlannedCell, PlannedModel, attempt_seed, make_manifest
+from harness.store import RecordWriter, RunDirectory
+from harness.types import FailureKind, Message, Record, Sample, Sampling, Transcript
+
+SYNC_SECONDS = 0.5
+"""How often appended records are forced onto the disk."""
+
+MAX_RESTARTS = 3
+"""How often a dead engine is started again for one model without any attempt having finished."""
+
+
+class Progress(Protocol):
+    """What a run tells whoever watches it."""
+
+    def model(self, name: str, totals: dict[str, int], done: dict[str, int]) -> None:
+        """A model's turn has come. totals and done: suite -> attempts."""
+        ...
+
+    def loaded(self, engine: Engine) -> None:
+        """The model is loaded."""
+        ...
+
+    def finished(self, suite: str, record: Record) -> None:
+        """An attempt was appended."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Something worth a line."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attempt that is owed."""
+
+    cell: PlannedCell
+    sample: Sample
+    attempt: int
+
+
+async def run(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+    """Run everything that the plan owes to the directory.
+
+    Raises:
+        UserError: a model cannot be loaded, or its engine is not the one that the directory knows.
+        EngineDead: an engine died again and again.
+    """
+    plan.check()
+    if not directory.manifest_path.exists():
+        directory.write_manifest(make_manifest(plan))
+    for model in plan.models.values():
+        await run_model(plan, model, directory, progress)
+
+
+async def run_model(plan: Plan, model: PlannedModel, directory: RunDirectory, progress: Progress) -> None:
+    """Run one model's cells; load it only if any of them is owed something."""
+    cells = plan.of_model(model.spec.name)
+    done = {cell.entry.key: _finished(directory, cell) for cell in cells}
+    progress.model(
+        model.spec.name,
+        {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in cells},
+        {cell.suite.name: len(done[cell.entry.key]) for cell in cells},
+    )
+    owed = [c for c in cells if not directory.records_path(c.entry, "parquet").exists()]
+    restarts = 0
+    while owed:
+        before = sum(len(_finished(directory, cell)) for cell in owed)
+        try:
+            await _run_cells(plan, model, owed, directory, progress)
+            break
+        except EngineDead as error:
+            finished = sum(len(_finished(directory, cell)) for cell in owed) - before
+            restarts = 0 if finished else restarts + 1
+            if restarts > MAX_RESTARTS:
+                raise
+            progress.note(f"the engine of {model.spec.name} died ({error}); starting it again")
+    for cell in owed:
+        directory.compact(cell.entry)
+
+
+async def _run_cells(
+    plan: Plan,
+    model: PlannedModel,
+    cells: Sequence[PlannedCell],
+    directory: RunDirectory,
+    progress: Progress,
+) -> None:
+    engine = await open_engine(plan.config.engine, model.spec)
+    try:
+        _record_engine(directory, model, engine)
+        progress.loaded(engine)
+        jobs = order([job for cell in cells for job in owed_jobs(directory, cell, model, engine)])
+        with _writers(directory, cells) as writers:
+            limit = plan.config.engine.max_concurrency
+            await run_jobs(jobs, engine, plan.config.sampling, limit, writers, progress)
+    finally:
+        await engine.close()
+
+
+def _record_engine(directory: RunDirectory, model: PlannedModel, engine: Engine) -> None:
+    """Keep the engine's facts, and refuse to mix two engines in one cell."""
+    manifest = directory.manifest()
+    entry = manifest.models[model.spec.name]
+    if entry.engine is None:
+        entry = msgspec.structs.replace(entry, engine=engine.facts)
+        models = {**manifest.models, entry.name: entry}
+        directory.write_manifest(msgspec.structs.replace(manifest, models=models))
+    elif entry.engine != engine.facts:
+        old, new = msgspec.to_builtins(entry.engine), msgspec.to_builtins(engine.facts)
+        old, new = {**old, **old.pop("details")}, {**new, **new.pop("details")}
+        changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+        said = ", ".join(f"{k} was {old.get(k)} and is {new.get(k)}" for k in changed)
+        raise UserError(
+            f"{directory.path} has records of {model.spec.name} from another engine ({said}): "
+            "resume with that one, or give another --out"
+        )
+
+
+@contextmanager
+def _writers(directory: RunDirectory, cells: Sequence[PlannedCell]) -> Iterator[dict[str, RecordWriter]]:
+    with ExitStack() as stack:
+        writers = {}
+        for cell in cells:
+            writer = RecordWriter(directory.records_path(cell.entry, "jsonl"))
+            stack.callback(writer.close)
+            writers[cell.entry.key] = writer
+        yield writers
+
+
+def _finished(directory: RunDirectory, cell: PlannedCell) -> set[tuple[str, int]]:
+    return {(r.sample, r.attempt) for r in directory.records(cell.entry)}
+
+
+def owed_jobs(directory: RunDirectory, cell: PlannedCell, model: PlannedModel, engine: Engine) -> list[Job]:
+    """The attempts of a cell that have no record yet."""
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        return engine.render(messages, add_generation_prompt=add_generation_prompt)
+
+    finished = _finished(directory, cell)
+    return [
+        Job(cell, sample, attempt)
+        for attempt in range(cell.entry.attempts)
+        for sample in cell.suite.samples(model.called, render)
+        if (sample.id, attempt) not in finished
+    ]
+
+
+def order(jobs: Sequence[Job]) -> list[Job]:
+    """Jobs of all cells spread evenly, so that every suite is in flight from the first to the last."""
+    totals: dict[str, int] = {}
+    positions = []
+    for job in jobs:
+        position = totals.get(job.cell.entry.key, 0)
+        totals[job.cell.entry.key] = position + 1
+        positions.append(position)
+    keyed = sorted(range(len(jobs)), key=lambda i: ((positions[i] + 0.5) / totals[jobs[i].cell.entry.key], i))
+    return [jobs[i] for i in keyed]
+
+
+async def run_jobs(
+    jobs: Sequence[Job],
+    engine: Engine,
+    sampling: Sampling,
+    max_concurrency: int,
+    writers: dict[str, RecordWriter],
+    progress: Progress,
+) -> None:
+    """Run attempts, at most `max_concurrency` at once, appending each as it finishes.
+
+    Raises:
+        EngineDead: the engine died; what was in flight is not recorded.
+    """
+    clock = BusyClock()
+    queue = iter(jobs)
+
+    async def work() -> None:
+        for job in queue:
+            record = await run_attempt(job, MeteredEngine(engine, clock), sampling)
+            writers[job.cell.entry.key].append(record)
+            progress.finished(job.cell.suite.name, record)
+
+    async def sync() -> None:
+        while True:
+            await asyncio.sleep(SYNC_SECONDS)
+            for writer in writers.values():
+                writer.sync()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            syncing = asyncio.create_task(sync())
+            workers = [group.create_task(work()) for _ in range(min(max_concurrency, len(jobs)))]
+            group.create_task(_cancel_after(workers, syncing))
+    except* EngineDead as errors:
+        raise EngineDead(str(errors.exceptions[0])) from errors
+
+
+async def _cancel_after(workers: Sequence[asyncio.Task[None]], other: asyncio.Task[None]) -> None:
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        other.cancel()
+
+
+async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Record:
+    """Put one sample to the model and score it. A failure is recorded, never raised."""
+    suite, sample = job.cell.suite, job.sample
+    sampling = msgspec.structs.replace(sampling, seed=attempt_seed(sampling, sample.id, job.attempt))
+    started, clock = time.time(), time.perf_counter()
+    transcript: Transcript | None = None
+    scores = ()
+    failure: AttemptFailure | None = None
+    try:
+        transcript = await suite.run(sample, engine, sampling)
+        scores = suite.score(sample, transcript)
+    except Exception as error:
+        scoring = transcript is not None
+        failure = classify(error, FailureKind.SCORER_ERROR if scoring else FailureKind.ENGINE_ERROR)
+    transcript = transcript or engine.transcript
+    return Record(
+        cell=job.cell.entry.key,
+        sample=sample.id,
+        attempt=job.attempt,
+        content_hash=sample.content_hash,
+        clusters=sample.clusters,
+        transcript=transcript,
+        scores=scores,
+        usage=engine.usage,
+        started=started,
+        seconds=time.perf_counter() - clock,
+        failure=failure.kind if failure else None,
+        failure_message=failure.message if failure else None,
+        truncated=any(reply.finish_reason == "length" for reply in transcript.generations),
+    )
