@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -59,6 +60,20 @@ class Plan:
     def of_model(self, name: str) -> list[PlannedCell]:
         """The cells of one model, in the order of the config."""
         return [cell for cell in self.cells if cell.entry.model == name]
+
+    def lines(self) -> Iterator[str]:
+        """The plan for a person: models, cells with their counts, what is missing."""
+        for name, model in self.models.items():
+            found = model.architecture
+            yield f"model {name}: {checkpoint.summary(found) if found else 'not read'}"
+        for cell in self.cells:
+            entry = cell.entry
+            times = f" x {entry.attempts} attempts" if entry.attempts > 1 else ""
+            yield f"cell {entry.key[:12]}: {entry.model} on {entry.suite}, {entry.samples} samples{times}"
+        attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
+        yield f"{len(self.cells)} cells, {attempts} attempts"
+        yield from (f"to download: {text}" for text in self.downloads)
+        yield from (f"missing: {text}" for text in self.problems)
 
     def check(self) -> None:
         """Raises UserError with every problem, if there are any."""

@@ -19,7 +19,7 @@ from harness.engines.metered import BusyClock, MeteredEngine
 from harness.errors import AttemptFailure, EngineDead, UserError, classify
 from harness.plan import Plan, PlannedCell, PlannedModel, attempt_seed, make_manifest
 from harness.store import RecordWriter, RunDirectory
-from harness.types import FailureKind, Message, Record, Sample, Sampling, Transcript
+from harness.types import FailureKind, Message, Record, Sample, Sampling, Score, Transcript
 
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
@@ -65,10 +65,31 @@ async def run(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
         EngineDead: an engine died again and again.
     """
     plan.check()
-    if not directory.manifest_path.exists():
+    if directory.manifest_path.exists():
+        check_same_cells(directory, plan)
+    else:
         directory.write_manifest(make_manifest(plan))
     for model in plan.models.values():
         await run_model(plan, model, directory, progress)
+
+
+def check_same_cells(directory: RunDirectory, plan: Plan) -> None:
+    """Refuse to go on where data, tasks, weights or versions are not those the directory began with.
+
+    Raises:
+        UserError: the cells that differ, with the fields that do.
+    """
+    kept = {(c.model, c.suite): c for c in directory.manifest().cells.values()}
+    for cell in plan.cells:
+        old = kept.get((cell.entry.model, cell.entry.suite))
+        if old is None or old.key != cell.entry.key:
+            was, now = (old.protocol if old else {}), cell.entry.protocol
+            changed = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
+            raise UserError(
+                f"{directory.path} was begun with another {cell.entry.suite} for {cell.entry.model} "
+                f"({', '.join(changed) or 'weights or engine arguments'} changed since): "
+                "give another --out, or restore what it was begun with"
+            )
 
 
 async def run_model(plan: Plan, model: PlannedModel, directory: RunDirectory, progress: Progress) -> None:
@@ -157,10 +178,11 @@ def owed_jobs(directory: RunDirectory, cell: PlannedCell, model: PlannedModel, e
         return engine.render(messages, add_generation_prompt=add_generation_prompt)
 
     finished = _finished(directory, cell)
+    samples = cell.suite.samples(model.called, render)
     return [
         Job(cell, sample, attempt)
         for attempt in range(cell.entry.attempts)
-        for sample in cell.suite.samples(model.called, render)
+        for sample in samples
         if (sample.id, attempt) not in finished
     ]
 
@@ -205,20 +227,15 @@ async def run_jobs(
             for writer in writers.values():
                 writer.sync()
 
+    syncing = asyncio.create_task(sync())
     try:
         async with asyncio.TaskGroup() as group:
-            syncing = asyncio.create_task(sync())
-            workers = [group.create_task(work()) for _ in range(min(max_concurrency, len(jobs)))]
-            group.create_task(_cancel_after(workers, syncing))
+            for _ in range(min(max_concurrency, len(jobs))):
+                group.create_task(work())
     except* EngineDead as errors:
         raise EngineDead(str(errors.exceptions[0])) from errors
-
-
-async def _cancel_after(workers: Sequence[asyncio.Task[None]], other: asyncio.Task[None]) -> None:
-    try:
-        await asyncio.gather(*workers)
     finally:
-        other.cancel()
+        syncing.cancel()
 
 
 async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Record:
@@ -227,7 +244,7 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
     sampling = msgspec.structs.replace(sampling, seed=attempt_seed(sampling, sample.id, job.attempt))
     started, clock = time.time(), time.perf_counter()
     transcript: Transcript | None = None
-    scores = ()
+    scores: tuple[Score, ...] = ()
     failure: AttemptFailure | None = None
     try:
         transcript = await suite.run(sample, engine, sampling)

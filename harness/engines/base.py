@@ -23,7 +23,10 @@ class Engine(Protocol):
     server refused it) and `EngineDead` where no further request can be.
     """
 
-    facts: EngineFacts
+    @property
+    def facts(self) -> EngineFacts:
+        """What computes the tokens."""
+        ...
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -36,7 +39,8 @@ class Engine(Protocol):
 
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:
         """Continue a text. Nothing is added to it but the tokenizer's own special tokens, unless
-        the text already begins with them."""
+        the text already begins with them.
+        """
         ...
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:

