@@ -108,7 +108,11 @@ class Document:
             line = f":{where.line + 1}" if where else ""
             problem = getattr(error, "problem", None) or "not YAML"
             raise UserError(f"{path}{line}: {problem}; expected YAML") from error
-        self.lines: dict[KeyPath, int] = dict(_lines(node, ())) if node else {}
+        self.lines: dict[KeyPath, int] = {}
+        for key, line in _lines(node, ()) if node else ():
+            if key in self.lines:
+                raise UserError(f"{path}:{line}: key `{dotted(key)}` stands twice; keep one")
+            self.lines[key] = line
 
     def where(self, key: KeyPath) -> str:
         """`file:line`, of the key or of the nearest enclosing one."""
@@ -130,13 +134,14 @@ class Document:
 
 
 def _lines(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
-    yield at, node.start_mark.line + 1
+    """Every key of a YAML node with its line, nested keys after their parents."""
     if node.id == "mapping":
         for key, value in node.value:
-            yield from _lines(value, (*at, key.value))
             yield (*at, key.value), key.start_mark.line + 1
+            yield from _lines(value, (*at, key.value))
     elif node.id == "sequence":
         for index, value in enumerate(node.value):
+            yield (*at, index), value.start_mark.line + 1
             yield from _lines(value, (*at, index))
 
 

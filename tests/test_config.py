@@ -1,0 +1,170 @@
+"""Run configs: what is accepted, what is refused, and what the refusal says."""
+
+from pathlib import Path
+
+import pytest
+
+from harness import config as configs
+from harness.config import RunConfig, load_config, to_yaml
+from harness.errors import UserError
+from tests.conftest import ROOT
+
+GOOD = """\
+name: small
+models:
+  - name: m
+    path: ./weights
+    origin: {developer: D, country: XA}
+suites:
+  - adapter: agentdojo
+    suite: banking
+sampling:
+  temperature: 0.5
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def refusal(folder: Path, text: str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(write(folder, text), overrides)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_good_config_is_resolved(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    assert config.sampling.temperature == 0.5
+    assert config.models[0].path == str(tmp_path / "weights")
+    assert config.suites[0].options == {"suite": "banking"}
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path: Path) -> None:
+    config = load_config(write(tmp_path, GOOD))
+    again = tmp_path / "resolved.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(again) == config
+    assert configs.digest(load_config(again)) == configs.digest(config)
+
+
+def test_unknown_key_names_line_and_valid_keys(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD + "  temprature: 1\n")
+    assert f"{tmp_path / 'run.yaml'}:11: unknown key `temprature`" in said
+    assert "did you mean `temperature`" in said
+    assert "max_tokens" in said
+
+
+def test_unknown_key_inside_a_model(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("country: XA", "country: XA, county: XB"))
+    assert "run.yaml:5: unknown key `county`" in said
+    assert "developer, country" in said
+
+
+def test_wrong_type_names_line_and_key(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("0.5", "warm"))
+    assert "run.yaml:10: key `sampling.temperature`: expected `float`, got `str`" in said
+
+
+def test_missing_key_is_named(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("    path: ./weights\n", ""))
+    assert "run.yaml:3: key `models.0.path` is missing" in said
+
+
+def test_missing_file_and_bad_yaml(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"cannot read .*absent\.yaml"):
+        load_config(tmp_path / "absent.yaml")
+    assert "run.yaml:2" in refusal(tmp_path, "name: a\nmodels: [")
+    assert "expected a mapping" in refusal(tmp_path, "- a\n- b\n")
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    assert "run.yaml:11: key `sampling.temperature` stands twice" in refusal(
+        tmp_path, GOOD + "  temperature: 1.0\n"
+    )
+
+
+def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
+    said = refusal(tmp_path, "name: a\nmodels: [aster-dens]\nsuites: [banking]\nsampling: {}\n")
+    assert "run.yaml:2: there is no model 'aster-dens'" in said
+    assert "aster-dense" in said
+    said = refusal(tmp_path, "name: a\nmodels: [aster-dense]\nsuites: [bank]\nsampling: {}\n")
+    assert "there is no suite 'bank'" in said
+    assert "banking" in said
+
+
+def test_the_same_model_twice_is_refused(tmp_path: Path) -> None:
+    text = "name: a\nmodels: [aster-dense, aster-dense]\nsuites: [banking]\nsampling: {}\n"
+    assert "aster-dense stands twice" in refusal(tmp_path, text)
+
+
+def test_remote_code_needs_a_pinned_revision(tmp_path: Path) -> None:
+    text = GOOD.replace("path: ./weights", "path: some/model\n    trust_remote_code: true")
+    assert "pin the `revision`" in refusal(tmp_path, text)
+    pinned = text.replace("path: some/model", "path: some/model\n    revision: abc123")
+    assert load_config(write(tmp_path, pinned)).models[0].trust_remote_code
+
+
+def test_attempts_below_one_are_refused(tmp_path: Path) -> None:
+    assert "at least 1" in refusal(tmp_path, GOOD + "attempts: 0\n")
+
+
+def test_overrides(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    config = load_config(path, ["sampling.max_tokens=7", "suites.0.limit=3", "engine.args.dtype=float32"])
+    assert config.sampling.max_tokens == 7
+    assert config.suites[0].options["limit"] == 3
+    assert config.engine.args == {"dtype": "float32"}
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("sampling", "expected key=value"),
+        ("suites.9.limit=3", "nothing at '9'"),
+        ("sampling.tempo=3", "unknown key `tempo`"),
+        ("name.x=1", "nothing at"),
+    ],
+)
+def test_bad_overrides(tmp_path: Path, override: str, says: str) -> None:
+    assert says in refusal(tmp_path, GOOD, override) or "is a name" in refusal(tmp_path, GOOD, override)
+
+
+def test_differences_name_the_keys(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    one = load_config(path)
+    two = load_config(path, ["sampling.seed=4", "engine.max_concurrency=2", "suites.0.limit=3"])
+    assert configs.differences(one, two) == ["sampling.seed", "suites.0.limit"]
+    assert configs.digest(one) != configs.digest(two)
+
+
+def test_concurrency_does_not_change_the_digest(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    assert configs.digest(load_config(path)) == configs.digest(
+        load_config(path, ["engine.max_concurrency=2"])
+    )
+
+
+def test_locate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_FOLDER", "/data")
+    assert configs.locate("${SOME_FOLDER}/x") == "/data/x"
+    assert configs.locate("org/name") == "org/name"
+    assert Path(configs.locate("harness:types.py")).is_file()
+    monkeypatch.delenv("SOME_FOLDER")
+    with pytest.raises(UserError, match="SOME_FOLDER"):
+        configs.locate("${SOME_FOLDER}/x")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "runs").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_run_config_loads(path: Path) -> None:
+    config = load_config(path)
+    assert isinstance(config, RunConfig)
+    assert config.name == path.stem
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "models").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_model_spec_loads(path: Path) -> None:
+    assert configs.load_model(path.stem).name == path.stem

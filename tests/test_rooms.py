@@ -1,0 +1,65 @@
+"""The order of the rooms: a module imports only from rooms above its own, and nothing heavy on import."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+ROOMS = [
+    {"types"},
+    {"errors"},
+    {"config"},
+    {"models", "engines", "store", "stats"},
+    {"suites"},
+    {"judges"},
+    {"plan"},
+    {"runner", "scorecards", "doctor"},
+    {"progress"},
+    {"launch"},
+    {"cli"},
+]
+RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
+PACKAGE = ROOT / "harness"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
+            parts = node.module.split(".")
+            found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
+    return found & RANK.keys()
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_upwards(path: Path) -> None:
+    own = room(path)
+    if own == "__init__":
+        assert not imported(path)
+        return
+    assert own in RANK, f"{own} is not in the list of rooms"
+    below = {other for other in imported(path) if RANK[other] > RANK[own]}
+    beside = {other for other in imported(path) if RANK[other] == RANK[own] and other != own}
+    assert not below, f"{path.name} imports from {below}, which come after {own}"
+    assert not beside, f"{path.name} imports from {beside}, which stand beside {own}"
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ["torch", "vllm", "transformers", "lm_eval", "agentdojo", "pandas", "datasets", "numpy", "rich"]
+    code = (
+        "import sys, harness.cli\n"
+        "try: harness.cli.main(['--help'])\n"
+        "except SystemExit: pass\n"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
+    )
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert answer.stdout.strip().endswith("[]")

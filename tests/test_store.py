@@ -1,0 +1,162 @@
+"""The run directory: nothing is lost, torn lines are owed again, and pandas reads the files."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pandas as pd
+import pytest
+
+from harness.config import load_config
+from harness.errors import UserError
+from harness.store import RecordWriter, RunDirectory, cut_torn_line, read_jsonl
+from harness.types import (
+    CellEntry,
+    FailureKind,
+    Generation,
+    Message,
+    Record,
+    Score,
+    ToolCall,
+    Transcript,
+    Usage,
+)
+from tests.test_config import GOOD, write
+
+CELL = CellEntry(
+    key="ab" * 32, model="m/1", suite="a b", adapter="x", protocol={}, metrics=(), samples=2, attempts=1
+)
+
+
+def record(sample: str, **changes: object) -> Record:
+    call = ToolCall(id="1", name="pay", arguments={"to": "Zoë\u2028", "amount": 1.5, "nested": {"a": [1]}})
+    reply = Generation(
+        text="hi",
+        raw="hi<end>",
+        finish_reason="stop",
+        prompt_tokens=3,
+        completion_tokens=2,
+        tool_calls=(call,),
+    )
+    whole = Record(
+        cell=CELL.key,
+        sample=sample,
+        attempt=0,
+        content_hash="c",
+        clusters={"user_task": "u1"},
+        transcript=Transcript(messages=(Message(role="user", content="q"),), generations=(reply,)),
+        scores=(
+            Score(metric="acc", value=1.0, answer="4"),
+            Score(metric="ppl", value=None, operands=(-3.5, 2)),
+        ),
+        usage=Usage(engine_seconds=0.25, prompt_tokens=3, completion_tokens=2, requests=1),
+        started=1.0,
+        seconds=0.5,
+    )
+    return msgspec.structs.replace(whole, **changes)
+
+
+def test_append_read_compact_read(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    records = [record("b"), record("a", scores=(), failure=FailureKind.TOOL_PARSE, failure_message="bad")]
+    writer = RecordWriter(directory.records_path(CELL, "jsonl"))
+    for one in records:
+        writer.append(one)
+    writer.close()
+    assert directory.records(CELL) == [records[1], records[0]]
+    directory.compact(CELL)
+    assert not directory.records_path(CELL, "jsonl").exists()
+    assert directory.records(CELL) == [records[1], records[0]]
+    directory.compact(CELL)  # once more does nothing
+    assert directory.records(CELL) == [records[1], records[0]]
+
+
+def test_pandas_reads_both_forms(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    writer = RecordWriter(directory.records_path(CELL, "jsonl"))
+    writer.append(record("a"))
+    writer.close()
+    lines = pd.read_json(directory.records_path(CELL, "jsonl"), lines=True)
+    assert lines.loc[0, "scores"][0]["value"] == 1.0
+    directory.compact(CELL)
+    table = pd.read_parquet(directory.records_path(CELL, "parquet"))
+    assert table.loc[0, "suite"] == "a b"
+    assert table.loc[0, "scores"][0]["value"] == 1.0
+    assert json.loads(table.loc[0, "transcript"])["messages"][0]["content"] == "q"
+    assert pd.isna(table.loc[0, "failure"])
+
+
+@pytest.mark.parametrize("keep", range(1, 40, 7))
+def test_a_torn_last_line_is_owed_again(tmp_path: Path, keep: int) -> None:
+    path = RunDirectory(tmp_path).records_path(CELL, "jsonl")
+    writer = RecordWriter(path)
+    writer.append(record("a"))
+    writer.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole[:keep])
+    assert [r.sample for r in read_jsonl(path)] == ["a"]
+    writer = RecordWriter(path)
+    writer.append(record("b"))
+    writer.close()
+    assert [r.sample for r in read_jsonl(path)] == ["a", "b"]
+
+
+def test_cutting_works_across_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_bytes(b"whole\n" + b"x" * 200_000)
+    cut_torn_line(path)
+    assert path.read_bytes() == b"whole\n"
+    path.write_bytes(b"x" * 200_000)
+    cut_torn_line(path)
+    assert path.read_bytes() == b""
+
+
+def test_a_damaged_line_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(msgspec.json.encode(record("a")) + b"\n" + b'{"cell": 3, "schema_version": 1}\n')
+    with pytest.raises(UserError, match=r"r.jsonl:2: not a record"):
+        list(read_jsonl(path))
+
+
+def test_another_schema_version_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"schema_version": 99}\n')
+    with pytest.raises(UserError, match="schema version 99"):
+        list(read_jsonl(path))
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    path = directory.records_path(CELL, "parquet")
+    path.parent.mkdir()
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(UserError, match="cannot be read"):
+        directory.records(CELL)
+
+
+def test_record_files_stay_inside_the_directory(tmp_path: Path) -> None:
+    hostile = msgspec.structs.replace(CELL, model="../../etc", suite="/passwd\0")
+    path = RunDirectory(tmp_path).records_path(hostile, "jsonl")
+    assert path.parent == tmp_path / "records"
+    assert not path.name.startswith(".")
+
+
+def test_a_changed_config_is_refused_naming_the_keys(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    directory = RunDirectory(tmp_path / "out")
+    directory.prepare(load_config(path))
+    directory.prepare(load_config(path, ["engine.max_concurrency=3"]))
+    with pytest.raises(UserError, match=r"differs in sampling\.top_p"):
+        directory.prepare(load_config(path, ["sampling.top_p=0.9"]))
+
+
+def test_two_processes_do_not_write_to_one_directory(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    with directory.lock(), pytest.raises(UserError, match="another process"):
+        directory.lock()
+    directory.lock().close()
+
+
+def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no results"):
+        RunDirectory(tmp_path).manifest()
