@@ -1,0 +1,129 @@
+"""Tokenisation of scored texts, and what a chat template can do. Pure functions; no engine in here.
+
+Contexts and continuations are cut the way lm-evaluation-harness 0.4.13 cuts them (`TemplateLM` in
+lm_eval/api/model.py, `VLLM` in lm_eval/models/vllm_causallms.py), so that both score the same tokens.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from harness.errors import AttemptFailure, UserError
+from harness.types import FailureKind
+
+Tokens = list[int]
+Encode = Callable[[str], Tokens]
+
+
+class Encoder:
+    """A tokenizer with the conventions of scoring on top."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Args: tokenizer: a Hugging Face tokenizer, or anything that looks like one."""
+        self._tokenizer = tokenizer
+        bos = tokenizer.bos_token_id
+        self.prefix: int | None = bos if bos is not None else tokenizer.eos_token_id
+        """What an empty context is replaced by: the BOS token, else the EOS token."""
+        self._prefix_text = tokenizer.decode([self.prefix]) if self.prefix is not None else ""
+
+    def encode(self, text: str) -> Tokens:
+        """Tokens of a text, with the tokenizer's own special tokens unless it begins with them."""
+        if not text:
+            return []
+        if self._prefix_text and text.startswith(self._prefix_text):
+            return self.encode_bare(text)
+        return list(self._tokenizer.encode(text))
+
+    def encode_bare(self, text: str) -> Tokens:
+        """Tokens of a text and nothing else."""
+        return list(self._tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+    def pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+        """Tokens of the context and of the continuation. The context has at least one."""
+        if context.strip():
+            return encode_pair(self.encode, context, continuation)
+        return empty_context(self._require_prefix(), self.encode_bare(context + continuation))
+
+    def windows(self, text: str, max_tokens: int) -> list[tuple[Tokens, Tokens]]:
+        """(context, continuation) pairs that together score every token of the text once.
+
+        As in lm-evaluation-harness, a tokenizer that begins texts with a BOS token has it scored too.
+        """
+        return list(rolling_windows(self.encode(text), self._require_prefix(), max_tokens))
+
+    def _require_prefix(self) -> int:
+        if self.prefix is None:
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                "the tokenizer has neither a BOS nor an EOS token to put in place of an empty context",
+            )
+        return self.prefix
+
+
+def encode_pair(encode: Encode, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+    """Cut `context + continuation` at the boundary. Trailing spaces of the context go to the
+    continuation, since tokenizers write a space together with the word that follows it.
+    """
+    head = context.rstrip()
+    whole = encode(context + continuation)
+    context_tokens = encode(head)
+    return context_tokens, whole[len(context_tokens) :]
+
+
+def empty_context(prefix: int, continuation: Tokens) -> tuple[Tokens, Tokens]:
+    """Put the prefix token where there is no context, unless the continuation brings it along."""
+    if continuation and continuation[0] == prefix:
+        return continuation[:1], continuation[1:]
+    return [prefix], continuation
+
+
+def rolling_windows(tokens: Tokens, prefix: int, max_tokens: int) -> Iterator[tuple[Tokens, Tokens]]:
+    """Disjoint windows of at most `max_tokens` predicted tokens; each later one is shown as much of
+    the text before it as fits (lm_eval.utils.get_rolling_token_windows with context_len=1, and
+    make_disjoint_window).
+    """
+    for start in range(0, len(tokens), max_tokens):
+        end = min(start + max_tokens, len(tokens))
+        if start == 0:
+            yield [prefix], tokens[:end]
+        else:
+            yield tokens[end - max_tokens - 1 : start], tokens[start:end]
+
+
+def fit(context: Tokens, continuation: Tokens, max_tokens: int) -> Tokens:
+    """The context without as many of its first tokens as are too many beside the continuation.
+
+    Raises:
+        AttemptFailure: not even one token of context would be left.
+    """
+    room = max_tokens - len(continuation)
+    if room < 1:
+        raise AttemptFailure(
+            FailureKind.CONTEXT_OVERFLOW,
+            f"a continuation of {len(continuation)} tokens leaves no room for context in {max_tokens}",
+        )
+    return context[-room:]
+
+
+def check_template(template: Any, *, tools: bool = True) -> None:
+    """Refuse a model that has no chat template, or one that cannot show tools.
+
+    Args:
+        template: a tokenizer, or its `chat_template`: text, name -> text, or None.
+        tools: whether tools are asked for.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    source = template if isinstance(template, str | dict) or template is None else template.chat_template
+    text = "\n".join(source.values()) if isinstance(source, dict) else source
+    if not text:
+        raise UserError(
+            "the model has no chat template, which this suite needs: choose its instruction-tuned"
+            " variant, or add `chat_template` to its tokenizer_config.json"
+        )
+    if tools and not re.search(r"\btools\b", text):
+        raise UserError(
+            "the model's chat template does not show tools, which this suite needs: choose a model"
+            " whose template refers to `tools`, or leave this suite out for it"
+        )

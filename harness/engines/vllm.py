@@ -1,0 +1,617 @@
+"""vLLM inside this process: rendering and parsing here, the model in vLLM's own core process.
+
+The only file that imports vllm, and it does so inside functions. Written for vLLM 0.32 and 0.33, whose
+`AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
+"""
+
+import asyncio
+import dataclasses
+import difflib
+import itertools
+import logging
+import multiprocessing
+import multiprocessing.resource_tracker
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from harness.engines.base import Load
+from harness.engines.replies import (
+    RawCall,
+    count_calls,
+    message_to_openai,
+    read_calls,
+    strip_tokens,
+    tool_to_openai,
+    unread_call,
+)
+from harness.engines.tokens import Encoder, Tokens, check_template, fit
+from harness.errors import AttemptFailure, EngineDead, UserError
+from harness.types import (
+    EngineFacts,
+    FailureKind,
+    FinishReason,
+    Generation,
+    LogLikelihood,
+    Message,
+    Sampling,
+    Struct,
+    Tool,
+    ToolCall,
+)
+
+CPU_KV_CACHE_BYTES = 1 << 30
+"""Memory for the key-value cache where vLLM runs on a CPU and the spec does not say."""
+
+OWN_ARGUMENTS = {"model", "revision", "tokenizer_revision", "trust_remote_code", "reasoning_parser"}
+"""Arguments of vLLM that the model's own spec already gives."""
+
+
+class Reply(Struct):
+    """What a parser made of a reply."""
+
+    text: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    error: str | None = None
+
+
+class VllmEngine:
+    """One model in vLLM's `AsyncLLM`. Build it with `start`."""
+
+    def __init__(self, llm: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> None:
+        """Args: llm: a started `AsyncLLM`. The parsers are named as vLLM names them."""
+        self._llm = llm
+        self._tokenizer = llm.renderer.get_tokenizer()
+        self._special = tuple(self._tokenizer.all_special_tokens)
+        self._special_ids = frozenset(self._tokenizer.all_special_ids)
+        self._encoder = Encoder(self._tokenizer)
+        self._chat = _chat_renderer(llm, tool_call_parser, reasoning_parser)
+        self._max_model_len: int = llm.model_config.max_model_len
+        self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
+        self._ids = itertools.count()
+        self._in_flight = 0
+        self._closed = False
+        self.facts = _facts(llm.vllm_config, tool_call_parser, reasoning_parser)
+
+    @classmethod
+    async def start(
+        cls,
+        model: str,
+        *,
+        revision: str | None = None,
+        tool_call_parser: str | None = None,
+        reasoning_parser: str | None = None,
+        trust_remote_code: bool = False,
+        engine_args: dict[str, Any] | None = None,
+    ) -> "VllmEngine":
+        """Load a model. The event loop keeps turning meanwhile.
+
+        Args:
+            model: repository or folder.
+            revision: of the repository; None for a folder.
+            tool_call_parser: vLLM's name of the format of the model's tool calls, None if it has none.
+            reasoning_parser: vLLM's name of the format of its reasoning, None if it has none.
+            trust_remote_code: whether code from the repository may run.
+            engine_args: further arguments of vLLM's `AsyncEngineArgs`.
+
+        Raises:
+            UserError: an argument, a parser or the model is not one that vLLM knows.
+            EngineDead: the model could not be loaded (out of memory, for example).
+        """
+        _quiet_environment()
+        arguments = {
+            "revision": revision,
+            "tokenizer_revision": revision,
+            "trust_remote_code": trust_remote_code,
+            "reasoning_parser": reasoning_parser or "",
+        }
+        llm = await _in_thread(_load, model, tool_call_parser, arguments, engine_args or {})
+        return cls(llm, tool_call_parser, reasoning_parser)
+
+    async def chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
+    ) -> Generation:
+        """Reply to a conversation through the model's own chat template and parsers.
+
+        Raises:
+            AttemptFailure: the prompt is too long, or vLLM refused the request.
+            EngineDead: vLLM's core process is gone.
+            UserError: the chat template cannot show tools, or no tool-call parser is set.
+        """
+        started = time.perf_counter()
+        self._check_chat(bool(tools))
+        request = _chat_request(messages, tools)
+        inputs = await self._render_chat(request)
+        params = self._sampling_params(sampling, len(inputs["prompt_token_ids"]))
+        # Parsers may ask for a grammar and for stop tokens, as they do in vLLM's own server.
+        params.structured_outputs = request.structured_outputs
+        params.stop_token_ids = self._stop_token_ids()
+        output = await self._generate(inputs, params)
+        reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
+        return self._generation(output, reply, started)
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Generation:
+        """Continue a text. Raises as `chat` does."""
+        started = time.perf_counter()
+        tokens = self._encoder.encode(prompt)
+        output = await self._generate_from(tokens, self._sampling_params(sampling, len(tokens)))
+        return self._generation(
+            output, Reply(text=strip_tokens(output.outputs[0].text, self._special)), started
+        )
+
+    async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
+        """Log-likelihood of each continuation after the context, one forward pass of the context for
+        all of them where each is one token long.
+
+        A context that is too long loses its first tokens, as in lm-evaluation-harness.
+
+        Raises:
+            AttemptFailure: a continuation is too long, or vLLM refused the request.
+            EngineDead: vLLM's core process is gone.
+        """
+        pairs = [self._encoder.pair(context, continuation) for continuation in continuations]
+        return await self._score_pairs(pairs)
+
+    async def score_rolling(self, text: str) -> LogLikelihood:
+        """Log-likelihood of a whole text, in disjoint windows. Raises as `score` does."""
+        # One token of context, and one that vLLM must be allowed to generate.
+        pairs = self._encoder.windows(text, self._max_model_len - 2)
+        parts = await self._score_pairs(pairs)
+        return LogLikelihood(
+            logprob=sum(part.logprob for part in parts),
+            is_greedy=all(part.is_greedy for part in parts),
+            tokens=sum(part.tokens for part in parts),
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            cached_tokens=sum(part.cached_tokens for part in parts),
+        )
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as the text that the model's chat template makes of it.
+
+        Raises:
+            UserError: there is no chat template.
+        """
+        check_template(self._tokenizer, tools=False)
+        conversation = [message_to_openai(message, arguments_as_text=False) for message in messages]
+        rendered: str = self._tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return rendered
+
+    def load(self) -> Load:
+        """Requests running and waiting now, as far as the batch size tells."""
+        running = min(self._in_flight, self._max_num_seqs)
+        return Load(running=running, waiting=self._in_flight - running)
+
+    async def close(self) -> None:
+        """Stop vLLM's core process. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._llm.shutdown()
+        # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
+        await asyncio.sleep(0.05)
+
+    # Requests
+
+    @asynccontextmanager
+    async def _request(self) -> AsyncIterator[str]:
+        """A request id, and the one place where vLLM's errors are classified."""
+        from vllm.exceptions import VLLMError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._closed:
+            raise EngineDead("the engine was closed")
+        self._in_flight += 1
+        try:
+            yield f"harness-{next(self._ids)}"
+        except EngineDeadError as error:
+            raise EngineDead("vLLM's core process died; its last output says why") from error
+        except VLLMError as error:
+            if self._llm.errored:
+                raise EngineDead(f"vLLM's core process died: {error}") from error
+            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {error.__cause__ or error}") from error
+        finally:
+            self._in_flight -= 1
+
+    async def _generate(self, inputs: Any, params: Any) -> Any:
+        """The finished `RequestOutput`. Cancelling the caller aborts the request in vLLM."""
+        output: Any = None
+        async with self._request() as request_id:
+            async for part in self._llm.generate(inputs, params, request_id):
+                output = part
+        if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
+            reason = output.outputs[0].finish_reason if output else "no output"
+            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM gave the request up: {reason}")
+        return output
+
+    async def _generate_from(self, tokens: Tokens, params: Any) -> Any:
+        from vllm.inputs import tokens_input
+
+        return await self._generate(tokens_input(tokens), params)
+
+    def _sampling_params(self, sampling: Sampling, prompt_tokens: int) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=min(sampling.max_tokens, self._room(prompt_tokens)),
+            seed=sampling.seed,
+            stop=list(sampling.stop),
+            skip_special_tokens=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _room(self, prompt_tokens: int) -> int:
+        room = self._max_model_len - prompt_tokens
+        if room < 1:
+            raise AttemptFailure(
+                FailureKind.CONTEXT_OVERFLOW,
+                f"the prompt has {prompt_tokens} tokens, the model's context {self._max_model_len}",
+            )
+        return room
+
+    def _generation(self, output: Any, reply: Reply, started: float) -> Generation:
+        completion = output.outputs[0]
+        return Generation(
+            text=reply.text,
+            raw=completion.text + self._ending(completion),
+            finish_reason=_finish_reason(completion.finish_reason, bool(reply.tool_calls)),
+            prompt_tokens=len(output.prompt_token_ids),
+            completion_tokens=len(completion.token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            reasoning=reply.reasoning,
+            tool_calls=reply.tool_calls,
+            parse_error=reply.error,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _ending(self, completion: Any) -> str:
+        """What ended the reply; vLLM leaves it out of the text."""
+        if isinstance(completion.stop_reason, str):
+            return completion.stop_reason
+        last = completion.token_ids[-1] if completion.token_ids else None
+        if completion.finish_reason == "stop" and last in self._special_ids:
+            return str(self._tokenizer.convert_ids_to_tokens(last))
+        return ""
+
+    # Chat
+
+    def _check_chat(self, tools: bool) -> None:
+        # Other renderers (gpt-oss, Mistral's, DeepSeek's) write the prompt in code, without a template.
+        if type(self._llm.renderer).__name__ == "HfRenderer" and not self._chat.use_harmony:
+            check_template(self._tokenizer, tools=tools)
+        if tools and (self._chat.parser is None or self._chat.parser.tool_parser_cls is None):
+            raise UserError(
+                "the model has no tool_call_parser, which this suite needs: name the format of its tool"
+                " calls in its spec"
+            )
+
+    async def _render_chat(self, request: Any) -> Any:
+        async with self._request():
+            try:
+                rendered = await self._chat.render_chat(request)
+            except ValueError as error:
+                raise AttemptFailure(FailureKind.ENGINE_ERROR, f"chat template: {error}") from error
+            except Exception as error:
+                if getattr(error, "parameter", None) not in ("input_tokens", "input_text"):
+                    raise
+                raise AttemptFailure(FailureKind.CONTEXT_OVERFLOW, str(error)) from error
+        if not isinstance(rendered, tuple):
+            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {rendered.error.message}")
+        return rendered[1][0]
+
+    def _stop_token_ids(self) -> Tokens:
+        if not self._chat.use_harmony:
+            return []
+        from vllm.entrypoints.openai.parser.harmony_utils import get_encoding
+
+        return list(get_encoding().stop_tokens_for_assistant_actions())
+
+    def _parse(
+        self,
+        request: Any,
+        prompt_tokens: Tokens,
+        completion: Any,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+    ) -> Reply:
+        """Reasoning, answer and tool calls in what the model wrote."""
+        raw = completion.text
+        if self._chat.parser is None:
+            return Reply(text=strip_tokens(raw, self._special))
+        parser = self._parser(request, prompt_tokens)
+        try:
+            reasoning, content, found = parser.parse(
+                raw, request, enable_auto_tools=True, model_output_token_ids=completion.token_ids
+            )
+        except Exception as error:
+            # The parser is vLLM's, its input is the model's: whatever it raises, it could not read it.
+            return Reply(text=strip_tokens(raw, self._special), error=f"{type(error).__name__}: {error}")
+        calls, problem = read_calls(_raw_calls(found or ()), raw, count_calls(messages))
+        if tools and problem is None:
+            answer = raw.replace(reasoning, "", 1) if reasoning else raw
+            problem = unread_call(answer, len(calls), _markers(parser), tools)
+        text = strip_tokens(content or "", self._special)
+        return Reply(text=text, reasoning=reasoning, tool_calls=calls, error=problem)
+
+    def _parser(self, request: Any, prompt_tokens: Tokens) -> Any:
+        # Parsers keep state: one for each reply.
+        parser = self._chat.parser(
+            self._tokenizer,
+            request.tools,
+            chat_template_kwargs=self._chat.effective_chat_template_kwargs(request),
+            model_config=self._llm.model_config,
+        )
+        parser.set_prompt_token_ids(prompt_tokens)
+        return parser
+
+    # Scoring
+
+    async def _score_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[LogLikelihood]:
+        # vLLM must be allowed to generate one token.
+        limit = self._max_model_len - 1
+        fitted = [(fit(context, rest, limit), rest) for context, rest in pairs]
+        contexts = {tuple(context) for context, _ in fitted}
+        if len(contexts) == 1 and len(pairs) > 1 and all(len(rest) == 1 for _, rest in fitted):
+            return await self._score_tokens(fitted[0][0], [rest[0] for _, rest in fitted])
+        return list(await asyncio.gather(*(self._score_one(context, rest) for context, rest in fitted)))
+
+    async def _score_tokens(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
+        """One request a hundred-odd candidates for the same next token; the prefix cache is used."""
+        from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS as LIMIT
+
+        unique = list(dict.fromkeys(tokens))
+        chunks = [unique[i : i + LIMIT] for i in range(0, len(unique), LIMIT)]
+        outputs = await asyncio.gather(*(self._next_token(context, chunk) for chunk in chunks))
+        chances = {
+            token: entry.logprob for out in outputs for token, entry in out.outputs[0].logprobs[0].items()
+        }
+        best = max(chances[out.outputs[0].token_ids[0]] for out in outputs)
+        return [
+            LogLikelihood(
+                logprob=chances[token],
+                is_greedy=chances[token] >= best,
+                tokens=1,
+                prompt_tokens=len(context) * len(chunks) if index == 0 else 0,
+                cached_tokens=sum(out.num_cached_tokens or 0 for out in outputs) if index == 0 else 0,
+            )
+            for index, token in enumerate(tokens)
+        ]
+
+    async def _next_token(self, context: Tokens, candidates: Tokens) -> Any:
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            logprob_token_ids=candidates,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        return await self._generate_from(context, params)
+
+    async def _score_one(self, context: Tokens, rest: Tokens) -> LogLikelihood:
+        if not rest:
+            return LogLikelihood(logprob=0.0, is_greedy=True, tokens=0)
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        params = SamplingParams(
+            max_tokens=1,
+            temperature=0.0,
+            prompt_logprobs=1,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+        output = await self._generate_from(context + rest, params)
+        rows = output.prompt_logprobs[len(context) :]
+        chances = [row[token].logprob for row, token in zip(rows, rest, strict=True)]
+        best = [max(entry.logprob for entry in row.values()) for row in rows]
+        return LogLikelihood(
+            logprob=sum(chances),
+            # Of two equally likely tokens either is greedy.
+            is_greedy=all(chance >= top for chance, top in zip(chances, best, strict=True)),
+            tokens=len(rest),
+            prompt_tokens=len(context) + len(rest),
+            cached_tokens=output.num_cached_tokens or 0,
+        )
+
+
+# Starting
+
+
+def _quiet_environment() -> None:
+    """Defaults of vLLM's environment variables; what the user set stays."""
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def _load(model: str, tool_call_parser: str | None, own: dict[str, Any], engine_args: dict[str, Any]) -> Any:
+    """Check the arguments and start an `AsyncLLM` (blocking)."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+
+    _check_engine_args(engine_args, [field.name for field in dataclasses.fields(AsyncEngineArgs)])
+    _check_parsers(tool_call_parser, own["reasoning_parser"])
+    defaults: dict[str, Any] = {"disable_log_stats": True}
+    if current_platform.is_cpu():
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        defaults |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+    arguments = {"model": model, **own, **defaults, **engine_args}
+    # Replies that they cannot read are reported in `parse_error`, not with a traceback.
+    for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return _start_core(model, arguments)
+
+
+def _start_core(model: str, arguments: dict[str, Any]) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        config = AsyncEngineArgs(**arguments).create_engine_config()
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"vLLM cannot load {model}: {_one_line(error)}") from error
+    # A Ctrl-C in the terminal reaches every process in it. The core and its workers inherit that it is
+    # blocked, so that they go on until this process has decided what happens. The resource tracker is
+    # started first because it would unblock it.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return AsyncLLM.from_vllm_config(config, disable_log_stats=bool(arguments["disable_log_stats"]))
+    except RuntimeError as error:
+        raise EngineDead(f"vLLM could not load {model}: {_one_line(error)}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _in_thread(function: Any, *arguments: Any) -> Any:
+    """Run a loading function in a thread; if the caller is cancelled, its core process is stopped."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            for child in multiprocessing.active_children():
+                if child.name.startswith("EngineCore"):
+                    child.terminate()
+            await asyncio.sleep(0.1)
+        if not task.cancelled() and task.exception() is None:
+            task.result().shutdown()
+        raise
+
+
+def _check_engine_args(given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name in OWN_ARGUMENTS:
+            raise UserError(f"engine_args: {name} is given by the model's own spec; remove it here")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else "see `vllm serve --help=all`"
+            raise UserError(f"engine_args: vLLM has no argument {name!r}; {hint}")
+
+
+def _check_parsers(tool_call_parser: str | None, reasoning_parser: str | None) -> None:
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    for key, name, known in (
+        ("tool_call_parser", tool_call_parser, ToolParserManager.list_registered()),
+        ("reasoning_parser", reasoning_parser, ReasoningParserManager.list_registered()),
+    ):
+        if name and name not in known:
+            raise UserError(f"{key}: vLLM has no {name!r}; it has {', '.join(known)}")
+
+
+def _chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> Any:
+    """The renderer of chat requests that vLLM's server uses; it also holds the class of the parser."""
+    from vllm.renderers.online_renderer import OnlineRenderer
+
+    try:
+        return OnlineRenderer(
+            llm.model_config,
+            llm.renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="auto",
+            enable_auto_tools=True,
+            tool_parser=tool_call_parser,
+            reasoning_parser=reasoning_parser,
+        )
+    except TypeError as error:
+        llm.shutdown()
+        raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
+
+
+def _facts(config: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> EngineFacts:
+    """What the live configuration of vLLM says."""
+    import vllm
+    from vllm.platforms import current_platform
+
+    model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
+    details = {
+        "device": current_platform.get_device_name() if not current_platform.is_cpu() else "cpu",
+        "dtype": model.dtype,
+        "quantization": model.quantization,
+        "tensor_parallel_size": parallel.tensor_parallel_size,
+        "pipeline_parallel_size": parallel.pipeline_parallel_size,
+        "data_parallel_size": parallel.data_parallel_size,
+        "enable_expert_parallel": parallel.enable_expert_parallel,
+        "max_model_len": model.max_model_len,
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+        "enable_prefix_caching": cache.enable_prefix_caching,
+        "block_size": cache.block_size,
+        "kv_cache_dtype": cache.cache_dtype,
+        "kv_cache_memory_bytes": cache.kv_cache_memory_bytes,
+        "gpu_memory_utilization": cache.gpu_memory_utilization,
+        "attention_backend": getattr(getattr(config, "attention_config", None), "backend", None),
+        "enforce_eager": model.enforce_eager,
+        "tool_call_parser": tool_call_parser,
+        "reasoning_parser": reasoning_parser,
+    }
+    return EngineFacts(
+        name="vllm",
+        version=vllm.__version__,
+        details={key: str(value).removeprefix("torch.") for key, value in details.items()},
+    )
+
+
+# Conversions
+
+
+def _chat_request(messages: Sequence[Message], tools: Sequence[Tool]) -> Any:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    return ChatCompletionRequest(
+        model="",
+        messages=[message_to_openai(message) for message in messages],
+        tools=[tool_to_openai(tool) for tool in tools] or None,
+        tool_choice="auto" if tools else "none",
+    )
+
+
+def _raw_calls(found: Iterable[Any]) -> list[RawCall]:
+    return [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in found]
+
+
+def _finish_reason(reason: str, called: bool) -> FinishReason:
+    if reason == "length":
+        return "length"
+    return "tool_calls" if called else "stop"
+
+
+def _markers(parser: Any) -> tuple[str, ...]:
+    """How a tool call begins, as far as the parser says."""
+    tool_parser = parser.tool_parser
+    engine = getattr(tool_parser, "_parser_engine", None)
+    if engine is not None:
+        return _grammar_markers(engine.parser_engine_config)
+    names = ("tool_call_start_token", "tool_calls_start_token", "tool_start_token", "bot_token")
+    return tuple({marker for name in names if (marker := getattr(tool_parser, name, None))})
+
+
+def _grammar_markers(grammar: Any) -> tuple[str, ...]:
+    """The terminals that open a call in the grammar of one of vLLM's newer parsers."""
+    openers = {
+        terminal
+        for (_, terminal), transition in grammar.transitions.items()
+        if any(event.name == "TOOL_CALL_START" for event in transition.events)
+    }
+    literals = (grammar.terminal_literal(terminal) for terminal in sorted(openers))
+    return tuple(literal for literal in literals if literal)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
