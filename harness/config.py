@@ -109,10 +109,10 @@ class Document:
             problem = getattr(error, "problem", None) or "not YAML"
             raise UserError(f"{path}{line}: {problem}; expected YAML") from error
         self.lines: dict[KeyPath, int] = {}
-        for key, line in _lines(node, ()) if node else ():
+        for key, number in _lines(node, ()) if node else ():
             if key in self.lines:
-                raise UserError(f"{path}:{line}: key `{dotted(key)}` stands twice; keep one")
-            self.lines[key] = line
+                raise UserError(f"{path}:{number}: key `{dotted(key)}` stands twice; keep one")
+            self.lines[key] = number
 
     def where(self, key: KeyPath) -> str:
         """`file:line`, of the key or of the nearest enclosing one."""

@@ -6,12 +6,17 @@ they run one agent at a time and book engine failures as successful attacks. A t
 replaying its tool calls in a fresh environment, so that a verdict needs nothing but the transcript.
 """
 
+import copy
+import datetime
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property, lru_cache
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from harness.config import load_object
 from harness.engines.base import Engine
@@ -33,6 +38,10 @@ from harness.types import (
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a verdict."""
+
+CLOCK = datetime.datetime(2024, 5, 15, 12)
+"""What time it is in every environment: noon of the day on which AgentDojo's calendars stand. Its mail
+and file tools show the agent the machine's clock, so that no run would read as the one before."""
 
 OWN_SUITES = {"agentdojo_mini": "harness.suites.agentdojo_mini:task_suite"}
 """Suites that ship with the harness; any other is one of AgentDojo's or a dotted path."""
@@ -151,6 +160,7 @@ class AgentDojoSuite:
             "tools": digest([(t.name, t.description, t.parameters) for t in self.tools]),
             "tasks": digest(self._task_texts()),
             "environment": digest(environment_text(self._dojo)),
+            "clock": CLOCK.isoformat(),
             "scorer": SCORER_VERSION,
         }
 
@@ -262,7 +272,9 @@ class World:
         from agentdojo.functions_runtime import FunctionsRuntime
 
         self.user_task = dojo.user_tasks[task.user_task]
-        self._environment = self.user_task.init_environment(load_environment(dojo, task.injections))
+        self._environment = self.user_task.init_environment(
+            dojo.load_and_inject_default_environment(task.injections)
+        )
         self._before = self._environment.model_copy(deep=True)
         self._runtime = FunctionsRuntime(dojo.tools)
         self._executor = ToolsExecutor()
@@ -279,7 +291,8 @@ class World:
         parsed = [FunctionCall(function=c.name, args=dict(c.arguments), id=c.id) for c in calls]
         turn = {"role": "assistant", "content": None, "tool_calls": parsed}
         try:
-            *_, answered, _ = self._executor.query("", self._runtime, self._environment, [turn])
+            with fixed_clock():
+                *_, answered, _ = self._executor.query("", self._runtime, self._environment, [turn])
         except Exception as error:
             names = ", ".join(c.name for c in calls)
             raise AttemptFailure(
@@ -356,8 +369,21 @@ def tool_message(result: Any) -> Message:
     )
 
 
+@contextmanager
+def fixed_clock() -> Iterator[None]:
+    """Let AgentDojo's tools read `CLOCK` as the current time."""
+    from agentdojo.default_suites.v1.tools import cloud_drive_client, email_client
+
+    # now() is all that these two modules want of datetime when their functions run
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda: CLOCK))
+    with ExitStack() as stack:
+        for module in (cloud_drive_client, email_client):
+            stack.enter_context(patch.object(module, "datetime", clock))
+        yield
+
+
 def load_task_suite(name: str, benchmark_version: str) -> Any:
-    """A task suite by name or dotted path.
+    """A task suite by name or dotted path, made to load its environments fast.
 
     Raises:
         UserError: there is no such suite or version.
@@ -366,7 +392,7 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
 
     path = OWN_SUITES.get(name, name)
     if ":" in path:
-        return load_object(path, "suite")
+        return _with_fast_environments(load_object(path, "suite"))
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
@@ -378,7 +404,13 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
             f"AgentDojo {benchmark_version} has no suite {name!r}: use one of {known}, "
             "or the path of your own as package.module:task_suite"
         )
-    return suites[name]
+    return _with_fast_environments(suites[name])
+
+
+def _with_fast_environments(suite: Any) -> Any:
+    fast = copy.copy(suite)  # the suites are AgentDojo's own globals
+    fast.load_and_inject_default_environment = lambda injections: load_environment(fast, injections)
+    return fast
 
 
 def check_attack(name: str) -> None:
@@ -432,8 +464,8 @@ def environment_text(dojo: Any) -> str:
 def load_environment(dojo: Any, injections: dict[str, str]) -> Any:
     """A fresh environment with the injections in place.
 
-    The same as the suite's `load_and_inject_default_environment`, but with YAML's C parser, which is
-    ten times faster; there is an environment to load for every attempt.
+    The same as AgentDojo's own, but with YAML's C parser, which is ten times faster; there is an
+    environment to load for every attempt.
     """
     import yaml
 
