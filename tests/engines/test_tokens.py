@@ -1,0 +1,110 @@
+import pytest
+
+from harness.engines.tokens import Encoder, check_template, empty_context, encode_pair, fit, rolling_windows
+from harness.errors import AttemptFailure, UserError
+from harness.types import FailureKind
+from tests.engines import tiny
+
+
+class Characters:
+    """A tokenizer: one token a character, with a BOS token (1) that is written as ^."""
+
+    bos_token_id: int | None = 1
+    eos_token_id: int | None = None
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        ids = [1 if char == "^" else ord(char) for char in text]
+        return [1, *ids] if add_special_tokens else ids
+
+    def decode(self, ids: list[int]) -> str:
+        return "".join("^" if i == 1 else chr(i) for i in ids)
+
+
+def words(text: str) -> list[int]:
+    """One token for each word, together with the space in front of it."""
+    return [hash(part) for part in text.replace(" ", "\x00 ").split("\x00") if part]
+
+
+def test_trailing_spaces_go_to_the_continuation() -> None:
+    assert encode_pair(words, "the sky is ", "blue") == (words("the sky is"), words(" blue"))
+    assert encode_pair(words, "the sky is", " blue") == (words("the sky is"), words(" blue"))
+
+
+def test_bos_is_never_doubled() -> None:
+    encoder = Encoder(Characters())
+    assert encoder.encode("ab") == encoder.encode("^ab") == [1, 97, 98]
+    assert encoder.pair("^a", "b") == encoder.pair("a", "b") == ([1, 97], [98])
+    assert encoder.encode("") == []
+
+
+def test_empty_context_becomes_the_prefix_token() -> None:
+    encoder = Encoder(Characters())
+    assert encoder.pair("", "b") == ([1], [98])
+    assert encoder.pair("  ", "b") == ([1], [32, 32, 98])
+    assert empty_context(1, [1, 98]) == ([1], [98])
+    assert empty_context(1, []) == ([1], [])
+
+
+def test_no_prefix_token_is_a_failure_only_where_one_is_needed() -> None:
+    class Bare(Characters):
+        bos_token_id = None
+
+    encoder = Encoder(Bare())
+    assert encoder.pair("a", "b")[1] == [98]
+    with pytest.raises(AttemptFailure, match="neither a BOS nor an EOS"):
+        encoder.pair("", "b")
+
+
+@pytest.mark.parametrize("length", [0, 1, 6, 7, 8, 14, 20])
+def test_rolling_windows_equal_those_of_lm_eval(length: int) -> None:
+    from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+
+    tokens = list(range(100, 100 + length))
+    theirs = [make_disjoint_window(w) for w in get_rolling_token_windows(tokens, 0, 7, 1)]
+    ours = list(rolling_windows(tokens, 0, 7))
+    assert ours == theirs
+    assert [token for _, part in ours for token in part] == tokens
+    assert all(len(context) + len(part) <= 8 for context, part in ours)
+
+
+def test_long_contexts_lose_their_beginning() -> None:
+    assert fit([1, 2, 3], [4, 5], 4) == [2, 3]
+    assert fit([1, 2, 3], [4, 5], 9) == [1, 2, 3]
+    with pytest.raises(AttemptFailure) as caught:
+        fit([1, 2, 3], [4, 5], 2)
+    assert caught.value.kind is FailureKind.CONTEXT_OVERFLOW
+
+
+def test_pairs_equal_those_of_lm_eval() -> None:
+    from lm_eval.api.model import TemplateLM
+
+    tokenizer = tiny.tokenizer()
+    ours = Encoder(tokenizer)
+
+    class Theirs:
+        backend = "causal"
+        tok_encode = staticmethod(ours.encode)
+
+    for context in ("Question: 2+2?\nAnswer:", "Question: ", "A\n\n", "x"):
+        for continuation in (" four", "four", " a b", "\n"):
+            assert ours.pair(context, continuation) == TemplateLM._encode_pair(
+                Theirs(), context, continuation
+            )
+
+
+@pytest.mark.parametrize(
+    "template", ["{% if tools %}x{% endif %}", {"default": "{{ messages }}", "tool_use": "{{ tools }}"}]
+)
+def test_templates_with_tools(template: object) -> None:
+    check_template(template)
+
+
+def test_templates_without_tools_are_refused() -> None:
+    check_template("{{ messages }}", tools=False)
+    with pytest.raises(UserError, match="does not show tools"):
+        check_template("{{ messages }}")
+    with pytest.raises(UserError, match="no chat template"):
+        check_template(None, tools=False)
+    with pytest.raises(UserError, match="no chat template"):
+        check_template(tiny.tokenizer(chat_template=None))
+    check_template(tiny.tokenizer())
