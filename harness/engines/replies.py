@@ -42,8 +42,8 @@ def read_calls(
 
     Args:
         calls: as parsed.
-        written: what the model wrote. An id found in it is the model's own and kept; any other was
-            drawn at random by the parser, and is replaced so that a run can be repeated.
+        written: what the model wrote. An id found in it, or made of the tool's name, is kept; any other
+            was drawn at random by the parser, and is replaced so that a run can be repeated.
         number: tool calls earlier in the conversation, to number these after them.
 
     Returns:
@@ -55,10 +55,10 @@ def read_calls(
             name, arguments = _decode(call)
         except ValueError as error:
             return tuple(read), str(error)
-        own_id = call.id is not None and call.id in written
+        keep = call.id and (call.id in written or f"{name}:" in call.id)
         # Nine letters and digits: what the strictest templates ask of an id.
-        call_id = call.id if own_id and call.id else f"call{number + len(read):05d}"
-        read.append(ToolCall(id=call_id, name=name, arguments=arguments))
+        own = f"call{number + len(read):05d}"
+        read.append(ToolCall(id=call.id if keep and call.id else own, name=name, arguments=arguments))
     return tuple(read), None
 
 

@@ -1,18 +1,11 @@
 """vLLM inside this process: rendering and parsing here, the model in vLLM's own core process.
 
-The only file that imports vllm, and it does so inside functions. Written for vLLM 0.32 and 0.33, whose
-`AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
+With vllm_start.py the only file that imports vllm, and only inside functions. Written for vLLM 0.32 and
+0.33, whose `AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
 """
 
 import asyncio
-import dataclasses
-import difflib
 import itertools
-import logging
-import multiprocessing
-import multiprocessing.resource_tracker
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -29,9 +22,9 @@ from harness.engines.replies import (
     unread_call,
 )
 from harness.engines.tokens import Encoder, Tokens, check_template, fit
+from harness.engines.vllm_start import Launch, chat_renderer, facts, launch
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
-    EngineFacts,
     FailureKind,
     FinishReason,
     Generation,
@@ -42,12 +35,6 @@ from harness.types import (
     Tool,
     ToolCall,
 )
-
-CPU_KV_CACHE_BYTES = 1 << 30
-"""Memory for the key-value cache where vLLM runs on a CPU and the spec does not say."""
-
-OWN_ARGUMENTS = {"model", "revision", "tokenizer_revision", "trust_remote_code", "reasoning_parser"}
-"""Arguments of vLLM that the model's own spec already gives."""
 
 
 class Reply(Struct):
@@ -69,13 +56,13 @@ class VllmEngine:
         self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
         self._encoder = Encoder(self._tokenizer)
-        self._chat = _chat_renderer(llm, tool_call_parser, reasoning_parser)
+        self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
         self._ids = itertools.count()
         self._in_flight = 0
         self._closed = False
-        self.facts = _facts(llm.vllm_config, tool_call_parser, reasoning_parser)
+        self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser)
 
     @classmethod
     async def start(
@@ -102,15 +89,15 @@ class VllmEngine:
             UserError: an argument, a parser or the model is not one that vLLM knows.
             EngineDead: the model could not be loaded (out of memory, for example).
         """
-        _quiet_environment()
-        arguments = {
-            "revision": revision,
-            "tokenizer_revision": revision,
-            "trust_remote_code": trust_remote_code,
-            "reasoning_parser": reasoning_parser or "",
-        }
-        llm = await _in_thread(_load, model, tool_call_parser, arguments, engine_args or {})
-        return cls(llm, tool_call_parser, reasoning_parser)
+        what = Launch(
+            model=model,
+            revision=revision,
+            tool_call_parser=tool_call_parser,
+            reasoning_parser=reasoning_parser,
+            trust_remote_code=trust_remote_code,
+            engine_args=engine_args or {},
+        )
+        return cls(await launch(what), tool_call_parser, reasoning_parser)
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -235,10 +222,7 @@ class VllmEngine:
         return await self._generate(tokens_input(tokens), params)
 
     def _sampling_params(self, sampling: Sampling, prompt_tokens: int) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        return SamplingParams(
+        return _final_only(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
@@ -248,7 +232,6 @@ class VllmEngine:
             seed=sampling.seed,
             stop=list(sampling.stop),
             skip_special_tokens=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
     def _room(self, prompt_tokens: int) -> int:
@@ -389,31 +372,13 @@ class VllmEngine:
         ]
 
     async def _next_token(self, context: Tokens, candidates: Tokens) -> Any:
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            logprob_token_ids=candidates,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = _final_only(max_tokens=1, temperature=0.0, logprob_token_ids=candidates, detokenize=False)
         return await self._generate_from(context, params)
 
     async def _score_one(self, context: Tokens, rest: Tokens) -> LogLikelihood:
         if not rest:
             return LogLikelihood(logprob=0.0, is_greedy=True, tokens=0)
-        from vllm import SamplingParams
-        from vllm.sampling_params import RequestOutputKind
-
-        params = SamplingParams(
-            max_tokens=1,
-            temperature=0.0,
-            prompt_logprobs=1,
-            detokenize=False,
-            output_kind=RequestOutputKind.FINAL_ONLY,
-        )
+        params = _final_only(max_tokens=1, temperature=0.0, prompt_logprobs=1, detokenize=False)
         output = await self._generate_from(context + rest, params)
         rows = output.prompt_logprobs[len(context) :]
         chances = [row[token].logprob for row, token in zip(rows, rest, strict=True)]
@@ -428,147 +393,19 @@ class VllmEngine:
         )
 
 
-# Starting
-
-
-def _quiet_environment() -> None:
-    """Defaults of vLLM's environment variables; what the user set stays."""
-    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-
-
-def _load(model: str, tool_call_parser: str | None, own: dict[str, Any], engine_args: dict[str, Any]) -> Any:
-    """Check the arguments and start an `AsyncLLM` (blocking)."""
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.platforms import current_platform
-
-    _check_engine_args(engine_args, [field.name for field in dataclasses.fields(AsyncEngineArgs)])
-    _check_parsers(tool_call_parser, own["reasoning_parser"])
-    defaults: dict[str, Any] = {"disable_log_stats": True}
-    if current_platform.is_cpu():
-        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
-        defaults |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
-    arguments = {"model": model, **own, **defaults, **engine_args}
-    # Replies that they cannot read are reported in `parse_error`, not with a traceback.
-    for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-    return _start_core(model, arguments)
-
-
-def _start_core(model: str, arguments: dict[str, Any]) -> Any:
-    from vllm.engine.arg_utils import AsyncEngineArgs
-    from vllm.v1.engine.async_llm import AsyncLLM
-
-    try:
-        config = AsyncEngineArgs(**arguments).create_engine_config()
-    except (ValueError, TypeError, OSError) as error:
-        raise UserError(f"vLLM cannot load {model}: {_one_line(error)}") from error
-    # A Ctrl-C in the terminal reaches every process in it. The core and its workers inherit that it is
-    # blocked, so that they go on until this process has decided what happens. The resource tracker is
-    # started first because it would unblock it.
-    multiprocessing.resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        return AsyncLLM.from_vllm_config(config, disable_log_stats=bool(arguments["disable_log_stats"]))
-    except RuntimeError as error:
-        raise EngineDead(f"vLLM could not load {model}: {_one_line(error)}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-async def _in_thread(function: Any, *arguments: Any) -> Any:
-    """Run a loading function in a thread; if the caller is cancelled, its core process is stopped."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        while not task.done():
-            for child in multiprocessing.active_children():
-                if child.name.startswith("EngineCore"):
-                    child.terminate()
-            await asyncio.sleep(0.1)
-        if not task.cancelled() and task.exception() is None:
-            task.result().shutdown()
-        raise
-
-
-def _check_engine_args(given: Iterable[str], known: Sequence[str]) -> None:
-    for name in given:
-        if name in OWN_ARGUMENTS:
-            raise UserError(f"engine_args: {name} is given by the model's own spec; remove it here")
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
-            hint = f"did you mean {', '.join(close)}?" if close else "see `vllm serve --help=all`"
-            raise UserError(f"engine_args: vLLM has no argument {name!r}; {hint}")
-
-
-def _check_parsers(tool_call_parser: str | None, reasoning_parser: str | None) -> None:
-    from vllm.reasoning import ReasoningParserManager
-    from vllm.tool_parsers import ToolParserManager
-
-    for key, name, known in (
-        ("tool_call_parser", tool_call_parser, ToolParserManager.list_registered()),
-        ("reasoning_parser", reasoning_parser, ReasoningParserManager.list_registered()),
-    ):
-        if name and name not in known:
-            raise UserError(f"{key}: vLLM has no {name!r}; it has {', '.join(known)}")
-
-
-def _chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> Any:
-    """The renderer of chat requests that vLLM's server uses; it also holds the class of the parser."""
-    from vllm.renderers.online_renderer import OnlineRenderer
-
-    try:
-        return OnlineRenderer(
-            llm.model_config,
-            llm.renderer,
-            request_logger=None,
-            chat_template=None,
-            chat_template_content_format="auto",
-            enable_auto_tools=True,
-            tool_parser=tool_call_parser,
-            reasoning_parser=reasoning_parser,
-        )
-    except TypeError as error:
-        llm.shutdown()
-        raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
-
-
-def _facts(config: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> EngineFacts:
-    """What the live configuration of vLLM says."""
-    import vllm
-    from vllm.platforms import current_platform
-
-    model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
-    details = {
-        "device": current_platform.get_device_name() if not current_platform.is_cpu() else "cpu",
-        "dtype": model.dtype,
-        "quantization": model.quantization,
-        "tensor_parallel_size": parallel.tensor_parallel_size,
-        "pipeline_parallel_size": parallel.pipeline_parallel_size,
-        "data_parallel_size": parallel.data_parallel_size,
-        "enable_expert_parallel": parallel.enable_expert_parallel,
-        "max_model_len": model.max_model_len,
-        "max_num_seqs": config.scheduler_config.max_num_seqs,
-        "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
-        "enable_prefix_caching": cache.enable_prefix_caching,
-        "block_size": cache.block_size,
-        "kv_cache_dtype": cache.cache_dtype,
-        "kv_cache_memory_bytes": cache.kv_cache_memory_bytes,
-        "gpu_memory_utilization": cache.gpu_memory_utilization,
-        "attention_backend": getattr(getattr(config, "attention_config", None), "backend", None),
-        "enforce_eager": model.enforce_eager,
-        "tool_call_parser": tool_call_parser,
-        "reasoning_parser": reasoning_parser,
-    }
-    return EngineFacts(
-        name="vllm",
-        version=vllm.__version__,
-        details={key: str(value).removeprefix("torch.") for key, value in details.items()},
-    )
-
-
 # Conversions
+
+
+def _final_only(**arguments: Any) -> Any:
+    """`SamplingParams` without streaming: one output a request, at its end."""
+    from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
+    from vllm.sampling_params import RequestOutputKind
+
+    try:
+        return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
+    except VLLMValidationError as error:
+        raise UserError(f"sampling: {error}") from error
 
 
 def _chat_request(messages: Sequence[Message], tools: Sequence[Tool]) -> Any:
@@ -611,7 +448,3 @@ def _grammar_markers(grammar: Any) -> tuple[str, ...]:
     }
     literals = (grammar.terminal_literal(terminal) for terminal in sorted(openers))
     return tuple(literal for literal in literals if literal)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]

@@ -1,0 +1,202 @@
+"""Starting vLLM: its arguments checked, its core process launched, what it runs on read back.
+
+With vllm.py the only file that imports vllm, and only inside functions.
+"""
+
+import asyncio
+import dataclasses
+import difflib
+import logging
+import multiprocessing
+import multiprocessing.resource_tracker
+import os
+import signal
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from harness.errors import EngineDead, UserError
+from harness.types import EngineFacts, Struct
+
+CPU_KV_CACHE_BYTES = 1 << 30
+"""Memory for the key-value cache where vLLM runs on a CPU and the spec does not say."""
+
+OWN_ARGUMENTS = {"model", "revision", "tokenizer_revision", "trust_remote_code", "reasoning_parser"}
+"""Arguments of vLLM that the model's own spec already gives."""
+
+
+class Launch(Struct):
+    """What is started."""
+
+    model: str
+    """Repository or folder."""
+    revision: str | None
+    tool_call_parser: str | None
+    """As vLLM names it; None if the model has no tool calls."""
+    reasoning_parser: str | None
+    trust_remote_code: bool
+    engine_args: dict[str, Any]
+    """Further arguments of vLLM's `AsyncEngineArgs`."""
+
+
+async def launch(what: Launch) -> Any:
+    """A started `AsyncLLM`. The event loop keeps turning meanwhile; cancelling stops the core process.
+
+    Raises:
+        UserError: an argument, a parser or the model is not one that vLLM knows.
+        EngineDead: the model could not be loaded (out of memory, for example).
+    """
+    _quiet_environment()
+    task = asyncio.ensure_future(asyncio.to_thread(_load, what))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await _stop_loading(task)
+        raise
+
+
+def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> Any:
+    """The renderer of chat requests that vLLM's server uses; it also holds the class of the parser.
+
+    Raises:
+        UserError: the tokenizer lacks what a parser needs. The engine is shut down.
+    """
+    from vllm.renderers.online_renderer import OnlineRenderer
+
+    try:
+        return OnlineRenderer(
+            llm.model_config,
+            llm.renderer,
+            request_logger=None,
+            chat_template=None,
+            chat_template_content_format="auto",
+            enable_auto_tools=True,
+            tool_parser=tool_call_parser,
+            reasoning_parser=reasoning_parser,
+        )
+    except TypeError as error:
+        llm.shutdown()
+        raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
+
+
+def facts(config: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> EngineFacts:
+    """What the live configuration of vLLM says."""
+    import vllm
+    from vllm.platforms import current_platform
+
+    model, cache, parallel = config.model_config, config.cache_config, config.parallel_config
+    details = {
+        "device": "cpu" if current_platform.is_cpu() else current_platform.get_device_name(),
+        "dtype": model.dtype,
+        "quantization": model.quantization,
+        "tensor_parallel_size": parallel.tensor_parallel_size,
+        "pipeline_parallel_size": parallel.pipeline_parallel_size,
+        "data_parallel_size": parallel.data_parallel_size,
+        "enable_expert_parallel": parallel.enable_expert_parallel,
+        "max_model_len": model.max_model_len,
+        "max_num_seqs": config.scheduler_config.max_num_seqs,
+        "max_num_batched_tokens": config.scheduler_config.max_num_batched_tokens,
+        "enable_prefix_caching": cache.enable_prefix_caching,
+        "block_size": cache.block_size,
+        "kv_cache_dtype": cache.cache_dtype,
+        "kv_cache_memory_bytes": cache.kv_cache_memory_bytes,
+        "gpu_memory_utilization": cache.gpu_memory_utilization,
+        "attention_backend": config.attention_config.backend,
+        "enforce_eager": model.enforce_eager,
+        "tool_call_parser": tool_call_parser,
+        "reasoning_parser": reasoning_parser,
+    }
+    shown = {key: str(value).removeprefix("torch.") for key, value in details.items() if value is not None}
+    return EngineFacts(name="vllm", version=vllm.__version__, details=shown)
+
+
+def _quiet_environment() -> None:
+    """What vLLM and torch say that is no error stays unsaid, unless the user set a level."""
+    if "VLLM_LOGGING_LEVEL" not in os.environ:
+        os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning:vllm.triton_utils.dispatcher")
+        logging.getLogger("vllm").setLevel(logging.ERROR)
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+
+def _load(what: Launch) -> Any:
+    """Check the arguments and start an `AsyncLLM` (blocking)."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.platforms import current_platform
+
+    _check_engine_args(what.engine_args, [field.name for field in dataclasses.fields(AsyncEngineArgs)])
+    _check_parsers(what)
+    defaults: dict[str, Any] = {"disable_log_stats": True, "use_tqdm_on_load": False}
+    if current_platform.is_cpu():
+        # One process less, and neither compilation nor a warm-up: 10 s to load a tiny model, not 18.
+        os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+        defaults |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+    own = {
+        "model": what.model,
+        "revision": what.revision,
+        "tokenizer_revision": what.revision,
+        "trust_remote_code": what.trust_remote_code,
+        "reasoning_parser": what.reasoning_parser or "",
+    }
+    # Replies that they cannot read are reported in `parse_error`, not with a traceback.
+    for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return _start_core(what.model, own | defaults | what.engine_args)
+
+
+def _start_core(model: str, arguments: dict[str, Any]) -> Any:
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.v1.engine.async_llm import AsyncLLM
+
+    try:
+        config = AsyncEngineArgs(**arguments).create_engine_config()
+    except (ValueError, TypeError, OSError) as error:
+        raise UserError(f"vLLM cannot load {model}: {_one_line(error)}") from error
+    # A Ctrl-C in the terminal reaches every process in it. The core and its workers inherit that it is
+    # blocked, so that they go on until this process has decided what happens. The resource tracker is
+    # started first because its start would unblock it.
+    multiprocessing.resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return AsyncLLM.from_vllm_config(config, disable_log_stats=bool(arguments["disable_log_stats"]))
+    except RuntimeError as error:
+        raise EngineDead(f"vLLM could not load {model}: {_one_line(error)}") from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+async def _stop_loading(task: asyncio.Task[Any]) -> None:
+    """A thread cannot be cancelled, but it gives up when the core process that it waits for ends."""
+    while not task.done():
+        for child in multiprocessing.active_children():
+            if child.name.startswith("EngineCore"):
+                child.terminate()
+        await asyncio.sleep(0.1)
+    if task.exception() is None:
+        task.result().shutdown()
+
+
+def _check_engine_args(given: Iterable[str], known: Sequence[str]) -> None:
+    for name in given:
+        if name in OWN_ARGUMENTS:
+            raise UserError(f"engine_args: {name} is given by the model's own spec; remove it here")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+            hint = f"did you mean {', '.join(close)}?" if close else "see `vllm serve --help=all`"
+            raise UserError(f"engine_args: vLLM has no argument {name!r}; {hint}")
+
+
+def _check_parsers(what: Launch) -> None:
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    for key, name, known in (
+        ("tool_call_parser", what.tool_call_parser, ToolParserManager.list_registered()),
+        ("reasoning_parser", what.reasoning_parser, ReasoningParserManager.list_registered()),
+    ):
+        if name and name not in known:
+            raise UserError(f"{key}: vLLM has no {name!r}; it has {', '.join(known)}")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:500]
