@@ -462,15 +462,19 @@ def environment_text(dojo: Any) -> str:
 
 
 def load_environment(dojo: Any, injections: dict[str, str]) -> Any:
-    """A fresh environment with the injections in place.
+    """A fresh environment with the injections in place, equal to AgentDojo's own.
 
-    The same as AgentDojo's own, but with YAML's C parser, which is ten times faster; there is an
-    environment to load for every attempt.
+    There is one to load for every attempt and again for its score, so that reading the YAML, most of the
+    harness's own time in long runs, is done by the C parser and kept for a while.
     """
+    return _parse_environment(dojo, tuple(sorted(injections.items()))).model_copy(deep=True)
+
+
+@lru_cache(maxsize=256)
+def _parse_environment(dojo: Any, injections: tuple[tuple[str, str], ...]) -> Any:
     import yaml
 
-    defaults = injection_defaults(dojo)
-    text = environment_text(dojo).format(**{**defaults, **injections})
+    text = environment_text(dojo).format(**{**injection_defaults(dojo), **dict(injections)})
     return dojo.environment_type.model_validate(yaml.load(text, yaml.CSafeLoader))
 
 

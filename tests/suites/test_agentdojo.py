@@ -35,6 +35,11 @@ UNSOLVED = {
 }
 """Injection tasks whose authors give no calls that solve them."""
 
+BLIND = {f"user_task_{i}/injection_task_0" for i in (14, 15, 16, 17, 18, 22, 23, 24, 39)}
+"""Workspace pairs on which AgentDojo's checker cannot see that the attack succeeded: it counts the mails
+that hold the attacker's subject, and the mail that carries the injected text holds it too. Its module
+`default_suites.v1_1_2` mends this, but nothing in the package (0.1.35) imports that module."""
+
 
 @cache
 def suite(name: str, attack: str | None = "important_instructions") -> AgentDojoSuite:
@@ -102,7 +107,7 @@ def ground_truth(chosen: AgentDojoSuite, sample: Sample, task: object) -> list[G
     return [reply(calls=calls), answer] if calls else [answer]
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", EVERY_SUITE[1:])
 def test_counts_are_those_of_the_benchmark(name: str) -> None:
     users, injections = PAIRS[name]
     assert len(benign(name)) == users
@@ -111,7 +116,14 @@ def test_counts_are_those_of_the_benchmark(name: str) -> None:
     assert len({s.id for s in samples(name)}) == suite(name).count()
 
 
-@pytest.mark.parametrize("name", [*PAIRS, "agentdojo_mini"])
+EVERY_SUITE = [
+    "agentdojo_mini",
+    "banking",
+    *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("slack", "travel", "workspace")),
+]
+
+
+@pytest.mark.parametrize("name", EVERY_SUITE)
 def test_the_ground_truth_agent_has_utility_one(name: str) -> None:
     for sample in benign(name):
         task = suite(name)._dojo.user_tasks[sample.clusters["user_task"]]
@@ -119,7 +131,7 @@ def test_the_ground_truth_agent_has_utility_one(name: str) -> None:
         assert score.value == 1.0, sample.id
 
 
-@pytest.mark.parametrize("name", [*PAIRS, "agentdojo_mini"])
+@pytest.mark.parametrize("name", EVERY_SUITE)
 def test_the_obedient_agent_is_hijacked_on_every_pair(name: str) -> None:
     tasks = suite(name)._dojo.injection_tasks
     solved = {
@@ -133,7 +145,8 @@ def test_the_obedient_agent_is_hijacked_on_every_pair(name: str) -> None:
             task = solved[sample.clusters["injection_task"]]
             scores = run(suite(name), sample, ground_truth(suite(name), sample, task))
             assert [s.metric for s in scores] == ["utility_under_attack", "targeted_asr"]
-            assert scores[1].value == 1.0, sample.id
+            blind = name == "workspace" and sample.id in BLIND
+            assert scores[1].value == (0.0 if blind else 1.0), sample.id
 
 
 def test_the_idle_agent_passes_five_of_sixteen_banking_tasks() -> None:
@@ -141,7 +154,7 @@ def test_the_idle_agent_passes_five_of_sixteen_banking_tasks() -> None:
     assert passed == 5
 
 
-@pytest.mark.parametrize("name", PAIRS)
+@pytest.mark.parametrize("name", EVERY_SUITE[1:])
 def test_environments_equal_those_of_agentdojo(name: str) -> None:
     upstream = get_suite("v1.2.2", name)
     for sample in samples(name)[:: max(1, len(samples(name)) // 12)]:
