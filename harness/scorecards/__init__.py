@@ -1,0 +1,1 @@
+"""Records to scorecards of models and origins, as tables, JSON and a page."""

@@ -1,0 +1,237 @@
+"""Model scorecards to origin scorecards: best and median models, gaps, risk ratios of being hijacked."""
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+from typing import Any
+
+import msgspec
+
+from harness import stats
+from harness.errors import UserError
+from harness.scorecards.build import MetricResult, ModelScorecard, Observations
+from harness.types import Estimate, Metric, ModelEntry, Struct
+
+GROUPINGS: dict[str, Callable[[ModelEntry], str]] = {
+    "country": lambda model: model.origin.country,
+    "developer": lambda model: model.origin.developer,
+}
+"""What an origin can be: name -> key of a model."""
+
+FEW_MODELS = 3
+"""With fewer models than this, an origin's models say nothing about its other models."""
+
+
+class OriginMetric(Struct):
+    """One metric over the models of one origin."""
+
+    metric: Metric
+    models: int
+    """Models in which it was measured."""
+    best_model: str | None
+    best: Estimate | None
+    median: Estimate
+
+
+class Comparison(Struct):
+    """One metric of an origin compared with another origin."""
+
+    other: str
+    key: str
+    """`<suite>/<metric>`."""
+    metric: Metric
+    models: int
+    other_models: int
+    estimate: Estimate
+    """The gap (this origin minus the other), or the risk ratio (this over the other)."""
+    value: Estimate
+    """What of this origin was compared: its best model, or the pooled rate of its models."""
+    other_value: Estimate
+
+
+class OriginScorecard(Struct):
+    """What a run says about one origin."""
+
+    by: str
+    """A name of `GROUPINGS`."""
+    key: str
+    models: tuple[str, ...]
+    metrics: dict[str, OriginMetric]
+    """`<suite>/<metric>` -> best and median."""
+    gaps: tuple[Comparison, ...]
+    """Best model against best model of each other origin, for headline metrics."""
+    risk_ratios: tuple[Comparison, ...]
+    """Pooled rate of being hijacked over that of each other origin."""
+    notes: tuple[str, ...]
+
+
+def build_origins(scorecards: Sequence[ModelScorecard], by: str = "country") -> list[OriginScorecard]:
+    """Origin scorecards, by key.
+
+    Args:
+        scorecards: one a model.
+        by: what makes an origin, a name of `GROUPINGS`.
+
+    Raises:
+        UserError: `by` is unknown, or two models were given one suite under different protocols.
+    """
+    if by not in GROUPINGS:
+        raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
+    check_protocols(scorecards)
+    groups: dict[str, list[ModelScorecard]] = {}
+    for card in sorted(scorecards, key=lambda card: card.model.name):
+        groups.setdefault(GROUPINGS[by](card.model), []).append(card)
+    return [_origin(by, key, groups) for key in sorted(groups)]
+
+
+def check_protocols(scorecards: Sequence[ModelScorecard]) -> None:
+    """Raises UserError where two models have a suite in common whose protocols differ, naming the fields."""
+    for a, b in combinations(scorecards, 2):
+        for suite in sorted(a.suites.keys() & b.suites.keys()):
+            one, other = a.suites[suite].protocol, b.suites[suite].protocol
+            fields = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+            if fields:
+                raise UserError(
+                    f"suite {suite!r} was run under different protocols on {a.model.name} and {b.model.name} "
+                    f"(fields that differ: {', '.join(fields)}): origins are only compared on equal ones, "
+                    "so run it again with the same settings"
+                )
+
+
+def _origin(by: str, key: str, groups: dict[str, list[ModelScorecard]]) -> OriginScorecard:
+    cards = groups[key]
+    others = [other for other in sorted(groups) if other != key]
+    results = _results(cards)
+    return OriginScorecard(
+        by=by,
+        key=key,
+        models=tuple(card.model.name for card in cards),
+        metrics={name: _origin_metric(found) for name, found in results.items()},
+        gaps=tuple(gap for other in others for gap in _gaps(results, other, _results(groups[other]))),
+        risk_ratios=tuple(
+            ratio for other in others for ratio in _risk_ratios(key, results, other, _results(groups[other]))
+        ),
+        notes=_notes(key, cards),
+    )
+
+
+Results = dict[str, dict[str, MetricResult]]
+"""`<suite>/<metric>` -> model -> result."""
+
+
+def _results(cards: Sequence[ModelScorecard]) -> Results:
+    names = sorted({name for card in cards for name in card.metrics})
+    return {
+        name: {card.model.name: card.metrics[name] for card in cards if name in card.metrics}
+        for name in names
+    }
+
+
+def _notes(key: str, cards: Sequence[ModelScorecard]) -> tuple[str, ...]:
+    notes = []
+    if len(cards) < FEW_MODELS:
+        notes.append(
+            f"{key} has {len(cards)} model{'s' if len(cards) > 1 else ''} here, fewer than three: "
+            "this says nothing about its other models."
+        )
+    notes += [
+        f"{card.model.name} is incomplete: {sum(s.owed for s in card.suites.values())} attempts are owed."
+        for card in cards
+        if not card.complete
+    ]
+    return tuple(notes)
+
+
+def _metric(results: dict[str, MetricResult]) -> Metric:
+    return next(iter(results.values())).metric
+
+
+def _origin_metric(results: dict[str, MetricResult]) -> OriginMetric:
+    best_model, best = _best(results)
+    return OriginMetric(
+        metric=_metric(results),
+        models=_measured(results),
+        best_model=best_model,
+        best=best,
+        median=stats.median([result.estimate for result in results.values()]),
+    )
+
+
+def _measured(results: dict[str, MetricResult]) -> int:
+    return sum(result.estimate.value is not None for result in results.values())
+
+
+def _best(results: dict[str, MetricResult]) -> tuple[str, Estimate] | tuple[None, None]:
+    """(name, estimate) of the best model; of equals, the first by name."""
+    sign = 1 if _metric(results).higher_is_better else -1
+    ranked = [
+        (-sign * result.estimate.value, name)
+        for name, result in results.items()
+        if result.estimate.value is not None
+    ]
+    if not ranked:
+        return None, None
+    name = min(ranked)[1]
+    estimate = results[name].estimate
+    note = f"; best of {len(ranked)} models, not corrected for the winner's curse" if len(ranked) > 1 else ""
+    return name, msgspec.structs.replace(estimate, method=estimate.method + note)
+
+
+def _gaps(results: Results, other: str, other_results: Results) -> list[Comparison]:
+    gaps = []
+    for name in sorted(results.keys() & other_results.keys()):
+        a, b = _best(results[name])[1], _best(other_results[name])[1]
+        if _metric(results[name]).headline and a is not None and b is not None:
+            gaps.append(_comparison(name, results, other, other_results, stats.difference(a, b), (a, b)))
+    return gaps
+
+
+def _risk_ratios(key: str, results: Results, other: str, other_results: Results) -> list[Comparison]:
+    ratios = []
+    for name in sorted(results.keys() & other_results.keys()):
+        metric = _metric(results[name])
+        if metric.hijack and metric.kind == "rate":
+            a, b = _pool(results[name]), _pool(other_results[name])
+            missing = sum(rate.missing for _, rate in (a, b))
+            ratio = stats.risk_ratio(a[0], b[0], (key, other), missing=missing)
+            ratio = msgspec.structs.replace(
+                ratio,
+                method=f"{ratio.method}; models pooled and taken as given, origins taken as independent",
+            )
+            ratios.append(_comparison(name, results, other, other_results, ratio, (a[1], b[1])))
+    return ratios
+
+
+def _pool(results: dict[str, MetricResult]) -> tuple[stats.Proportion, Estimate]:
+    """The rate over the attempts of all models. Different models at one task share its clusters."""
+    parts = [result.observations for result in results.values()]
+    values: list[Any] = [value for part in parts for value in part.values]
+    factors = sorted({factor for part in parts for factor in part.clusters})
+    clusters = {factor: [level for part in parts for level in _factor(part, factor)] for factor in factors}
+    missing = sum(result.estimate.missing for result in results.values())
+    return stats.proportion(values, clusters), stats.rate(values, clusters, missing=missing)
+
+
+def _factor(part: Observations, factor: str) -> Sequence[str]:
+    """Levels of a factor; a model whose samples lack it shares none."""
+    alone = [f"\0{sample}" for sample in part.clusters["sample"]]
+    return part.clusters.get(factor, alone)
+
+
+def _comparison(
+    name: str,
+    results: Results,
+    other: str,
+    other_results: Results,
+    estimate: Estimate,
+    values: tuple[Estimate, Estimate],
+) -> Comparison:
+    return Comparison(
+        other=other,
+        key=name,
+        metric=_metric(results[name]),
+        models=_measured(results[name]),
+        other_models=_measured(other_results[name]),
+        estimate=estimate,
+        value=values[0],
+        other_value=values[1],
+    )

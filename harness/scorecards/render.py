@@ -1,0 +1,216 @@
+"""Scorecards as terminal tables, Markdown, JSON or a page. Nothing is computed here."""
+
+import io
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from harness.errors import UserError
+from harness.scorecards import tables, text
+from harness.scorecards.build import MetricResult, ModelScorecard
+from harness.scorecards.html import render_html
+from harness.scorecards.origins import Comparison, OriginScorecard
+from harness.scorecards.tables import Table
+from harness.types import Estimate, Usage
+
+METRIC_WIDTH = 24
+"""Columns of a metric in a terminal table: `utility_under_attack ↑`, `100.0% [70.1, 100.0]`, and a gap."""
+
+FORMATS = ("table", "md", "json", "html")
+
+
+def render(
+    scorecards: Sequence[ModelScorecard],
+    origins: Sequence[OriginScorecard],
+    form: str,
+    *,
+    color: bool = False,
+    width: int = 100,
+) -> str:
+    """Scorecards as text. The same scorecards give the same text, byte for byte.
+
+    Args:
+        scorecards: one a model.
+        origins: one an origin; `json` is about models alone, see `render_origins_json`.
+        form: one of `FORMATS`.
+        color: whether a table may hold terminal colours.
+        width: columns of a table.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    if form == "table":
+        return render_terminal(scorecards, origins, color=color, width=width)
+    if form == "md":
+        return render_markdown(scorecards, origins)
+    if form == "json":
+        return _json([_model_object(card) for card in scorecards])
+    if form == "html":
+        return render_html(scorecards, origins)
+    raise UserError(f"there is no format {form!r}: use one of {', '.join(FORMATS)}")
+
+
+def render_origins_json(origins: Sequence[OriginScorecard]) -> str:
+    """Origin scorecards as a JSON list."""
+    return _json([_origin_object(origin) for origin in origins])
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _model_object(card: ModelScorecard) -> dict[str, Any]:
+    """The JSON object of a model. Measured times stand under `cost` and nowhere else."""
+    origin, architecture, engine = card.model.origin, card.model.architecture, card.model.engine
+    return {
+        "model": card.model.name,
+        "origin": origin.country,
+        "developer": origin.developer,
+        "base_models": list(origin.base_models),
+        "licence": origin.licence,
+        "release_date": origin.release_date,
+        "architecture": None if architecture is None else msgspec.structs.asdict(architecture),
+        "engine": None if engine is None else msgspec.structs.asdict(engine),
+        "complete": card.complete,
+        "attempts": {
+            name: {"expected": suite.expected, "finished": suite.finished, "owed": suite.owed}
+            for name, suite in card.suites.items()
+        },
+        "metrics": {key: _metric_object(result) for key, result in card.metrics.items()},
+        "failures": {name: suite.failures for name, suite in card.suites.items()},
+        "truncated": {name: suite.truncated for name, suite in card.suites.items()},
+        "cost": {
+            "total": _usage_object(card.usage),
+            "suites": {name: _usage_object(suite.usage) for name, suite in card.suites.items()},
+        },
+    }
+
+
+def _metric_object(result: MetricResult) -> dict[str, Any]:
+    return {**_estimate_object(result.estimate), "higher_is_better": result.metric.higher_is_better}
+
+
+def _estimate_object(estimate: Estimate) -> dict[str, Any]:
+    limits = {name: text.rounded(getattr(estimate, name)) for name in ("value", "low", "high")}
+    return {**msgspec.structs.asdict(estimate), **limits}
+
+
+def _usage_object(usage: Usage) -> dict[str, Any]:
+    return {**msgspec.structs.asdict(usage), "engine_seconds": text.rounded(usage.engine_seconds)}
+
+
+def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
+    return {
+        "by": origin.by,
+        "origin": origin.key,
+        "models": list(origin.models),
+        "notes": list(origin.notes),
+        "metrics": {
+            key: {
+                "best": None if found.best is None else _estimate_object(found.best),
+                "best_model": found.best_model,
+                "median": _estimate_object(found.median),
+                "models": found.models,
+                "higher_is_better": found.metric.higher_is_better,
+            }
+            for key, found in origin.metrics.items()
+        },
+        "gaps": [_comparison_object(gap) for gap in origin.gaps],
+        "risk_ratios": [_comparison_object(ratio) for ratio in origin.risk_ratios],
+    }
+
+
+def _comparison_object(comparison: Comparison) -> dict[str, Any]:
+    return {
+        **_estimate_object(comparison.estimate),
+        "metric": comparison.key,
+        "other": comparison.other,
+        "models": comparison.models,
+        "other_models": comparison.other_models,
+    }
+
+
+def render_markdown(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> str:
+    """Scorecards as GitHub-flavoured Markdown."""
+    blocks = ["# Scorecards", _markdown_table(tables.models_table(scorecards))]
+    suites = [tables.suite_table(scorecards, suite) for suite in tables.suite_names(scorecards)]
+    after = [tables.attempts_table(scorecards), tables.origins_table(origins)]
+    blocks += [_markdown_table(table) for table in (*suites, *after)]
+    said = [*tables.comparisons(origins), *tables.notes(origins)]
+    blocks.append("\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said))
+    blocks.append(_markdown_table(tables.cost_table(scorecards)))
+    blocks.append(_markdown_table(tables.methods_table(scorecards)))
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _markdown_table(table: Table) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return f"| {' | '.join(text.escape_markdown(cell) for cell in cells)} |"
+
+    rule = "|" + " --- |" * len(table.header)
+    title = f"## {text.escape_markdown(table.title)}"
+    return "\n".join([title, "", line(table.header), rule, *(line(row) for row in table.rows)])
+
+
+def render_terminal(
+    scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard], *, color: bool, width: int
+) -> str:
+    """Scorecards as text for a terminal of `width` columns."""
+    from rich.console import Console
+
+    buffer = io.StringIO()
+    colors: Literal["standard"] | None = "standard" if color else None
+    console = Console(file=buffer, width=width, force_terminal=color, color_system=colors, highlight=False)
+    found = [tables.models_table(scorecards)]
+    for suite in tables.suite_names(scorecards):
+        found += _chunks(tables.suite_table(scorecards, suite), fixed=2, width=width)
+    found += [tables.attempts_table(scorecards), tables.origins_table(origins)]
+    for table in found:
+        _print_table(console, table)
+    for sentence in (*tables.comparisons(origins), *tables.notes(origins)):
+        console.print(f"- {text.one_line(sentence)}", markup=False)
+    console.print()
+    _print_table(console, tables.cost_table(scorecards))
+    return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().rstrip().split("\n"))
+
+
+def _chunks(table: Table, fixed: int, width: int) -> list[Table]:
+    """The table in pieces that fit into `width` columns, each with the first `fixed` columns."""
+    cells = [[row[i] for row in (table.header, *table.rows)] for i in range(fixed)]
+    taken = sum(max(len(line) for cell in column for line in cell.split("\n")) + 2 for column in cells)
+    columns = max(1, (width - taken) // METRIC_WIDTH)
+
+    def part(cells: tuple[str, ...], start: int) -> tuple[str, ...]:
+        return cells[:fixed] + cells[start : start + columns]
+
+    return [
+        Table(
+            title=table.title if i == fixed else f"{table.title} (continued)",
+            header=part(table.header, i),
+            rows=tuple(part(row, i) for row in table.rows),
+        )
+        for i in range(fixed, max(fixed + 1, len(table.header)), columns)
+    ]
+
+
+def _print_table(console: Any, table: Table) -> None:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    rich = RichTable(
+        box=box.SIMPLE_HEAD,
+        title=Text(text.one_line(table.title), style="bold"),
+        title_justify="left",
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_edge=False,
+    )
+    for name in table.header:
+        rich.add_column(Text(text.one_line(name)), overflow="fold")
+    for row in table.rows:
+        rich.add_row(*(Text(text.strip_control(cell)) for cell in row))
+    console.print(rich)
+    console.print()

@@ -1,0 +1,224 @@
+"""What the scorecards say, as plain tables and sentences. How they look is for the formats to say.
+
+Text here is raw: names come from configs and may hold anything, every format escapes them its own way.
+"""
+
+from collections.abc import Callable, Sequence
+
+from harness.scorecards import text
+from harness.scorecards.build import MetricResult, ModelScorecard
+from harness.scorecards.origins import FEW_MODELS, Comparison, OriginScorecard
+from harness.types import Metric, Struct, Usage
+
+
+class Table(Struct):
+    """A table of raw text. A cell may have two lines."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def ordered(cards: Sequence[ModelScorecard]) -> list[ModelScorecard]:
+    """By country, developer and name, so that the models of an origin stand together."""
+    return sorted(cards, key=lambda c: (c.model.origin.country, c.model.origin.developer, c.model.name))
+
+
+def models_table(cards: Sequence[ModelScorecard]) -> Table:
+    """Who was measured, and on what."""
+    header = ("Model", "Origin", "Developer", "Type", "Params total/active", "Licence", "Engine")
+    return Table(title="Models", header=header, rows=tuple(_model_row(card) for card in ordered(cards)))
+
+
+def _model_row(card: ModelScorecard) -> tuple[str, ...]:
+    origin, architecture, engine = card.model.origin, card.model.architecture, card.model.engine
+    bases = f"\nfrom {', '.join(origin.base_models)}" if origin.base_models else ""
+    weights = f"\n{text.format_bytes(architecture.weight_bytes)}" if architecture else ""
+    return (
+        card.model.name + bases,
+        origin.country,
+        origin.developer,
+        text.format_type(architecture),
+        text.format_params(architecture) + weights,
+        (origin.licence or "unknown") + (f"\n{origin.release_date}" if origin.release_date else ""),
+        f"{engine.name} {engine.version}" if engine else "not loaded yet",
+    )
+
+
+def suite_names(cards: Sequence[ModelScorecard]) -> list[str]:
+    """Every suite that some model was given."""
+    return sorted({suite for card in cards for suite in card.suites})
+
+
+def metrics_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> dict[str, Metric]:
+    """`<suite>/<metric>` -> metric, of one suite or of all; headline metrics come first."""
+    found: dict[str, Metric] = {}
+    for card in cards:
+        for key, result in card.metrics.items():
+            if suite in (None, result.suite):
+                found.setdefault(key, result.metric)
+    return dict(sorted(found.items(), key=lambda item: not item[1].headline))
+
+
+def suite_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
+    """One suite: a row a model, a column a metric."""
+    metrics = metrics_of(cards, suite)
+    columns = tuple(f"{m.name} {'↑' if m.higher_is_better else '↓'}" for m in metrics.values())
+    rows = tuple(_suite_row(card, suite, list(metrics)) for card in ordered(cards))
+    return Table(title=suite, header=("Model", "Origin, type", *columns), rows=rows)
+
+
+def _suite_row(card: ModelScorecard, suite: str, keys: Sequence[str]) -> tuple[str, ...]:
+    result = card.suites.get(suite)
+    owed = f"\n({result.owed} of {result.expected} owed)" if result and result.owed else ""
+    architecture = card.model.architecture
+    return (
+        card.model.name + owed,
+        f"{card.model.origin.country}, {text.format_type(architecture)}\n{text.format_params(architecture)}",
+        *(_metric_cell(card.metrics.get(key)) for key in keys),
+    )
+
+
+def _metric_cell(result: MetricResult | None) -> str:
+    if result is None:
+        return "not run"
+    interval = text.format_interval(result.estimate, result.metric)
+    return f"{interval}\n{text.format_count(result.estimate)}"
+
+
+def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
+    """How every suite went on every model: finished, failed by kind, cut off."""
+    rows = []
+    for card in ordered(cards):
+        for name in sorted(card.suites):
+            suite = card.suites[name]
+            failures = ", ".join(f"{kind} {count}" for kind, count in suite.failures.items())
+            finished = f"{suite.finished} of {suite.expected}"
+            rows.append((card.model.name, name, finished, failures or "none", str(suite.truncated)))
+    header = ("Model", "Suite", "Attempts finished", "Failures by kind", "Replies cut off")
+    return Table(title="Attempts and failures", header=header, rows=tuple(rows))
+
+
+def cost_table(cards: Sequence[ModelScorecard]) -> Table:
+    """What every suite cost on every model."""
+    rows = []
+    for card in ordered(cards):
+        rows += [_cost_row(card.model.name, name, card.suites[name].usage) for name in sorted(card.suites)]
+        rows.append(_cost_row(card.model.name, "all", card.usage))
+    header = ("Model", "Suite", "Engine seconds", "Prompt tokens", "of them cached", "Generated", "Requests")
+    return Table(title="Cost", header=header, rows=tuple(rows))
+
+
+def _cost_row(model: str, suite: str, usage: Usage) -> tuple[str, ...]:
+    tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.requests)
+    return (model, suite, f"{usage.engine_seconds:.1f}", *(f"{count:,}" for count in tokens))
+
+
+def origins_table(origins: Sequence[OriginScorecard]) -> Table:
+    """Best and median model of every origin."""
+    rows = []
+    for key in sorted({key for origin in origins for key in origin.metrics}):
+        for origin in origins:
+            found = origin.metrics.get(key)
+            if found is None:
+                rows.append((key, origin.key, "not run", "not run", f"0 of {len(origin.models)}"))
+                continue
+            best = text.format_interval(found.best, found.metric) if found.best else "not measured"
+            median = text.format_interval(found.median, found.metric)
+            models = f"{found.models} of {len(origin.models)}"
+            rows.append((key, origin.key, f"{best}\n{found.best_model or ''}".rstrip(), median, models))
+    by = origins[0].by if origins else "country"
+    return Table(
+        title=f"Origins, by {by}", header=("Metric", "Origin", "Best", "Median", "Models"), rows=tuple(rows)
+    )
+
+
+def comparisons(origins: Sequence[OriginScorecard]) -> list[str]:
+    """A sentence for each pair of origins and metric: risk ratios of being hijacked, then gaps."""
+    ratios = [_ratio_sentence(origin, c) for origin, c in _pairs(origins, lambda o: o.risk_ratios)]
+    return ratios + [_gap_sentence(origin, c) for origin, c in _pairs(origins, lambda o: o.gaps)]
+
+
+def notes(origins: Sequence[OriginScorecard]) -> list[str]:
+    """What a reader of the origin tables has to know."""
+    found = [note for origin in origins for note in origin.notes]
+    if any(len(origin.models) > 1 for origin in origins):
+        found.append("The best of several models is a lucky one: its number is not corrected for that.")
+    return found
+
+
+def _pairs(
+    origins: Sequence[OriginScorecard], choose: Callable[[OriginScorecard], Sequence[Comparison]]
+) -> list[tuple[str, Comparison]]:
+    """Each pair of origins once per metric, in the direction that has the larger value first."""
+    found: dict[tuple[str, frozenset[str]], tuple[str, Comparison]] = {}
+    for origin in origins:
+        for comparison in choose(origin):
+            pair = (comparison.key, frozenset((origin.key, comparison.other)))
+            if pair not in found or _lead(comparison) > _lead(found[pair][1]):
+                found[pair] = (origin.key, comparison)
+    return [found[pair] for pair in sorted(found, key=lambda pair: (pair[0], sorted(pair[1])))]
+
+
+def _lead(comparison: Comparison) -> float:
+    return (comparison.value.value or 0.0) - (comparison.other_value.value or 0.0)
+
+
+def _ratio_sentence(origin: str, comparison: Comparison) -> str:
+    ours, theirs = comparison.value, comparison.other_value
+    metric, ratio = comparison.metric, comparison.estimate
+    start = f"{comparison.key}: of {origin}'s {_models(comparison.models)}, attempts were hijacked"
+    if ours.value is None or theirs.value is None:
+        return f"{comparison.key}: {origin} and {comparison.other} cannot be compared, one was not measured."
+    rates = (
+        f"{text.format_estimate(ours, metric)} against {text.format_estimate(theirs, metric)}, pooled over "
+        f"{_models(comparison.models)} and {_models(comparison.other_models)}"
+    )
+    if ratio.low is None:
+        none = f"neither {origin} nor {comparison.other} was hijacked, so there is no ratio"
+        return f"{comparison.key}: {none} ({rates})."
+    if ratio.value is None:
+        middle = f"at least {ratio.low:.3g} times as often as {comparison.other}'s, of which none was"
+    else:
+        middle = f"{text.format_ratio(ratio)} times as often as {comparison.other}'s"
+    return f"{start} {middle} ({rates}).{_caution(ratio.low <= 1, origin, comparison)}"
+
+
+def _gap_sentence(origin: str, comparison: Comparison) -> str:
+    metric, gap = comparison.metric, comparison.estimate
+    value, low, high = (
+        "unknown" if number is None else text.format_value(number, metric)
+        for number in (gap.value, gap.low, gap.high)
+    )
+    ours, theirs = (text.format_interval(e, metric) for e in (comparison.value, comparison.other_value))
+    better = "higher is better" if metric.higher_is_better else "lower is better"
+    points = f"{value} {'points ' if text.is_share(metric) else ''}[{low}, {high}]"
+    return (
+        f"{comparison.key} ({better}): the best model of {origin} is {points} above the best of "
+        f"{comparison.other} ({ours} against {theirs})."
+        f"{_caution(gap.low is None or gap.low <= 0, origin, comparison)}"
+    )
+
+
+def _caution(undecided: bool, origin: str, comparison: Comparison) -> str:
+    sides = ((origin, comparison.models), (comparison.other, comparison.other_models))
+    few = [key for key, models in sides if models < FEW_MODELS]
+    words = " The interval leaves open whether there is a difference." if undecided else ""
+    if few:
+        words += f" Fewer than three models of {' and of '.join(few)}: nothing is said about their others."
+    return words
+
+
+def _models(count: int) -> str:
+    return f"{count} model{'' if count == 1 else 's'}"
+
+
+def methods_table(cards: Sequence[ModelScorecard]) -> Table:
+    """How every number was computed, and on what assumptions."""
+    rows = tuple(
+        (key, card.model.name, card.metrics[key].estimate.method)
+        for key in metrics_of(cards)
+        for card in ordered(cards)
+        if key in card.metrics
+    )
+    return Table(title="Methods", header=("Metric", "Model", "Method"), rows=rows)

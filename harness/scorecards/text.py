@@ -1,0 +1,119 @@
+"""Numbers and foreign text as a reader may see them."""
+
+import math
+import re
+import unicodedata
+
+from harness.types import Architecture, Estimate, Metric
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])(?:[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c))?"  # title, link
+    r"|\x1b[ -/]*[0-~]"  # other escapes
+)
+_DROPPED = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+_MARKDOWN = re.compile(
+    r"([\\`*<>|~$#]"
+    r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # within a word it is no markup
+    r"|\[(?![-0-9., ∞]+\](?![(\[:])))"  # an interval is no link
+)
+
+
+def strip_control(text: str) -> str:
+    """Text that moves no cursor, sets no colour and reorders nothing; newlines and tabs stay.
+
+    Removes whole escape sequences (ECMA-48), control and format characters (C0, C1, bidirectional overrides,
+    zero width), lone surrogates, private-use characters, line and paragraph separators.
+    """
+    text = _ESCAPES.sub("", text)
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
+
+
+def one_line(text: str) -> str:
+    """`strip_control`, with every run of white space as one space."""
+    return " ".join(strip_control(text).split())
+
+
+def escape_markdown(text: str) -> str:
+    """One line that Markdown shows as it is: no markup, HTML, link or table cell comes out of it."""
+    text = _MARKDOWN.sub(r"\\\1", one_line(text).replace("&", "&amp;")).replace("\\<", "&lt;")
+    return text.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def is_share(metric: Metric) -> bool:
+    """True if the metric is read as a percentage."""
+    return metric.kind == "rate" or metric.bounds == (0.0, 1.0)
+
+
+def format_value(value: float, metric: Metric) -> str:
+    """A value without its unit: percentages with one decimal, other numbers with four digits."""
+    return f"{100 * value:.1f}" if is_share(metric) else f"{value:.4g}"
+
+
+def format_interval(estimate: Estimate, metric: Metric) -> str:
+    """Value and interval, `50.0% [35.2, 64.8]`. A value never stands without either."""
+    if estimate.value is None:
+        return "not measured"
+    unit = "%" if is_share(metric) else ""
+    value = f"{format_value(estimate.value, metric)}{unit}"
+    if estimate.low is None or estimate.high is None:
+        return f"{value} [no interval]"
+    return f"{value} [{format_value(estimate.low, metric)}, {format_value(estimate.high, metric)}]"
+
+
+def format_count(estimate: Estimate) -> str:
+    """How much stands behind an estimate, `n=40 (2 missing)`."""
+    missing = f" ({estimate.missing} missing)" if estimate.missing else ""
+    return f"n={estimate.n}{missing}"
+
+
+def format_estimate(estimate: Estimate, metric: Metric) -> str:
+    """`50.0% [35.2, 64.8] n=40 (2 missing)`."""
+    return f"{format_interval(estimate, metric)} {format_count(estimate)}"
+
+
+def format_ratio(estimate: Estimate) -> str:
+    """A ratio with its interval, `3.2 [1.5, 6.9]`; a limit that does not exist is shown as infinite."""
+    low, high = ("∞" if limit is None else f"{limit:.3g}" for limit in (estimate.low, estimate.high))
+    return f"{'∞' if estimate.value is None else format(estimate.value, '.3g')} [{low}, {high}]"
+
+
+def format_size(count: float) -> str:
+    """A count with three digits and a suffix: 30.5B, 1.2M."""
+    for factor, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if count >= factor:
+            return f"{count / factor:.3g}{suffix}"
+    return f"{count:.0f}"
+
+
+def format_bytes(count: int) -> str:
+    """Bytes in decimal units: 61.1 GB."""
+    for factor, unit in ((10**12, "TB"), (10**9, "GB"), (10**6, "MB"), (10**3, "kB")):
+        if count >= factor:
+            return f"{count / factor:.3g} {unit}"
+    return f"{count} B"
+
+
+def format_type(architecture: Architecture | None) -> str:
+    """Dense or MoE, with its experts."""
+    if architecture is None:
+        return "unknown"
+    if architecture.dense:
+        return "dense"
+    if architecture.experts is None or architecture.experts_per_token is None:
+        return "MoE"
+    return f"MoE {architecture.experts_per_token}/{architecture.experts}"
+
+
+def format_params(architecture: Architecture | None) -> str:
+    """Total and active parameters, `30.5B/3.3B`."""
+    if architecture is None:
+        return "unknown"
+    return f"{format_size(architecture.total_params)}/{format_size(architecture.active_params)}"
+
+
+def rounded(value: float | None) -> float | None:
+    """Six significant digits, None if there is no finite number."""
+    if value is None or not math.isfinite(value):
+        return None
+    return float(f"{value:.6g}")
