@@ -29,6 +29,12 @@ pytestmark = [
 PAIRS = {"workspace": (40, 14), "travel": (20, 7), "banking": (16, 9), "slack": (21, 5)}
 """(user tasks, injection tasks) of benchmark v1.2.2, as its paper and repository state."""
 
+EVERY_SUITE = [
+    "agentdojo_mini",
+    "banking",
+    *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("slack", "travel", "workspace")),
+]
+
 UNSOLVED = {
     "workspace": {f"injection_task_{i}" for i in range(6, 14)},
     "travel": {"injection_task_6"},
@@ -114,13 +120,6 @@ def test_counts_are_those_of_the_benchmark(name: str) -> None:
     assert len(attacked(name)) == users * injections
     assert suite(name).count() == users + users * injections
     assert len({s.id for s in samples(name)}) == suite(name).count()
-
-
-EVERY_SUITE = [
-    "agentdojo_mini",
-    "banking",
-    *(pytest.param(name, marks=pytest.mark.exhaustive) for name in ("slack", "travel", "workspace")),
-]
 
 
 @pytest.mark.parametrize("name", EVERY_SUITE)
