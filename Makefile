@@ -1,0 +1,32 @@
+# Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
+.PHONY: install demo test unit lint format clean
+
+STAMP := .venv/.installed
+HARNESS := .venv/bin/harness
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml scripts/install.sh scripts/cpu-overrides.txt
+	scripts/install.sh
+	touch $(STAMP)
+
+demo: install  ## four tiny models through vLLM on the CPU, then their scorecards
+	HF_HUB_OFFLINE=1 $(HARNESS) run configs/runs/demo.yaml
+
+test: install  ## every test
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
+
+unit: install  ## the tests that need neither an engine nor minutes
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not engine and not training and not exhaustive"
+
+lint: install  ## style and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+
+format: install
+	.venv/bin/ruff check --fix .
+	.venv/bin/ruff format .
+
+clean:
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
