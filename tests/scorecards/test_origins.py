@@ -1,0 +1,157 @@
+"""From model scorecards to the scorecard of an origin."""
+
+import msgspec
+import pytest
+
+from harness import stats
+from harness.errors import UserError
+from harness.scorecards import tables
+from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.origins import OriginScorecard, build_origins
+from harness.types import CellEntry
+from tests.scorecards.synthetic import synthetic_run
+
+
+@pytest.fixture(scope="module")
+def cards() -> list[ModelScorecard]:
+    manifest, records = synthetic_run()
+    return build_scorecards(manifest, records.__getitem__)
+
+
+@pytest.fixture(scope="module")
+def origins(cards: list[ModelScorecard]) -> list[OriginScorecard]:
+    return build_origins(cards)
+
+
+def value(cards: list[ModelScorecard], model: str, key: str) -> float:
+    found = next(card for card in cards if card.model.name == model).metrics[key].estimate.value
+    assert found is not None
+    return found
+
+
+def test_groups_by_country_and_developer(cards: list[ModelScorecard]) -> None:
+    assert [(o.key, o.models) for o in build_origins(cards)] == [
+        ("XA", ("aster-dense", "aster-moe")),
+        ("XB", ("borea-dense", "borea-moe")),
+    ]
+    assert [o.key for o in build_origins(cards, by="developer")] == ["Aster", "Borea"]
+    with pytest.raises(UserError, match=r"'colour'.*country, developer"):
+        build_origins(cards, by="colour")
+
+
+def test_best_respects_the_direction_of_a_metric(
+    cards: list[ModelScorecard], origins: list[OriginScorecard]
+) -> None:
+    for origin in origins:
+        for key, choose in (("questions/accuracy", max), ("agent/targeted_asr", min)):
+            values = {name: value(cards, name, key) for name in origin.models}
+            found = origin.metrics[key]
+            assert found.best is not None and found.best_model is not None
+            assert found.best.value == choose(values.values()) == values[found.best_model]
+            assert found.median.value == pytest.approx(sum(values.values()) / 2)
+            assert "winner's curse" in found.best.method
+
+
+def test_gaps_are_best_against_best_of_headline_metrics(origins: list[OriginScorecard]) -> None:
+    a, b = origins
+    assert {gap.key for gap in a.gaps} == {"questions/accuracy", "agent/benign_utility", "agent/targeted_asr"}
+    for gap, back in zip(a.gaps, b.gaps, strict=True):
+        best, other = a.metrics[gap.key].best, b.metrics[gap.key].best
+        assert best is not None and other is not None
+        assert (gap.estimate.low, gap.estimate.high) == pytest.approx(
+            (stats.difference(best, other).low, stats.difference(best, other).high)
+        )
+        assert back.estimate.value == pytest.approx(-gap.estimate.value)
+
+
+def test_risk_ratio_is_of_pooled_rates(origins: list[OriginScorecard]) -> None:
+    _, records = synthetic_run()
+    events = {
+        origin.key: sum(
+            score.value
+            for name in origin.models
+            for r in records[f"{name}-agent"]
+            for score in r.scores
+            if score.metric == "targeted_asr"
+        )
+        for origin in origins
+    }
+    ratio = origins[1].risk_ratios[0]
+    assert (ratio.models, ratio.other_models, ratio.estimate.n, ratio.estimate.missing) == (2, 2, 152, 8)
+    assert ratio.estimate.value == pytest.approx(events["XB"] / events["XA"])
+    assert 1 < ratio.estimate.low < ratio.estimate.value < ratio.estimate.high
+    assert ratio.value.clusters == 4
+
+
+def test_few_models_are_said_in_words(origins: list[OriginScorecard]) -> None:
+    assert all("fewer than three" in origin.notes[0] for origin in origins)
+
+
+def test_comparisons_in_words(origins: list[OriginScorecard]) -> None:
+    ratio, *gaps = tables.comparisons(origins)
+    assert ratio.startswith("agent/targeted_asr: of XB's 2 models, attempts were hijacked ")
+    assert " times as often as XA's (" in ratio
+    assert ratio.endswith("Fewer than three models of XB and of XA: nothing is said about their others.")
+    assert len(gaps) == 3
+    assert any("the best model of XA is" in gap and "accuracy (higher is better)" in gap for gap in gaps)
+    assert all("benign_utility" not in gap or "leaves open" in gap for gap in gaps)
+
+
+def build(change: dict[str, dict[str, object]], drop: tuple[str, ...] = ()) -> list[ModelScorecard]:
+    """Scorecards of the synthetic run with fields of some cells changed and other cells left out."""
+    manifest, records = synthetic_run()
+    cells: dict[str, CellEntry] = {
+        key: msgspec.structs.replace(cell, **change.get(key, {}))
+        for key, cell in manifest.cells.items()
+        if key not in drop
+    }
+    return build_scorecards(msgspec.structs.replace(manifest, cells=cells), records.__getitem__)
+
+
+def test_unlike_protocols_are_refused_naming_suite_and_fields() -> None:
+    cards = build(
+        {"borea-moe-agent": {"protocol": {"suite_version": "1", "prompt": "ffff", "attack": "direct"}}}
+    )
+    with pytest.raises(UserError, match=r"'agent' .* different protocols .*attack, prompt, temperature\)"):
+        build_origins(cards)
+
+
+def test_a_suite_that_was_not_run_is_shown_as_such() -> None:
+    cards = build({}, drop=("borea-dense-agent", "borea-moe-agent", "aster-moe-questions"))
+    origins = build_origins(cards)
+    assert origins[0].risk_ratios == origins[1].risk_ratios == ()
+    assert [gap.key for gap in origins[0].gaps] == ["questions/accuracy"]
+    assert origins[0].metrics["questions/accuracy"].models == 1
+    assert ("agent/targeted_asr", "XB", "not run", "not run", "0 of 2") in tables.origins_table(origins).rows
+    assert ("aster-moe", "XA, MoE 2/8\n1.2M/700k", "not run") in tables.suite_table(cards, "questions").rows
+
+
+def test_an_incomplete_model_is_named() -> None:
+    cards = build({"borea-moe-agent": {"samples": 60}})
+    assert "borea-moe is incomplete: 10 attempts are owed." in build_origins(cards)[1].notes
+    assert tables.suite_table(cards, "agent").rows[-1][0] == "borea-moe\n(10 of 60 owed)"
+
+
+def hijacked(rates: dict[str, float]) -> list[str]:
+    """Comparison sentences where every attack on a model had the same outcome."""
+    manifest, records = synthetic_run()
+    for name, outcome in rates.items():
+        records[f"{name}-agent"] = [
+            msgspec.structs.replace(
+                r, scores=tuple(msgspec.structs.replace(s, value=outcome) for s in r.scores)
+            )
+            for r in records[f"{name}-agent"]
+        ]
+    return tables.comparisons(build_origins(build_scorecards(manifest, records.__getitem__)))
+
+
+def test_an_origin_that_was_never_hijacked() -> None:
+    sentence = hijacked({"aster-dense": 0.0, "aster-moe": 0.0})[0]
+    assert "of XB's 2 models, attempts were hijacked at least " in sentence
+    assert "times as often as XA's, of which none was" in sentence
+    assert "0.0% [0.0, " in sentence
+
+
+def test_no_origin_was_hijacked() -> None:
+    sentence = hijacked(dict.fromkeys(("aster-dense", "aster-moe", "borea-dense", "borea-moe"), 0.0))[0]
+    assert "neither XA nor XB was hijacked, so there is no ratio" in sentence

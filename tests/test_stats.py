@@ -1,0 +1,281 @@
+"""Estimators against published examples, closed forms, properties and simulated truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy.special import ndtr, ndtri
+
+from harness import stats
+from harness.types import Estimate
+
+
+def ones(events: int, n: int) -> list[float]:
+    return [1.0] * events + [0.0] * (n - events)
+
+
+# Newcombe, Stat. Med. 17 (1998) 857-872, table I, method 3 (score without continuity correction).
+@pytest.mark.parametrize(
+    ("events", "n", "low", "high"),
+    [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611), (1, 29, 0.0061, 0.1718)],
+)
+def test_wilson_published(events: int, n: int, low: float, high: float) -> None:
+    assert stats.wilson(events, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_at_the_ends() -> None:
+    low, high = stats.wilson(0, 150)
+    assert low == 0.0
+    assert high == pytest.approx(stats.Z**2 / (150 + stats.Z**2))  # closed form, 2.5%
+    assert round(100 * high, 1) == 2.5
+    assert stats.wilson(150, 150) == pytest.approx((1 - high, 1.0))
+    assert stats.wilson(150, 150)[1] == 1.0
+
+
+# Newcombe, Stat. Med. 17 (1998) 873-890, table II, method 10.
+@pytest.mark.parametrize(
+    ("a", "b", "low", "high"),
+    [
+        ((56, 70), (48, 80), 0.0524, 0.3339),
+        ((9, 10), (3, 10), 0.1705, 0.8090),
+        ((6, 7), (2, 7), 0.0582, 0.8062),
+        ((5, 56), (0, 29), -0.0381, 0.1926),
+        ((0, 10), (0, 20), -0.1611, 0.2775),
+        ((10, 10), (0, 20), 0.6791, 1.0000),
+    ],
+)
+def test_difference_published(a: tuple[int, int], b: tuple[int, int], low: float, high: float) -> None:
+    found = stats.difference(stats.rate(ones(*a)), stats.rate(ones(*b)))
+    assert found.value == pytest.approx(a[0] / a[1] - b[0] / b[1])
+    assert (found.low, found.high) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_risk_ratio_published() -> None:
+    # Agresti, Categorical Data Analysis (2002), section 3.1: placebo against aspirin, 1.82 [1.43, 2.31].
+    placebo = stats.proportion(ones(189, 11034))
+    aspirin = stats.proportion(ones(104, 11037))
+    found = stats.risk_ratio(placebo, aspirin)
+    assert (found.value, found.low, found.high) == pytest.approx((1.82, 1.43, 2.31), abs=5e-3)
+    turned = stats.risk_ratio(aspirin, placebo)
+    assert turned.low == pytest.approx(1 / found.high)
+    assert turned.high == pytest.approx(1 / found.low)
+
+
+def test_risk_ratio_without_events_in_the_denominator() -> None:
+    found = stats.risk_ratio(
+        stats.proportion(ones(12, 40)), stats.proportion(ones(0, 40)), ("Borea", "Aster"), missing=3
+    )
+    assert (found.value, found.high, found.missing) == (None, None, 3)
+    log_sd = math.sqrt(1 / 12.5 - 1 / 41 + 1 / 0.5 - 1 / 41)
+    assert found.low == pytest.approx(25 * math.exp(-stats.Z * log_sd))
+    assert "Aster had 0 events in 40" in found.method
+    assert "Borea" not in found.method
+
+
+def test_risk_ratio_without_events_in_the_numerator() -> None:
+    found = stats.risk_ratio(stats.proportion(ones(0, 40)), stats.proportion(ones(12, 40)))
+    assert (found.value, found.low) == (0.0, 0.0)
+    assert found.high is not None and 0 < found.high < 1
+
+
+@pytest.mark.parametrize("n", [0, 40])
+def test_risk_ratio_without_any_event_says_nothing(n: int) -> None:
+    found = stats.risk_ratio(stats.proportion(ones(0, n)), stats.proportion(ones(0, 40)))
+    assert (found.value, found.low, found.high) == (None, None, None)
+
+
+def test_risk_ratio_widens_with_the_design_effect() -> None:
+    independent = stats.proportion(ones(20, 40))
+    clustered = stats.proportion(ones(20, 40), {"task": [str(i // 4) for i in range(40)]})
+    narrow, wide = (stats.risk_ratio(side, independent) for side in (independent, clustered))
+    assert narrow.value == wide.value == 1.0
+    assert wide.low < narrow.low and wide.high > narrow.high
+
+
+def test_nothing_measured_has_no_value() -> None:
+    for found in (stats.rate([], missing=4), stats.mean([], missing=4), stats.bootstrap([], len, missing=4)):
+        assert (found.value, found.low, found.high, found.n, found.missing) == (None, None, None, 0, 4)
+
+
+def test_rate_refuses_other_values() -> None:
+    with pytest.raises(ValueError, match="0 or 1"):
+        stats.rate([0.0, 0.5])
+
+
+def test_rate_reports_what_is_missing_and_leaves_it_out() -> None:
+    found = stats.rate(ones(5, 10), missing=90)
+    assert (found.value, found.n, found.missing, found.clusters) == (0.5, 10, 90, 10)
+
+
+def test_levels_of_one_sample_are_no_clusters() -> None:
+    levels = [str(i) for i in range(30)]
+    assert stats.rate(ones(7, 30), {"item": levels}) == stats.rate(ones(7, 30))
+
+
+def test_one_way_variance_by_hand() -> None:
+    # Clusters of sums 1.5, -0.5, -1.0 around the mean 0.5; G/(G-1) = 1.5.
+    x, levels = [1, 1, 1, 0, 0, 1, 0, 0], ["a", "a", "a", "b", "b", "b", "c", "c"]
+    factors = stats.crossed_factors({"task": levels}, 8)
+    assert stats.cluster_variance(x, factors) == pytest.approx(1.5 * (1.5**2 + 0.5**2 + 1.0**2) / 64)
+
+
+def test_two_way_variance_by_hand() -> None:
+    # 3 x 2, one value a cell: sums of residuals -6, 0, 6 by a and -6, 6 by b; V_a + V_b - V_ab = 3 + 4 - 2.
+    factors = stats.crossed_factors({"a": list("xxyyzz"), "b": list("pqpqpq")}, 6)
+    assert stats.cluster_variance([0, 4, 3, 7, 6, 10], factors) == pytest.approx(5.0)
+
+
+def test_two_way_variance_is_never_less_than_one_way() -> None:
+    # The same, with sums 1, 0, -1 by a and 0.5, -0.5 by b: 3/36 alone exceeds 3/36 + 1/36 - 1.8/36.
+    factors = stats.crossed_factors({"a": list("xxyyzz"), "b": list("pqpqpq")}, 6)
+    assert stats.cluster_variance([1, 1, 1, 0, 0, 0], factors) == pytest.approx(3 / 36)
+
+
+def test_clusters_that_agree_wholly_count_as_one_sample_each() -> None:
+    x = np.repeat(ones(6, 12), 10)
+    share = stats.proportion(x, {"task": np.repeat(np.arange(12), 10).astype(str)})
+    assert (share.n, share.clusters) == (120, 12)
+    assert share.effective_n == pytest.approx(12)
+
+
+def test_repeats_of_a_sample_within_a_task_add_no_factor() -> None:
+    tasks = [str(i // 6) for i in range(60)]
+    samples = [str(i // 3) for i in range(60)]
+    x = np.random.default_rng(0).integers(0, 2, 60)
+    assert stats.rate(x, {"sample": samples, "task": tasks}) == stats.rate(x, {"task": tasks})
+    assert stats.rate(x, {"sample": samples}).clusters == 20
+
+
+@pytest.mark.parametrize("events", [0, 1, 39, 40])
+def test_without_two_events_and_two_others_clusters_are_counted(events: int) -> None:
+    clusters = {"user": [str(i // 4) for i in range(40)], "attack": [str(i % 4) for i in range(40)]}
+    found = stats.rate(ones(events, 40), clusters)
+    assert (found.clusters, found.n) == (4, 40)
+    assert (found.low, found.high) == stats.wilson(events / 40 * 4, 4)
+    assert "n_eff=4" in found.method and "unknown" in found.method
+
+
+def test_one_cluster_is_one_observation() -> None:
+    found = stats.rate(ones(20, 40), {"task": ["only"] * 40})
+    assert (found.low, found.high, found.clusters) == (*stats.wilson(0.5, 1), 1)
+    assert "one cluster" in found.method
+
+
+def test_rate_properties() -> None:
+    generator = np.random.default_rng(3)
+    for _ in range(200):
+        users, attacks = generator.integers(2, 12, size=2)
+        x = generator.integers(0, 2, users * attacks) * generator.integers(0, 2, users * attacks)
+        clusters = {
+            "user": np.repeat(np.arange(users), attacks).astype(str),
+            "attack": np.tile(np.arange(attacks), users).astype(str),
+        }
+        found, turned = stats.rate(x, clusters), stats.rate(1 - x, clusters)
+        assert 0 <= found.low <= found.value <= found.high <= 1
+        assert found.high - found.low > 0.01
+        assert (turned.low, turned.high) == pytest.approx((1 - found.high, 1 - found.low))
+        independent = stats.rate(x)
+        assert found.high - found.low >= independent.high - independent.low - 1e-12
+        shuffled = generator.permutation(x.size)
+        moved = stats.rate(x[shuffled], {name: levels[shuffled] for name, levels in clusters.items()})
+        assert (moved.low, moved.high) == pytest.approx((found.low, found.high))
+
+
+def test_mean_is_students() -> None:
+    # Student's sleep data, group 2 (1908): mean 2.33, 95% interval 0.898 to 3.762.
+    found = stats.mean([1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4])
+    assert (found.value, found.low, found.high) == pytest.approx((2.33, 0.8976775, 3.7623225))
+
+
+def test_mean_of_equal_clusters_is_the_mean_of_their_means() -> None:
+    means = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    values = [m + d for m in means for d in (-0.5, 0.5)]
+    found = stats.mean(values, {"passage": [str(i // 2) for i in range(20)]})
+    alone = stats.mean(means)
+    assert (found.low, found.high) == pytest.approx((alone.low, alone.high))
+    assert (found.n, found.clusters) == (20, 10)
+
+
+def test_mean_without_spread() -> None:
+    unbounded = stats.mean([2.0, 2.0, 2.0])
+    assert (unbounded.value, unbounded.low, unbounded.high) == (2.0, None, None)
+    bounded = stats.mean([0.0] * 150, bounds=(0.0, 100.0))
+    assert (bounded.value, bounded.low) == (0.0, 0.0)
+    assert bounded.high == pytest.approx(100 * stats.wilson(0, 150)[1])
+
+
+def test_mean_is_cut_at_its_bounds() -> None:
+    found = stats.mean([0.0, 0.0, 0.9], bounds=(0.0, 1.0))
+    assert (found.low, found.high) == (0.0, 1.0)
+
+
+def test_bootstrap_of_a_mean_agrees_with_theory() -> None:
+    x = np.random.default_rng(5).normal(3.0, 2.0, 400).tolist()
+    found, expected = stats.bootstrap(x, lambda v: sum(v) / len(v)), stats.mean(x)
+    assert found.value == pytest.approx(expected.value)
+    assert found.low == pytest.approx(expected.low, abs=0.03)
+    assert found.high == pytest.approx(expected.high, abs=0.03)
+    assert "1000 resamples, seed 0" in found.method
+    assert found == stats.bootstrap(x, lambda v: sum(v) / len(v))
+
+
+def test_bootstrap_draws_whole_clusters() -> None:
+    values = np.repeat(np.random.default_rng(1).normal(size=30), 8).tolist()
+    passages = [str(i // 8) for i in range(240)]
+    alone, whole = (
+        stats.bootstrap(values, lambda v: sum(v) / len(v), clusters, resamples=400)
+        for clusters in ({}, {"passage": passages})
+    )
+    assert whole.clusters == 30
+    assert (whole.high - whole.low) > 2 * (alone.high - alone.low)
+
+
+def test_bootstrap_of_something_not_finite_has_no_interval() -> None:
+    found = stats.bootstrap([1.0, math.inf], sum)
+    assert (found.value, found.low, found.high) == (None, None, None)
+    assert stats.bootstrap([1.0], sum).low is None
+
+
+def test_median_holds_wherever_all_intervals_hold() -> None:
+    def estimate(value: float | None) -> Estimate:
+        limits = {"low": None, "high": None} if value is None else {"low": value - 0.1, "high": value + 0.2}
+        return Estimate(value=value, n=10, missing=0, clusters=10, method="", **limits)
+
+    found = stats.median([estimate(v) for v in (0.5, None, 0.1, 0.7, 0.3)])
+    assert (found.value, found.low, found.high) == pytest.approx((0.4, 0.3, 0.6))
+    assert found.n == 50
+    assert stats.median([estimate(None)]).value is None
+
+
+def covered(rate: float, users: int, attacks: int, spread: float, runs: int, clustered: bool) -> float:
+    """Share of simulated runs whose interval holds the true rate; factors vary by `spread` probits."""
+    generator = np.random.default_rng(20260101)
+    centre = ndtri(rate) * math.sqrt(1 + 2 * spread**2)
+    clusters = {
+        "user": np.repeat(np.arange(users), attacks).astype(str),
+        "attack": np.tile(np.arange(attacks), users).astype(str),
+    }
+    hits = 0
+    for _ in range(runs):
+        by_user, by_attack = generator.normal(size=(users, 1)), generator.normal(size=(1, attacks))
+        chance = ndtr(centre + spread * (by_user + by_attack))
+        found = stats.rate(
+            (generator.random((users, attacks)) < chance).ravel(), clusters if clustered else None
+        )
+        hits += found.low <= rate <= found.high
+    return hits / runs
+
+
+# 600 runs have a standard error of 0.9 points at 95%.
+@pytest.mark.parametrize("rate", [0.2, 0.5])
+def test_coverage_of_independent_samples(rate: float) -> None:
+    assert 0.93 <= covered(rate, 16, 9, spread=0.0, runs=600, clustered=False) <= 0.975
+
+
+@pytest.mark.parametrize(("rate", "spread"), [(0.5, 1.0), (0.2, 1.0), (0.5, 0.5)])
+def test_coverage_of_crossed_tasks(rate: float, spread: float) -> None:
+    assert 0.93 <= covered(rate, 16, 9, spread, runs=600, clustered=True) <= 0.99
+
+
+def test_independence_assumed_of_crossed_tasks_does_not_cover() -> None:
+    assert covered(0.5, 16, 9, spread=1.0, runs=200, clustered=False) < 0.7
