@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     0: done. 1: an engine died for good. 2: the input is wrong. 130: stopped by Ctrl-C or SIGTERM.
     """
-    args = parser().parse_args(arguments)
+    args = parse(arguments)
     try:
         args.command(args)
     except UserError as error:
@@ -39,6 +39,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
     return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; overrides may stand on either side of the options."""
+    top = parser()
+    args, rest = top.parse_known_args(arguments)
+    if rest and ("overrides" not in args or any(text.startswith("-") or "=" not in text for text in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides += rest
+    return args
 
 
 def parser() -> argparse.ArgumentParser:

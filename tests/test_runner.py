@@ -1,0 +1,233 @@
+"""Runs: resumed, killed, failing, and always the same in the end."""
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.cli import main
+from harness.engines.metered import BusyClock
+from harness.runner import Job, order
+from harness.store import RunDirectory
+from harness.types import FailureKind, Record
+from tests import fakes
+from tests.conftest import ROOT
+
+CONFIG = """\
+name: digits
+models:
+  - {name: one, path: one, origin: {developer: A, country: XA}}
+  - {name: two, path: two, origin: {developer: B, country: XB}}
+suites:
+  - {adapter: tests.fakes, name: few, samples: 20}
+  - {adapter: tests.fakes, name: many, samples: 60}
+sampling: {temperature: 1.0, seed: 3}
+attempts: 2
+engine:
+  kind: tests.fakes:start
+  max_concurrency: 8
+"""
+
+
+@pytest.fixture(autouse=True)
+def _fresh() -> None:
+    fakes.STARTED.clear()
+
+
+def config(folder: Path, text: str = CONFIG) -> Path:
+    path = folder / "digits.yaml"
+    path.write_text(text)
+    return path
+
+
+def run(folder: Path, *overrides: str, out: str = "out", text: str = CONFIG) -> int:
+    return main(["run", str(config(folder, text)), "--out", str(folder / out), *overrides])
+
+
+def records(folder: Path, out: str = "out") -> list[Record]:
+    directory = RunDirectory(folder / out)
+    return [r for cell in directory.manifest().cells.values() for r in directory.records(cell)]
+
+
+def scorecards(folder: Path, out: str = "out") -> list[dict[str, Any]]:
+    """The scorecards without what they measured of the clock."""
+    cards = json.loads((folder / out / "scorecard.json").read_text())
+    return [without_seconds(card) for card in cards]
+
+
+def without_seconds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: without_seconds(v) for k, v in value.items() if k != "engine_seconds"}
+    return [without_seconds(v) for v in value] if isinstance(value, list) else value
+
+
+def test_a_run_measures_everything_once(tmp_path: Path) -> None:
+    assert run(tmp_path) == 0
+    found = records(tmp_path)
+    assert len(found) == 2 * (20 + 60) * 2
+    assert len({(r.cell, r.sample, r.attempt) for r in found}) == len(found)
+    metric = scorecards(tmp_path)[0]["metrics"]["many/acc"]
+    assert metric["n"] == 120
+    assert metric["value"] > 0.8
+    assert metric["missing"] == 0
+    assert not list((tmp_path / "out" / "records").glob("*.jsonl"))
+    for form in ("html", "md", "json"):
+        assert (tmp_path / "out" / f"scorecard.{form}").stat().st_size > 100
+
+
+def test_the_same_command_again_loads_no_model(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = scorecards(tmp_path)
+    fakes.STARTED.clear()
+    assert run(tmp_path) == 0
+    assert fakes.STARTED == []
+    assert scorecards(tmp_path) == before
+
+
+def test_order_and_concurrency_do_not_matter(tmp_path: Path) -> None:
+    run(tmp_path, "engine.max_concurrency=1", out="a")
+    run(tmp_path, "engine.max_concurrency=64", out="b")
+    assert scorecards(tmp_path, "a") == scorecards(tmp_path, "b")
+
+
+def test_attempts_have_seeds_of_their_own(tmp_path: Path) -> None:
+    run(tmp_path)
+    answers = {(r.sample, r.attempt): r.transcript.generations[0].text for r in records(tmp_path)}
+    assert any(answers[(s, 0)] != answers[(s, 1)] for s in ("000", "007", "014", "021", "028"))
+
+
+@pytest.mark.parametrize("kind", ["engine_error", "context_overflow", "tool_parse", "scorer_error"])
+def test_a_failure_changes_no_rate_and_raises_its_own_counter(tmp_path: Path, kind: str) -> None:
+    run(tmp_path, out="good")
+    assert run(tmp_path, f"engine.args.fail={kind}", out="bad") == 0
+    good, bad = scorecards(tmp_path, "good")[0], scorecards(tmp_path, "bad")[0]
+    assert bad["failures"]["few"] == {kind: 2}
+    metric, reference = bad["metrics"]["few/acc"], good["metrics"]["few/acc"]
+    assert (metric["n"], metric["missing"]) == (38, 2)
+    assert metric["value"] * 38 == pytest.approx(reference["value"] * 40 - 2, abs=1e-3)
+    failed = [r for r in records(tmp_path, "bad") if r.failure]
+    assert {r.failure for r in failed} == {FailureKind(kind)}
+    assert all(r.scores == () and r.failure_message for r in failed)
+    assert all(r.transcript.messages for r in failed)
+
+
+def test_what_utf8_cannot_hold_is_replaced(tmp_path: Path) -> None:
+    assert run(tmp_path, "engine.args.fail=surrogate") == 0
+    assert "?" in {r.transcript.generations[0].text for r in records(tmp_path) if r.sample == "003"}
+
+
+def test_a_dead_engine_is_started_again(tmp_path: Path) -> None:
+    run(tmp_path, out="good")
+    fakes.STARTED.clear()
+    text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {deaths: 2, die_after: 30}")
+    assert run(tmp_path, text=text, out="bad") == 0
+    assert fakes.STARTED == ["one"] * 3 + ["two"] * 3
+    good, bad = ([c["metrics"] for c in scorecards(tmp_path, out)] for out in ("good", "bad"))
+    assert good == bad
+
+
+def test_an_engine_that_dies_again_and_again_ends_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {deaths: 99, die_after: 0}")
+    assert run(tmp_path, text=text) == 1
+    assert "the engine died: killed by the test" in capsys.readouterr().err
+    assert fakes.STARTED == ["one"] * 4
+
+
+def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 1\n  args: {fail: interrupt, delay: 0.002}")
+    assert run(tmp_path, text=text) == 130
+    assert "the same command resumes" in capsys.readouterr().err
+    assert 1 <= len(records(tmp_path)) < 320
+
+
+def test_a_changed_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path)
+    assert run(tmp_path, "sampling.seed=4") == 2
+    assert "differs in sampling.seed" in capsys.readouterr().err
+
+
+def test_a_changed_suite_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    monkeypatch.setattr(fakes.DigitSuite, "count", lambda self: 5)
+    assert run(tmp_path) == 2
+    assert "another few for one (n changed since)" in capsys.readouterr().err
+
+
+def test_another_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path)
+    directory = RunDirectory(tmp_path / "out")
+    manifest = directory.manifest()
+    entry = manifest.models["one"]
+    assert entry.engine
+    other = msgspec.structs.replace(entry, engine=msgspec.structs.replace(entry.engine, version="0"))
+    directory.write_manifest(msgspec.structs.replace(manifest, models={**manifest.models, "one": other}))
+    for path in (tmp_path / "out" / "records").glob("one*"):
+        path.unlink()
+    assert run(tmp_path) == 2
+    assert "version was 0 and is 1" in capsys.readouterr().err
+
+
+def test_ten_kills_change_nothing(tmp_path: Path) -> None:
+    """The process is killed at random moments and started again, until it ends by itself."""
+    assert run(tmp_path, "engine.args.delay=0.02", out="whole") == 0
+    command = [
+        sys.executable, "-m", "harness.cli", "run", str(config(tmp_path)), "--out", str(tmp_path / "killed"),
+        "engine.args.delay=0.02",
+    ]  # fmt: skip
+    rng = random.Random(5)
+    quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    for _ in range(10):
+        with subprocess.Popen(command, **quiet) as process:
+            time.sleep(rng.uniform(0.3, 1.1))
+            process.send_signal(signal.SIGKILL)
+    final = subprocess.run(command, **quiet, check=False)
+    assert final.returncode == 0, final.stderr
+    found = records(tmp_path, "killed")
+    assert len({(r.cell, r.sample, r.attempt) for r in found}) == len(found) == 320
+    assert scorecards(tmp_path, "killed") == scorecards(tmp_path, "whole")
+
+
+def test_jobs_of_all_cells_are_in_flight_from_first_to_last() -> None:
+    few, many = fakes.DigitSuite("few", fakes.Options()), fakes.DigitSuite("many", fakes.Options(samples=60))
+
+    class Cell:
+        def __init__(self, suite: fakes.DigitSuite) -> None:
+            self.suite = suite
+            self.entry = self
+            self.key = suite.name
+
+    jobs = [Job(Cell(s), sample, 0) for s in (few, many) for sample in s.samples("m", None)]  # type: ignore[arg-type]
+    ordered = order(jobs)
+    assert sorted(map(id, ordered)) == sorted(map(id, jobs))
+    for quarter in range(4):
+        part = ordered[quarter * 20 : quarter * 20 + 20]
+        assert sum(job.cell.suite.name == "few" for job in part) == 5
+
+
+def test_the_busy_clock_divides_time_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("harness.engines.metered.time.perf_counter", lambda: now[0])
+    clock = BusyClock()
+    now[0] = 10.0  # idle until here: charged to nobody
+    first = clock.enter()
+    now[0] = 12.0
+    second = clock.enter()
+    now[0] = 16.0
+    assert clock.leave(first) == pytest.approx(2.0 + 2.0)
+    now[0] = 17.0
+    assert clock.leave(second) == pytest.approx(2.0 + 1.0)
+    now[0] = 99.0
+    third = clock.enter()
+    now[0] = 100.0
+    assert clock.leave(third) == pytest.approx(1.0)
