@@ -1,0 +1,287 @@
+"""Capability, through the task objects of lm-evaluation-harness (EleutherAI, `lm_eval`).
+
+A task builds its prompts, filters replies and scores them; its own loop over models is not used. What a
+task asks, and what it makes of a reply, is what lm-eval's `simple_evaluate` would.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from importlib.metadata import version
+from itertools import islice
+from typing import Any, NamedTuple
+
+import msgspec
+
+from harness.engines.base import Engine
+from harness.errors import AttemptFailure, UserError
+from harness.suites.base import Render, Suite
+from harness.suites.lm_eval_metrics import (
+    FRACTIONS,
+    aggregate,
+    answer_text,
+    metric_name,
+    metrics_of,
+    target_text,
+    to_score,
+)
+from harness.suites.lm_eval_requests import (
+    answered,
+    chat_template,
+    check_generation_kwargs,
+    log_likelihoods,
+    reply_sampling,
+    together,
+)
+from harness.suites.lm_eval_tasks import digest, load_tasks, one_line, portable_config, quiet, seeded
+from harness.types import FailureKind, Generation, Sample, Sampling, Score, Struct, Transcript
+
+__all__ = ["Item", "LmEvalSuite", "Options", "aggregate", "build"]
+
+SCORER_VERSION = "1"
+"""Raised whenever a change here could change a score."""
+
+
+class Options(Struct):
+    """Options of the `lm_eval` adapter."""
+
+    task: str
+    """Name of a task, group or tag: lm-eval's own, or one that a YAML in `include_path` defines."""
+    include_path: str | None = None
+    """Folder of further task YAMLs. Their names win over lm-eval's own."""
+    data_dir: str | None = None
+    """Folder that relative `data_files` of those YAMLs begin at. Default: the YAML's own folder."""
+    num_fewshot: int | None = None
+    """Solved examples in the prompt. Default: the task's own number, or none."""
+    apply_chat_template: bool = False
+    """Show the prompt through the model's chat template, as a user's message."""
+    fewshot_as_multiturn: bool | None = None
+    """Show each solved example as two messages of its own. Default: as `apply_chat_template`."""
+    system_instruction: str | None = None
+    """Put before the task's own description."""
+    limit: int | None = None
+    """Only the first documents."""
+    max_gen_toks: int | None = None
+    """Budget of a reply in tokens. Default: the task's own, or 256."""
+    seed: int = 1234
+    """Of the choice of solved examples."""
+
+    def __post_init__(self) -> None:
+        for key in ("limit", "max_gen_toks"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} must be at least 1")
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise ValueError("num_fewshot must not be negative")
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise ValueError("fewshot_as_multiturn needs apply_chat_template")
+
+    @property
+    def multiturn(self) -> bool:
+        """Whether solved examples are messages of their own."""
+        if self.fewshot_as_multiturn is None:
+            return self.apply_chat_template
+        return self.fewshot_as_multiturn
+
+
+class Item(NamedTuple):
+    """What a sample carries: a document, and what lm-eval asks about it."""
+
+    doc: Any
+    instances: tuple[Any, ...]
+
+
+def build(name: str | None, options: Options) -> list[Suite]:
+    """One suite a task. Groups and tags become their tasks.
+
+    Args:
+        name: of the suite; suites of several tasks are called `name/task`.
+        options: see `Options`.
+
+    Raises:
+        UserError: a task does not exist or cannot be run here, or its data cannot be reached.
+    """
+    tasks = load_tasks(options.task, options.include_path, options.data_dir)
+    if len(tasks) == 1:
+        return [LmEvalSuite(name or options.task, *tasks.popitem(), options)]
+    prefix = f"{name}/" if name else ""
+    return [LmEvalSuite(prefix + key, key, task, options) for key, task in tasks.items()]
+
+
+class LmEvalSuite:
+    """One lm-eval task. Satisfies `harness.suites.base.Suite`."""
+
+    def __init__(self, name: str, task_name: str, task: Any, options: Options) -> None:
+        """Args: name: of the suite. task_name: lm-eval's. task: its `Task`, with its data.
+
+        Raises:
+            UserError: the options do not fit the task, or it cannot be run here.
+        """
+        self.name = name
+        self.options = options
+        self._task_name = task_name
+        self._task = task
+        check_generation_kwargs(task_name, task)
+        self._num_fewshot = resolve_num_fewshot(task_name, task, options.num_fewshot)
+        task.set_config("num_fewshot", self._num_fewshot)
+        # Kept: a task may make its documents anew each time they are asked for.
+        self._docs = getattr(task, "task_docs", None) or task.eval_docs
+        self.metrics = metrics_of(task_name, task)
+
+    @cached_property
+    def protocol(self) -> dict[str, str]:
+        """See `Suite.protocol`."""
+        options, config = self.options, self._task.config
+        few_shot_pool = self._task.sampler.df if self._num_fewshot and hasattr(self._task, "sampler") else []
+        return {
+            "adapter": "lm_eval",
+            "task": self._task_name,
+            "task_version": str(self._task.VERSION),
+            "lm_eval": version("lm-eval"),
+            "config": digest(portable_config(config)),
+            "data": digest([*(doc for _, doc in self._documents()), *few_shot_pool]),
+            "num_fewshot": str(self._num_fewshot),
+            "fewshot_seed": str(options.seed),
+            "apply_chat_template": str(options.apply_chat_template),
+            "fewshot_as_multiturn": str(options.multiturn),
+            "system_instruction": digest(options.system_instruction)
+            if options.system_instruction
+            else "none",
+            "limit": str(options.limit),
+            "output_type": str(self._task.OUTPUT_TYPE),
+            "generation_kwargs": json.dumps(config.generation_kwargs or {}, sort_keys=True, default=str),
+            "max_gen_toks": str(options.max_gen_toks),
+            "scorer": SCORER_VERSION,
+        }
+
+    def count(self) -> int:
+        """See `Suite.count`."""
+        total = len(self._docs)
+        return total if self.options.limit is None else min(total, self.options.limit)
+
+    def _documents(self) -> Iterator[tuple[int, Any]]:
+        return islice(enumerate(self._docs), self.options.limit)
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """See `Suite.samples`. Solved examples are chosen anew, and alike, at every call.
+
+        Raises:
+            UserError: a chat template is asked for and there is none, or a prompt cannot be built.
+        """
+        if self.options.apply_chat_template and render is None:
+            raise UserError(f"suite {self.name}: apply_chat_template needs a model with a chat template")
+        template = chat_template(render) if self.options.apply_chat_template and render else None
+        with quiet(), seeded():
+            self._task.set_fewshot_seed(seed=self.options.seed)
+            return [self._sample(doc_id, doc, template) for doc_id, doc in self._documents()]
+
+    def _sample(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> Sample:
+        try:
+            instances = self._requests(doc_id, doc, template)
+            target = self._task.doc_to_target(doc)
+        except UserError:
+            raise
+        except Exception as error:  # prompts are templates and code of the task's own
+            raise UserError(
+                f"suite {self.name}: the prompt of document {doc_id} cannot be built "
+                f"({type(error).__name__}: {one_line(error)}): correct the task or the model's chat template"
+            ) from error
+        shown = [instance.arguments for instance in instances]
+        return Sample(
+            id=str(doc_id), content_hash=digest([doc, shown, target]), payload=Item(doc, tuple(instances))
+        )
+
+    def _requests(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> list[Any]:
+        """The requests of one document, as lm-eval's `Task.build_all_requests` makes them."""
+        task, chat = self._task, self.options.apply_chat_template
+        context = task.fewshot_context(
+            doc,
+            num_fewshot=self._num_fewshot,
+            system_instruction=self.options.system_instruction,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=self.options.multiturn,
+            chat_template=template,
+            gen_prefix=task.doc_to_prefix(doc),
+        )
+        instances = task.construct_requests(
+            doc=doc,
+            ctx=context,
+            metadata=(task.config.task, doc_id, task.config.repeats),
+            apply_chat_template=chat,
+            chat_template=template,
+        )
+        return instances if isinstance(instances, list) else [instances]
+
+    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
+        """Put all requests of a document to the model at once. Raises what the engine raises.
+
+        Contexts that several continuations share are sent once.
+        """
+        instances = sample.payload.instances
+        generated = [i for i in instances if i.request_type == "generate_until"]
+        scored = [i for i in instances if i.request_type != "generate_until"]
+        generations = await self._generations(generated, engine, sampling)
+        likelihoods = await log_likelihoods(scored, engine)
+        return Transcript(generations=tuple(generations), loglikelihoods=tuple(likelihoods))
+
+    async def _generations(
+        self, instances: Sequence[Any], engine: Engine, sampling: Sampling
+    ) -> list[Generation]:
+        """`repeats` replies to each request, each with a seed of its own."""
+        calls = []
+        for instance in instances:
+            prompt, stated = instance.args
+            drawn = reply_sampling(stated, self.options.max_gen_toks, sampling)
+            seeds = range(sampling.seed, sampling.seed + instance.repeats)
+            calls += [engine.complete(prompt, msgspec.structs.replace(drawn, seed=seed)) for seed in seeds]
+        return await together(calls)
+
+    def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
+        """Filter and score the replies as lm-eval does. A reply that was cut off is scored as it is.
+
+        A task may score under names that it does not announce; such scores are here, but not in `metrics`.
+
+        Raises:
+            AttemptFailure: the task's own code raised, or gave something that is not a score.
+        """
+        item: Item = sample.payload
+        try:
+            with quiet():
+                return tuple(self._scores(item, answered(item.instances, transcript)))
+        except AttemptFailure:
+            raise
+        except Exception as error:
+            message = f"{self._task_name} raised {type(error).__name__}: {one_line(error)}"
+            raise AttemptFailure(FailureKind.SCORER_ERROR, message) from error
+
+    def _scores(self, item: Item, instances: Sequence[Any]) -> Iterator[Score]:
+        announced = {metric.name: metric for metric in self.metrics}
+        target = target_text(self._task, item.doc)
+        for pipeline in self._task._filters:
+            pipeline.apply(instances)
+            filtered = [i.filtered_resps[pipeline.name] for i in instances]
+            for key, value in self._task.process_results(item.doc, filtered).items():
+                name = metric_name(self._task, key, pipeline.name)
+                answer = answer_text(self._task, item.doc, key, filtered)
+                reason = target if key in FRACTIONS else None
+                yield to_score(name, announced.get(name), value, answer, reason)
+
+
+def resolve_num_fewshot(name: str, task: Any, asked: int | None) -> int:
+    """How many solved examples are shown.
+
+    Raises:
+        UserError: the task does not allow that number, or has fewer.
+    """
+    own = task.config.num_fewshot
+    number = int(own or 0) if asked is None else asked
+    if own == 0 and number:
+        raise UserError(
+            f"lm-eval task {name} is always asked without solved examples: leave num_fewshot={number} out"
+        )
+    if number and hasattr(task, "sampler") and number > len(task.sampler.df):
+        raise UserError(
+            f"lm-eval task {name} has {len(task.sampler.df)} solved examples: num_fewshot={number} asks for "
+            "more, lower it"
+        )
+    return number

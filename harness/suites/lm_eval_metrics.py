@@ -1,0 +1,176 @@
+"""What lm-eval's tasks measure: their metrics, and scores out of what they make of a reply."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from harness.config import load_object
+from harness.errors import AttemptFailure, UserError
+from harness.types import FailureKind, Metric, Score
+
+FRACTIONS = ("exact_match", "acc", "acc_norm", "acc_bytes", "acc_mutual_info")
+"""Metrics of lm-eval that lie between 0 and 1, and are 0 or 1 where lm-eval itself computes them."""
+
+
+def metrics_of(name: str, task: Any) -> tuple[Metric, ...]:
+    """The metrics that a task announces, once a filter.
+
+    Raises:
+        UserError: there is none, or one is aggregated by a function that cannot be found again by name.
+    """
+    keys = [key for key in task.aggregation() if key != "bypass"]
+    if not keys:
+        raise UserError(f"lm-eval task {name} has no metric: add metric_list to its YAML")
+    headline = next((key for key in keys if key in ("exact_match", "acc")), keys[0])
+    first = task._filters[0].name
+    return tuple(
+        to_metric(name, task, key, pipeline.name, key == headline and pipeline.name == first)
+        for pipeline in task._filters
+        for key in keys
+    )
+
+
+def to_metric(name: str, task: Any, key: str, filter_name: str, headline: bool) -> Metric:
+    """One metric of a task under one filter."""
+    aggregation = aggregation_name(name, key, task.aggregation()[key])
+    averaged = aggregation == "mean"
+    kind: Literal["rate", "mean", "corpus"] = "corpus"
+    if averaged:
+        kind = "rate" if _is_binary(task, key) else "mean"
+    return Metric(
+        name=metric_name(task, key, filter_name),
+        higher_is_better=task.higher_is_better().get(key) is not False,
+        aggregation=aggregation,
+        kind=kind,
+        bounds=(0.0, 1.0) if averaged and key in FRACTIONS else None,
+        headline=headline,
+    )
+
+
+def metric_name(task: Any, key: str, filter_name: str) -> str:
+    """lm-eval's name of a metric, with the filter where there are several."""
+    return key if len(task._filters) == 1 else f"{key},{filter_name}"
+
+
+def _is_binary(task: Any, key: str) -> bool:
+    """Whether lm-eval itself computes the metric, from one reply, as 0 or 1."""
+    from lm_eval.api.registry import METRIC_REGISTRY
+    from lm_eval.api.task import ConfigurableTask
+
+    own = type(task).process_results is ConfigurableTask.process_results
+    if not own or callable(task.config.process_results) or task.config.repeats != 1:
+        return False
+    return key in FRACTIONS and task._metric_fn_list.get(key) is METRIC_REGISTRY[key]
+
+
+def aggregation_name(name: str, key: str, function: Any) -> str:
+    """What `aggregate` finds the function by: lm-eval's name, or `package.module:function`.
+
+    Raises:
+        UserError: the function has no such name.
+    """
+    from lm_eval.api.registry import AGGREGATION_REGISTRY
+
+    for known, registered in AGGREGATION_REGISTRY.items():
+        if registered is function:
+            # A sample whose score is not a number is not measured, and enters no mean.
+            return "mean" if known == "nanmean" else str(known)
+    path = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
+    try:
+        if load_object(path, "aggregation") is function:
+            return path
+    except UserError:
+        pass
+    raise UserError(
+        f"lm-eval task {name}: metric {key} is aggregated by a function that no installed module defines: "
+        "move it into one, so that scorecards can be made without the task"
+    )
+
+
+def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
+    """A corpus metric from the operands of its samples' scores.
+
+    Args:
+        aggregation: a name of lm-eval's registry, or `package.module:function`.
+        operands: of each sample, as in `Score.operands`.
+
+    Raises:
+        UserError: there is no such aggregation.
+    """
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, get_aggregation
+
+    if ":" in aggregation:
+        function = load_object(aggregation, "aggregation")
+    elif (function := get_aggregation(aggregation)) is None:
+        known = ", ".join(sorted(AGGREGATION_REGISTRY.keys()))
+        raise UserError(f"lm-eval has no aggregation {aggregation!r}: use one of {known}")
+    return float(function([o[0] if len(o) == 1 else tuple(o) for o in operands]))
+
+
+def to_score(name: str, metric: Metric | None, value: Any, answer: str | None, reason: str | None) -> Score:
+    """What a task made of a reply, as a score.
+
+    Raises:
+        AttemptFailure: it is no number where there must be one, or lies outside of the metric's bounds.
+    """
+    number = to_number(value)
+    if (metric is None and number is None) or (metric is not None and metric.kind == "corpus"):
+        return Score(metric=name, value=None, answer=answer, reason=reason, operands=to_operands(name, value))
+    if value is not None and number is None:
+        raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {value!r:.100}, not a number")
+    if number is None or math.isnan(number):
+        return Score(metric=name, value=None, answer=answer, reason="the task gives this document no score")
+    low, high = metric.bounds if metric and metric.bounds else (-math.inf, math.inf)
+    if not low <= number <= high or (metric and metric.kind == "rate" and number not in (0.0, 1.0)):
+        raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {number}, which a share of 1 cannot be")
+    return Score(metric=name, value=number, answer=answer, reason=reason)
+
+
+def to_number(value: Any) -> float | None:
+    """A number of Python's or numpy's as a float, None for anything else."""
+    value = value.item() if hasattr(value, "item") and getattr(value, "size", 1) == 1 else value
+    return float(value) if isinstance(value, bool | int | float) else None
+
+
+def to_operands(name: str, value: Any) -> tuple[Any, ...]:
+    """What an aggregation needs of one sample, as JSON can hold it.
+
+    A tuple's elements, or the one value that is not a tuple.
+    """
+    plain = _plain(name, value)
+    return tuple(plain) if isinstance(value, tuple) and len(value) > 1 else (plain,)
+
+
+def _plain(name: str, value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(name, item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(name, item) for item in value]
+    if isinstance(value, str | bool | int | None) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} holds {value!r:.100}, which cannot be kept")
+
+
+def target_text(task: Any, doc: Any) -> str:
+    """The right answer, as text."""
+    target = task.doc_to_target(doc)
+    choices = _choices(task, doc)
+    if choices and isinstance(target, int) and 0 <= target < len(choices):
+        return str(choices[target])
+    return str(target)
+
+
+def answer_text(task: Any, doc: Any, key: str, filtered: Sequence[Any]) -> str | None:
+    """What was read out of the replies: the filtered text, or the most likely choice for plain accuracy."""
+    if task.OUTPUT_TYPE == "generate_until":
+        return str(filtered[0])
+    choices = _choices(task, doc)
+    if task.OUTPUT_TYPE == "multiple_choice" and key == "acc" and choices:
+        return str(choices[max(range(len(choices)), key=lambda i: filtered[i][0])])
+    return None
+
+
+def _choices(task: Any, doc: Any) -> list[str]:
+    return list(task.doc_to_choice(doc)) if task.config.doc_to_choice is not None else []

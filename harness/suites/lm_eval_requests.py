@@ -1,0 +1,151 @@
+"""Putting lm-eval's requests to an engine, and the engine's answers back into them."""
+
+import asyncio
+import copy
+from collections import defaultdict
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.engines.base import Engine
+from harness.errors import UserError
+from harness.suites.base import Render
+from harness.types import LogLikelihood, Message, Sampling, Transcript
+
+DEFAULT_MAX_GEN_TOKS = 256
+"""lm-eval's budget of a reply where the task does not say."""
+
+BUDGET_KEYS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""What tasks call the budget of a reply. The first one given counts, as in lm-eval."""
+
+SAMPLING_KEYS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+
+T = TypeVar("T")
+
+
+def chat_template(render: Render) -> Callable[..., str]:
+    """A model's chat template as lm-eval calls one: dicts in; an assistant's last message is left open."""
+
+    def template(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+        converted = [Message(role=m["role"], content=m["content"]) for m in messages]  # type: ignore[arg-type]
+        text = render(converted, add_generation_prompt)
+        return text if add_generation_prompt else leave_open(text, converted[-1].content)
+
+    return template
+
+
+def leave_open(text: str, last: str) -> str:
+    """A rendered conversation up to the end of its last message, so that the model goes on with it.
+
+    As `continue_final_message` of transformers: a template may strip the message.
+    """
+    start = text.rindex(last.strip())
+    whole = last.lstrip()
+    return text[: start + len(whole if text.startswith(whole, start) else last.strip())]
+
+
+def reply_sampling(stated: Mapping[str, Any], max_gen_toks: int | None, sampling: Sampling) -> Sampling:
+    """How a reply is drawn: as the task states, and otherwise as the run does.
+
+    Args:
+        stated: the task's `generation_kwargs`. `do_sample: false` means temperature 0.
+        max_gen_toks: budget that replaces the task's.
+        sampling: the run's.
+    """
+    own = {key: stated[key] for key in SAMPLING_KEYS if stated.get(key) is not None}
+    if stated.get("do_sample") is False:
+        own["temperature"] = 0.0
+    if "top_k" in own:
+        own["top_k"] = max(0, own["top_k"])  # -1 is another way of saying no limit
+    budgets = [max_gen_toks, *(stated.get(key) for key in BUDGET_KEYS), DEFAULT_MAX_GEN_TOKS]
+    return msgspec.structs.replace(
+        sampling,
+        **own,
+        max_tokens=next(int(budget) for budget in budgets if budget is not None),
+        stop=tuple(dict.fromkeys([*stop_strings(stated), *sampling.stop])),
+    )
+
+
+def stop_strings(stated: Mapping[str, Any]) -> list[str]:
+    """The strings that end a reply."""
+    until = stated.get("until") or []
+    return [text for text in ([until] if isinstance(until, str) else until) if text]
+
+
+async def log_likelihoods(instances: Sequence[Any], engine: Engine) -> list[LogLikelihood]:
+    """Log-likelihoods in the order of the requests, one call for each distinct context."""
+    by_context: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for position, instance in enumerate(instances):
+        rolling = instance.request_type == "loglikelihood_rolling"
+        by_context[("text", str(position)) if rolling else ("context", instance.args[0])].append(position)
+
+    async def ask(positions: list[int]) -> list[LogLikelihood]:
+        first = instances[positions[0]]
+        if first.request_type == "loglikelihood_rolling":
+            return [await engine.score_rolling(first.args[0])]
+        return await engine.score(first.args[0], [instances[p].args[1] for p in positions])
+
+    answers = await together([ask(positions) for positions in by_context.values()])
+    found = {
+        position: answer
+        for positions, group in zip(by_context.values(), answers, strict=True)
+        for position, answer in zip(positions, group, strict=True)
+    }
+    return [found[position] for position in range(len(instances))]
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results of calls made at once. The first error is raised as it is, when no call is left running."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def check_generation_kwargs(name: str, task: Any) -> None:
+    """Raises UserError if the task asks to draw its replies in a way that engines here do not have."""
+    stated = (task.config.generation_kwargs or {}) if task.OUTPUT_TYPE == "generate_until" else {}
+    known = {"until", "do_sample", *SAMPLING_KEYS, *BUDGET_KEYS}
+    for key, value in stated.items():
+        # One beam is no beam search.
+        if key not in known and (key, value) != ("num_beams", 1):
+            raise UserError(
+                f"lm-eval task {name}: generation_kwargs {key}={value} cannot be done here: "
+                f"known are {', '.join(sorted(known))}"
+            )
+
+
+def answered(instances: Sequence[Any], transcript: Transcript) -> list[Any]:
+    """Copies of a document's requests that carry the model's responses, as lm-eval's models give them.
+
+    Raises:
+        ValueError: the transcript does not hold one response for each request.
+    """
+    replies, likelihoods = iter(transcript.generations), iter(transcript.loglikelihoods)
+    copies = []
+    for instance in instances:
+        filled = copy.copy(instance)
+        filled.resps, filled.filtered_resps = [], {}
+        if instance.request_type == "generate_until":
+            stops = stop_strings(instance.args[1])
+            filled.resps = [cut(reply.text, stops) for reply in islice(replies, instance.repeats)]
+        elif (found := next(likelihoods, None)) is not None:
+            rolling = instance.request_type == "loglikelihood_rolling"
+            response = found.logprob if rolling else (found.logprob, found.is_greedy)
+            filled.resps = [response] * instance.repeats
+        copies.append(filled)
+    if any(len(i.resps) != i.repeats for i in copies) or [*replies, *likelihoods]:
+        raise ValueError("the transcript does not hold one response for each request")
+    return copies
+
+
+def cut(text: str, stops: Sequence[str]) -> str:
+    """A reply up to the first stop string, whether or not the engine stopped there."""
+    for stop in stops:
+        text = text.split(stop)[0]
+    return text

@@ -1,0 +1,347 @@
+"""Finding and building lm-eval's tasks, with their data from local files or the hub.
+
+Knows lm-eval's loader, and nothing of suites, engines or scores. Written for lm-eval 0.4.13, whose task
+factory is not a public interface.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import inspect
+import json
+import logging
+import os
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+
+NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
+
+MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
+
+
+def load_tasks(name: str, include_path: str | None, data_dir: str | None) -> dict[str, Any]:
+    """Build one task, or all tasks of a group or tag.
+
+    Args:
+        name: of a task, group or tag.
+        include_path: folder of further task YAMLs, whose names win over lm-eval's own.
+        data_dir: folder that relative `data_files` begin at, the folder of their YAML if None.
+
+    Returns:
+        Task name -> lm-eval `Task`, its data loaded, in the order of the group.
+
+    Raises:
+        UserError: there is no such task, it cannot be built, or its data cannot be reached.
+    """
+    _stay_offline()
+    with quiet(), seeded():
+        from lm_eval.tasks import TaskManager
+        from lm_eval.tasks._factory import TaskFactory
+
+        index = KnownTasks(include_path)
+        if name not in index:
+            raise UserError(index.unknown(name))
+        factory = TaskFactory()
+        factory._load_full_config = partial(_full_config, factory._load_full_config, data_dir)
+        factory._build_task = partial(_build_task, factory._build_task)
+        try:
+            built = factory.build(index[name], registry=index)
+            loaded: dict[str, Any] = TaskManager(include_defaults=False).load(built)["tasks"]
+        except UserError:
+            raise
+        except Exception as error:  # whatever a definition can do wrong: it is the user's, or lm-eval's
+            raise UserError(_not_built(name, None, error)) from error
+    for key, task in loaded.items():
+        check_supported(key, task)
+    return loaded
+
+
+def check_supported(name: str, task: Any) -> None:
+    """Raises UserError for a built task that cannot be run or scored here."""
+    if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+        raise UserError(
+            f"lm-eval task {name} runs the model's code or shows images or audio, which is not possible "
+            "here: leave it out"
+        )
+    custom = callable(task.config.process_results)
+    missing = [k for k, f in getattr(task, "_metric_fn_list", {}).items() if f is None and not custom]
+    if missing:
+        raise UserError(
+            f"lm-eval task {name}: metric {missing[0]} is not one of lm-eval's own and could not be fetched "
+            "from the hub: allow access to it, or use another metric"
+        )
+
+
+class KnownTasks(dict[str, Any]):
+    """lm-eval's index of tasks (name -> entry), read no further than is asked for.
+
+    Reading all of lm-eval's fourteen thousand task files takes many seconds.
+    """
+
+    def __init__(self, include_path: str | None) -> None:
+        """Raises UserError if the folder does not exist or one of its files is not YAML."""
+        from lm_eval.tasks._index import TaskIndex
+
+        super().__init__()
+        self.own: list[str] = []
+        if include_path is None:
+            return
+        folder = Path(include_path).resolve()
+        if not folder.is_dir():
+            raise UserError(
+                f"include_path {include_path} is not a folder: give a folder of lm-eval task YAMLs"
+            )
+        _check_readable(folder)
+        self.update(TaskIndex.build([folder]))
+        self.own = sorted(self)
+
+    def __contains__(self, name: object) -> bool:
+        return super().__contains__(name) or (isinstance(name, str) and self._find(name))
+
+    def __missing__(self, name: str) -> Any:
+        if self._find(name):
+            return self[name]
+        raise KeyError(name)
+
+    def _find(self, name: str) -> bool:
+        """Look for a name in lm-eval's own tasks: first in the files called so, then in all of them."""
+        entry = _shipped_entry(name)
+        if entry is None and _is_mentioned(name):
+            entry = _shipped_index().get(name)
+            for key, value in _shipped_index().items():
+                self.setdefault(key, value)
+        if entry is not None:
+            self.setdefault(name, entry)
+        return super().__contains__(name)
+
+    def unknown(self, name: str) -> str:
+        """The sentence about a name that does not exist."""
+        known = [*self.own, *sorted({path.stem for path in _shipped_files()})]
+        close = difflib.get_close_matches(name, known, n=5) or self.own[:5]
+        hint = f"did you mean {', '.join(close)}?" if close else "`lm-eval ls tasks` lists its names"
+        return f"lm-eval has no task, group or tag {name!r}, nor does include_path: {hint}"
+
+
+def _shipped_folder() -> Path:
+    import lm_eval.tasks
+
+    return Path(lm_eval.tasks.__file__).parent
+
+
+@cache
+def _shipped_files() -> tuple[Path, ...]:
+    """Every task file of lm-eval; templates have no suffix, but `yaml` in their names."""
+    return tuple(sorted(p for p in _shipped_folder().rglob("*yaml") if p.is_file()))
+
+
+def _shipped_entry(name: str) -> Any:
+    """The task that a file called after it defines, None if there is none."""
+    from lm_eval.tasks._index import TaskIndex
+
+    for path in _shipped_files():
+        if path.name == f"{name}.yaml" and (entry := TaskIndex.entry_from_path(path)) and entry.name == name:
+            return entry
+    return None
+
+
+def _is_mentioned(name: str) -> bool:
+    """Whether the name stands anywhere in lm-eval's task files."""
+    return any(name.encode() in path.read_bytes() for path in _shipped_files())
+
+
+@cache
+def _shipped_index() -> dict[str, Any]:
+    """All of lm-eval's tasks, groups and tags."""
+    from lm_eval.tasks._index import TaskIndex
+
+    index: dict[str, Any] = TaskIndex.build([_shipped_folder()])
+    return index
+
+
+def _check_readable(folder: Path) -> None:
+    """Raises UserError for a file that lm-eval would skip without a word."""
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    for path in sorted(folder.rglob("*.yaml")):
+        try:
+            load_yaml(path, resolve_func=False)
+        except Exception as error:
+            raise UserError(f"{path} is not an lm-eval task YAML: {one_line(error)}") from error
+
+
+# What is changed in lm-eval's factory
+
+
+def _full_config(original: Any, data_dir: str | None, entry: Any, overrides: Any = None) -> dict[str, Any]:
+    """lm-eval's `TaskFactory._load_full_config`, with the paths of data files made absolute."""
+    # Before lm-eval imports the task's functions: importing those of HumanEval looks for code to download.
+    _refuse_unsupported(entry, overrides)
+    config: dict[str, Any] = original(entry, overrides)
+    base = data_dir or (entry.yaml_path and entry.yaml_path.parent) or "."
+    _resolve_data_files(config, Path(base).resolve(), entry.name)
+    return config
+
+
+def _build_task(original: Any, entry: Any, overrides: Any) -> Any:
+    """lm-eval's `TaskFactory._build_task`, with its errors as sentences."""
+    try:
+        return original(entry, overrides)
+    except UserError:
+        raise
+    except Exception as error:
+        dataset = (overrides or {}).get("dataset_path") or (entry.cfg or {}).get("dataset_path")
+        raise UserError(_not_built(entry.name, dataset, error)) from error
+
+
+def _not_built(name: str, dataset: str | None, error: Exception) -> str:
+    """Why a task could not be built, and what to do."""
+    from datasets.exceptions import DatasetsError
+
+    if isinstance(error, OSError | DatasetsError):
+        what = f"the data of lm-eval task {name}" + (f" ({dataset})" if dataset else "")
+        return (
+            f"{what} cannot be reached ({one_line(error)}): download it ahead, unset HF_HUB_OFFLINE if it is "
+            "set, or use a task YAML whose data_files are on this machine"
+        )
+    return f"lm-eval task {name} cannot be built: {type(error).__name__}: {one_line(error)}"
+
+
+def _refuse_unsupported(entry: Any, overrides: Any) -> None:
+    from lm_eval.tasks._yaml_loader import load_yaml
+
+    stated = load_yaml(entry.yaml_path, resolve_func=False) if entry.yaml_path else entry.cfg
+    name, config = entry.name, {**(stated or {}), **(overrides or {})}
+    if config.get("unsafe_code"):
+        raise UserError(
+            f"lm-eval task {name} runs code that the model wrote, and there is no sandbox for it yet: "
+            "leave it out"
+        )
+    if any(config.get(key) for key in MULTIMODAL_KEYS):
+        raise UserError(
+            f"lm-eval task {name} shows images or audio, and engines here take text: leave it out"
+        )
+
+
+def _resolve_data_files(config: dict[str, Any], base: Path, name: str) -> None:
+    """Make relative `data_files` absolute, in a task's config or in those of a group's members."""
+    members = config.get("task")
+    for member in members if isinstance(members, list) else ():
+        if isinstance(member, dict):
+            _resolve_data_files(member, base, member.get("task", name))
+    options = config.get("dataset_kwargs") or {}
+    if "data_files" in options and _is_file_format(config.get("dataset_path")):
+        found = _absolute(options["data_files"], base, name)
+        config["dataset_kwargs"] = {**options, "data_files": found}
+
+
+def _is_file_format(dataset_path: object) -> bool:
+    """Whether a dataset is read from plain files (json, csv, ...). Elsewhere paths belong to a repository."""
+    from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
+
+    return dataset_path in _PACKAGED_DATASETS_MODULES
+
+
+def _absolute(files: Any, base: Path, name: str) -> Any:
+    if isinstance(files, dict):
+        return {split: _absolute(value, base, name) for split, value in files.items()}
+    if isinstance(files, list | tuple):
+        return [_absolute(value, base, name) for value in files]
+    if "://" in str(files):
+        return files
+    path = base / str(files)
+    if not set("*?[") & set(str(files)) and not path.is_file():
+        raise UserError(
+            f"lm-eval task {name}: its data file {path} does not exist: set `data_dir` to the folder that "
+            f"holds {files}, or correct data_files in its YAML"
+        )
+    return str(path)
+
+
+# Surroundings
+
+
+def _stay_offline() -> None:
+    """Extend HF_HUB_OFFLINE to the package `evaluate`, which has a switch of its own."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if HF_HUB_OFFLINE:
+        os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep lm-eval's and datasets' log lines and progress bars off the terminal while inside."""
+    import datasets
+
+    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    bars = not datasets.are_progress_bars_disabled()
+    datasets.disable_progress_bars()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            datasets.enable_progress_bars()
+
+
+@contextmanager
+def seeded() -> Iterator[None]:
+    """Python's and numpy's global generators as lm-eval's `simple_evaluate` seeds them, while inside.
+
+    Some tasks shuffle the choices of their questions with them as they load.
+    """
+    import numpy as np
+
+    states = random.getstate(), np.random.get_state()
+    random.seed(0)
+    np.random.seed(1234)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+# Digests
+
+
+def portable_config(config: Any) -> dict[str, Any]:
+    """A task's config without what differs from machine to machine: paths, and addresses of functions."""
+    plain: dict[str, Any] = _portable(dataclasses.asdict(config))
+    for key, local in (("metadata", "config_source"), ("dataset_kwargs", "data_files")):
+        (plain[key] or {}).pop(local, None)
+    return plain
+
+
+def _portable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _portable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_portable(item) for item in value]
+    if callable(value):
+        try:
+            return inspect.getsource(value)
+        except (TypeError, OSError):  # not written in Python
+            return getattr(value, "__qualname__", type(value).__qualname__)
+    return value
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode("utf8", "surrogatepass")).hexdigest()
