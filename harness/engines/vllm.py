@@ -180,6 +180,8 @@ class VllmEngine:
             return
         self._closed = True
         self._llm.shutdown()
+        # Its destructor shuts down once more, which fails once the interpreter is on its way out.
+        self._llm = None
         # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
         await asyncio.sleep(0.05)
 

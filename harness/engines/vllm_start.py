@@ -62,6 +62,10 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
     """
     from vllm.renderers.online_renderer import OnlineRenderer
 
+    # Replies that they cannot read are reported in `parse_error`, not with a traceback. vLLM sets the
+    # levels of its loggers anew when it starts, so this comes after.
+    for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
         return OnlineRenderer(
             llm.model_config,
@@ -131,6 +135,9 @@ def _load(what: Launch) -> Any:
         # One process less, and neither compilation nor a warm-up: 10 s to load a tiny model, not 18.
         os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
         defaults |= {"enforce_eager": True, "kv_cache_memory_bytes": CPU_KV_CACHE_BYTES}
+        # A seeded request whose prompt is computed in two steps rewinds its random generator, which
+        # torch cannot do on a CPU: vLLM's core process dies of it (0.32).
+        defaults["enable_chunked_prefill"] = False
     own = {
         "model": what.model,
         "revision": what.revision,
@@ -138,9 +145,6 @@ def _load(what: Launch) -> Any:
         "trust_remote_code": what.trust_remote_code,
         "reasoning_parser": what.reasoning_parser or "",
     }
-    # Replies that they cannot read are reported in `parse_error`, not with a traceback.
-    for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
     return _start_core(what.model, own | defaults | what.engine_args)
 
 
