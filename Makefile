@@ -17,7 +17,7 @@ test: install  ## every test
 	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
 
 unit: install  ## the tests that need neither an engine nor minutes
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not engine and not training and not exhaustive"
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not engine and not training and not slow"
 
 lint: install  ## style and types
 	.venv/bin/ruff check .

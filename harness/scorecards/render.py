@@ -140,8 +140,8 @@ def render_markdown(scorecards: Sequence[ModelScorecard], origins: Sequence[Orig
     blocks += [_markdown_table(table) for table in (*suites, *after)]
     said = [*tables.comparisons(origins), *tables.notes(origins)]
     blocks.append("\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said))
-    blocks.append(_markdown_table(tables.cost_table(scorecards)))
-    blocks.append(_markdown_table(tables.methods_table(scorecards)))
+    last = (tables.cost_table, tables.methods_table, tables.engines_table, tables.protocols_table)
+    blocks += [_markdown_table(make(scorecards)) for make in last]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

@@ -222,3 +222,27 @@ def methods_table(cards: Sequence[ModelScorecard]) -> Table:
         if key in card.metrics
     )
     return Table(title="Methods", header=("Metric", "Model", "Method"), rows=rows)
+
+
+def engines_table(cards: Sequence[ModelScorecard]) -> Table:
+    """What computed the tokens of every model, since it can move a score."""
+    rows = []
+    for card in ordered(cards):
+        engine = card.model.engine
+        details = (
+            ", ".join(f"{key} {value}" for key, value in sorted(engine.details.items())) if engine else ""
+        )
+        rows.append((card.model.name, f"{engine.name} {engine.version}" if engine else "not loaded", details))
+    return Table(title="Engines", header=("Model", "Engine", "Details"), rows=tuple(rows))
+
+
+def protocols_table(cards: Sequence[ModelScorecard]) -> Table:
+    """What else could move a score of each suite, the same for all models that are compared."""
+    found = {
+        (name, key): value
+        for card in cards
+        for name, suite in card.suites.items()
+        for key, value in suite.protocol.items()
+    }
+    rows = tuple((name, key, value) for (name, key), value in sorted(found.items()))
+    return Table(title="Protocols", header=("Suite", "Field", "Value or digest"), rows=rows)
