@@ -181,17 +181,17 @@ def test_another_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
 @pytest.mark.slow
 def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     """The process is killed at random moments and started again, until it ends by itself."""
-    assert run(tmp_path, "engine.args.delay=0.1", out="whole") == 0
+    assert run(tmp_path, "engine.args.delay=0.2", out="whole") == 0
     command = [
         sys.executable, "-m", "harness.cli", "run", str(config(tmp_path)), "--out", str(tmp_path / "killed"),
-        "engine.args.delay=0.1",
+        "engine.args.delay=0.2",
     ]  # fmt: skip
     rng = random.Random(5)
     quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     kept: set[int] = set()
     for _ in range(10):
         with subprocess.Popen(command, **quiet) as process:
-            time.sleep(rng.uniform(0.6, 1.8))
+            time.sleep(rng.uniform(0.6, 1.4))
             process.send_signal(signal.SIGKILL)
         kept.add(len(records(tmp_path, "killed")) if (tmp_path / "killed" / "manifest.json").exists() else 0)
     assert len(kept) > 2, "the kills must fall into the run"

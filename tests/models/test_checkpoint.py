@@ -1,0 +1,141 @@
+"""Checkpoints are known by their own files, and bad ones are refused in one sentence."""
+
+import json
+import struct
+from pathlib import Path
+
+import pytest
+
+from harness.config import ModelSpec
+from harness.errors import UserError
+from harness.models import checkpoint
+from harness.types import Origin
+
+Tensors = dict[str, list[int]]
+
+
+def write_safetensors(path: Path, tensors: Tensors, cut: int = 0) -> None:
+    """A file of zeros in the safetensors format, short of its last `cut` bytes."""
+    header, offset = {}, 0
+    for name, shape in tensors.items():
+        size = 2
+        for dim in shape:
+            size *= dim
+        header[name] = {"dtype": "BF16", "shape": shape, "data_offsets": [offset, offset + size]}
+        offset += size
+    text = json.dumps({"__metadata__": {"format": "pt"}, **header}).encode()
+    content = struct.pack("<Q", len(text)) + text + bytes(offset)
+    path.write_bytes(content[: len(content) - cut])
+
+
+DENSE: Tensors = {"model.embed_tokens.weight": [100, 8], "model.layers.0.mlp.up_proj.weight": [16, 8]}
+MOE: Tensors = DENSE | {f"model.layers.0.mlp.experts.{i}.up_proj.weight": [4, 8] for i in range(8)}
+
+
+def make(folder: Path, tensors: Tensors = DENSE, **config: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    facts = {"architectures": ["SomeForCausalLM"], "model_type": "some", "max_position_embeddings": 512}
+    (folder / "config.json").write_text(json.dumps(facts | config))
+    write_safetensors(folder / "model.safetensors", tensors)
+    return folder
+
+
+def test_a_dense_checkpoint(tmp_path: Path) -> None:
+    found = checkpoint.inspect(make(tmp_path / "m"))
+    assert (found.model_class, found.dense, found.context_length) == ("SomeForCausalLM", True, 512)
+    assert found.total_params == found.active_params == 100 * 8 + 16 * 8
+    assert found.weight_bytes == 2 * found.total_params
+    assert found.chat_template_hash is None
+
+
+def test_an_moe_checkpoint_counts_the_experts_a_token_sees(tmp_path: Path) -> None:
+    found = checkpoint.inspect(make(tmp_path / "m", MOE, num_experts=8, num_experts_per_tok=2))
+    assert not found.dense
+    assert (found.experts, found.experts_per_token) == (8, 2)
+    assert found.total_params == 928 + 8 * 32
+    assert found.active_params == 928 + 2 * 32
+
+
+def test_a_wrapped_text_config_is_read(tmp_path: Path) -> None:
+    text = {"num_local_experts": 8, "num_experts_per_tok": 1, "max_position_embeddings": 99}
+    found = checkpoint.inspect(make(tmp_path / "m", MOE, text_config=text))
+    assert found.active_params == 928 + 32
+    assert found.context_length == 99
+
+
+def test_the_fingerprint_sees_weights_config_and_tokenizer(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    hashes = {checkpoint.inspect(folder).weights_hash}
+    content = bytearray((folder / "model.safetensors").read_bytes())
+    content[-1] = 1
+    (folder / "model.safetensors").write_bytes(content)
+    hashes.add(checkpoint.inspect(folder).weights_hash)
+    (folder / "tokenizer.json").write_text("{}")
+    hashes.add(checkpoint.inspect(folder).weights_hash)
+    (folder / "README.md").write_text("no matter")
+    hashes.add(checkpoint.inspect(folder).weights_hash)
+    assert len(hashes) == 3
+
+
+def test_chat_templates_are_found_in_both_places(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ a }}"}))
+    assert checkpoint.chat_template(folder) == "{{ a }}"
+    named = [{"name": "rag", "template": "r"}, {"name": "default", "template": "d"}]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert checkpoint.chat_template(folder) == "d"
+    (folder / "chat_template.jinja").write_text("{{ b }}")
+    assert checkpoint.chat_template(folder) == "{{ b }}"
+
+
+@pytest.mark.parametrize("cut", [1, 100, 1900])
+def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
+    folder = make(tmp_path / "m")
+    write_safetensors(folder / "model.safetensors", DENSE, cut)
+    with pytest.raises(UserError, match="damaged or cut short"):
+        checkpoint.inspect(folder)
+
+
+def test_a_pickle_is_refused(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"pytorch_model\.bin, a pickle"):
+        checkpoint.inspect(folder)
+
+
+def test_missing_pieces_are_named(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"no \*\.safetensors"):
+        checkpoint.inspect(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(UserError, match=r"config\.json is missing"):
+        checkpoint.inspect(folder)
+
+
+def test_a_shard_that_is_not_there_is_named(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    index = {"weight_map": {"a": "model.safetensors", "b": "model-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(UserError, match=r"model-00002\.safetensors is named by"):
+        checkpoint.inspect(folder)
+
+
+def test_finding_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spec(path: str) -> ModelSpec:
+        return ModelSpec(name="m", path=path, origin=Origin(developer="D", country="XA"))
+
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "empty"))
+    folder = make(tmp_path / "m")
+    assert checkpoint.find(spec(str(folder))) == folder
+    assert checkpoint.find(spec("some-organisation/some-model-that-is-not-here")) is None
+    with pytest.raises(UserError, match="there is no folder"):
+        checkpoint.find(spec(str(tmp_path / "absent")))
+
+
+def test_numbers_of_parameters_read_well() -> None:
+    assert [checkpoint.millions(n) for n in (734_000, 7_600_000_000, 1_040_000_000_000)] == [
+        "0.73M",
+        "7.6B",
+        "1.0T",
+    ]

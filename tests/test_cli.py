@@ -1,0 +1,133 @@
+"""The command line as its users meet it: one sentence and status 2 for bad input, never a traceback."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from tests.conftest import ROOT
+from tests.test_runner import CONFIG, config
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(list(arguments)) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("harness: ")
+    assert said.count("\n") == 1
+    assert "Traceback" not in said
+    return said
+
+
+def test_help_is_quick() -> None:
+    began = time.monotonic()
+    answer = subprocess.run(
+        [sys.executable, "-m", "harness.cli", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    assert time.monotonic() - began < 2.0  # half a second on an idle machine
+    for command in ("run", "plan", "models", "suites", "scorecard", "doctor"):
+        assert command in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("name: digits", "name: digits\nspeed: 3"), "unknown key `speed`"),
+        (("samples: 20", "samples: many"), "key `samples`: expected `int`, got `str`"),
+        (("samples: 20", "sample: 20"), "unknown key `sample` (did you mean `samples`?)"),
+        (("adapter: tests.fakes, name: few", "adapter: lm_evil, name: few"), "adapter 'lm_evil"),
+        (("kind: tests.fakes:start", "kind: vlm"), "engine.kind 'vlm' cannot be loaded"),
+        (("name: few", "name: many"), "two suites are called 'many'"),
+    ],
+)
+def test_bad_configs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], says: str
+) -> None:
+    path = config(tmp_path, CONFIG.replace(*change))
+    assert says in refused(capsys, "run", str(path), "--out", str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (("path: one", "path: ./no-such-folder"), "there is no folder"),
+        (("path: one", "path: ./empty"), "config.json is missing"),
+    ],
+)
+def test_bad_models(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: tuple[str, str], says: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    text = CONFIG.replace(*change).replace("kind: tests.fakes:start", "kind: vllm")
+    assert says in refused(capsys, "run", str(config(tmp_path, text)), "--out", str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_bad_directories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "holds no results" in refused(capsys, "scorecard", str(tmp_path))
+    assert "cannot read" in refused(capsys, "run", str(tmp_path / "absent.yaml"))
+    (tmp_path / "manifest.json").write_text("{")
+    assert "not JSON" in refused(capsys, "scorecard", str(tmp_path))
+
+
+def test_unknown_arguments_are_refused(tmp_path: Path) -> None:
+    for arguments in (["run", "x.yaml", "--fast"], ["plan", "x.yaml", "--out=3"], ["doctor", "a=b"]):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments)
+        assert caught.value.code == 2
+
+
+def test_plan_shows_cells_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(config(tmp_path)), "limit=7"]) == 0
+    said = capsys.readouterr().out
+    assert "one on few, 7 samples x 2 attempts" in said
+    assert "4 cells, 56 attempts" in said
+
+
+def test_plan_names_all_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.replace("kind: tests.fakes:start", "kind: vllm").replace("path: one", "path: /nowhere")
+    text = text.replace("adapter: tests.fakes, name: few", "adapter: nowhere, name: few")
+    assert main(["plan", str(config(tmp_path, text))]) == 2
+    said = capsys.readouterr().out
+    assert "missing: model one: there is no folder /nowhere" in said
+    assert "missing: adapter 'nowhere" in said
+
+
+def test_scorecard_prints_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["run", str(config(tmp_path)), "--out", str(tmp_path / "out"), "limit=5"])
+    capsys.readouterr()
+    for form, begins in (("json", "["), ("html", "<!doctype html>"), ("md", "#"), ("table", "")):
+        assert main(["scorecard", str(tmp_path / "out"), "--format", form, "--by", "developer"]) == 0
+        assert capsys.readouterr().out.lower().startswith(begins)
+
+
+def test_models_and_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert main(["suites"]) == 0
+    said = capsys.readouterr().out
+    assert "aster-moe" in said
+    assert "MoE" in said
+    assert "agentdojo_mini" in said
+
+
+def test_doctor_gives_a_remedy_for_what_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("harness.doctor.installed", lambda package: None)
+    assert main(["doctor"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("ok  Python 3.")
+    assert any(line.startswith("!!  vLLM is not installed") and "install" in line for line in lines)
+    assert any("HF_HUB_OFFLINE is set" in line for line in lines)
+
+
+def test_doctor_says_when_the_hub_is_out_of_reach(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    main(["doctor"])
+    assert "the hub at 127.0.0.1:9 cannot be reached" in capsys.readouterr().out
