@@ -111,7 +111,7 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
         .render(
             models=len(scorecards),
             origins=colors,
-            incomplete=[card.model.name for card in scorecards if not card.complete],
+            incomplete=", ".join(card.model.name for card in scorecards if not card.complete),
             comparisons=tables.comparisons(origins),
             notes=tables.notes(origins),
             forests=_forests(scorecards, colors),
