@@ -259,7 +259,8 @@ def _read_message(
     ]
     calls, problem = read_calls(raw, "", count_calls(messages))
     if tools and problem is None:
-        problem = unread_call(message.content or "", len(calls), (), tools)
+        text = message.content or ""
+        problem = unread_call(text, text, len(calls), (), tools)
     return calls, problem
 
 

@@ -74,11 +74,14 @@ def _decode(call: RawCall) -> tuple[str, dict[str, Any]]:
     return call.name, arguments
 
 
-def unread_call(answer: str, read: int, markers: Sequence[str], tools: Sequence[Tool]) -> str | None:
+def unread_call(
+    answer: str, text: str, read: int, markers: Sequence[str], tools: Sequence[Tool]
+) -> str | None:
     """Why a reply looks as if a tool call in it was not read, or None if it does not.
 
     Args:
         answer: what the model wrote, without its reasoning.
+        text: what the parser left of it as plain text.
         read: tool calls that were read out of it.
         markers: how a call begins in the format of the parser.
         tools: what the model was offered.
@@ -91,16 +94,16 @@ def unread_call(answer: str, read: int, markers: Sequence[str], tools: Sequence[
     for marker in FOREIGN_MARKERS:
         if marker in answer:
             return f"a tool call begins with {marker!r}, which the parser does not read"
-    if any(_is_bare_call(answer, tool.name) for tool in tools):
+    if any(_is_bare_call(text, tool.name) for tool in tools):
         return "the reply is a tool call in a format that the parser does not read"
     return None
 
 
-def _is_bare_call(answer: str, tool: str) -> bool:
+def _is_bare_call(text: str, tool: str) -> bool:
     name = re.escape(tool)
     as_json = rf'\s*[\[{{][\s\S]*?"name"\s*:\s*"{name}"'
     as_python = rf"\s*\[\s*{name}\("
-    return re.match(f"{as_json}|{as_python}", answer) is not None
+    return re.match(f"{as_json}|{as_python}", text) is not None
 
 
 def count_calls(messages: Iterable[Message]) -> int:

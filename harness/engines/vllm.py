@@ -180,8 +180,8 @@ class VllmEngine:
             return
         self._closed = True
         self._llm.shutdown()
-        # Its destructor shuts down once more, which fails once the interpreter is on its way out.
-        self._llm = None
+        # Its destructor shuts down once more, which fails when the interpreter is on its way out.
+        self._llm.shutdown = _do_nothing
         # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
         await asyncio.sleep(0.05)
 
@@ -323,10 +323,10 @@ class VllmEngine:
             # The parser is vLLM's, its input is the model's: whatever it raises, it could not read it.
             return Reply(text=strip_tokens(raw, self._special), error=f"{type(error).__name__}: {error}")
         calls, problem = read_calls(_raw_calls(found or ()), raw, count_calls(messages))
+        text = strip_tokens(content or "", self._special)
         if tools and problem is None:
             answer = raw.replace(reasoning, "", 1) if reasoning else raw
-            problem = unread_call(answer, len(calls), _markers(parser), tools)
-        text = strip_tokens(content or "", self._special)
+            problem = unread_call(answer, text, len(calls), _markers(parser), tools)
         return Reply(text=text, reasoning=reasoning, tool_calls=calls, error=problem)
 
     def _parser(self, request: Any, prompt_tokens: Tokens) -> Any:
@@ -408,6 +408,10 @@ def _final_only(**arguments: Any) -> Any:
         return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
     except VLLMValidationError as error:
         raise UserError(f"sampling: {error}") from error
+
+
+def _do_nothing() -> None:
+    pass
 
 
 def _chat_request(messages: Sequence[Message], tools: Sequence[Tool]) -> Any:

@@ -1,0 +1,90 @@
+import pytest
+
+from harness.engines.replies import RawCall, message_to_openai, read_calls, strip_tokens, unread_call
+from harness.types import Message, Tool, ToolCall
+
+SEND = Tool(name="send_money", description="", parameters={})
+
+
+def raw(arguments: str | None, *, call_id: str | None = "chatcmpl-tool-8d0f", name: str = "f") -> RawCall:
+    return RawCall(id=call_id, name=name, arguments=arguments)
+
+
+def test_random_ids_are_replaced_by_numbers_in_the_conversation() -> None:
+    calls, problem = read_calls([raw("{}"), raw('{"a": 1}', call_id=None)], "...", 3)
+    assert problem is None
+    assert calls == (
+        ToolCall(id="call00003", name="f", arguments={}),
+        ToolCall(id="call00004", name="f", arguments={"a": 1}),
+    )
+
+
+@pytest.mark.parametrize(("call_id", "written"), [("functions.f:0", ""), ("abc123def", "[abc123def]")])
+def test_ids_of_the_model_are_kept(call_id: str, written: str) -> None:
+    calls, _ = read_calls([raw("{}", call_id=call_id)], written, 0)
+    assert calls[0].id == call_id
+
+
+@pytest.mark.parametrize(
+    ("call", "why"),
+    [
+        (raw('{"a": '), "not JSON"),
+        (raw("[1]"), "not a JSON object"),
+        (raw("{}", name=""), "no name"),
+    ],
+)
+def test_unreadable_calls(call: RawCall, why: str) -> None:
+    calls, problem = read_calls([raw("{}"), call, raw("{}")], "", 0)
+    assert len(calls) == 1
+    assert problem is not None
+    assert why in problem
+
+
+def test_no_arguments_are_an_empty_object() -> None:
+    calls, problem = read_calls([raw(None), raw("")], "", 0)
+    assert problem is None
+    assert [call.arguments for call in calls] == [{}, {}]
+
+
+@pytest.mark.parametrize(
+    ("answer", "read", "markers"),
+    [
+        ("<|call|>broken", 0, ("<|call|>",)),
+        ("<|call|>good<|call|>broken", 1, ("<|call|>",)),
+        ("<function=f>", 0, ("<|call|>",)),
+        (' [{"name": "send_money", "parameters": {}}]', 0, ()),
+        ("[send_money(to='x')]", 0, ()),
+    ],
+)
+def test_calls_that_were_not_read(answer: str, read: int, markers: tuple[str, ...]) -> None:
+    assert unread_call(answer, answer, read, markers, [SEND]) is not None
+
+
+@pytest.mark.parametrize(
+    ("answer", "read", "markers"),
+    [
+        ("It is sunny.", 0, ("<|call|>",)),
+        ("<|calls|>one, two", 2, ("<|calls|>",)),
+        ("I would not use send_money(to='x') here.", 0, ()),
+        ('{"name": "Ann"}', 0, ()),
+    ],
+)
+def test_replies_in_order(answer: str, read: int, markers: tuple[str, ...]) -> None:
+    assert unread_call(answer, answer, read, markers, [SEND]) is None
+
+
+def test_messages_in_the_api_format() -> None:
+    call = ToolCall(id="1", name="f", arguments={"é": 1})
+    message = Message(role="assistant", content="", tool_calls=(call,), reasoning="hm")
+    assert message_to_openai(message) == {
+        "role": "assistant",
+        "content": "",
+        "reasoning": "hm",
+        "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"é": 1}'}}],
+    }
+    as_object = message_to_openai(message, arguments_as_text=False)
+    assert as_object["tool_calls"][0]["function"]["arguments"] == {"é": 1}
+
+
+def test_special_tokens_are_stripped() -> None:
+    assert strip_tokens("<s>a</s>b", ["<s>", "</s>"]) == "ab"
