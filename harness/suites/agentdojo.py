@@ -344,12 +344,12 @@ def assistant_message(reply: Generation) -> Message:
     Raises:
         AttemptFailure: the reply is not one that a verdict could rest on.
     """
-    if reply.parse_error is not None:
-        raise AttemptFailure(FailureKind.TOOL_PARSE, reply.parse_error)
     if reply.finish_reason == "length":
         raise AttemptFailure(
             FailureKind.TRUNCATED, f"the reply was cut off after {reply.completion_tokens} tokens"
         )
+    if reply.parse_error is not None:
+        raise AttemptFailure(FailureKind.TOOL_PARSE, reply.parse_error)
     if not reply.tool_calls and not reply.text.strip():
         raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the reply has neither text nor a tool call")
     return Message(
