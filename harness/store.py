@@ -227,8 +227,8 @@ _USAGE = Usage.__struct_fields__
 def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
     """Write records as a table that pandas reads without our code.
 
-    One row an attempt. Plain columns for what is counted; `scores` is a list of structs; `clusters`
-    and `transcript` are JSON text.
+    One row an attempt. Plain columns for what is counted; `clusters` is a map, `scores` a list of
+    structs, `transcript` JSON text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -258,14 +258,13 @@ def _schema() -> Any:
             *((name, real if name == "engine_seconds" else whole) for name in _USAGE),
             ("started", real),
             ("seconds", real),
-            ("clusters", text),
+            ("clusters", pa.map_(text, text)),
             ("transcript", text),
         ]
     )
 
 
 def _to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
-    encode = msgspec.json.encode
     return {
         "schema_version": record.schema_version,
         "model": cell.model,
@@ -275,8 +274,8 @@ def _to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
         **msgspec.structs.asdict(record.usage),
         "started": record.started,
         "seconds": record.seconds,
-        "clusters": encode(record.clusters).decode(),
-        "transcript": encode(record.transcript).decode(),
+        "clusters": sorted(record.clusters.items()),
+        "transcript": msgspec.json.encode(record.transcript).decode(),
     }
 
 
@@ -308,14 +307,13 @@ def read_parquet(path: Path) -> Iterator[Record]:
 def _from_row(path: Path, row: dict[str, Any]) -> Record:
     if row["schema_version"] != SCHEMA_VERSION:
         check_version(path, msgspec.json.encode({"schema_version": row["schema_version"]}))
-    decode = msgspec.json.decode
     return msgspec.convert(
         {
             **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
             "scores": [_score_from_row(score) for score in row["scores"]],
             "usage": {name: row[name] for name in _USAGE},
-            "clusters": decode(row["clusters"]),
-            "transcript": decode(row["transcript"], type=Transcript),
+            "clusters": dict(row["clusters"]),
+            "transcript": msgspec.json.decode(row["transcript"], type=Transcript),
         },
         Record,
     )
