@@ -1,6 +1,7 @@
 """What lm-eval's tasks measure: their metrics, and scores out of what they make of a reply."""
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -75,12 +76,10 @@ def aggregation_name(name: str, key: str, function: Any) -> str:
         if registered is function:
             # A sample whose score is not a number is not measured, and enters no mean.
             return "mean" if known == "nanmean" else str(known)
-    path = f"{getattr(function, '__module__', '')}:{getattr(function, '__qualname__', '')}"
-    try:
-        if load_object(path, "aggregation") is function:
-            return path
-    except UserError:
-        pass
+    module, qualname = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
+    # lm-eval calls a module that lies beside a YAML by its path.
+    if "/" not in module and getattr(sys.modules.get(module), qualname, None) is function:
+        return f"{module}:{qualname}"
     raise UserError(
         f"lm-eval task {name}: metric {key} is aggregated by a function that no installed module defines: "
         "move it into one, so that scorecards can be made without the task"
@@ -120,9 +119,9 @@ def to_score(name: str, metric: Metric | None, value: Any, answer: str | None, r
         raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {value!r:.100}, not a number")
     if number is None or math.isnan(number):
         return Score(metric=name, value=None, answer=answer, reason="the task gives this document no score")
-    low, high = metric.bounds if metric and metric.bounds else (-math.inf, math.inf)
+    low, high = metric.bounds if metric and metric.bounds else (-sys.float_info.max, sys.float_info.max)
     if not low <= number <= high or (metric and metric.kind == "rate" and number not in (0.0, 1.0)):
-        raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {number}, which a share of 1 cannot be")
+        raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {number}, which it cannot be")
     return Score(metric=name, value=number, answer=answer, reason=reason)
 
 
