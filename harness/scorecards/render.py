@@ -15,6 +15,8 @@ from harness.scorecards.origins import Comparison, OriginScorecard
 from harness.scorecards.tables import Table
 from harness.types import Estimate, Usage
 
+NAME_WIDTH = 28
+"""Columns of the first column of a terminal table; longer names go on in the next line."""
 METRIC_WIDTH = 24
 """Columns of a metric in a terminal table: `utility_under_attack ↑`, `100.0% [70.1, 100.0]`, and a gap."""
 
@@ -179,7 +181,8 @@ def render_terminal(
 def _chunks(table: Table, fixed: int, width: int) -> list[Table]:
     """The table in pieces that fit into `width` columns, each with the first `fixed` columns."""
     cells = [[row[i] for row in (table.header, *table.rows)] for i in range(fixed)]
-    taken = sum(max(len(line) for cell in column for line in cell.split("\n")) + 2 for column in cells)
+    longest = [max(len(line) for cell in column for line in cell.split("\n")) for column in cells]
+    taken = sum(min(NAME_WIDTH, length) + 2 for length in longest)
     columns = max(1, (width - taken) // METRIC_WIDTH)
 
     def part(cells: tuple[str, ...], start: int) -> tuple[str, ...]:
@@ -208,8 +211,9 @@ def _print_table(console: Any, table: Table) -> None:
         pad_edge=False,
         show_edge=False,
     )
-    for name in table.header:
-        rich.add_column(Text(text.one_line(name)), overflow="fold")
+    for index, name in enumerate(table.header):
+        widest = None if index else NAME_WIDTH
+        rich.add_column(Text(text.one_line(name)), overflow="fold", max_width=widest)
     for row in table.rows:
         rich.add_row(*(Text(text.strip_control(cell)) for cell in row))
     console.print(rich)

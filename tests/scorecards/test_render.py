@@ -122,6 +122,12 @@ def test_the_table_fits_its_width(cards: Cards) -> None:
     assert "continued" not in render(*cards, "table", width=100)
 
 
+def test_long_names_go_on_in_the_next_line(hostile: Cards) -> None:
+    lines = render(*hostile, "table", width=100).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert sum(line.startswith("Model ") and "targeted_asr" in line for line in lines) == 1
+
+
 def test_colour_only_where_asked(cards: Cards) -> None:
     assert "\x1b" not in render(*cards, "table")
     assert "\x1b[1m" in render(*cards, "table", color=True)
