@@ -114,12 +114,17 @@ def _effective_n(x: Floats, factors: Mapping[str, Codes]) -> tuple[int, float, s
         return 1, 1.0, f"Wilson interval on n_eff=1: all samples share one cluster of {names}"
     if min(events, n - events) < 2:
         why = "fewer than two events or non-events leave the design effect unknown"
-        return smallest, worst, f"Wilson interval on n_eff={worst:.3g} clusters of {names}: {why}"
+        return smallest, worst, f"Wilson interval on n_eff={_short(worst)} clusters of {names}: {why}"
     p = events / n
     design = max(1.0, cluster_variance(x, factors) / (p * (1 - p) / n))
     effective = max(worst, n / design * (Z / student_t(smallest - 1)) ** 2)
     how = f"clustered by {names}, design effect {design:.3g}, t with {smallest - 1} degrees of freedom"
-    return smallest, effective, f"Wilson interval on n_eff={effective:.3g}: {how}"
+    return smallest, effective, f"Wilson interval on n_eff={_short(effective)}: {how}"
+
+
+def _short(number: float) -> str:
+    """Three digits, and no exponent."""
+    return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 
 def _kish(codes: Codes) -> float:

@@ -135,6 +135,7 @@ def test_clusters_that_agree_wholly_count_as_one_sample_each() -> None:
     x = np.repeat(ones(6, 12), 10)
     share = stats.proportion(x, {"task": np.repeat(np.arange(12), 10).astype(str)})
     assert (share.n, share.clusters) == (120, 12)
+    assert share.method.startswith("Wilson interval on n_eff=12: clustered by task, design effect 10.9")
     assert share.effective_n == pytest.approx(12)
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib import import_module
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +11,7 @@ import msgspec
 
 from harness import stats
 from harness.errors import UserError
+from harness.suites.lm_eval_metrics import aggregate
 from harness.types import (
     CellEntry,
     Estimate,
@@ -178,13 +179,8 @@ def _score(metric: Metric, record: Record) -> Score | None:
 
 
 def _operand(metric: Metric, score: Score) -> Any:
-    """What the metric is computed from: the value, or the operands of a corpus metric.
-
-    A single operand stands for itself, as lm-eval's aggregations of one number a sample expect.
-    """
-    if metric.kind != "corpus" or score.operands is None:
-        return score.value
-    return score.operands[0] if len(score.operands) == 1 else score.operands
+    """What the metric is computed from: the value, or the operands of a corpus metric."""
+    return score.operands if metric.kind == "corpus" else score.value
 
 
 def _applies(metric: Metric, record: Record) -> bool:
@@ -216,28 +212,4 @@ def estimate_metric(metric: Metric, observations: Observations, missing: int) ->
         return stats.rate(values, clusters, missing=missing)
     if metric.kind == "mean":
         return stats.mean(values, clusters, missing=missing, bounds=metric.bounds)
-    aggregate = resolve_aggregation(metric.aggregation)
-    return stats.bootstrap(values, aggregate, clusters, missing=missing)
-
-
-def resolve_aggregation(name: str) -> Callable[[Sequence[Any]], float]:
-    """A corpus aggregation by lm-eval's name, else by dotted path.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    import lm_eval.api.metrics  # noqa: F401  registers lm-eval's aggregations
-    from lm_eval.api.registry import AGGREGATION_REGISTRY
-
-    known: dict[str, Callable[[Sequence[Any]], float]] = dict(AGGREGATION_REGISTRY)
-    if name in known:
-        return known[name]
-    module, _, attribute = name.rpartition(".")
-    try:
-        found: Callable[[Sequence[Any]], float] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"there is no aggregation {name!r}: use one of {', '.join(sorted(known))}, "
-            "or a dotted path to a function"
-        ) from error
-    return found
+    return stats.bootstrap(values, partial(aggregate, metric.aggregation), clusters, missing=missing)

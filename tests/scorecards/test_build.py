@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from harness.errors import UserError
-from harness.scorecards.build import ModelScorecard, build_scorecards, resolve_aggregation
+from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.render import render
 from harness.types import FailureKind, Manifest, Metric, Record, Score
 from tests.scorecards.synthetic import (
@@ -152,7 +152,7 @@ def test_corpus_metric_is_aggregated_from_operands() -> None:
     records = [
         msgspec.structs.replace(
             record("k", f"d{i}", {}),
-            scores=(Score(metric="word_perplexity", value=0.0, operands=pair),),
+            scores=(Score(metric="word_perplexity", value=None, operands=pair),),
         )
         for i, pair in enumerate(lengths)
     ]
@@ -166,7 +166,7 @@ def test_corpus_metric_of_single_numbers() -> None:
     metric = Metric(name="perplexity", higher_is_better=False, kind="corpus", aggregation="perplexity")
     records = [
         msgspec.structs.replace(
-            record("k", f"d{i}", {}), scores=(Score(metric="perplexity", value=x, operands=(x,)),)
+            record("k", f"d{i}", {}), scores=(Score(metric="perplexity", value=None, operands=(x,)),)
         )
         for i, x in enumerate((-1.0, -2.0, -3.0))
     ]
@@ -175,11 +175,12 @@ def test_corpus_metric_of_single_numbers() -> None:
     )
 
 
-def test_aggregations_resolve_by_name_else_by_path() -> None:
-    assert resolve_aggregation("statistics.fmean")([1.0, 2.0]) == 1.5
-    for name in ("no_such_one", "statistics.no_such_one", "no.such.module"):
-        with pytest.raises(UserError, match="there is no aggregation"):
-            resolve_aggregation(name)
+def test_an_unknown_aggregation_is_refused() -> None:
+    metric = Metric(name="odd", higher_is_better=True, kind="corpus", aggregation="no_such_one")
+    scores = (Score(metric="odd", value=None, operands=(1.0,)),)
+    records = [msgspec.structs.replace(record("k", "d", {}), scores=scores)]
+    with pytest.raises(UserError, match="no aggregation 'no_such_one'"):
+        one_cell((metric,), records, 1)
 
 
 def test_metric_of_all_samples_uses_the_clusters_that_there_are() -> None:
