@@ -154,7 +154,9 @@ def _plain(name: str, value: Any) -> Any:
 
 def target_text(task: Any, doc: Any) -> str:
     """The right answer, as text."""
-    target = task.doc_to_target(doc)
+    # Where the choices are put into the context, the text names the right one.
+    swapped = getattr(task, "multiple_input", False)
+    target = task.doc_to_text(doc) if swapped else task.doc_to_target(doc)
     choices = _choices(task, doc)
     if choices and isinstance(target, int) and 0 <= target < len(choices):
         return str(choices[target])

@@ -28,6 +28,9 @@ SOLVED = [{"a": a, "b": 1, "sum": a + 1} for a in range(10, 16)]
 QUESTIONS = [
     {"q": f"Which is {n}?", "options": ["zero", "one", "two", "threeé"], "gold": n % 4} for n in range(9)
 ]
+BLANKS = [
+    {"gold": n % 2, "contexts": [f"{n} men", f"{n} women"], "ending": f"are {n} people"} for n in range(7)
+]
 TEXTS = [{"text": "It rains in Spain."}, {"text": "The élan of snow,\nfalling  slowly."}]
 
 TASKS = {
@@ -111,6 +114,35 @@ metric_list:
   - {metric: byte_perplexity, aggregation: weighted_perplexity, higher_is_better: false}
   - {metric: bits_per_byte, aggregation: bits_per_byte, higher_is_better: false}
 """,
+    "toy_blank": """
+task: toy_blank
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/blanks.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{gold}}"
+doc_to_choice: "{{contexts}}"
+doc_to_target: "{{ending}}"
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+""",
+    "toy_any": """
+include: toy_sum.yaml
+task: toy_any
+doc_to_target: "{{[sum | string, (sum + 1) | string]}}"
+""",
+    "toy_class": """
+task: toy_class
+class: !function own.Mixed
+dataset_path: json
+dataset_kwargs: {data_files: {test: data/sums.jsonl}}
+test_split: test
+doc_to_text: "What is {{a}} + {{b}}?"
+doc_to_target: "{{sum}}"
+generation_kwargs: {max_gen_toks: 8}
+num_fewshot: 0
+metadata: {version: 2}
+""",
     "toy_prefix": """
 include: toy_sum.yaml
 task: toy_prefix
@@ -152,6 +184,35 @@ dataset_kwargs: null
 }
 
 OWN = """
+from lm_eval.api.instance import Instance
+from lm_eval.api.metrics import mean, perplexity
+from lm_eval.api.task import ConfigurableTask
+
+
+class Mixed(ConfigurableTask):
+    VERSION = 2
+
+    def __init__(self, config=None):
+        super().__init__(config={k: v for k, v in config.items() if k != "class"})
+
+    def construct_requests(self, doc, ctx, apply_chat_template=False, chat_template=None, **kwargs):
+        reply = (ctx, self.config.generation_kwargs)
+        return [
+            Instance(request_type="generate_until", doc=doc, arguments=reply, idx=0, **kwargs),
+            Instance(request_type="loglikelihood", doc=doc, arguments=(ctx, " no"), idx=0, **kwargs),
+        ]
+
+    def process_results(self, doc, results):
+        reply, (chance, _) = results
+        return {"exact_match": float(str(doc["sum"]) in reply), "no": chance}
+
+    def aggregation(self):
+        return {"exact_match": mean, "no": perplexity}
+
+    def higher_is_better(self):
+        return {"exact_match": True, "no": False}
+
+
 def score(doc, results):
     reply = results[0]
     if "boom" in reply:
@@ -167,7 +228,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     root = tmp_path_factory.mktemp("tasks")
     (root / "data").mkdir()
-    rows = {"sums": SUMS, "solved": SOLVED, "questions": QUESTIONS, "texts": TEXTS}
+    rows = {"sums": SUMS, "solved": SOLVED, "questions": QUESTIONS, "texts": TEXTS, "blanks": BLANKS}
     for name, content in rows.items():
         lines = "".join(json.dumps(row) + "\n" for row in content)
         (root / "data" / f"{name}.jsonl").write_text(lines, encoding="utf8")
@@ -278,7 +339,17 @@ def lm_evals_own(folder: Path, name: str, chat: bool = False, **how: Any) -> dic
     }
 
 
-ALL = ("toy_sum", "toy_vote", "toy_choice", "toy_word", "toy_text", "toy_prefix")
+ALL = (
+    "toy_sum",
+    "toy_vote",
+    "toy_choice",
+    "toy_word",
+    "toy_text",
+    "toy_prefix",
+    "toy_blank",
+    "toy_any",
+    "toy_class",
+)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -449,6 +520,8 @@ def test_answers_and_targets_are_kept(folder: Path) -> None:
     ((sample, transcript),) = ask(choice)
     chances = [x.logprob for x in transcript.loglikelihoods[:4]]
     (acc,) = (s for s in choice.score(sample, transcript) if s.metric == "acc")
+    blank = scores(one(folder, "toy_blank", limit=2))["acc"]
+    assert [s.reason for s in blank] == ["0 men", "1 women"]
     assert (acc.answer, acc.reason) == (QUESTIONS[0]["options"][chances.index(max(chances))], "zero")
 
 
@@ -614,11 +687,14 @@ def test_offline_means_no_network(folder: Path, monkeypatch: pytest.MonkeyPatch)
     assert os.environ["HF_EVALUATE_OFFLINE"] == "1"
 
 
-def test_nothing_is_printed(folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    for name in ("toy_sum", "toy_group"):
+def test_nothing_is_printed_or_logged(
+    folder: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("toy_sum", "toy_group", "toy_class"):
         for suite in build(None, options(folder, name, limit=2)):
             scores(suite)
     assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 def test_aggregate() -> None:
