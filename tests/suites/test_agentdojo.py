@@ -8,7 +8,8 @@ import pytest
 from agentdojo.task_suite.load_suites import get_suite
 
 from harness.errors import AttemptFailure, UserError
-from harness.suites.agentdojo import AgentDojoSuite, Options, World, build, load_environment
+from harness.suites.agentdojo import AgentDojoSuite, Options, build
+from harness.suites.agentdojo.world import World, load_environment
 from harness.types import (
     FailureKind,
     Generation,
