@@ -259,6 +259,7 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
         attempt=job.attempt,
         content_hash=sample.content_hash,
         clusters=sample.clusters,
+        labels=sample.labels,
         transcript=transcript,
         scores=scores,
         usage=engine.usage,

@@ -227,8 +227,8 @@ _USAGE = Usage.__struct_fields__
 def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
     """Write records as a table that pandas reads without our code.
 
-    One row an attempt. Plain columns for what is counted; `clusters` is a map, `scores` a list of
-    structs, `transcript` JSON text.
+    One row an attempt. Plain columns for what is counted; `clusters` and `labels` are maps, `scores` a list
+    of structs, `transcript` JSON text.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -259,6 +259,7 @@ def _schema() -> Any:
             ("started", real),
             ("seconds", real),
             ("clusters", pa.map_(text, text)),
+            ("labels", pa.map_(text, text)),
             ("transcript", text),
         ]
     )
@@ -275,6 +276,7 @@ def _to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
         "started": record.started,
         "seconds": record.seconds,
         "clusters": sorted(record.clusters.items()),
+        "labels": sorted(record.labels.items()),
         "transcript": msgspec.json.encode(record.transcript).decode(),
     }
 
@@ -313,6 +315,7 @@ def _from_row(path: Path, row: dict[str, Any]) -> Record:
             "scores": [_score_from_row(score) for score in row["scores"]],
             "usage": {name: row[name] for name in _USAGE},
             "clusters": dict(row["clusters"]),
+            "labels": dict(row["labels"]),
             "transcript": msgspec.json.decode(row["transcript"], type=Transcript),
         },
         Record,

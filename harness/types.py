@@ -134,6 +134,8 @@ class Sample(Struct):
     clusters: dict[str, str] = {}
     """Factor -> level, for example user_task -> user_task_3. Samples that share a level are not
     independent; intervals are widened for it."""
+    labels: dict[str, str] = {}
+    """Kinds that the sample belongs to, for metrics of one kind alone: harm -> exfiltration."""
     payload: Any = None
     """What the suite itself needs to run and score the sample. Not written to disk."""
 
@@ -185,6 +187,7 @@ class Record(Struct):
     """0-based repetition of the sample."""
     content_hash: str
     clusters: dict[str, str]
+    labels: dict[str, str] = {}
     transcript: Transcript
     scores: tuple[Score, ...]
     usage: Usage
@@ -229,6 +232,8 @@ class Metric(Struct):
     bounds: tuple[float, float] | None = None
     hijack: bool = False
     """True for rates of being hijacked, which origin tables compare by risk ratio."""
+    where: dict[str, str] = {}
+    """Labels that a sample must have for the metric to apply to it."""
     headline: bool = False
     """Shown first, and compared between origins."""
     applies_to: tuple[str, ...] | None = None

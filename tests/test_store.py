@@ -44,6 +44,7 @@ def record(sample: str, **changes: object) -> Record:
         attempt=0,
         content_hash="c",
         clusters={"user_task": "u1"},
+        labels={"harm": "financial"},
         transcript=Transcript(messages=(Message(role="user", content="q"),), generations=(reply,)),
         scores=(
             Score(metric="acc", value=1.0, answer="4"),
