@@ -18,7 +18,6 @@ from harness.errors import AttemptFailure, UserError
 from harness.suites.base import Render, Suite
 from harness.suites.lm_eval_metrics import (
     FRACTIONS,
-    aggregate,
     answer_text,
     metric_name,
     metrics_of,
@@ -35,8 +34,6 @@ from harness.suites.lm_eval_requests import (
 )
 from harness.suites.lm_eval_tasks import digest, load_tasks, one_line, portable_config, quiet, seeded
 from harness.types import FailureKind, Generation, Sample, Sampling, Score, Struct, Transcript
-
-__all__ = ["Item", "LmEvalSuite", "Options", "aggregate", "build"]
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""

@@ -18,7 +18,8 @@ from harness.config import SuiteSpec
 from harness.engines.scripted import Reply, ScriptedEngine, hashed_score
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.suites import load_suites
-from harness.suites.lm_eval import Options, aggregate, build
+from harness.suites.lm_eval import Options, build
+from harness.suites.lm_eval_metrics import aggregate
 from harness.suites.lm_eval_requests import cut, leave_open, reply_sampling, together
 from harness.suites.lm_eval_tasks import load_tasks
 from harness.types import FailureKind, Generation, Message, Sample, Sampling, Score, Transcript
