@@ -187,7 +187,6 @@ class Record(Struct):
     """0-based repetition of the sample."""
     content_hash: str
     clusters: dict[str, str]
-    labels: dict[str, str] = {}
     transcript: Transcript
     scores: tuple[Score, ...]
     usage: Usage
@@ -195,6 +194,7 @@ class Record(Struct):
     """Unix time."""
     seconds: float
     """Wall time from start to score."""
+    labels: dict[str, str] = {}
     failure: FailureKind | None = None
     failure_message: str | None = None
     truncated: bool = False
