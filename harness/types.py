@@ -85,7 +85,7 @@ class Sampling(Struct):
     min_p: float = 0.0
     repetition_penalty: float = 1.0
     max_tokens: int = 512
-    """Budget of one reply, in tokens. A suite may ask for less."""
+    """Budget of one reply, in tokens, where the suite does not set one of its own."""
     seed: int = 0
     stop: tuple[str, ...] = ()
 
