@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -26,8 +26,18 @@ T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
 
 
+class Openness(Struct):
+    """What its developer published. None: not known."""
+
+    weights: bool | None = None
+    code: bool | None = None
+    """The code that it was trained with."""
+    data: bool | None = None
+    """The data that it was trained on."""
+
+
 class ModelSpec(Struct):
-    """One checkpoint that can be measured."""
+    """One checkpoint that can be measured. What is not known stays empty."""
 
     name: str
     """Short and unique: how tables call it."""
@@ -48,6 +58,19 @@ class ModelSpec(Struct):
     """Further arguments of the engine for this model, over those of the run."""
     source: str | None = None
     """Where the facts above were read."""
+    sources: dict[str, str] = {}
+    """Fact -> address where it was read, for facts that the checkpoint itself does not state."""
+    licence_restrictions: tuple[str, ...] = ()
+    """What the licence forbids or demands beyond attribution."""
+    openness: Openness = Openness()
+    role: Literal["frontier", "deployment", "community"] | None = None
+    """Why it matters: it leads, it is widely deployed, or others build on it."""
+    derivation: Literal["finetune", "merge", "distillation", "quantization"] | None = None
+    """How it was made of its base models."""
+    layouts: dict[int, dict[str, Any]] = {}
+    """GPUs -> engine arguments of the parallel layout that is recommended for so many."""
+    sampling: dict[str, dict[str, float]] = {}
+    """Mode (`thinking`, `instruct`) -> sampling that the developer recommends for it."""
 
 
 class SuiteSpec(Struct):
@@ -83,6 +106,8 @@ class RunConfig(Struct):
     limit: int | None = None
     """Only the first samples of every suite that sets no limit itself. For trying things out."""
     engine: EngineSpec = EngineSpec()
+    published: bool = False
+    """The results will be published: every model must be pinned."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
@@ -295,6 +320,8 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     config = document.convert(data, RunConfig)
     _check_unique(document, "models", [m.name for m in config.models])
     _check_remote_code(document, config.models)
+    if config.published:
+        _check_pinned(document, config.models)
     return config
 
 
@@ -382,6 +409,15 @@ def _check_remote_code(document: Document, models: Sequence[ModelSpec]) -> None:
             raise UserError(
                 f"{document.where(('models', index))}: {model.name} sets trust_remote_code, which runs code "
                 "from its repository: pin the `revision` that you have read"
+            )
+
+
+def _check_pinned(document: Document, models: Sequence[ModelSpec]) -> None:
+    for index, model in enumerate(models):
+        if model.revision is None and not Path(locate(model.path)).is_dir():
+            raise UserError(
+                f"{document.where(('models', index))}: a published run needs the revision of {model.name}: "
+                f"run `harness pin {document.path}`, or drop `published`"
             )
 
 

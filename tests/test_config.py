@@ -168,3 +168,10 @@ def test_every_run_config_loads(path: Path) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "models").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_model_spec_loads(path: Path) -> None:
     assert configs.load_model(path.stem).name == path.stem
+
+
+def test_a_published_run_needs_pinned_models(tmp_path: Path) -> None:
+    text = GOOD.replace("./weights", "organisation/model") + "published: true\n"
+    assert "a published run needs the revision of m" in refusal(tmp_path, text)
+    pinned = text.replace("organisation/model", "organisation/model\n    revision: abc")
+    assert load_config(write(tmp_path, pinned)).published
