@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from harness.engines.base import Load
+from harness.engines.orphans import Guard
 from harness.engines.replies import (
     RawCall,
     count_calls,
@@ -49,9 +50,12 @@ class Reply(Struct):
 class VllmEngine:
     """One model in vLLM's `AsyncLLM`. Build it with `start`."""
 
-    def __init__(self, llm: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> None:
-        """Args: llm: a started `AsyncLLM`. The parsers are named as vLLM names them."""
+    def __init__(
+        self, llm: Any, guard: Guard, tool_call_parser: str | None, reasoning_parser: str | None
+    ) -> None:
+        """Args: llm: a started `AsyncLLM`; guard: over its processes; parsers: as vLLM names them."""
         self._llm = llm
+        self._guard = guard
         self._tokenizer = llm.renderer.get_tokenizer()
         self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
@@ -97,7 +101,13 @@ class VllmEngine:
             trust_remote_code=trust_remote_code,
             engine_args=engine_args or {},
         )
-        return cls(await launch(what), tool_call_parser, reasoning_parser)
+        llm, guard = await launch(what)
+        try:
+            return cls(llm, guard, tool_call_parser, reasoning_parser)
+        except BaseException:
+            llm.shutdown()
+            guard.close()
+            raise
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -182,6 +192,7 @@ class VllmEngine:
         self._llm.shutdown()
         # Its destructor shuts down once more, which fails when the interpreter is on its way out.
         self._llm.shutdown = _do_nothing
+        self._guard.close()
         # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
         await asyncio.sleep(0.05)
 

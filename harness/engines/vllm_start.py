@@ -14,6 +14,7 @@ import signal
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.engines.orphans import Guard
 from harness.errors import EngineDead, UserError
 from harness.types import EngineFacts, Struct
 
@@ -38,19 +39,25 @@ class Launch(Struct):
     """Further arguments of vLLM's `AsyncEngineArgs`."""
 
 
-async def launch(what: Launch) -> Any:
-    """A started `AsyncLLM`. The event loop keeps turning meanwhile; cancelling stops the core process.
+async def launch(what: Launch) -> tuple[Any, Guard]:
+    """A started `AsyncLLM`, and what ends its core process with this one.
+
+    The event loop keeps turning meanwhile; cancelling stops the core process.
 
     Raises:
         UserError: an argument, a parser or the model is not one that vLLM knows.
         EngineDead: the model could not be loaded (out of memory, for example).
     """
     _quiet_environment()
+    guard = Guard("EngineCore")
     task = asyncio.ensure_future(asyncio.to_thread(_load, what))
     try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await _stop_loading(task)
+        while not task.done():
+            guard.watch()
+            await asyncio.wait({task}, timeout=0.1)
+        return task.result(), guard
+    except BaseException:
+        await _stop_loading(task, guard)
         raise
 
 
@@ -58,7 +65,7 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
     """The renderer of chat requests that vLLM's server uses; it also holds the class of the parser.
 
     Raises:
-        UserError: the tokenizer lacks what a parser needs. The engine is shut down.
+        UserError: the tokenizer lacks what a parser needs.
     """
     from vllm.renderers.online_renderer import OnlineRenderer
 
@@ -78,7 +85,6 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
             reasoning_parser=reasoning_parser,
         )
     except TypeError as error:
-        llm.shutdown()
         raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
 
 
@@ -169,13 +175,12 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def _stop_loading(task: asyncio.Task[Any]) -> None:
+async def _stop_loading(task: asyncio.Task[Any], guard: Guard) -> None:
     """A thread cannot be cancelled, but it gives up when the core process that it waits for ends."""
     while not task.done():
-        for child in multiprocessing.active_children():
-            if child.name.startswith("EngineCore"):
-                child.terminate()
+        guard.terminate()
         await asyncio.sleep(0.1)
+    guard.close()
     if task.exception() is None:
         task.result().shutdown()
 
