@@ -1,31 +1,25 @@
 """Reading a checkpoint's own files: what it is, how large, and whether it can be loaded safely.
 
 Only config.json, tokenizer files and the headers of safetensors files are read for the facts; weights
-are read once more to fingerprint them. Knows nothing about vLLM.
+are read once more to fingerprint them. Knows nothing about vLLM, and nothing about the hub.
 """
 
 import hashlib
 import json
-import math
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.config import ModelSpec, locate
 from harness.errors import UserError
+from harness.models.layers import experts, text_config
+from harness.models.tensors import Tensor, count_tensors
 from harness.types import Architecture
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 """Suffixes of weight files that run code when they are loaded."""
-
-EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
-"""Names under which released configs state the number of routed experts of a layer."""
-EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_k", "experts_per_token")
-
-DTYPE_BYTES = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1}
-"""Bytes an element by safetensors' names; names not listed (8-bit floats) take one."""
 
 WHOLE_FILE_LIMIT = 8 << 30
 """Above this many bytes a weight file is fingerprinted by evenly spaced blocks."""
@@ -57,41 +51,43 @@ def find(spec: ModelSpec) -> Path | None:
 def inspect(folder: Path) -> Architecture:
     """What a checkpoint says about itself.
 
-    Total parameters are counted from tensor shapes; active ones leave out, of the routed experts, the
-    share that a token is not routed to.
-
     Raises:
         UserError: the folder is no checkpoint, is damaged, or holds pickled weights only.
     """
     config = read_json(folder / "config.json")
-    text = config.get("text_config", config)
-    experts = _first(text, EXPERT_COUNTS)
-    per_token = _first(text, EXPERTS_PER_TOKEN)
     files = weight_files(folder)
     tensors = [tensor for file in files for tensor in read_header(file)]
-    total = sum(math.prod(shape) for _, shape, _ in tensors)
-    routed = sum(math.prod(shape) for name, shape, _ in tensors if ".experts." in name)
-    idle = routed * (1 - per_token / experts) if experts and per_token else 0
-    template = chat_template(folder)
+    return describe(config, tensors, chat_template(folder), fingerprint(folder, files))
+
+
+def describe(
+    config: dict[str, Any], tensors: Iterable[Tensor], template: str | None, weights_hash: str | None
+) -> Architecture:
+    """The same, from what was read.
+
+    Args:
+        config: of config.json.
+        tensors: of all weight files.
+        template: source of the chat template.
+        weights_hash: identity of the weights, None if they are not local.
+    """
+    text = text_config(config)
+    count, chosen = experts(text)
+    counted = count_tensors(config, tensors)
+    moe = bool(count and counted.routed)
     return Architecture(
         model_class=(config.get("architectures") or ["unknown"])[0],
         model_type=config.get("model_type", "unknown"),
-        dense=not (experts and routed),
-        total_params=total,
-        active_params=round(total - idle),
-        experts=experts if routed else None,
-        experts_per_token=per_token if routed else None,
-        weight_bytes=sum(math.prod(shape) * DTYPE_BYTES.get(dtype, 1) for _, shape, dtype in tensors),
+        dense=not moe,
+        total_params=counted.total,
+        active_params=counted.active(count, chosen),
+        experts=count if moe else None,
+        experts_per_token=chosen if moe else None,
+        weight_bytes=counted.bytes,
         context_length=text.get("max_position_embeddings"),
         chat_template_hash=hashlib.sha256(template.encode()).hexdigest()[:16] if template else None,
-        weights_hash=fingerprint(folder, files),
+        weights_hash=weights_hash,
     )
-
-
-def _first(config: dict[str, Any], keys: tuple[str, ...]) -> int | None:
-    found = next((config[key] for key in keys if config.get(key)), None)
-    # some families give one number a layer
-    return max(found) if isinstance(found, list) else found
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -120,8 +116,8 @@ def weight_files(folder: Path) -> list[Path]:
     raise UserError(f"{folder} has no *.safetensors files: give the folder of a whole checkpoint")
 
 
-def read_header(file: Path) -> Iterator[tuple[str, list[int], str]]:
-    """(name, shape, dtype) of every tensor of a safetensors file, by its header alone.
+def read_header(file: Path) -> Iterator[Tensor]:
+    """Name, shape and dtype of every tensor of a safetensors file, by its header alone.
 
     Format: https://huggingface.co/docs/safetensors/index#format
 
@@ -144,7 +140,7 @@ def read_header(file: Path) -> Iterator[tuple[str, list[int], str]]:
     if 8 + length + end != size:
         raise broken
     for name, entry in header.items():
-        yield name, entry["shape"], entry["dtype"]
+        yield Tensor(name, tuple(entry["shape"]), entry["dtype"])
 
 
 def read_json(file: Path) -> dict[str, Any]:
