@@ -97,7 +97,7 @@ def _config_arguments(command: argparse.ArgumentParser) -> None:
 def _console() -> "Console":
     from rich.console import Console
 
-    return Console(soft_wrap=not sys.stdout.isatty())
+    return Console() if sys.stdout.isatty() else Console(width=100, soft_wrap=True)
 
 
 def _load(args: argparse.Namespace) -> "RunConfig":
