@@ -27,6 +27,7 @@ class Tally:
     before: int
     """Attempts that were finished before this process."""
     truncated: int = 0
+    """Attempts that were scored although the token budget cut a reply off."""
     failures: Counter[str] = field(default_factory=Counter)
 
 
@@ -75,7 +76,7 @@ class LiveProgress:
         """See `Progress.finished`."""
         tally = self._tallies[suite]
         tally.done += 1
-        tally.truncated += record.truncated
+        tally.truncated += record.truncated and record.failure is None
         if record.failure:
             tally.failures[record.failure.value] += 1
         self._tokens += record.usage.prompt_tokens + record.usage.completion_tokens
@@ -135,5 +136,5 @@ class LiveProgress:
 def _troubles(tally: Tally) -> str:
     counts = dict(sorted(tally.failures.items()))
     if tally.truncated:
-        counts["cut off by the token budget"] = tally.truncated
+        counts["cut off but scored"] = tally.truncated
     return f" ({', '.join(f'{n} {kind}' for kind, n in counts.items())})" if counts else ""
