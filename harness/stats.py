@@ -18,8 +18,9 @@ from harness.types import Estimate, Struct
 Z = NormalDist().inv_cdf(0.975)
 """The normal quantile of a two-sided 95% interval."""
 
-Clusters = Mapping[str, Sequence[str]]
-"""Factor -> level of each value. Values that share a level of a factor are not independent."""
+Clusters = Mapping[str, Sequence[str] | NDArray[np.integer[Any]]]
+"""Factor -> level of each value, by name or as numbers from 0. Values that share a level of a factor are not
+independent."""
 
 Codes = NDArray[np.intp]
 Floats = NDArray[np.float64]
@@ -92,7 +93,7 @@ def proportion(values: ArrayLike, clusters: Clusters | None = None) -> Proportio
     fewer than two non-events, where no design effect can be estimated.
     """
     x = np.asarray(values, dtype=np.float64)
-    if not np.isin(x, (0.0, 1.0)).all():
+    if not ((x == 0.0) | (x == 1.0)).all():
         raise ValueError("a rate needs values that are 0 or 1")
     n, events = x.size, int(x.sum())
     factors = crossed_factors(clusters or {}, n)
@@ -385,8 +386,20 @@ def _intersection(factors: Sequence[Codes]) -> Codes:
     """Codes of the cells of crossed factors."""
     cells = factors[0]
     for codes in factors[1:]:
-        cells = np.unique(cells * _levels(codes) + codes, return_inverse=True)[1]
+        cells = _to_codes(cells * _levels(codes) + codes)
     return cells
+
+
+def _to_codes(levels: NDArray[Any]) -> Codes:
+    """Levels as 0, 1, ... without gaps, in the order of the levels."""
+    if levels.dtype.kind != "i" or not levels.size or levels.max() > 4 * levels.size:
+        return np.unique(levels, return_inverse=True)[1]
+    # Counting takes time in proportion to the values, where sorting takes more.
+    used = np.flatnonzero(np.bincount(levels))
+    place = np.empty(used[-1] + 1, dtype=np.intp)
+    place[used] = np.arange(used.size)
+    codes: Codes = place[levels]
+    return codes
 
 
 def crossed_factors(clusters: Clusters, n: int) -> dict[str, Codes]:
@@ -395,7 +408,7 @@ def crossed_factors(clusters: Clusters, n: int) -> dict[str, Codes]:
     A factor is left out if no two samples share a level, or if it only divides the levels of another one (the
     repeats of a sample within its user task), since the coarser one then covers it.
     """
-    codes = {name: np.unique(np.asarray(levels), return_inverse=True)[1] for name, levels in clusters.items()}
+    codes = {name: _to_codes(np.asarray(levels)) for name, levels in clusters.items()}
     shared = {name: c for name, c in sorted(codes.items()) if n and _levels(c) < n}
     kept: dict[str, Codes] = {}
     for name in sorted(shared, key=lambda key: _levels(shared[key])):

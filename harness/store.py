@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import msgspec
 
@@ -23,6 +23,9 @@ from harness import config as configs
 from harness.config import RunConfig
 from harness.errors import UserError
 from harness.types import SCHEMA_VERSION, CellEntry, Manifest, Record, Score, Transcript, Usage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class RunDirectory:
@@ -99,6 +102,20 @@ class RunDirectory:
             yield from read_parquet(complete)
         else:
             yield from read_jsonl(self.records_path(cell, "jsonl"))
+
+    def columns(self, cell: CellEntry) -> "pa.Table":
+        """Finished attempts of a cell in no order, as `record_schema` without what no statistic needs.
+
+        Raises:
+            UserError: the file is damaged or of another schema version.
+        """
+        complete = self.records_path(cell, "parquet")
+        if complete.exists():
+            return read_columns(complete)
+        found = {}
+        for record in read_jsonl(self.records_path(cell, "jsonl")):
+            found[record.sample, record.attempt] = msgspec.structs.replace(record, transcript=Transcript())
+        return to_table(cell, found.values())
 
     def compact(self, cell: CellEntry) -> None:
         """Turn the records of a complete cell into Parquet."""
@@ -230,10 +247,20 @@ def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> Non
     One row an attempt. Plain columns for what is counted; `clusters` and `labels` are maps, `scores` a list
     of structs, `transcript` JSON text.
     """
+    write_table(path, to_table(cell, records))
+
+
+def to_table(cell: CellEntry, records: Iterable[Record]) -> "pa.Table":
+    """Records as a table of `record_schema`."""
     import pyarrow as pa
+
+    return pa.Table.from_pylist([_to_row(cell, r) for r in records], schema=record_schema())
+
+
+def write_table(path: Path, table: "pa.Table") -> None:
+    """Write a table of `record_schema` so that it is there whole or not at all."""
     import pyarrow.parquet as pq
 
-    table = pa.Table.from_pylist([_to_row(cell, r) for r in records], schema=_schema())
     temporary = path.with_name(f".{path.name}.tmp")
     pq.write_table(table, temporary, compression="zstd")
     with temporary.open("rb") as file:
@@ -241,7 +268,8 @@ def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> Non
     temporary.replace(path)
 
 
-def _schema() -> Any:
+def record_schema() -> "pa.Schema":
+    """Columns of records on disk."""
     import pyarrow as pa
 
     text, real, whole = pa.string(), pa.float64(), pa.int64()
@@ -304,6 +332,36 @@ def read_parquet(path: Path) -> Iterator[Record]:
     for batch in table.to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             yield _from_row(path, row)
+
+
+_LEFT_OUT = ("model", "suite", "cell", "content_hash", "failure_message", "started", "seconds", "transcript")
+"""Columns that no statistic needs."""
+_UNREAD = ("scores.list.element.answer", "scores.list.element.reason")
+
+
+def read_columns(path: Path) -> "pa.Table":
+    """What statistics need of a file that `write_parquet` wrote, text as dictionary codes.
+
+    Raises:
+        UserError: the file is damaged or of another schema version.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = [file.schema.column(i).path for i in range(len(file.schema))]
+        wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
+        texts = [name for name in wanted if name == "sample" or name.endswith((".metric", ".key", ".value"))]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
+            groups = [file.read_row_group(i, columns=wanted) for i in range(file.num_row_groups)]
+        table = pa.concat_tables(groups)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+    for version in table["schema_version"].unique().to_pylist():
+        if version != SCHEMA_VERSION:
+            check_version(path, msgspec.json.encode({"schema_version": version}))
+    return table
 
 
 def _from_row(path: Path, row: dict[str, Any]) -> Record:

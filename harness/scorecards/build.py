@@ -1,38 +1,34 @@
 """Records to model scorecards. Pure: reads no file, knows no engine and no suite."""
 
-import math
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
+from math import fsum
 from typing import Any
 
-import msgspec
+import numpy as np
+import pyarrow as pa
 
 from harness import stats
 from harness.errors import UserError
+from harness.scorecards.columns import Attempts, Factor, Floats, Rows, decode_operands, read_attempts
 from harness.suites.lm_eval_metrics import aggregate
-from harness.types import (
-    CellEntry,
-    Estimate,
-    Manifest,
-    Metric,
-    ModelEntry,
-    Record,
-    Score,
-    Struct,
-    Transcript,
-    Usage,
-)
+from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
 
 
-class Observations(Struct):
+@dataclass(frozen=True, eq=False)
+class Observations:
     """What was measured of one metric: n attempts in the order of sample and attempt."""
 
-    values: tuple[Any, ...]
+    values: Floats | list[tuple[Any, ...]]
     """The scores; for a corpus metric the operands."""
-    clusters: dict[str, tuple[str, ...]]
-    """Factor -> n levels. The factor `sample` is always there."""
+    factors: dict[str, Factor]
+    """Clustering factor -> n levels. The factor `sample` is always there."""
+
+    @property
+    def clusters(self) -> stats.Clusters:
+        """The factors as estimators take them."""
+        return {name: factor.codes for name, factor in self.factors.items()}
 
 
 class MetricResult(Struct):
@@ -84,12 +80,12 @@ class ModelScorecard(Struct):
         return total_usage([suite.usage for suite in self.suites.values()])
 
 
-def build_scorecards(manifest: Manifest, records: Callable[[str], Iterable[Record]]) -> list[ModelScorecard]:
+def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]) -> list[ModelScorecard]:
     """The scorecard of every model of a run, by name.
 
     Args:
         manifest: what the run directory says about itself.
-        records: cell key -> the finished attempts of that cell, in any order.
+        tables: cell -> its finished attempts in any order, as from `RunDirectory.columns`.
 
     Raises:
         UserError: an attempt is recorded twice, or a model has two cells of one suite.
@@ -103,52 +99,38 @@ def build_scorecards(manifest: Manifest, records: Callable[[str], Iterable[Recor
                 "give the suites different names"
             )
         cells[cell.model][cell.suite] = cell
-    return [_scorecard(manifest.models[name], cells[name], records) for name in sorted(manifest.models)]
+    return [_scorecard(manifest.models[name], cells[name], tables) for name in sorted(manifest.models)]
 
 
 def _scorecard(
-    model: ModelEntry, cells: Mapping[str, CellEntry], records: Callable[[str], Iterable[Record]]
+    model: ModelEntry, cells: Mapping[str, CellEntry], tables: Callable[[CellEntry], pa.Table]
 ) -> ModelScorecard:
     suites, metrics = {}, {}
     for suite in sorted(cells):
         cell = cells[suite]
-        attempts = _ordered(cell, records(cell.key))
+        attempts = read_attempts(cell, tables(cell))
         suites[suite] = _suite_result(cell, attempts)
         for metric in cell.metrics:
             metrics[f"{suite}/{metric.name}"] = _metric_result(suite, metric, attempts)
     return ModelScorecard(model=model, suites=suites, metrics=metrics)
 
 
-def _ordered(cell: CellEntry, records: Iterable[Record]) -> list[Record]:
-    """Records by sample and attempt, without transcripts: statistics do not depend on the order on disk."""
-    attempts = [msgspec.structs.replace(record, transcript=Transcript()) for record in records]
-    attempts.sort(key=lambda record: (record.sample, record.attempt))
-    for a, b in pairwise(attempts):
-        if (a.sample, a.attempt) == (b.sample, b.attempt):
-            raise UserError(
-                f"attempt {a.attempt} of sample {a.sample!r} of cell {cell.key} ({cell.model}, {cell.suite}) "
-                "is recorded twice: delete one of the two records"
-            )
-    return attempts
-
-
-def _suite_result(cell: CellEntry, attempts: Sequence[Record]) -> SuiteResult:
-    failures = Counter(record.failure.value for record in attempts if record.failure is not None)
+def _suite_result(cell: CellEntry, attempts: Attempts) -> SuiteResult:
     return SuiteResult(
         suite=cell.suite,
         protocol=cell.protocol,
         expected=cell.samples * cell.attempts,
-        finished=len(attempts),
-        failures=dict(sorted(failures.items())),
-        truncated=sum(record.truncated for record in attempts),
-        usage=total_usage([record.usage for record in attempts]),
+        finished=attempts.n,
+        failures=attempts.failures,
+        truncated=attempts.truncated,
+        usage=attempts.usage,
     )
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
     """The sum of what attempts cost."""
     return Usage(
-        engine_seconds=math.fsum(usage.engine_seconds for usage in usages),
+        engine_seconds=fsum(usage.engine_seconds for usage in usages),
         prompt_tokens=sum(usage.prompt_tokens for usage in usages),
         completion_tokens=sum(usage.completion_tokens for usage in usages),
         cached_tokens=sum(usage.cached_tokens for usage in usages),
@@ -156,49 +138,35 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def _metric_result(suite: str, metric: Metric, attempts: Sequence[Record]) -> MetricResult:
-    measured: list[tuple[Record, Any]] = []
-    missing = 0
-    for record in attempts:
-        score = _score(metric, record)
-        value = None if score is None else _operand(metric, score)
-        if value is not None:
-            measured.append((record, value))
-        elif score is not None or (record.failure is not None and _applies(metric, record)):
-            missing += 1
-    observations = _observations(measured)
-    estimate = estimate_metric(metric, observations, missing)
+def _metric_result(suite: str, metric: Metric, attempts: Attempts) -> MetricResult:
+    """A score without a value is missing, and so is what a failed attempt would have had. No score: it does
+    not apply.
+    """
+    missing = int((attempts.failed & attempts.of_kind(metric.applies_to, metric.where)).sum())
+    scored = attempts.scores.get(metric.name)
+    if scored is None:
+        observations = Observations(np.empty(0), {"sample": attempts.sample.take(np.empty(0, dtype=np.intp))})
+        return MetricResult(
+            suite=suite,
+            metric=metric,
+            estimate=estimate_metric(metric, observations, missing),
+            observations=observations,
+        )
+    corpus = metric.kind == "corpus"
+    measured = np.asarray(scored.operands.is_valid()) if corpus else ~np.isnan(scored.values)
+    rows = scored.rows[measured]
+    values = decode_operands(scored.operands.drop_null()) if corpus else scored.values[measured]
+    observations = Observations(values, _factors(attempts, rows))
+    estimate = estimate_metric(metric, observations, missing + scored.rows.size - rows.size)
     return MetricResult(suite=suite, metric=metric, estimate=estimate, observations=observations)
 
 
-def _score(metric: Metric, record: Record) -> Score | None:
-    """The record's score of a metric. A failed attempt has none."""
-    if record.failure is not None:
-        return None
-    return next((score for score in record.scores if score.metric == metric.name), None)
-
-
-def _operand(metric: Metric, score: Score) -> Any:
-    """What the metric is computed from: the value, or the operands of a corpus metric."""
-    return score.operands if metric.kind == "corpus" else score.value
-
-
-def _applies(metric: Metric, record: Record) -> bool:
-    return metric.applies_to is None or set(metric.applies_to) == set(record.clusters)
-
-
-def _observations(measured: Sequence[tuple[Record, Any]]) -> Observations:
-    """Values with their cluster levels; a sample without some factor shares it with nobody."""
-    records = [record for record, _ in measured]
-    factors = sorted({factor for record in records for factor in record.clusters})
-    clusters = {
-        factor: tuple(record.clusters.get(factor, f"\0{record.sample}") for record in records)
-        for factor in factors
-    }
-    samples = tuple(record.sample for record in records)
-    return Observations(
-        values=tuple(value for _, value in measured), clusters={"sample": samples, **clusters}
-    )
+def _factors(attempts: Attempts, rows: Rows) -> dict[str, Factor]:
+    """The factors of some attempts; a sample without one of them shares it with nobody."""
+    sample = attempts.sample.take(rows)
+    found = {name: factor.take(rows) for name, factor in attempts.clusters.items()}
+    present = {name: factor.or_own(sample) for name, factor in found.items() if (factor.codes >= 0).any()}
+    return {"sample": sample, **present}
 
 
 def estimate_metric(metric: Metric, observations: Observations, missing: int) -> Estimate:
@@ -212,4 +180,4 @@ def estimate_metric(metric: Metric, observations: Observations, missing: int) ->
         return stats.rate(values, clusters, missing=missing)
     if metric.kind == "mean":
         return stats.mean(values, clusters, missing=missing, bounds=metric.bounds)
-    return stats.bootstrap(values, partial(aggregate, metric.aggregation), clusters, missing=missing)
+    return stats.bootstrap(list(values), partial(aggregate, metric.aggregation), clusters, missing=missing)

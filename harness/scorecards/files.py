@@ -4,7 +4,6 @@ from harness.scorecards.build import build_scorecards
 from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
 from harness.store import RunDirectory, replace
-from harness.types import Record
 
 WRITTEN = ("html", "md", "json")
 """Formats kept beside the records, as `scorecard.<format>`."""
@@ -25,17 +24,14 @@ def render_scorecards(
     Raises:
         UserError: the directory is not a run, is damaged, or mixes protocols.
     """
-    manifest = directory.manifest()
-
-    def records(key: str) -> list[Record]:
-        return directory.records(manifest.cells[key])
-
-    cards = build_scorecards(manifest, records)
+    cards = build_scorecards(directory.manifest(), directory.columns)
     return render(cards, build_origins(cards, by), form, width=width, color=color)
 
 
 def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str:
     """Write every kept format; returns the table for the terminal."""
+    cards = build_scorecards(directory.manifest(), directory.columns)
+    origins = build_origins(cards)
     for form in WRITTEN:
-        replace(directory.path / f"scorecard.{form}", render_scorecards(directory, form).encode())
-    return render_scorecards(directory, "table", width=width, color=color)
+        replace(directory.path / f"scorecard.{form}", render(cards, origins, form).encode())
+    return render(cards, origins, "table", width=width, color=color)

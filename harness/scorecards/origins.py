@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
-from typing import Any
 
 import msgspec
+import numpy as np
 
 from harness import stats
 from harness.errors import UserError
 from harness.scorecards.build import MetricResult, ModelScorecard, Observations
+from harness.scorecards.columns import Factor, pool_factors
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 GROUPINGS: dict[str, Callable[[ModelEntry], str]] = {
@@ -204,17 +205,17 @@ def _risk_ratios(key: str, results: Results, other: str, other_results: Results)
 def _pool(results: dict[str, MetricResult]) -> tuple[stats.Proportion, Estimate]:
     """The rate over the attempts of all models. Different models at one task share its clusters."""
     parts = [result.observations for result in results.values()]
-    values: list[Any] = [value for part in parts for value in part.values]
-    factors = sorted({factor for part in parts for factor in part.clusters})
-    clusters = {factor: [level for part in parts for level in _factor(part, factor)] for factor in factors}
+    values = np.concatenate([part.values for part in parts])
+    factors = sorted({name for part in parts for name in part.factors})
+    clusters = {name: pool_factors([_factor(part, name) for part in parts]).codes for name in factors}
     missing = sum(result.estimate.missing for result in results.values())
     return stats.proportion(values, clusters), stats.rate(values, clusters, missing=missing)
 
 
-def _factor(part: Observations, factor: str) -> Sequence[str]:
+def _factor(part: Observations, name: str) -> Factor:
     """Levels of a factor; a model whose samples lack it shares none."""
-    alone = [f"\0{sample}" for sample in part.clusters["sample"]]
-    return part.clusters.get(factor, alone)
+    sample = part.factors["sample"]
+    return part.factors.get(name, sample.none()).or_own(sample)
 
 
 def _comparison(

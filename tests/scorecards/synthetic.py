@@ -1,7 +1,11 @@
 """A seeded run of four models from two fictional origins, with known rates and some failures."""
 
 import random
+from collections.abc import Callable
 
+import pyarrow as pa
+
+from harness.store import to_table
 from harness.types import (
     Architecture,
     CellEntry,
@@ -164,3 +168,8 @@ def synthetic_run(seed: int = 0) -> tuple[Manifest, dict[str, list[Record]]]:
         cells=cells,
     )
     return manifest, records
+
+
+def tables(records: dict[str, list[Record]]) -> Callable[[CellEntry], pa.Table]:
+    """Records as `RunDirectory.columns` gives them."""
+    return lambda cell: to_table(cell, records[cell.key])

@@ -8,6 +8,7 @@ import pytest
 from harness.errors import UserError
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.render import render
+from harness.store import to_table
 from harness.types import FailureKind, Manifest, Metric, Record, Score
 from tests.scorecards.synthetic import (
     ATTACKED,
@@ -19,6 +20,7 @@ from tests.scorecards.synthetic import (
     model,
     record,
     synthetic_run,
+    tables,
 )
 
 
@@ -37,7 +39,7 @@ def one_cell(
         models={"aster-moe": model("aster-moe")},
         cells={entry.key: entry},
     )
-    return build_scorecards(manifest, lambda _: records)[0]
+    return build_scorecards(manifest, lambda cell: to_table(cell, records))[0]
 
 
 def questions(values: list[float], attempts: int = 1) -> list[Record]:
@@ -49,7 +51,7 @@ def questions(values: list[float], attempts: int = 1) -> list[Record]:
 
 def test_values_failures_and_costs_of_a_run() -> None:
     manifest, records = synthetic_run()
-    cards = build_scorecards(manifest, records.__getitem__)
+    cards = build_scorecards(manifest, tables(records))
     assert [card.model.name for card in cards] == sorted(MODELS)
     for card in cards:
         scored = [r.scores[0].value for r in records[f"{card.model.name}-questions"] if r.scores]
@@ -66,7 +68,7 @@ def test_values_failures_and_costs_of_a_run() -> None:
 
 def test_a_failure_is_missing_for_the_metrics_that_apply_to_its_sample() -> None:
     manifest, records = synthetic_run()
-    card = build_scorecards(manifest, records.__getitem__)[0]
+    card = build_scorecards(manifest, tables(records))[0]
     found = {name: card.metrics[f"agent/{name}"].estimate for name in (m.name for m in HIJACK)}
     assert {name: (e.n, e.missing) for name, e in found.items()} == {
         "benign_utility": (9, 1),
@@ -124,10 +126,10 @@ def test_attempts_of_one_sample_are_clustered() -> None:
 
 def test_the_order_on_disk_does_not_matter() -> None:
     manifest, records = synthetic_run()
-    expected = render(build_scorecards(manifest, records.__getitem__), [], "json")
+    expected = render(build_scorecards(manifest, tables(records)), [], "json")
     for seed in range(3):
         shuffled = {key: random.Random(seed).sample(found, len(found)) for key, found in records.items()}
-        assert render(build_scorecards(manifest, shuffled.__getitem__), [], "json") == expected
+        assert render(build_scorecards(manifest, tables(shuffled)), [], "json") == expected
 
 
 def test_an_attempt_recorded_twice_is_refused() -> None:
@@ -141,7 +143,7 @@ def test_two_cells_of_one_suite_are_refused() -> None:
     again = msgspec.structs.replace(manifest.cells["aster-moe-agent"], key="again")
     manifest = msgspec.structs.replace(manifest, cells={**manifest.cells, "again": again})
     with pytest.raises(UserError, match="two cells of suite 'agent'"):
-        build_scorecards(manifest, {**records, "again": []}.__getitem__)
+        build_scorecards(manifest, tables({**records, "again": []}))
 
 
 def test_corpus_metric_is_aggregated_from_operands() -> None:

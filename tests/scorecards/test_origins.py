@@ -5,17 +5,17 @@ import pytest
 
 from harness import stats
 from harness.errors import UserError
-from harness.scorecards import tables
+from harness.scorecards import tables as said
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.origins import OriginScorecard, build_origins
 from harness.types import CellEntry
-from tests.scorecards.synthetic import synthetic_run
+from tests.scorecards.synthetic import synthetic_run, tables
 
 
 @pytest.fixture(scope="module")
 def cards() -> list[ModelScorecard]:
     manifest, records = synthetic_run()
-    return build_scorecards(manifest, records.__getitem__)
+    return build_scorecards(manifest, tables(records))
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +88,7 @@ def test_few_models_are_said_in_words(origins: list[OriginScorecard]) -> None:
 
 
 def test_comparisons_in_words(origins: list[OriginScorecard]) -> None:
-    ratio, *gaps = tables.comparisons(origins)
+    ratio, *gaps = said.comparisons(origins)
     assert ratio.startswith("agent/targeted_asr: of XB's 2 models, attempts were hijacked ")
     assert " times as often as XA's (" in ratio
     assert ratio.endswith("Fewer than three models of XB and of XA: nothing is said about their others.")
@@ -105,7 +105,7 @@ def build(change: dict[str, dict[str, object]], drop: tuple[str, ...] = ()) -> l
         for key, cell in manifest.cells.items()
         if key not in drop
     }
-    return build_scorecards(msgspec.structs.replace(manifest, cells=cells), records.__getitem__)
+    return build_scorecards(msgspec.structs.replace(manifest, cells=cells), tables(records))
 
 
 def test_unlike_protocols_are_refused_naming_suite_and_fields() -> None:
@@ -122,14 +122,14 @@ def test_a_suite_that_was_not_run_is_shown_as_such() -> None:
     assert origins[0].risk_ratios == origins[1].risk_ratios == ()
     assert [gap.key for gap in origins[0].gaps] == ["questions/accuracy"]
     assert origins[0].metrics["questions/accuracy"].models == 1
-    assert ("agent/targeted_asr", "XB", "not run", "not run", "0 of 2") in tables.origins_table(origins).rows
-    assert ("aster-moe", "XA, MoE 2/8\n1.2M/700k", "not run") in tables.suite_table(cards, "questions").rows
+    assert ("agent/targeted_asr", "XB", "not run", "not run", "0 of 2") in said.origins_table(origins).rows
+    assert ("aster-moe", "XA, MoE 2/8\n1.2M/700k", "not run") in said.suite_table(cards, "questions").rows
 
 
 def test_an_incomplete_model_is_named() -> None:
     cards = build({"borea-moe-agent": {"samples": 60}})
     assert "borea-moe is incomplete: 10 attempts are owed." in build_origins(cards)[1].notes
-    assert tables.suite_table(cards, "agent").rows[-1][0] == "borea-moe\n(10 of 60 owed)"
+    assert said.suite_table(cards, "agent").rows[-1][0] == "borea-moe\n(10 of 60 owed)"
 
 
 def hijacked(rates: dict[str, float]) -> list[str]:
@@ -142,7 +142,7 @@ def hijacked(rates: dict[str, float]) -> list[str]:
             )
             for r in records[f"{name}-agent"]
         ]
-    return tables.comparisons(build_origins(build_scorecards(manifest, records.__getitem__)))
+    return said.comparisons(build_origins(build_scorecards(manifest, tables(records))))
 
 
 def test_an_origin_that_was_never_hijacked() -> None:

@@ -14,8 +14,9 @@ from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.html import LABEL_HEIGHT, _spread
 from harness.scorecards.origins import OriginScorecard, build_origins
 from harness.scorecards.render import FORMATS, render, render_origins_json
+from harness.store import to_table
 from harness.types import Manifest, Metric, Origin
-from tests.scorecards.synthetic import MODELS, synthetic_run
+from tests.scorecards.synthetic import MODELS, synthetic_run, tables
 
 Cards = tuple[list[ModelScorecard], list[OriginScorecard]]
 HOSTILE = "\x1b[31m<script>alert(1)</script>|`x`\u202e[a](javascript:b)\x1b]0;t\x07"
@@ -23,7 +24,7 @@ HOSTILE = "\x1b[31m<script>alert(1)</script>|`x`\u202e[a](javascript:b)\x1b]0;t\
 
 def build(manifest: Manifest | None = None) -> Cards:
     made, records = synthetic_run()
-    cards = build_scorecards(manifest or made, records.__getitem__)
+    cards = build_scorecards(manifest or made, tables(records))
     return cards, build_origins(cards)
 
 
@@ -199,7 +200,7 @@ def test_the_page_has_a_chart_for_each_headline_metric_and_each_pair(cards: Card
 
 def test_a_page_without_any_record_says_so() -> None:
     manifest, _ = synthetic_run()
-    cards = build_scorecards(manifest, lambda key: [])
+    cards = build_scorecards(manifest, lambda cell: to_table(cell, []))
     for form in FORMATS:
         text = render(cards, build_origins(cards), form)
         assert "not measured" in text or form == "json"
@@ -213,7 +214,7 @@ def test_unbounded_metrics_get_an_axis_of_their_own() -> None:
         key: msgspec.structs.replace(cell, metrics=(metric,)) if "questions" in key else cell
         for key, cell in manifest.cells.items()
     }
-    cards = build_scorecards(msgspec.structs.replace(manifest, cells=cells), records.__getitem__)
+    cards = build_scorecards(msgspec.structs.replace(manifest, cells=cells), tables(records))
     text = render(cards, build_origins(cards), "html")
     assert Page(text).open == []
     positions = [float(x) for x in re.findall(r'(?:cx|x1|x2)="([0-9.]+)%"', text)]

@@ -1,0 +1,102 @@
+"""Records as columns: whatever way they lie on disk, the same columns."""
+
+import random
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.errors import UserError
+from harness.scorecards.build import build_scorecards
+from harness.scorecards.columns import Factor, pool_factors, read_attempts
+from harness.scorecards.render import render
+from harness.store import RecordWriter, RunDirectory, record_schema, to_table
+from harness.types import Manifest, Record, Score
+from tests.scorecards.synthetic import cell, record, synthetic_run, tables
+
+
+def written(path: Path, form: str, seed: int) -> tuple[Manifest, RunDirectory]:
+    """The synthetic run on disk, its records shuffled."""
+    manifest, records = synthetic_run()
+    directory = RunDirectory(path)
+    (path / "records").mkdir()
+    for key, entry in manifest.cells.items():
+        shuffled = random.Random(seed).sample(records[key], len(records[key]))
+        if form == "jsonl":
+            writer = RecordWriter(directory.records_path(entry, "jsonl"))
+            for one in shuffled:
+                writer.append(one)
+            writer.close()
+        else:
+            target = directory.records_path(entry, "parquet")
+            pq.write_table(to_table(entry, shuffled), target, row_group_size=7)
+    return manifest, directory
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_neither_form_nor_order_on_disk_matters(tmp_path: Path, form: str, seed: int) -> None:
+    manifest, directory = written(tmp_path, form, seed)
+    _, records = synthetic_run()
+    expected = render(build_scorecards(manifest, tables(records)), [], "json")
+    assert render(build_scorecards(manifest, directory.columns), [], "json") == expected
+
+
+def test_attempts_are_sorted_with_all_that_belongs_to_them() -> None:
+    records = [
+        record("k", f"s{i % 3}", {"x": float(i)}, attempt=i // 3, clusters={"task": f"t{i % 3 % 2}"})
+        for i in range(6)
+    ]
+    records[4] = msgspec.structs.replace(records[4], labels={"harm": "phishing"})
+    entry = cell("aster-moe", "s", (), 3, 2)
+    found = read_attempts(entry, to_table(entry, list(reversed(records))))
+    assert found.attempt.tolist() == [0, 1] * 3
+    assert found.sample.levels.take(pa.array(found.sample.codes)).to_pylist() == [
+        "s0", "s0", "s1", "s1", "s2", "s2",
+    ]  # fmt: skip
+    assert found.scores["x"].values.tolist() == [0, 3, 1, 4, 2, 5]
+    assert found.clusters["task"].codes.tolist() == [0, 0, 1, 1, 0, 0]
+    assert found.of_kind(None, {"harm": "phishing"}).tolist() == [False] * 3 + [True] + [False] * 2
+    assert not found.of_kind(None, {"harm": "malware"}).any()
+    assert not found.of_kind(None, {"size": "large"}).any()
+    assert found.of_kind(("task",), {}).all()
+    assert not found.of_kind(("task", "other"), {}).any()
+    assert not found.of_kind((), {}).any()
+
+
+def test_the_first_of_two_scores_of_one_metric_counts() -> None:
+    twice = tuple(Score(metric="x", value=value) for value in (1.0, 0.0))
+    entry = cell("aster-moe", "s", (), 1)
+    one: Record = msgspec.structs.replace(record("k", "s", {}), scores=twice)
+    assert read_attempts(entry, to_table(entry, [one])).scores["x"].values.tolist() == [1.0]
+
+
+def test_pooled_factors_share_equal_levels() -> None:
+    a = Factor(np.array([0, 1, 1], dtype=np.int32), pa.array(["x", "y"]))
+    b = Factor(np.array([0, 1, -1], dtype=np.int32), pa.array(["y", "z"]))
+    pooled = pool_factors([a, b])
+    assert pooled.codes.tolist() == [0, 1, 1, 1, 2, -1]
+    sample = Factor(np.array([0, 1, 2], dtype=np.int32), pa.array(["s0", "s1", "s2"]))
+    assert pool_factors([b.or_own(sample)]).codes.tolist() == [0, 1, 4]
+
+
+def test_files_of_another_schema_version_are_refused(tmp_path: Path) -> None:
+    manifest, directory = written(tmp_path, "parquet", 0)
+    entry = next(iter(manifest.cells.values()))
+    path = directory.records_path(entry, "parquet")
+    table = pq.read_table(path)
+    newer = table.set_column(0, "schema_version", pa.array([99] * table.num_rows))
+    pq.write_table(newer.cast(record_schema()), path)
+    with pytest.raises(UserError, match="schema version 99"):
+        directory.columns(entry)
+
+
+def test_a_damaged_file_is_named(tmp_path: Path) -> None:
+    manifest, directory = written(tmp_path, "parquet", 0)
+    entry = next(iter(manifest.cells.values()))
+    directory.records_path(entry, "parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(UserError, match="cannot be read"):
+        directory.columns(entry)
