@@ -40,12 +40,16 @@ def find(spec: ModelSpec) -> Path | None:
             "safetensors files, or a hub id such as Qwen/Qwen3-0.6B"
         )
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(path, revision=spec.revision, local_files_only=True))
+        folder = Path(snapshot_download(path, revision=spec.revision, local_files_only=True))
     except LocalEntryNotFoundError:
         return None
+    except HFValidationError as error:
+        raise UserError(f"model {spec.name}: {path!r} is no hub id: {str(error).split(':')[0]}") from error
+    # the cache may hold its small files alone
+    return folder if any(f.suffix in (".safetensors", *PICKLED) for f in folder.iterdir()) else None
 
 
 def inspect(folder: Path) -> Architecture:

@@ -1,0 +1,108 @@
+"""What the hub says about a repository, weights never downloaded: commits, small files, tensor headers."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from harness.errors import UserError
+from harness.models.tensors import Tensor
+
+
+def commit(repository: str, revision: str | None = None) -> str:
+    """The commit that a revision (branch, tag or commit; default `main`) stands for.
+
+    Raises:
+        UserError: there is no such repository or revision, it is gated, or the hub cannot be reached.
+    """
+    with _asking(repository, revision):
+        found: str | None = _api().model_info(repository, revision=revision).sha
+    if found is None:
+        raise UserError(f"the hub names no commit of {repository}: set `revision` by hand")
+    return found
+
+
+def tensors(repository: str, revision: str | None = None) -> list[Tensor]:
+    """Every tensor of a repository, by ranged reads of the headers of its safetensors files.
+
+    Raises:
+        UserError: as `commit`, or the repository has no safetensors files.
+    """
+    with _asking(repository, revision):
+        found = _api().get_safetensors_metadata(repository, revision=revision)
+    return [
+        Tensor(name, tuple(tensor.shape), tensor.dtype)
+        for file in found.files_metadata.values()
+        for name, tensor in file.tensors.items()
+    ]
+
+
+def file(repository: str, name: str, revision: str | None = None) -> Path | None:
+    """A small file of a repository, None if it has no such file.
+
+    Raises:
+        UserError: as `commit`.
+    """
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with _asking(repository, revision):
+        try:
+            return Path(_api().hf_hub_download(repository, name, revision=revision))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+
+def _api() -> Any:
+    from huggingface_hub import HfApi
+
+    return HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
+
+
+@contextmanager
+def _asking(repository: str, revision: str | None) -> Iterator[None]:
+    """What can go wrong when the hub is asked, in one sentence each."""
+    from huggingface_hub import errors
+
+    at = f"{repository} at revision {revision}" if revision else repository
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        remedy = "accept its terms on its page, then run `hf auth login`"
+        raise UserError(f"{repository} is gated: {remedy}") from error
+    except errors.RepositoryNotFoundError as error:
+        raise UserError(f"the hub has no repository {repository}, or not for you: check the id") from error
+    except errors.RevisionNotFoundError as error:
+        raise UserError(
+            f"{repository} has no revision {revision}: give one of its branches, tags or commits"
+        ) from error
+    except errors.NotASafetensorsRepoError as error:
+        raise UserError(
+            f"{at} has no safetensors files: convert its weights, pickles are not loaded"
+        ) from error
+    except errors.SafetensorsParsingError as error:
+        raise UserError(f"{at} has a damaged safetensors file: choose another revision") from error
+    except errors.HFValidationError as error:
+        raise UserError(
+            f"{repository!r} is neither a folder nor a hub id such as Qwen/Qwen3-0.6B: check the spelling"
+        ) from error
+    except OSError as error:  # offline mode, no network, or an error status of the hub
+        raise UserError(
+            f"{at} is not on this machine and the hub cannot be asked ({_reason(error)}): "
+            "run this where there is a network, or give a folder"
+        ) from error
+    except Exception as error:
+        if not type(error).__module__.startswith("httpx"):  # its errors share no base with OSError
+            raise
+        raise UserError(
+            f"{at} is not on this machine and the hub cannot be reached: run this where there is a network, "
+            "or give a folder"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    if "offline mode" in str(error) or "HF_HUB_OFFLINE" in str(error):
+        return "HF_HUB_OFFLINE is set"
+    return " ".join(str(error).split())[:120].rstrip(".:")

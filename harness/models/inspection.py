@@ -1,0 +1,126 @@
+"""`harness models inspect`: everything that a checkpoint says about itself, local or on the hub."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.config import ModelSpec, locate, names
+from harness.errors import UserError
+from harness.models import cache, checkpoint, hub, layers
+from harness.models.template import TemplateFacts, read_template
+from harness.models.tensors import count_tensors, quantization_config
+from harness.types import Architecture, Origin, Struct
+
+TOKENIZER_FILES = ("chat_template.jinja", "tokenizer_config.json")
+
+
+class Inspection(Struct):
+    """What a checkpoint says about itself."""
+
+    source: str
+    """The folder, or `id@commit` on the hub."""
+    architecture: Architecture
+    quantization: str | None
+    """Method by the config, None if its weights are plain."""
+    prediction_params: int
+    """Parameters of layers for multi-token prediction, which the total leaves out."""
+    kv_bytes_per_token: int | None
+    """In all layers, with a 16-bit cache. None if the family's layers are not known."""
+    windowed_layers: int = 0
+    """Layers that cache only the last tokens."""
+    state_bytes: int = 0
+    """Recurrent state of a sequence."""
+    template: TemplateFacts | None = None
+
+    def lines(self) -> Iterator[str]:
+        """The facts for a person."""
+        found = self.architecture
+        yield f"{self.source}"
+        yield f"  architecture: {checkpoint.summary(found)} (model_type {found.model_type})"
+        yield f"  parameters: {found.total_params:,} total, {found.active_params:,} active"
+        if found.experts:
+            yield f"  experts: {found.experts} a layer, {found.experts_per_token} per token"
+        if self.prediction_params:
+            yield f"  left out: {self.prediction_params:,} in layers for multi-token prediction"
+        yield f"  weights: {gib(found.weight_bytes)}, quantisation {self.quantization or 'none'}"
+        yield f"  KV cache: {self._cache()}"
+        yield f"  context: {found.context_length or 'not stated'} tokens"
+        yield f"  chat template: {self._template()}"
+
+    def _cache(self) -> str:
+        if self.kv_bytes_per_token is None:
+            return "not known for this family"
+        text = f"{self.kv_bytes_per_token:,} bytes a token in 16 bits"
+        text += f", {self.windowed_layers} layers keep a window only" if self.windowed_layers else ""
+        return text + (f", {self.state_bytes:,} bytes of state a sequence" if self.state_bytes else "")
+
+    def _template(self) -> str:
+        if self.template is None:
+            return "none"
+        switches = ", ".join(self.template.reasoning_switches) or "none"
+        tools = "takes tools" if self.template.tools else "takes no tools"
+        return f"{self.architecture.chat_template_hash}, {tools}, reasoning switches: {switches}"
+
+
+def inspect(target: str) -> Inspection:
+    """Inspect a folder, a hub id, or a model of the registry by name.
+
+    Of a checkpoint on the hub only small files and tensor headers are read.
+
+    Raises:
+        UserError: there is no such checkpoint, it is damaged, or the hub cannot be asked.
+    """
+    spec = _spec(target)
+    folder = checkpoint.find(spec)
+    if folder is not None:
+        architecture = checkpoint.inspect(folder)
+        config = checkpoint.read_json(folder / "config.json")
+        tensors = [t for f in checkpoint.weight_files(folder) for t in checkpoint.read_header(f)]
+        return _inspection(str(folder), config, architecture, tensors, checkpoint.chat_template(folder))
+    sha = hub.commit(spec.path, spec.revision)
+    config_file = hub.file(spec.path, "config.json", sha)
+    if config_file is None:
+        raise UserError(f"{spec.path} has no config.json: give the repository of a whole checkpoint")
+    for name in TOKENIZER_FILES:
+        hub.file(spec.path, name, sha)
+    config, tensors = checkpoint.read_json(config_file), hub.tensors(spec.path, sha)
+    template = checkpoint.chat_template(config_file.parent)
+    architecture = checkpoint.describe(config, tensors, template, None)
+    return _inspection(f"{spec.path}@{sha}", config, architecture, tensors, template)
+
+
+def _spec(target: str) -> ModelSpec:
+    from harness.config import load_model
+
+    if target in names("models") or target.endswith((".yaml", ".yml")):
+        return load_model(target)
+    path = str(Path(target).resolve()) if Path(locate(target)).is_dir() else target
+    return ModelSpec(name=target, path=path, origin=Origin(developer="", country=""))
+
+
+def _inspection(
+    source: str, config: dict[str, Any], architecture: Architecture, tensors: Any, template: str | None
+) -> Inspection:
+    known = layers_of(config)
+    return Inspection(
+        source=source,
+        architecture=architecture,
+        quantization=quantization_config(config).get("quant_method"),
+        prediction_params=count_tensors(config, tensors).prediction,
+        kv_bytes_per_token=cache.bytes_per_token(known) if known else None,
+        windowed_layers=sum(layer.window is not None for layer in known or ()),
+        state_bytes=cache.state_bytes(known or ()),
+        template=read_template(template) if template else None,
+    )
+
+
+def layers_of(config: dict[str, Any]) -> list[layers.Layer] | None:
+    """The layers of a model by its config, None if the family's layers are not known."""
+    if layers.text_config(config).get("model_type") not in layers.MODEL_TYPES:
+        return None
+    return list(layers.layers(config))
+
+
+def gib(number: float) -> str:
+    """Bytes as people write them."""
+    return f"{number / 2**30:.1f} GiB" if number >= 2**29 else f"{number / 2**20:.1f} MiB"
