@@ -25,6 +25,15 @@ OWN_ARGUMENTS = {"model", "revision", "tokenizer_revision", "trust_remote_code",
 """Arguments of vLLM that the model's own spec already gives."""
 
 
+QUIET_WARNINGS = (
+    # torch deprecates names that vLLM's import touches.
+    "ignore::FutureWarning:vllm.triton_utils.dispatcher",
+    # A core process that is ended without ceremony leaves semaphores, which are then cleaned up.
+    "ignore::UserWarning:multiprocessing.resource_tracker",
+)
+"""For the processes that are started from here."""
+
+
 class Launch(Struct):
     """What is started."""
 
@@ -124,7 +133,7 @@ def _quiet_environment() -> None:
     if "VLLM_LOGGING_LEVEL" not in os.environ:
         os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-        os.environ.setdefault("PYTHONWARNINGS", "ignore::FutureWarning:vllm.triton_utils.dispatcher")
+        os.environ.setdefault("PYTHONWARNINGS", ",".join(QUIET_WARNINGS))
         logging.getLogger("vllm").setLevel(logging.ERROR)
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
 
