@@ -11,13 +11,13 @@ from tests.conftest import ROOT
 
 ROOMS = [
     {"types"},
-    {"errors"},
+    {"errors", "hostile"},
     {"config"},
     {"models", "engines", "store", "stats"},
     {"suites"},
     {"judges"},
     {"plan"},
-    {"runner", "scorecards", "doctor"},
+    {"runner", "replay", "scorecards", "show", "exports", "doctor"},
     {"progress"},
     {"launch"},
     {"cli"},

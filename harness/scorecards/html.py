@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from harness.hostile import strip_control
 from harness.scorecards import tables, text
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.origins import OriginScorecard
@@ -130,7 +131,7 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
 
 def _clean(value: Any) -> Any:
     """Strip what the template prints, except markup of its own macros, in which that was done."""
-    return text.strip_control(value) if type(value) is str else value
+    return strip_control(value) if type(value) is str else value
 
 
 def _countries(cards: Sequence[ModelScorecard]) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from harness.errors import UserError
+from harness.hostile import one_line, strip_control
 from harness.scorecards import tables, text
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.html import render_html
@@ -172,7 +173,7 @@ def render_terminal(
     for table in found:
         _print_table(console, table)
     for sentence in (*tables.comparisons(origins), *tables.notes(origins)):
-        console.print(f"- {text.one_line(sentence)}", markup=False)
+        console.print(f"- {one_line(sentence)}", markup=False)
     console.print()
     _print_table(console, tables.cost_table(scorecards))
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().rstrip().split("\n"))
@@ -205,7 +206,7 @@ def _print_table(console: Any, table: Table) -> None:
 
     rich = RichTable(
         box=box.SIMPLE_HEAD,
-        title=Text(text.one_line(table.title), style="bold"),
+        title=Text(one_line(table.title), style="bold"),
         title_justify="left",
         padding=(0, 1, 0, 0),
         pad_edge=False,
@@ -213,8 +214,8 @@ def _print_table(console: Any, table: Table) -> None:
     )
     for index, name in enumerate(table.header):
         widest = None if index else NAME_WIDTH
-        rich.add_column(Text(text.one_line(name)), overflow="fold", max_width=widest)
+        rich.add_column(Text(one_line(name)), overflow="fold", max_width=widest)
     for row in table.rows:
-        rich.add_row(*(Text(text.strip_control(cell)) for cell in row))
+        rich.add_row(*(Text(strip_control(cell)) for cell in row))
     console.print(rich)
     console.print()

@@ -1,0 +1,26 @@
+"""What a model wrote is hostile to whoever reads it: made harmless here, before it is shown."""
+
+import re
+import unicodedata
+
+_ESCAPES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
+    r"|(?:\x1b[\]PX^_]|[\x90\x98\x9d\x9e\x9f])(?:[^\x07\x1b\x80-\x9f]*(?:\x07|\x1b\\|\x9c))?"  # title, link
+    r"|\x1b[ -/]*[0-~]"  # other escapes
+)
+_DROPPED = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
+
+
+def strip_control(text: str) -> str:
+    """Text that moves no cursor, sets no colour and reorders nothing; newlines and tabs stay.
+
+    Removes whole escape sequences (ECMA-48), control and format characters (C0, C1, bidirectional overrides,
+    zero width), lone surrogates, private-use characters, line and paragraph separators.
+    """
+    text = _ESCAPES.sub("", text)
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
+
+
+def one_line(text: str) -> str:
+    """`strip_control`, with every run of white space as one space."""
+    return " ".join(strip_control(text).split())
