@@ -123,10 +123,10 @@ class VllmEngine:
         self._check_chat(bool(tools))
         request = _chat_request(messages, tools)
         inputs = await self._render_chat(request)
-        params = self._sampling_params(sampling, len(inputs["prompt_token_ids"]))
-        # Parsers may ask for a grammar and for stop tokens, as they do in vLLM's own server.
+        stops = self._stop_token_ids()
+        params = self._sampling_params(sampling, len(inputs["prompt_token_ids"]), stops)
+        # Parsers may ask for a grammar, as they do in vLLM's own server.
         params.structured_outputs = request.structured_outputs
-        params.stop_token_ids = self._stop_token_ids()
         output = await self._generate(inputs, params)
         reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
         return self._generation(output, reply, started)
@@ -235,7 +235,7 @@ class VllmEngine:
 
         return await self._generate(tokens_input(tokens), params)
 
-    def _sampling_params(self, sampling: Sampling, prompt_tokens: int) -> Any:
+    def _sampling_params(self, sampling: Sampling, prompt_tokens: int, stops: Sequence[int] = ()) -> Any:
         return _final_only(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -245,6 +245,7 @@ class VllmEngine:
             max_tokens=min(sampling.max_tokens, self._room(prompt_tokens)),
             seed=sampling.seed,
             stop=list(sampling.stop),
+            stop_token_ids=list(stops),
             skip_special_tokens=False,
         )
 
