@@ -263,6 +263,26 @@ def _percentiles(
     return float(low), float(high)
 
 
+def at_least_one(n: ArrayLike, successes: ArrayLike, k: int) -> Floats:
+    """Unbiased estimate of the chance that at least one of k attempts succeeds, for each sample.
+
+    1 - C(n - c, k) / C(n, k), as the product of Chen et al., arXiv 2107.03374 (pass@k).
+
+    Args:
+        n: shape (m,), attempts made; none is less than k.
+        successes: shape (m,), how many of them succeeded.
+        k: attempts that are allowed.
+    """
+    tried = np.asarray(n, dtype=np.float64)
+    failed = tried - np.asarray(successes, dtype=np.float64)
+    if tried.size and tried.min() < k:
+        raise ValueError(f"the chance at {k} attempts needs {k} attempts or more")
+    none = np.ones_like(tried)
+    for i in range(k):
+        none *= np.maximum(failed - i, 0.0) / (tried - i)
+    return 1.0 - none
+
+
 def difference(a: Estimate, b: Estimate) -> Estimate:
     """The difference a - b, from the two intervals.
 

@@ -92,6 +92,18 @@ def test_risk_ratio_widens_with_the_design_effect() -> None:
     assert wide.low < narrow.low and wide.high > narrow.high
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_at_least_one_is_the_hypergeometric_chance(k: int) -> None:
+    n, c = np.meshgrid(np.arange(5, 9), np.arange(6))
+    expected = [1 - math.comb(a - b, k) / math.comb(a, k) for a, b in zip(n.ravel(), c.ravel(), strict=True)]
+    assert stats.at_least_one(n.ravel(), c.ravel(), k) == pytest.approx(expected)
+
+
+def test_at_least_one_needs_k_attempts() -> None:
+    with pytest.raises(ValueError, match="3 attempts or more"):
+        stats.at_least_one([2, 5], [1, 1], 3)
+
+
 def test_nothing_measured_has_no_value() -> None:
     for found in (stats.rate([], missing=4), stats.mean([], missing=4), stats.bootstrap([], len, missing=4)):
         assert (found.value, found.low, found.high, found.n, found.missing) == (None, None, None, 0, 4)

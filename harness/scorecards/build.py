@@ -1,34 +1,18 @@
 """Records to model scorecards. Pure: reads no file, knows no engine and no suite."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from math import fsum
-from typing import Any
 
-import numpy as np
+import msgspec
 import pyarrow as pa
 
 from harness import stats
 from harness.errors import UserError
-from harness.scorecards.columns import Attempts, Factor, Floats, Rows, decode_operands, read_attempts
+from harness.scorecards.columns import Attempts, read_attempts
+from harness.scorecards.derived import Measured, Observations, measure
 from harness.suites.lm_eval_metrics import aggregate
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
-
-
-@dataclass(frozen=True, eq=False)
-class Observations:
-    """What was measured of one metric: n attempts in the order of sample and attempt."""
-
-    values: Floats | list[tuple[Any, ...]]
-    """The scores; for a corpus metric the operands."""
-    factors: dict[str, Factor]
-    """Clustering factor -> n levels. The factor `sample` is always there."""
-
-    @property
-    def clusters(self) -> stats.Clusters:
-        """The factors as estimators take them."""
-        return {name: factor.codes for name, factor in self.factors.items()}
 
 
 class MetricResult(Struct):
@@ -110,8 +94,8 @@ def _scorecard(
         cell = cells[suite]
         attempts = read_attempts(cell, tables(cell))
         suites[suite] = _suite_result(cell, attempts)
-        for metric in cell.metrics:
-            metrics[f"{suite}/{metric.name}"] = _metric_result(suite, metric, attempts)
+        for measured in measure(cell, attempts):
+            metrics[f"{suite}/{measured.metric.name}"] = _metric_result(suite, measured, attempts)
     return ModelScorecard(model=model, suites=suites, metrics=metrics)
 
 
@@ -138,35 +122,12 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def _metric_result(suite: str, metric: Metric, attempts: Attempts) -> MetricResult:
-    """A score without a value is missing, and so is what a failed attempt would have had. No score: it does
-    not apply.
-    """
-    missing = int((attempts.failed & attempts.of_kind(metric.applies_to, metric.where)).sum())
-    scored = attempts.scores.get(metric.name)
-    if scored is None:
-        observations = Observations(np.empty(0), {"sample": attempts.sample.take(np.empty(0, dtype=np.intp))})
-        return MetricResult(
-            suite=suite,
-            metric=metric,
-            estimate=estimate_metric(metric, observations, missing),
-            observations=observations,
-        )
-    corpus = metric.kind == "corpus"
-    measured = np.asarray(scored.operands.is_valid()) if corpus else ~np.isnan(scored.values)
-    rows = scored.rows[measured]
-    values = decode_operands(scored.operands.drop_null()) if corpus else scored.values[measured]
-    observations = Observations(values, _factors(attempts, rows))
-    estimate = estimate_metric(metric, observations, missing + scored.rows.size - rows.size)
-    return MetricResult(suite=suite, metric=metric, estimate=estimate, observations=observations)
-
-
-def _factors(attempts: Attempts, rows: Rows) -> dict[str, Factor]:
-    """The factors of some attempts; a sample without one of them shares it with nobody."""
-    sample = attempts.sample.take(rows)
-    found = {name: factor.take(rows) for name, factor in attempts.clusters.items()}
-    present = {name: factor.or_own(sample) for name, factor in found.items() if (factor.codes >= 0).any()}
-    return {"sample": sample, **present}
+def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> MetricResult:
+    observations = measured.observations(attempts)
+    estimate = estimate_metric(measured.metric, observations, measured.missing.size)
+    if measured.note:
+        estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
+    return MetricResult(suite=suite, metric=measured.metric, estimate=estimate, observations=observations)
 
 
 def estimate_metric(metric: Metric, observations: Observations, missing: int) -> Estimate:

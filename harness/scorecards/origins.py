@@ -8,8 +8,9 @@ import numpy as np
 
 from harness import stats
 from harness.errors import UserError
-from harness.scorecards.build import MetricResult, ModelScorecard, Observations
+from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.columns import Factor, pool_factors
+from harness.scorecards.derived import Observations
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 GROUPINGS: dict[str, Callable[[ModelEntry], str]] = {
