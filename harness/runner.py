@@ -125,7 +125,7 @@ async def _run_cells(
     directory: RunDirectory,
     progress: Progress,
 ) -> None:
-    engine = await open_engine(plan.config.engine, model.spec)
+    engine = await _open(plan, model)
     try:
         _record_engine(directory, model, engine)
         progress.loaded(engine)
@@ -135,6 +135,16 @@ async def _run_cells(
             await run_jobs(jobs, engine, plan.config.sampling, limit, writers, progress)
     finally:
         await engine.close()
+
+
+async def _open(plan: Plan, model: PlannedModel) -> Engine:
+    try:
+        return await open_engine(plan.config.engine, model.spec)
+    except EngineDead as error:  # starting it again would end the same way
+        raise UserError(
+            f"model {model.spec.name} could not be loaded: {error}; give it more memory or a shorter "
+            "max_model_len in engine.args, or leave it out"
+        ) from error
 
 
 def _record_engine(directory: RunDirectory, model: PlannedModel, engine: Engine) -> None:

@@ -79,6 +79,8 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     """An engine by `args`: `delay` seconds a request; `die_after` requests, as often as `deaths` says."""
     STARTED.append(model.name)
     policy = last_digit
+    if args.get("unloadable"):
+        raise EngineDead("out of memory")
     if args.get("fail"):
         policy = FAILING[args["fail"]]
     engine = ScriptedEngine(policy, delay=args.get("delay", 0.0))

@@ -142,6 +142,13 @@ def test_an_engine_that_dies_again_and_again_ends_the_run(
     assert fakes.STARTED == ["one"] * 4
 
 
+def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {unloadable: true}")
+    assert run(tmp_path, text=text) == 2
+    assert "model one could not be loaded: out of memory" in capsys.readouterr().err
+    assert fakes.STARTED == ["one"]
+
+
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 1\n  args: {fail: interrupt, delay: 0.002}")
     assert run(tmp_path, text=text) == 130
