@@ -1,6 +1,9 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
 .PHONY: install demo test unit lint format clean
 
+# Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
+unexport PYTHONDONTWRITEBYTECODE
+
 STAMP := .venv/.installed
 HARNESS := .venv/bin/harness
 
