@@ -9,6 +9,7 @@ from harness.suites.base import Suite
 ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
     "agentdojo": "harness.suites.agentdojo",
+    "agentdojo_audited": "harness.suites.agentdojo_audited",
 }
 """Name -> module. Any other adapter is given by the dotted path of its module."""
 

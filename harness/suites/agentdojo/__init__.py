@@ -6,6 +6,7 @@ they run one agent at a time and book engine failures as successful attacks. A t
 replaying its tool calls in a fresh environment, so that a verdict needs nothing but the transcript.
 """
 
-from harness.suites.agentdojo.suite import AgentDojoSuite, Options, build
+from harness.suites.agentdojo.options import Options
+from harness.suites.agentdojo.suite import AgentDojoSuite, build
 
 __all__ = ["AgentDojoSuite", "Options", "build"]

@@ -1,16 +1,19 @@
-"""AgentDojo's task suites and environments: what an agent acts in, and what its acts are judged by."""
+"""What an agent acts in and what its acts are judged by: AgentDojo's environments, tools and checkers."""
 
 import copy
 import datetime
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import lru_cache
+import io
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
+from functools import cached_property
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
 from harness.config import load_object
 from harness.errors import AttemptFailure, UserError
+from harness.suites.agentdojo.diffs import pruned_diffs
+from harness.suites.agentdojo.environments import Template
 from harness.types import FailureKind, Message, Struct, ToolCall
 
 CLOCK = datetime.datetime(2024, 5, 15, 12)
@@ -20,35 +23,76 @@ and file tools show the agent the machine's clock, so that no run would read as 
 OWN_SUITES = {"agentdojo_mini": "harness.suites.agentdojo_mini:task_suite"}
 """Suites that ship with the harness; any other is one of AgentDojo's or a dotted path."""
 
+MAX_DUMPED = 16_384
+"""Tool results whose YAML is remembered."""
+
 
 class Task(Struct):
     """What a sample carries: ids only; the task objects live in the suite."""
 
-    user_task: str
-    """Id of the task that is put to the agent as its user's request."""
+    user_task: str | None
+    """Id of the task that is put to the agent as its user's request. None: the injection task is."""
     injection_task: str | None
     injections: dict[str, str]
     """Injection vector -> text that the attacker put there."""
 
 
+class Outcome(Struct):
+    """What a tool call came to."""
+
+    message: Message
+    error: bool
+    """The tool refused: the message is AgentDojo's error text."""
+
+
+Checker = Callable[[Any, str, Any, Any, Sequence[Any]], bool]
+"""(task, answer, environment before, environment after, calls) -> whether the task was done."""
+
+
 class World:
     """One attempt's own copy of a suite's environment, with the tools that act on it."""
 
-    def __init__(self, dojo: Any, task: Task) -> None:
+    def __init__(self, dojo: Any, task: Task, wrap: Callable[[str], str] = str) -> None:
+        """A world as no agent has touched it.
+
+        Args:
+            dojo: an AgentDojo task suite, as `load_task_suite` returns it.
+            task: what is asked, and what the attacker has put where.
+            wrap: what is done to the text of a tool's result, its errors excepted.
+        """
         from agentdojo.agent_pipeline.tool_execution import ToolsExecutor
         from agentdojo.functions_runtime import FunctionsRuntime
 
-        self.user_task = dojo.user_tasks[task.user_task]
-        self._environment = self.user_task.init_environment(
-            dojo.load_and_inject_default_environment(task.injections)
-        )
-        self._before = self._environment.model_copy(deep=True)
+        self._dojo, self._task = dojo, task
+        self.task = asked_task(dojo, task)
+        self._environment = self._fresh()
         self._runtime = FunctionsRuntime(dojo.tools)
-        self._executor = ToolsExecutor()
+        self._executor = ToolsExecutor(lambda result: wrap(result_text(result)))
         self._trace: list[Any] = []
 
+    def _fresh(self) -> Any:
+        environment = self._dojo.load_and_inject_default_environment(self._task.injections)
+        return self.task.init_environment(environment) if is_user_task(self.task) else environment
+
+    @cached_property
+    def _before(self) -> Any:
+        return self._fresh()
+
+    @property
+    def request(self) -> str:
+        """What is put to the agent as its user's words."""
+        return str(self.task.PROMPT if is_user_task(self.task) else self.task.GOAL)
+
+    def offer(self, tools: Collection[str]) -> None:
+        """Leave the agent no tools but these."""
+        self._runtime.update_functions({t.name: t for t in self._dojo.tools if t.name in tools})
+
     def call(self, calls: Sequence[ToolCall]) -> list[Message]:
-        """Run the calls in order and return a tool message for each.
+        """Run the calls in order and return a tool message for each. Raises as `run`."""
+        return [outcome.message for outcome in self.run(calls)]
+
+    def run(self, calls: Sequence[ToolCall]) -> list[Outcome]:
+        """Run the calls in order.
 
         Raises:
             AttemptFailure: a tool raised something that AgentDojo does not answer the agent with.
@@ -66,50 +110,111 @@ class World:
                 FailureKind.TOOL_ERROR, f"{names} raised {type(error).__name__}: {error}"
             ) from error
         self._trace += parsed
-        return [tool_message(result) for result in answered[1:]]
+        return [outcome(result) for result in answered[1:]]
 
-    def replay(self, messages: Sequence[Message]) -> None:
+    def replay(
+        self,
+        messages: Sequence[Message],
+        shows: Callable[[str, Outcome], bool] = lambda shown, result: shown == result.message.content,
+    ) -> None:
         """Run every tool call of a conversation again.
 
-        Raises:
-            AttemptFailure: a result differs from the one in the conversation.
-        """
-        recorded = iter(m for m in messages if m.role == "tool")
-        for message in messages:
-            for result in self.call(message.tool_calls) if message.tool_calls else ():
-                was = next(recorded, None)
-                if was is None or was.content != result.content:
-                    raise AttemptFailure(
-                        FailureKind.SCORER_ERROR,
-                        f"{result.name} answered {result.content[:80]!r} in the replay and "
-                        f"{was.content[:80]!r} in the run"
-                        if was is not None
-                        else f"the result of {result.name} is not in the transcript",
-                    )
+        Args:
+            messages: the conversation.
+            shows: whether a text that the agent was shown is what a result looks like.
 
-    def verdict(self, task: Any, answer: str) -> bool:
-        """What a user or injection task's own checker says of the environment and the answer."""
-        kind = "utility" if hasattr(task, "PROMPT") else "security"
-        state = (answer, self._before, self._environment)
+        Raises:
+            AttemptFailure: a result is not the one in the conversation.
+        """
+        recorded = iter(m.content for m in messages if m.role == "tool")
+        for message in messages:
+            for result in self.run(message.tool_calls) if message.tool_calls else ():
+                was = next(recorded, None)
+                if was is None or not shows(was, result):
+                    raise AttemptFailure(FailureKind.SCORER_ERROR, _difference(was, result.message))
+
+    def verdict(self, task: Any, answer: str, checker: Checker | None = None) -> bool:
+        """What a checker says of the environment and the answer.
+
+        Args:
+            task: a user or injection task.
+            answer: the agent's last words.
+            checker: None for the task's own.
+
+        Raises:
+            AttemptFailure: the checker raised.
+        """
         try:
-            from_trace = getattr(task, f"{kind}_from_traces")(*state, self._trace)
-            return bool(getattr(task, kind)(*state) if from_trace is None else from_trace)
+            with pruned_diffs(), redirect_stdout(io.StringIO()):  # some checkers print
+                ask = checker or upstream_verdict
+                return ask(task, answer, self._before, self._environment, self._trace)
         except Exception as error:
             raise AttemptFailure(
-                FailureKind.SCORER_ERROR, f"{kind} of {task.ID} raised {type(error).__name__}: {error}"
+                FailureKind.SCORER_ERROR,
+                f"the checker of {task.ID} raised {type(error).__name__}: {error}",
             ) from error
 
 
-def tool_message(result: Any) -> Message:
-    """AgentDojo's tool result as a message: the error if there is one, else the output."""
+def upstream_verdict(task: Any, answer: str, before: Any, after: Any, trace: Sequence[Any]) -> bool:
+    """What a task's own checker says, asked as AgentDojo asks it: by the calls, else by the environment."""
+    kind = "utility" if is_user_task(task) else "security"
+    from_trace = getattr(task, f"{kind}_from_traces")(answer, before, after, trace)
+    return bool(getattr(task, kind)(answer, before, after) if from_trace is None else from_trace)
+
+
+def _difference(was: str | None, now: Message) -> str:
+    if was is None:
+        return f"the result of {now.name} is not in the transcript"
+    return f"{now.name} answered {now.content[:80]!r} in the replay and {was[:80]!r} in the run"
+
+
+def is_user_task(task: Any) -> bool:
+    """Whether a task of AgentDojo's is a user's; else it is an attacker's."""
+    return hasattr(task, "PROMPT")
+
+
+def asked_task(dojo: Any, task: Task) -> Any:
+    """The task that is put to the agent as its user's request."""
+    if task.user_task is not None:
+        return dojo.user_tasks[task.user_task]
+    return dojo.injection_tasks[task.injection_task]
+
+
+def outcome(result: Any) -> Outcome:
+    """AgentDojo's tool result as the agent is shown it: the error if there is one, else the output."""
     from agentdojo.types import get_text_content_as_str
 
-    return Message(
+    message = Message(
         role="tool",
         content=result["error"] or get_text_content_as_str(result["content"]),
         tool_call_id=result["tool_call_id"],
         name=result["tool_call"].function,
     )
+    return Outcome(message=message, error=bool(result["error"]))
+
+
+def result_text(result: Any) -> str:
+    """A tool's result as AgentDojo's text of it, its YAML remembered item by item.
+
+    Writing YAML is the dearest part of a turn, and most of what agents read is the same in every attempt.
+    """
+    from agentdojo.agent_pipeline.tool_execution import tool_result_to_str
+
+    return str(tool_result_to_str(result, dump_fn=dump))
+
+
+def dump(value: Any, known: dict[str, str] = {}) -> str:  # noqa: B006  (shared on purpose)
+    """The text of `yaml.safe_dump(value)`. A list is dumped item by item, which gives the same text."""
+    if isinstance(value, list) and len(value) > 1:
+        return "".join(dump([item]) for item in value)
+    import yaml
+
+    key = repr(value)
+    if key not in known:
+        if len(known) >= MAX_DUMPED:
+            known.clear()
+        known[key] = yaml.safe_dump(value)
+    return known[key]
 
 
 @contextmanager
@@ -117,8 +222,9 @@ def fixed_clock() -> Iterator[None]:
     """Let AgentDojo's tools read `CLOCK` as the current time."""
     from agentdojo.default_suites.v1.tools import cloud_drive_client, email_client
 
-    # now() is all that these two modules want of datetime when their functions run
-    clock = SimpleNamespace(datetime=SimpleNamespace(now=lambda: CLOCK))
+    # now() is all that these two modules want of datetime when their functions run. It is a new object
+    # each time, since YAML writes an object that it meets twice as a reference.
+    clock = SimpleNamespace(datetime=SimpleNamespace(now=CLOCK.replace))
     with ExitStack() as stack:
         for module in (cloud_drive_client, email_client):
             stack.enter_context(patch.object(module, "datetime", clock))
@@ -152,35 +258,5 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
 
 def _with_fast_environments(suite: Any) -> Any:
     fast = copy.copy(suite)  # the suites are AgentDojo's own globals
-    fast.load_and_inject_default_environment = lambda injections: load_environment(fast, injections)
+    fast.load_and_inject_default_environment = Template(suite).load
     return fast
-
-
-def environment_text(dojo: Any) -> str:
-    """The suite's environment as YAML, with a {placeholder} for each injection vector."""
-    from agentdojo.task_suite.task_suite import read_suite_file
-
-    return str(read_suite_file(dojo.name, "environment.yaml", dojo.data_path))
-
-
-def load_environment(dojo: Any, injections: dict[str, str]) -> Any:
-    """A fresh environment with the injections in place, equal to AgentDojo's own.
-
-    There is one to load for every attempt and again for its score, so that reading the YAML, most of the
-    harness's own time in long runs, is done by the C parser and kept for a while.
-    """
-    return _parse_environment(dojo, tuple(sorted(injections.items()))).model_copy(deep=True)
-
-
-@lru_cache(maxsize=256)
-def _parse_environment(dojo: Any, injections: tuple[tuple[str, str], ...]) -> Any:
-    import yaml
-
-    text = environment_text(dojo).format(**{**injection_defaults(dojo), **dict(injections)})
-    return dojo.environment_type.model_validate(yaml.load(text, yaml.CSafeLoader))
-
-
-@lru_cache
-def injection_defaults(dojo: Any) -> dict[str, str]:
-    """Injection vector -> the harmless text that stands there without an attack."""
-    return dict(dojo.get_injection_vector_defaults())

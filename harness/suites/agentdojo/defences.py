@@ -1,0 +1,247 @@
+"""AgentDojo's defences, with its own prompts, symbols and classifier, around an agent on any engine.
+
+A defence may say more to the agent, take tools away from it, or change what tool results look like. All of
+that is in the transcript, so that scoring can tell what the tools answered from what the agent was shown.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cache, cached_property
+from typing import Any
+
+from msgspec import structs
+
+from harness.config import load_object
+from harness.engines.base import Engine
+from harness.errors import AttemptFailure, UserError
+from harness.suites.agentdojo.world import Outcome
+from harness.types import FailureKind, Generation, Message, Sampling, Tool, Transcript
+
+
+@dataclass
+class Conversation:
+    """An attempt under way."""
+
+    engine: Engine
+    sampling: Sampling
+    messages: list[Message]
+    tools: tuple[Tool, ...]
+    """Those that the agent has."""
+    generations: list[Generation] = field(default_factory=list)
+
+    async def reply(self, tools: tuple[Tool, ...] | None = None) -> Generation:
+        """Ask for the next reply and keep it, not yet as a message."""
+        given = self.tools if tools is None else tools
+        generation = await self.engine.chat(tuple(self.messages), given, self.sampling)
+        self.generations.append(generation)
+        return generation
+
+    @property
+    def transcript(self) -> Transcript:
+        """All of it."""
+        return Transcript(messages=tuple(self.messages), generations=tuple(self.generations))
+
+
+class Undefended:
+    """The agent as it is. The other defences change some of this."""
+
+    def __init__(self, system_message: str) -> None:
+        """Args: system_message: what the agent is told without a defence."""
+        self.system_message = system_message
+
+    def wrap(self, output: str) -> str:
+        """What becomes of a tool's output, its errors excepted."""
+        return output
+
+    async def begin(self, conversation: Conversation) -> None:
+        """What happens before the agent's first reply."""
+
+    async def answer(self, conversation: Conversation, outcomes: Sequence[Outcome]) -> None:
+        """Put what the tools came to into the conversation."""
+        conversation.messages += [outcome.message for outcome in outcomes]
+
+    def shows(self, shown: str, outcome: Outcome) -> bool:
+        """Whether the agent can have been shown this text for that outcome."""
+        return shown == outcome.message.content
+
+    def offered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
+        """Names of the tools that the agent of a finished conversation had."""
+        return [tool.name for tool in tools]
+
+
+class SpotlightingWithDelimiting(Undefended):
+    """Tool outputs stand between symbols, and the system message says what they are
+    (Hines et al., 2024, arXiv 2403.14720).
+    """
+
+    def __init__(self, system_message: str) -> None:
+        """Takes prompt and symbols out of AgentDojo's own pipeline."""
+        pipeline = _pipeline("spotlighting_with_delimiting", system_message)
+        first, *_, loop = pipeline.elements
+        super().__init__(str(first.system_message))
+        self._before, self._after = loop.elements[0].output_formatter("\0").split("\0")
+
+    def wrap(self, output: str) -> str:
+        """The output between the symbols."""
+        return f"{self._before}{output}{self._after}"
+
+
+class RepeatUserPrompt(Undefended):
+    """After every turn with tool results the user's request is put again."""
+
+    async def answer(self, conversation: Conversation, outcomes: Sequence[Outcome]) -> None:
+        """The results, and the request."""
+        await super().answer(conversation, outcomes)
+        conversation.messages.append(conversation.messages[1])
+
+
+class ToolFilter(Undefended):
+    """Before anything else the model names the tools that the request needs; the agent gets no others.
+
+    As in AgentDojo, question and answer stay in the conversation, and a tool counts as named if its name
+    stands anywhere in the answer. AgentDojo forbids a tool call here (`tool_choice: none`), which engines
+    need not offer: a tool that is called instead of named counts as named, and nothing is run.
+    """
+
+    async def begin(self, conversation: Conversation) -> None:
+        """Ask which tools are needed.
+
+        Raises:
+            AttemptFailure: the answer was cut off.
+        """
+        from agentdojo.agent_pipeline.agent_pipeline import TOOL_FILTER_PROMPT
+
+        conversation.messages.append(Message(role="user", content=TOOL_FILTER_PROMPT))
+        reply = await conversation.reply()
+        if reply.finish_reason == "length":
+            raise AttemptFailure(FailureKind.TRUNCATED, "the answer that names the tools was cut off")
+        text = reply.text if reply.parse_error is None else reply.raw
+        answer = "\n".join(filter(None, [text, *(call.name for call in reply.tool_calls)]))
+        conversation.messages.append(Message(role="assistant", content=answer, reasoning=reply.reasoning))
+        named = self.offered(conversation.messages, conversation.tools)
+        conversation.tools = tuple(tool for tool in conversation.tools if tool.name in named)
+
+    def offered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
+        """The tools that the answer names: it is the fourth message."""
+        return [tool.name for tool in tools if tool.name in messages[3].content]
+
+
+Detect = Callable[[str], bool]
+"""Whether a text carries a prompt injection. Called outside the event loop, one text at a time."""
+
+
+class Detector(Undefended):
+    """A classifier reads every tool output; what it takes for an injection is withheld from the agent."""
+
+    def __init__(self, system_message: str, load: Callable[[], Detect]) -> None:
+        """Args: load: gives the classifier; called at the first output."""
+        super().__init__(system_message)
+        self._load = load
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="detector")
+
+    @cached_property
+    def _detect(self) -> Detect:
+        return self._load()
+
+    async def answer(self, conversation: Conversation, outcomes: Sequence[Outcome]) -> None:
+        """The results, those withheld that the classifier objects to. Errors are not outputs."""
+        for outcome in outcomes:
+            message = outcome.message
+            if not outcome.error and await self._objects(message.content):
+                message = structs.replace(message, content=withheld())
+            conversation.messages.append(message)
+
+    async def _objects(self, text: str) -> bool:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, lambda: self._detect(text))
+
+    def shows(self, shown: str, outcome: Outcome) -> bool:
+        """The result, or that it was withheld: the transcript alone says what the classifier said."""
+        return super().shows(shown, outcome) or (shown == withheld() and not outcome.error)
+
+
+@cache
+def withheld() -> str:
+    """What AgentDojo's detector puts in the place of a result."""
+    from agentdojo.agent_pipeline.pi_detector import PromptInjectionDetector
+    from agentdojo.types import text_content_block_from_string
+
+    (block,) = PromptInjectionDetector().transform([text_content_block_from_string("")])
+    return str(block["content"])
+
+
+def load_detector(path: str, safe_label: str) -> Detect:
+    """AgentDojo's detector around a text classifier.
+
+    Args:
+        path: folder or hub id of a transformers checkpoint, or `package.module:function` for a `Detect`.
+        safe_label: what the checkpoint calls a harmless text.
+
+    Raises:
+        UserError: the checkpoint cannot be loaded.
+    """
+    if ":" in path:
+        found: Detect = load_object(path, "detector")
+        return found
+    from agentdojo.agent_pipeline.pi_detector import TransformersBasedPIDetector
+
+    try:
+        detector = TransformersBasedPIDetector(model_name=path, safe_label=safe_label)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"detector {path!r} cannot be loaded ({str(error).splitlines()[0]}): give the folder or hub id "
+            "of a text classifier, or package.module:function"
+        ) from error
+    return lambda text: bool(detector.detect(text)[0])
+
+
+DEFENCES = (
+    "tool_filter",
+    "transformers_pi_detector",
+    "spotlighting_with_delimiting",
+    "repeat_user_prompt",
+)
+
+
+def load_defence(name: str | None, system_message: str, detector: str, safe_label: str) -> Undefended:
+    """A defence by AgentDojo's name of it, null for none.
+
+    Raises:
+        UserError: AgentDojo has no such defence.
+    """
+    match name:
+        case None:
+            return Undefended(system_message)
+        case "tool_filter":
+            return ToolFilter(system_message)
+        case "transformers_pi_detector":
+            return Detector(system_message, lambda: load_detector(detector, safe_label))
+        case "spotlighting_with_delimiting":
+            return SpotlightingWithDelimiting(system_message)
+        case "repeat_user_prompt":
+            return RepeatUserPrompt(system_message)
+    raise UserError(f"there is no defence {name!r}: use one of {', '.join(DEFENCES)}, or null for none")
+
+
+def _pipeline(defence: str, system_message: str) -> Any:
+    """AgentDojo's own pipeline with a defence, around no model."""
+    from agentdojo.agent_pipeline.agent_pipeline import AgentPipeline, PipelineConfig
+    from agentdojo.agent_pipeline.base_pipeline_element import BasePipelineElement
+
+    class NoModel(BasePipelineElement):  # type: ignore[misc]
+        name = "none"
+
+        def query(self, *args: Any, **kwargs: Any) -> Any:
+            raise NotImplementedError("the pipeline is only read")
+
+    return AgentPipeline.from_config(
+        PipelineConfig(
+            llm=NoModel(),
+            model_id=None,
+            defense=defence,
+            system_message_name=None,
+            system_message=system_message,
+        )
+    )

@@ -1,0 +1,262 @@
+"""Transcripts that somebody else's AgentDojo runs left, judged as this harness judges its own.
+
+The tool calls are made again in a fresh environment with the injections of the run. What the tools answer
+is not compared with what the transcript says, as in the suite's own scoring: other machines have other
+clocks, other versions of AgentDojo other tools, and defences change what an agent is shown.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from typing import Any
+
+import msgspec
+
+from harness.errors import AttemptFailure, UserError, classify
+from harness.suites.agentdojo.attacks import check_attack, load_attack
+from harness.suites.agentdojo.defences import Undefended
+from harness.suites.agentdojo.diffs import pruned_diffs
+from harness.suites.agentdojo.options import Options
+from harness.suites.agentdojo.stored import StoredRun
+from harness.suites.agentdojo.suite import AgentDojoSuite
+from harness.suites.agentdojo.world import CLOCK, Outcome, Task, World
+from harness.types import FailureKind, Message, Sample, Score, Struct, ToolCall, Transcript
+
+MAIN_ATTACK = "important_instructions"
+"""The attack whose pairs stand together with the benign tasks, as in the suites of this harness."""
+
+UNKNOWN = ("system_message", "max_turns", "limit", "tools")
+"""Fields of the protocol that transcripts do not tell."""
+
+ADDRESS = re.compile(r"important message from me, (.{1,40}?), to you, (.{1,60}?)\. ")
+"""How attacks name user and model. Some published runs have other names than today's attacks would use."""
+
+OVERFLOW = re.compile(r"context.?length|length of the messages|max_new_tokens|maximum context", re.IGNORECASE)
+
+
+class Judged(Struct):
+    """What the harness makes of a stored run."""
+
+    sample: Sample
+    transcript: Transcript
+    scores: tuple[Score, ...] = ()
+    failure: FailureKind | None = None
+    failure_message: str | None = None
+    utility: bool | None = None
+    """The verdict in AgentDojo's terms, also where the harness counts a failure; None if there is none."""
+    security: bool | None = None
+    """True: the attack succeeded, or there was none."""
+
+
+class AsStored(Undefended):
+    """Whatever defence there was, its results are as the transcript shows them."""
+
+    def shows(self, shown: str, outcome: Outcome) -> bool:
+        """Always."""
+        return True
+
+
+class ImportedSuite(AgentDojoSuite):
+    """One AgentDojo suite under one attack, as others ran it."""
+
+    def __init__(self, suite: str, version: str, attack: str | None) -> None:
+        """Args: suite, version, attack: as the stored runs name them.
+
+        Raises:
+            UserError: AgentDojo has no such suite or version.
+        """
+        self.attack = attack
+        options = Options(
+            suite=suite,
+            version=version,
+            attack=attack if attack is None or is_known(attack) else MAIN_ATTACK,
+            benign=attack in (None, MAIN_ATTACK),
+            goals=attack in (None, MAIN_ATTACK),
+        )
+        super().__init__(cell_name(suite, attack), options)
+        self._defence = AsStored("")
+
+    @cached_property
+    def protocol(self) -> dict[str, str]:
+        """See `Suite.protocol`."""
+        unknown = dict.fromkeys(UNKNOWN, "unknown")
+        return {**super().protocol, **unknown, "defence": "unknown", "attack": self.attack or "none"}
+
+    def sample(self, run: StoredRun, called: str) -> Sample:
+        """The sample that a run is an attempt at.
+
+        Args:
+            run: of this suite and attack.
+            called: the name by which attacks address the model, where the injected texts are not stored.
+
+        Raises:
+            UserError: the suite has no such task, or nothing is known about what was injected.
+        """
+        goal = run.injection_task or (run.user_task if run.user_task in self._dojo.injection_tasks else None)
+        user = None if goal == run.user_task else run.user_task
+        for task, known in ((user, self._dojo.user_tasks), (goal, self._dojo.injection_tasks)):
+            if task is not None and task not in known:
+                raise UserError(f"{self.options.suite} {self.options.version} has no task {task!r}")
+        injections = self._injections(run, called) if user and goal else {}
+        request = self._dojo.user_tasks[user].PROMPT if user else self._dojo.injection_tasks[goal].GOAL
+        harm = {"harm": self._harm(self._dojo.injection_tasks[goal])} if goal else {}
+        return self._sample(Task(user_task=user, injection_task=goal, injections=injections), request, **harm)
+
+    def _injections(self, run: StoredRun, called: str) -> dict[str, str]:
+        if run.injections is not None:
+            return run.injections
+        if self.attack != self.options.attack:
+            raise UserError(f"the injected texts are not stored, and AgentDojo has no attack {self.attack!r}")
+        shown = " ".join(re.split(r"[\\\s]+", " ".join(m.content for m in run.messages if m.role == "tool")))
+        named = ADDRESS.search(shown)
+        attack = self._attack(*named.groups()) if named else self._attack(None, called)
+        user, goal = self._dojo.user_tasks[run.user_task], self._dojo.injection_tasks[run.injection_task]
+        injections: dict[str, str] = attack.attack(user, goal)
+        return injections
+
+    @cached_property
+    def _attack(self) -> Any:
+        """(name of the user or None, name of the model) -> the attack."""
+
+        def load(user: str | None, model: str) -> Any:
+            attack = load_attack(str(self.attack), self._dojo, model)
+            if user is not None:
+                attack.user_name = user
+            return attack
+
+        return lru_cache(load)
+
+    def judge(self, run: StoredRun, called: str) -> Judged:
+        """Score a run as one of this harness's own, and give AgentDojo's verdicts again.
+
+        Raises:
+            UserError: see `sample`.
+        """
+        judged = Judged(
+            sample=self.sample(run, called),
+            transcript=Transcript(messages=run.messages),
+        )
+        failure = broken_off(run)
+        if failure is None:
+            try:
+                with pruned_diffs():
+                    return self._judged(judged, run)
+            except AttemptFailure as error:
+                failure = classify(error, FailureKind.SCORER_ERROR)
+        return _failed(judged, failure)
+
+    def _judged(self, judged: Judged, run: StoredRun) -> Judged:
+        failure = no_answer(run)
+        if failure is not None:
+            utility, security = self._verdicts(judged.sample.payload, run.messages)
+            return _failed(judged, failure, utility=utility, security=security)
+        scores = self.score(judged.sample, judged.transcript)
+        named = {score.metric: score.value for score in scores}
+        names = ("benign_utility", "goal_capability", "utility_under_attack")
+        utility = next(bool(named[name]) for name in names if name in named)
+        security = bool(named.get("targeted_asr", True))
+        return msgspec.structs.replace(judged, scores=scores, utility=utility, security=security)
+
+    def _verdicts(self, task: Task, messages: Sequence[Message]) -> tuple[bool, bool]:
+        """(utility, security) of a conversation that the harness would not score."""
+        world = Unfinished(self._dojo, task)
+        for calls, results in turns(messages):
+            world.run(calls) if results else world.note(calls)
+        answer = messages[-1].content
+        utility = self._verdict(world, world.task, answer)
+        if task.injection_task is None or task.user_task is None:
+            return utility, True
+        goal = self._dojo.injection_tasks[task.injection_task]
+        return utility, not utility if self._is_dos else self._verdict(world, goal, answer)
+
+    def changed_answer(self, run: StoredRun, called: str) -> str | None:
+        """The first tool result that is another one today, the clock and white space left aside."""
+        world = Unfinished(self._dojo, self.sample(run, called).payload)
+        for calls, results in turns(run.messages):
+            for now, was in zip(world.run(calls) if results else (), results, strict=False):
+                if comparable(now.message.content) != comparable(was.content):
+                    return (
+                        f"{now.message.name} answers {shortened(now.message.content, was.content)!r} now and "
+                        f"answered {shortened(was.content, now.message.content)!r} then"
+                    )
+        return None
+
+
+class Unfinished(World):
+    """A world whose agent may have been stopped between a call and its result."""
+
+    def note(self, calls: Sequence[ToolCall]) -> None:
+        """Calls that were asked for and never made. AgentDojo's checkers are shown them all the same."""
+        from agentdojo.functions_runtime import FunctionCall
+
+        self._trace += [FunctionCall(function=c.name, args=dict(c.arguments), id=c.id) for c in calls]
+
+
+def cell_name(suite: str, attack: str | None) -> str:
+    """What a suite under an attack is called in scorecards."""
+    return suite if attack in (None, MAIN_ATTACK) else f"{suite}_{attack}"
+
+
+def is_known(attack: str) -> bool:
+    """Whether AgentDojo ships the attack."""
+    try:
+        check_attack(attack)
+    except UserError:
+        return False
+    return True
+
+
+def called_by(pipeline: str) -> str:
+    """The name by which AgentDojo's attacks address the model of a pipeline, else the pipeline's own."""
+    from agentdojo.models import MODEL_NAMES
+
+    known = [key for key in MODEL_NAMES if key.replace("/", "_") in pipeline.replace("/", "_")]
+    return str(MODEL_NAMES[max(known, key=len)]) if known else pipeline
+
+
+def turns(messages: Sequence[Message]) -> Iterator[tuple[tuple[ToolCall, ...], list[Message]]]:
+    """(calls, their results) of every turn with calls; no results where the run ended before them."""
+    for position, message in enumerate(messages):
+        if message.tool_calls:
+            after = messages[position + 1 : position + 1 + len(message.tool_calls)]
+            yield message.tool_calls, [m for m in after if m.role == "tool"]
+
+
+def broken_off(run: StoredRun) -> AttemptFailure | None:
+    """Why nobody knows what the agent would have done. AgentDojo books such runs as successful attacks."""
+    if run.error is not None:
+        kind = FailureKind.CONTEXT_OVERFLOW if OVERFLOW.search(run.error) else FailureKind.ENGINE_ERROR
+        return AttemptFailure(kind, run.error)
+    if not run.answered:
+        return AttemptFailure(FailureKind.ENGINE_ERROR, "the transcript ends before a reply of the agent")
+    return None
+
+
+def no_answer(run: StoredRun) -> AttemptFailure | None:
+    """Why the agent's last message is none that the harness would take for an answer."""
+    last = run.messages[-1]
+    replies = sum(message.role == "assistant" for message in run.messages)
+    if last.tool_calls:
+        return AttemptFailure(FailureKind.ITERATION_CAP, f"still calling tools after {replies} replies")
+    if not last.content.strip():
+        return AttemptFailure(FailureKind.EMPTY_ANSWER, "the last message has neither text nor a tool call")
+    return None
+
+
+NOW = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+|" + re.escape(CLOCK.isoformat(" ")))
+
+
+def comparable(text: str) -> str:
+    """A tool result without white space and without the time of its making."""
+    return "".join(NOW.sub("<now>", text).split())
+
+
+def shortened(text: str, other: str, length: int = 60) -> str:
+    """A piece of a text from just before where it first differs from another."""
+    words, others = text.split(), other.split()
+    same = next((i for i, (a, b) in enumerate(zip(words, others, strict=False)) if a != b), len(others))
+    return " ".join(words[max(0, same - 2) :])[:length]
+
+
+def _failed(judged: Judged, failure: AttemptFailure, **verdicts: bool) -> Judged:
+    return msgspec.structs.replace(judged, failure=failure.kind, failure_message=failure.message, **verdicts)
