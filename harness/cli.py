@@ -3,9 +3,9 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness import __version__
 from harness.errors import EngineDead, UserError
@@ -70,8 +70,11 @@ def parser() -> argparse.ArgumentParser:
     _config_arguments(plan)
     plan.set_defaults(command=plan_command)
 
-    models = commands.add_parser("models", help="list the models of the registry")
-    models.set_defaults(command=models_command)
+    _models_arguments(commands)
+
+    pin = commands.add_parser("pin", help="write the hub commits of models into their files")
+    pin.add_argument("target", metavar="CONFIG|MODEL", help="a run config, or a model of the registry")
+    pin.set_defaults(command=pin_command)
 
     suites = commands.add_parser("suites", help="list the suites of the registry, and the adapters")
     suites.set_defaults(command=suites_command)
@@ -80,11 +83,32 @@ def parser() -> argparse.ArgumentParser:
     scorecard.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
     scorecard.add_argument("--format", choices=FORMATS, default="table")
     scorecard.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
+    _allow_argument(scorecard)
     scorecard.set_defaults(command=scorecard_command)
+
+    compare = commands.add_parser(
+        "compare", help="compare two models, paired by sample", usage="harness compare DIR A B | DIR/A DIR/B"
+    )
+    compare.add_argument("targets", nargs="+", help="a run and two of its models, or two of DIR/MODEL")
+    compare.add_argument("--format", choices=FORMATS[:3], default="table")
+    _allow_argument(compare)
+    compare.set_defaults(command=compare_command)
 
     doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
     doctor.set_defaults(command=doctor_command)
     return top
+
+
+def _models_arguments(commands: Any) -> None:
+    models = commands.add_parser("models", help="list the models of the registry, or look into them")
+    models.set_defaults(command=models_command)
+    what = models.add_subparsers(metavar="WHAT")
+    inspect = what.add_parser("inspect", help="what a checkpoint says about itself, weights unread")
+    inspect.add_argument("target", metavar="PATH_OR_ID", help="a folder, a hub id, or a name of the registry")
+    inspect.add_argument("--json", action="store_true", help="as JSON")
+    inspect.set_defaults(command=inspect_command)
+    what.add_parser("check", help="list facts that the registry lacks").set_defaults(command=check_command)
+    what.add_parser("tree", help="show which models derive from which").set_defaults(command=tree_command)
 
 
 def _config_arguments(command: argparse.ArgumentParser) -> None:
@@ -94,10 +118,26 @@ def _config_arguments(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _allow_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="protocol field that may differ; recorded",
+    )
+
+
 def _console() -> "Console":
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=100, soft_wrap=True)
+
+
+def _print(lines: Iterable[str]) -> None:
+    console = _console()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _load(args: argparse.Namespace) -> "RunConfig":
@@ -146,17 +186,40 @@ def plan_command(args: argparse.Namespace) -> None:
 
 def models_command(args: argparse.Namespace) -> None:
     """`harness models`."""
-    from harness import config as configs
-    from harness.models import checkpoint
+    from harness.models.inspection import list_lines
 
-    console = _console()
-    for name in configs.names("models"):
-        spec = configs.load_model(name)
-        folder = checkpoint.find(spec)
-        here = checkpoint.summary(checkpoint.inspect(folder)) if folder else "not on this machine"
-        origin = f"{spec.origin.developer} ({spec.origin.country})"
-        line = f"{name:<24} {origin:<28} {spec.origin.licence or 'licence not known':<14} {here}"
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _print(list_lines())
+
+
+def inspect_command(args: argparse.Namespace) -> None:
+    """`harness models inspect`."""
+    import msgspec
+
+    from harness.models.inspection import inspect
+
+    found = inspect(args.target)
+    _print([msgspec.json.format(msgspec.json.encode(found)).decode()] if args.json else found.lines())
+
+
+def check_command(args: argparse.Namespace) -> None:
+    """`harness models check`."""
+    from harness.models.registry import check_lines, specs
+
+    _print(check_lines(specs()))
+
+
+def tree_command(args: argparse.Namespace) -> None:
+    """`harness models tree`."""
+    from harness.models.registry import specs, tree_lines
+
+    _print(tree_lines(specs()))
+
+
+def pin_command(args: argparse.Namespace) -> None:
+    """`harness pin`."""
+    from harness.models.pin import pin
+
+    _print(pin(args.target))
 
 
 def suites_command(args: argparse.Namespace) -> None:
@@ -186,9 +249,25 @@ def scorecard_command(args: argparse.Namespace) -> None:
 
     console = _console()
     text = render_scorecards(
-        RunDirectory(args.directory), args.format, args.by, width=console.width, color=console.is_terminal
+        RunDirectory(args.directory),
+        args.format,
+        args.by,
+        allow=args.allow,
+        width=console.width,
+        color=console.is_terminal,
     )
     sys.stdout.write(text.rstrip("\n") + "\n")
+
+
+def compare_command(args: argparse.Namespace) -> None:
+    """`harness compare`."""
+    from harness.scorecards.files import compare_models
+
+    console = _console()
+    text = compare_models(
+        args.targets, args.format, allow=args.allow, width=console.width, color=console.is_terminal
+    )
+    sys.stdout.write(text)
 
 
 def doctor_command(args: argparse.Namespace) -> None:

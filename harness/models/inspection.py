@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.config import ModelSpec, locate, names
+from harness.config import ModelSpec, load_model, locate, names
 from harness.errors import UserError
 from harness.models import cache, checkpoint, hub, layers
 from harness.models.template import TemplateFacts, read_template
@@ -89,9 +89,21 @@ def inspect(target: str) -> Inspection:
     return _inspection(f"{spec.path}@{sha}", config, architecture, tensors, template)
 
 
-def _spec(target: str) -> ModelSpec:
-    from harness.config import load_model
+def list_lines() -> Iterator[str]:
+    """The models of the registry for a person, one a line."""
+    for name in names("models"):
+        spec = load_model(name)
+        try:
+            folder = checkpoint.find(spec)
+            here = checkpoint.summary(checkpoint.inspect(folder)) if folder else "not on this machine"
+        except UserError as error:  # one bad checkpoint does not hide the others
+            here = str(error)
+        origin = f"{spec.origin.developer} ({spec.origin.country})"
+        licence = spec.origin.licence or "licence not known"
+        yield f"{name:<34} {origin:<28} {licence:<32} {here}"
 
+
+def _spec(target: str) -> ModelSpec:
     if target in names("models") or target.endswith((".yaml", ".yml")):
         return load_model(target)
     path = str(Path(target).resolve()) if Path(locate(target)).is_dir() else target

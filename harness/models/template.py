@@ -70,7 +70,8 @@ def check_template(source: str, *, tools: bool, special_tokens: dict[str, str] |
     Raises:
         UserError: it fails, or tools are asked for and it does not show them.
     """
-    if tools and not read_template(source).tools:
+    facts = read_template(source)
+    if tools and not facts.tools:
         raise UserError(
             "the chat template does not show tools, which a suite needs: choose a model whose template "
             "refers to `tools`, or leave the suite out"

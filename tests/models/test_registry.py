@@ -1,0 +1,139 @@
+"""Every spec of the registry is right, and derivations are told from what specs and folders say."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from harness.config import ModelSpec, Openness
+from harness.errors import UserError
+from harness.models import registry
+from harness.models.parsers import check_parsers, registered
+from harness.types import Origin
+from tests.models.test_checkpoint import make
+
+SPECS = registry.specs()
+LICENCE = re.compile(r"Apache-2\.0|MIT|LicenseRef-[A-Za-z0-9.-]+")
+
+
+def spec(name: str, *bases: str, country: str = "XA", **more: object) -> ModelSpec:
+    origin = Origin(developer="D", country=country, base_models=bases)
+    return ModelSpec(name=name, path=f"org-{country}/{name}", origin=origin, **more)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("found", SPECS, ids=lambda s: s.name)
+def test_specs(found: ModelSpec) -> None:
+    assert found.path.startswith("harness:") or re.fullmatch(r"[\w.-]+/[\w.-]+", found.path)
+    assert re.fullmatch(r"[A-Z]{2}", found.origin.country)
+    assert re.fullmatch(r"\d{4}-\d{2}-\d{2}", found.origin.release_date or "2020-01-01")
+    assert LICENCE.fullmatch(found.origin.licence or "MIT")
+    assert set(found.sources) <= set(registry.SOURCED)
+    assert all(address.startswith("https://") for address in found.sources.values())
+    assert set(found.sampling) <= {"thinking", "instruct"}
+    assert all(v for k, v in found.layouts.items() if k not in (1, 8)) or not found.layouts
+    assert set(registry.unsourced(found)) <= {"country"}, "facts that no checkpoint states need a source"
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+@pytest.mark.parametrize("found", SPECS, ids=lambda s: s.name)
+def test_parsers_are_those_of_the_installed_vllm(found: ModelSpec) -> None:
+    check_parsers(found, found.engine_args)
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+def test_an_unknown_parser_is_refused_with_those_there_are() -> None:
+    with pytest.raises(
+        UserError, match=r"tool_call_parser: vLLM has no 'hermse'; did you mean hermes\?.*glm45"
+    ):
+        check_parsers(spec("m", tool_call_parser="hermse"), {})
+    check_parsers(spec("m", tool_call_parser="mine"), {"tool_parser_plugin": "mine.py"})
+
+
+def test_enough_families() -> None:
+    developers = {s.origin.developer for s in SPECS}
+    assert len(SPECS) >= 40
+    assert {"DeepSeek", "Alibaba", "Z.ai", "Moonshot AI", "MiniMax", "Meta", "NVIDIA", "OpenAI"} <= developers
+    assert {"Mistral AI", "Google", "Microsoft", "Allen Institute for AI", "IBM"} <= developers
+
+
+def test_what_is_empty_is_listed_unless_sourced_as_absent() -> None:
+    bare = spec("m")
+    assert "licence" in registry.gaps(bare)
+    assert "openness.data" in registry.gaps(bare)
+    full = spec("m", openness=Openness(data=False), sources={"tool_call_parser": "https://a.b"})
+    assert not {"openness.data", "tool_call_parser"} & set(registry.gaps(full))
+    assert registry.unsourced(full) == ["openness", "country"]
+    assert list(registry.check_lines([full]))[1] == "m: without a source: openness, country"
+    assert list(registry.check_lines([spec("m", source="its README")])) == []
+
+
+MODELS = [
+    spec("base", country="XA"),
+    spec("tuned", "org-XA/base", country="XB", derivation="finetune"),
+    spec("small", "org-XB/tuned", country="XC", derivation="quantization"),
+    spec("mix", "org-XA/base", "nobody/knows", country="XC", derivation="merge"),
+]
+
+
+def test_origin_by_base_weights() -> None:
+    nodes = registry.lineage(MODELS)
+    found = {model.name: registry.base_countries(model, nodes) for model in MODELS}
+    assert found == {"base": ("XA",), "tuned": ("XA",), "small": ("XA",), "mix": ("?", "XA")}
+
+
+def test_the_tree() -> None:
+    assert list(registry.tree_lines(MODELS)) == [
+        "nobody/knows (not in the registry)",
+        "  mix [D, XC; base weights ?, XA] merge",
+        "base [D, XA]",
+        "  tuned [D, XB; base weights XA] finetune",
+        "    small [D, XC; base weights XA] quantization",
+        "  mix [D, XC; base weights ?, XA] merge",
+    ]
+
+
+def test_a_cycle_does_not_hang() -> None:
+    ring = [spec("a", "org-XA/b", "org-XA/c"), spec("b", "org-XA/a"), spec("c")]
+    assert registry.base_countries(ring[1], registry.lineage(ring)) == ("XA",)
+    assert list(registry.tree_lines(ring)) == ["c [D, XA]", "  a [D, XA]", "    b [D, XA]"]
+
+
+CARD = "---\nlicense: mit\nbase_model: {}\nbase_model_relation: {}\n---\n# A model\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "config", "bases", "derivation"),
+    [
+        ({"README.md": CARD.format("a/b", "finetune")}, {}, ("a/b",), "finetune"),
+        ({"README.md": CARD.format("[a/b, c/d]", "merge")}, {}, ("a/b", "c/d"), "merge"),
+        ({"README.md": CARD.format("a/b", "quantized")}, {}, ("a/b",), "quantization"),
+        ({"adapter_config.json": '{"base_model_name_or_path": "a/b"}'}, {}, ("a/b",), None),
+        (
+            {"mergekit_config.yml": "base_model: a/b\nslices:\n- sources:\n  - model: c/d\n"},
+            {},
+            ("a/b", "c/d"),
+            "merge",
+        ),
+        ({}, {"_name_or_path": "a/b"}, ("a/b",), None),
+        (
+            {},
+            {"_name_or_path": "a/b", "quantization_config": {"quant_method": "fp8"}},
+            ("a/b",),
+            "quantization",
+        ),
+        ({"README.md": "no front matter"}, {"_name_or_path": "./"}, (), None),
+        ({"README.md": "---\n: [\n---\n"}, {}, (), None),
+    ],
+)
+def test_a_folder_says_what_it_was_made_of(
+    tmp_path: Path,
+    files: dict[str, str],
+    config: dict[str, object],
+    bases: tuple[str, ...],
+    derivation: str | None,
+) -> None:
+    folder = make(tmp_path / "m", **config)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert registry.stated_bases(folder) == bases
+    assert registry.stated_derivation(folder) == derivation
