@@ -73,12 +73,14 @@ class Plan:
         attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
         yield f"{len(self.cells)} cells, {attempts} attempts"
         yield from (f"to download: {text}" for text in self.downloads)
-        yield from (f"missing: {text}" for text in self.problems)
+        yield from (f"missing: {text}" for text in dict.fromkeys(self.problems))
 
     def check(self) -> None:
-        """Raises UserError with every problem, if there are any."""
-        if self.problems:
-            raise UserError("; ".join(self.problems))
+        """Raises UserError with the first problem, if there are any."""
+        first, *others = dict.fromkeys(self.problems) or [None]
+        if first:
+            more = f" (and {len(others)} more: `harness plan` lists them)" if others else ""
+            raise UserError(first + more)
 
 
 def make_plan(config: RunConfig) -> Plan:
