@@ -22,8 +22,9 @@ from harness.engines.replies import (
     tool_to_openai,
     unread_call,
 )
+from harness.engines.scoring import Scorer, reads_prefix_cache
 from harness.engines.tokens import Encoder, Tokens, check_template, fit
-from harness.engines.vllm_start import Launch, chat_renderer, facts, launch
+from harness.engines.vllm_start import Launch, chat_renderer, facts, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
     FailureKind,
@@ -63,6 +64,7 @@ class VllmEngine:
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
+        self._scorer = Scorer(self._ask, reads_prefix_cache(llm.vllm_config), max_candidates())
         self._ids = itertools.count()
         self._in_flight = 0
         self._closed = False
@@ -141,8 +143,7 @@ class VllmEngine:
         )
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
-        """Log-likelihood of each continuation after the context, one forward pass of the context for
-        all of them where each is one token long.
+        """Log-likelihood of each continuation after the context; scoring.py says how.
 
         A context that is too long loses its first tokens, as in lm-evaluation-harness.
 
@@ -358,54 +359,11 @@ class VllmEngine:
     async def _score_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[LogLikelihood]:
         # vLLM must be allowed to generate one token.
         limit = self._max_model_len - 1
-        fitted = [(fit(context, rest, limit), rest) for context, rest in pairs]
-        contexts = {tuple(context) for context, _ in fitted}
-        if len(contexts) == 1 and len(pairs) > 1 and all(len(rest) == 1 for _, rest in fitted):
-            return await self._score_tokens(fitted[0][0], [rest[0] for _, rest in fitted])
-        return list(await asyncio.gather(*(self._score_one(context, rest) for context, rest in fitted)))
+        return await self._scorer.score([(fit(context, rest, limit), rest) for context, rest in pairs])
 
-    async def _score_tokens(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
-        """One request a hundred-odd candidates for the same next token; the prefix cache is used."""
-        from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS as LIMIT
-
-        unique = list(dict.fromkeys(tokens))
-        chunks = [unique[i : i + LIMIT] for i in range(0, len(unique), LIMIT)]
-        outputs = await asyncio.gather(*(self._next_token(context, chunk) for chunk in chunks))
-        chances = {
-            token: entry.logprob for out in outputs for token, entry in out.outputs[0].logprobs[0].items()
-        }
-        best = max(chances[out.outputs[0].token_ids[0]] for out in outputs)
-        return [
-            LogLikelihood(
-                logprob=chances[token],
-                is_greedy=chances[token] >= best,
-                tokens=1,
-                prompt_tokens=len(context) * len(chunks) if index == 0 else 0,
-                cached_tokens=sum(out.num_cached_tokens or 0 for out in outputs) if index == 0 else 0,
-            )
-            for index, token in enumerate(tokens)
-        ]
-
-    async def _next_token(self, context: Tokens, candidates: Tokens) -> Any:
-        params = _final_only(max_tokens=1, temperature=0.0, logprob_token_ids=candidates, detokenize=False)
-        return await self._generate_from(context, params)
-
-    async def _score_one(self, context: Tokens, rest: Tokens) -> LogLikelihood:
-        if not rest:
-            return LogLikelihood(logprob=0.0, is_greedy=True, tokens=0)
-        params = _final_only(max_tokens=1, temperature=0.0, prompt_logprobs=1, detokenize=False)
-        output = await self._generate_from(context + rest, params)
-        rows = output.prompt_logprobs[len(context) :]
-        chances = [row[token].logprob for row, token in zip(rows, rest, strict=True)]
-        best = [max(entry.logprob for entry in row.values()) for row in rows]
-        return LogLikelihood(
-            logprob=sum(chances),
-            # Of two equally likely tokens either is greedy.
-            is_greedy=all(chance >= top for chance, top in zip(chances, best, strict=True)),
-            tokens=len(rest),
-            prompt_tokens=len(context) + len(rest),
-            cached_tokens=output.num_cached_tokens or 0,
-        )
+    async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:
+        params = _final_only(max_tokens=1, temperature=0.0, detokenize=False, **arguments)
+        return await self._generate_from(tokens, params)
 
 
 # Conversions

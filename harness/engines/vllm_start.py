@@ -128,6 +128,13 @@ def facts(config: Any, tool_call_parser: str | None, reasoning_parser: str | Non
     return EngineFacts(name="vllm", version=vllm.__version__, details=shown)
 
 
+def max_candidates() -> int:
+    """Most tokens whose log-probabilities one request may ask for by name."""
+    from vllm.sampling_params import MAX_LOGPROB_TOKEN_IDS
+
+    return int(MAX_LOGPROB_TOKEN_IDS)
+
+
 def _quiet_environment() -> None:
     """What vLLM and torch say that is no error stays unsaid, unless the user set a level."""
     if "VLLM_LOGGING_LEVEL" not in os.environ:

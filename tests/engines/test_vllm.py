@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 
 from harness.engines.base import Load
+from harness.engines.scoring import Scorer
 from harness.engines.tokens import Tokens
 from harness.engines.vllm import VllmEngine, _chat_request
 from harness.errors import AttemptFailure, EngineDead, UserError
@@ -180,7 +181,7 @@ async def test_bad_sampling_is_the_users_error(engine: VllmEngine) -> None:
 
 
 async def score_alone(engine: VllmEngine, context: Tokens, rest: Tokens) -> tuple[float, bool]:
-    part = await engine._score_one(context, rest)
+    part = await engine._scorer.plain(context, rest)
     return part.logprob, part.is_greedy
 
 
@@ -188,7 +189,7 @@ async def test_single_tokens_score_as_prompt_logprobs_do(engine: VllmEngine) -> 
     context = engine._encoder.encode("Question: what is the weather?\nAnswer:")
     # Of every token of the vocabulary: more than one request may ask for.
     tokens = list(range(300))
-    together = await engine._score_tokens(context, tokens)
+    together = await engine._scorer.next_tokens(context, tokens)
     for token in (0, 5, 150, 299):
         part = together[token]
         assert (part.logprob, part.is_greedy) == await score_alone(engine, context, [token])
@@ -206,7 +207,7 @@ async def test_longer_continuations_are_sums_over_their_tokens(engine: VllmEngin
     for part, continuation in zip(parts, ["is fine", "rain"], strict=True):
         context, rest = engine._encoder.pair("The weather in Paris ", continuation)
         steps = [
-            (await engine._score_one(context + rest[:index], rest[index : index + 1])).logprob
+            (await engine._scorer.plain(context + rest[:index], rest[index : index + 1])).logprob
             for index in range(len(rest))
         ]
         assert part.tokens == len(rest) > 1
@@ -214,13 +215,43 @@ async def test_longer_continuations_are_sums_over_their_tokens(engine: VllmEngin
     assert await engine.score("x", [""]) == [parts[0].__class__(logprob=0.0, is_greedy=True, tokens=0)]
 
 
+def words(seed: int, count: int) -> Tokens:
+    return [3 + (seed * 7919 + index * 104729) % 380 for index in range(count)]
+
+
+@pytest.mark.parametrize("length", [3, 127, 128, 129, 200])
+async def test_scores_after_a_cached_prefix_are_bit_for_bit_those_without(
+    engine: VllmEngine, length: int
+) -> None:
+    """Contexts of whole blocks too, and continuations that were scored before: nothing is left to compute."""
+    scorer, context = engine._scorer, words(length, length)
+    rests = [words(length, length + 20)[length:], words(1, 9), words(2, 30), words(1, 9)[:4]]
+    expected = [await scorer.plain(context, rest) for rest in rests]
+    # At once, one after the other, and again from a scorer that remembers nothing.
+    found = await asyncio.gather(*(scorer.after_cache(context, rest) for rest in rests))
+    again = [await scorer.after_cache(context, rest) for rest in rests]
+    scored = await Scorer(engine._ask, True, 8).score([(context, rest) for rest in rests])
+    for one, two, three, plain in zip(found, again, scored, expected, strict=True):
+        assert one.logprob == two.logprob == three.logprob == plain.logprob
+        assert one.is_greedy == two.is_greedy == three.is_greedy == plain.is_greedy
+    if length >= 128:
+        assert sum(answer.cached_tokens for answer in again) >= 4 * 128
+
+
+async def test_equal_questions_are_computed_once(engine: VllmEngine) -> None:
+    first = await engine.score("How is it in Rome? It ", ["rains", "is fine"])
+    second = await engine.score("How is it in Rome? It ", ["is fine", "snows", "rains"])
+    assert [second[2].logprob, second[0].logprob] == [answer.logprob for answer in first]
+    assert [answer.prompt_tokens > 0 for answer in first + second] == [True, True, False, True, False]
+
+
 async def test_greedy_continuation_is_greedy(engine: VllmEngine) -> None:
     context = engine._encoder.encode("The weather")
     written = await engine._generate_from(context, engine._sampling_params(Sampling(max_tokens=6), 3))
     tokens = list(written.outputs[0].token_ids)
-    assert (await engine._score_one(context, tokens)).is_greedy
+    assert (await engine._scorer.plain(context, tokens)).is_greedy
     tokens[3] = tokens[3] + 1
-    assert not (await engine._score_one(context, tokens)).is_greedy
+    assert not (await engine._scorer.plain(context, tokens)).is_greedy
 
 
 async def test_rolling_score_covers_texts_longer_than_the_context(engine: VllmEngine) -> None:
