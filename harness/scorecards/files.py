@@ -1,6 +1,14 @@
 """From a run directory to scorecards, and the files that they are kept in."""
 
-from harness.scorecards.build import build_scorecards
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import msgspec
+
+from harness.errors import UserError
+from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.compare import compare
+from harness.scorecards.compare_text import render_comparison
 from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
 from harness.store import RunDirectory, replace
@@ -10,7 +18,13 @@ WRITTEN = ("html", "md", "json")
 
 
 def render_scorecards(
-    directory: RunDirectory, form: str, by: str = "country", *, width: int = 100, color: bool = False
+    directory: RunDirectory,
+    form: str,
+    by: str = "country",
+    *,
+    allow: Collection[str] = (),
+    width: int = 100,
+    color: bool = False,
 ) -> str:
     """The scorecards of a run as text.
 
@@ -18,6 +32,7 @@ def render_scorecards(
         directory: the run.
         form: `table`, `md`, `json` or `html`.
         by: what an origin is: `country` or `developer`.
+        allow: protocol fields that may differ between models.
         width: columns of the table.
         color: whether the table may hold terminal colours.
 
@@ -25,7 +40,7 @@ def render_scorecards(
         UserError: the directory is not a run, is damaged, or mixes protocols.
     """
     cards = build_scorecards(directory.manifest(), directory.columns)
-    return render(cards, build_origins(cards, by), form, width=width, color=color)
+    return render(cards, build_origins(cards, by, allow), form, width=width, color=color)
 
 
 def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str:
@@ -35,3 +50,58 @@ def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str
     for form in WRITTEN:
         replace(directory.path / f"scorecard.{form}", render(cards, origins, form).encode())
     return render(cards, origins, "table", width=width, color=color)
+
+
+def compare_models(
+    targets: Sequence[str], form: str, *, allow: Collection[str] = (), width: int = 100, color: bool = False
+) -> str:
+    """The comparison of two models as text.
+
+    Args:
+        targets: `DIR BASE OTHER` for two models of one run; else two of `DIR/MODEL`, or `DIR` where the run
+            has one model.
+        form: `table`, `md` or `json`.
+        allow: protocol fields that may differ.
+        width: columns of the table.
+        color: whether the table may hold terminal colours.
+
+    Raises:
+        UserError: there is no such run or model, or their protocols differ.
+    """
+    if len(targets) == 3:
+        chosen: list[tuple[Path, str | None]] = [(Path(targets[0]), model) for model in targets[1:]]
+    elif len(targets) == 2:
+        chosen = [_find_run(target) for target in targets]
+    else:
+        raise UserError("give two models: DIR MODEL MODEL for one run, or DIR/MODEL DIR/MODEL for two runs")
+    a, b = (model_scorecard(RunDirectory(path), model) for path, model in chosen)
+    return render_comparison(compare(a, b, allow), form, width=width, color=color)
+
+
+def _find_run(target: str) -> tuple[Path, str | None]:
+    """(run directory, model) of `DIR/MODEL` or `DIR`; names of models may hold slashes."""
+    path = Path(target)
+    for folder in (path, *path.parents):
+        if RunDirectory(folder).manifest_path.exists():
+            return folder, str(path.relative_to(folder)) if folder != path else None
+    raise UserError(
+        f"{target}: there is no run; give DIR/MODEL, where DIR is a folder that `harness run` wrote"
+    )
+
+
+def model_scorecard(directory: RunDirectory, model: str | None) -> ModelScorecard:
+    """The scorecard of one model of a run; None for the only one that there is.
+
+    Raises:
+        UserError: the run has no such model, or several where none is named.
+    """
+    manifest = directory.manifest()
+    if model is None and len(manifest.models) == 1:
+        model = next(iter(manifest.models))
+    if model not in manifest.models:
+        asked = "several models" if model is None else f"no model {model!r}"
+        known = ", ".join(sorted(manifest.models))
+        raise UserError(f"{directory.path} has {asked}: name one of {known}")
+    cells = {key: cell for key, cell in manifest.cells.items() if cell.model == model}
+    alone = msgspec.structs.replace(manifest, models={model: manifest.models[model]}, cells=cells)
+    return build_scorecards(alone, directory.columns)[0]

@@ -1,7 +1,6 @@
 """Model scorecards to origin scorecards: best and median models, gaps, risk ratios of being hijacked."""
 
-from collections.abc import Callable, Sequence
-from itertools import combinations
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -9,8 +8,8 @@ import numpy as np
 from harness import stats
 from harness.errors import UserError
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.columns import Factor, pool_factors
-from harness.scorecards.derived import Observations
+from harness.scorecards.comparability import check_protocols
+from harness.scorecards.compare import compare_metric, shared_clusters
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 GROUPINGS: dict[str, Callable[[ModelEntry], str]] = {
@@ -66,40 +65,31 @@ class OriginScorecard(Struct):
     notes: tuple[str, ...]
 
 
-def build_origins(scorecards: Sequence[ModelScorecard], by: str = "country") -> list[OriginScorecard]:
+def build_origins(
+    scorecards: Sequence[ModelScorecard], by: str = "country", allow: Collection[str] = ()
+) -> list[OriginScorecard]:
     """Origin scorecards, by key.
 
     Args:
         scorecards: one a model.
         by: what makes an origin, a name of `GROUPINGS`.
+        allow: protocol fields that may differ between models.
 
     Raises:
         UserError: `by` is unknown, or two models were given one suite under different protocols.
     """
     if by not in GROUPINGS:
         raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
-    check_protocols(scorecards)
+    allowed = check_protocols(scorecards, allow)
     groups: dict[str, list[ModelScorecard]] = {}
     for card in sorted(scorecards, key=lambda card: card.model.name):
         groups.setdefault(GROUPINGS[by](card.model), []).append(card)
-    return [_origin(by, key, groups) for key in sorted(groups)]
+    return [_origin(by, key, groups, allowed) for key in sorted(groups)]
 
 
-def check_protocols(scorecards: Sequence[ModelScorecard]) -> None:
-    """Raises UserError where two models have a suite in common whose protocols differ, naming the fields."""
-    for a, b in combinations(scorecards, 2):
-        for suite in sorted(a.suites.keys() & b.suites.keys()):
-            one, other = a.suites[suite].protocol, b.suites[suite].protocol
-            fields = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
-            if fields:
-                raise UserError(
-                    f"suite {suite!r} was run under different protocols on {a.model.name} and {b.model.name} "
-                    f"(fields that differ: {', '.join(fields)}): origins are only compared on equal ones, "
-                    "so run it again with the same settings"
-                )
-
-
-def _origin(by: str, key: str, groups: dict[str, list[ModelScorecard]]) -> OriginScorecard:
+def _origin(
+    by: str, key: str, groups: dict[str, list[ModelScorecard]], allowed: tuple[str, ...]
+) -> OriginScorecard:
     cards = groups[key]
     others = [other for other in sorted(groups) if other != key]
     results = _results(cards)
@@ -112,7 +102,7 @@ def _origin(by: str, key: str, groups: dict[str, list[ModelScorecard]]) -> Origi
         risk_ratios=tuple(
             ratio for other in others for ratio in _risk_ratios(key, results, other, _results(groups[other]))
         ),
-        notes=_notes(key, cards),
+        notes=_notes(key, cards) + allowed,
     )
 
 
@@ -181,9 +171,13 @@ def _best(results: dict[str, MetricResult]) -> tuple[str, Estimate] | tuple[None
 def _gaps(results: Results, other: str, other_results: Results) -> list[Comparison]:
     gaps = []
     for name in sorted(results.keys() & other_results.keys()):
-        a, b = _best(results[name])[1], _best(other_results[name])[1]
-        if _metric(results[name]).headline and a is not None and b is not None:
-            gaps.append(_comparison(name, results, other, other_results, stats.difference(a, b), (a, b)))
+        (model, a), (other_model, b) = _best(results[name]), _best(other_results[name])
+        if not _metric(results[name]).headline or model is None or other_model is None:
+            continue
+        assert a is not None and b is not None
+        ours, theirs = results[name][model], other_results[name][other_model]
+        gap = compare_metric(theirs, ours, (other_model, model)).difference
+        gaps.append(_comparison(name, results, other, other_results, gap, (a, b)))
     return gaps
 
 
@@ -192,31 +186,21 @@ def _risk_ratios(key: str, results: Results, other: str, other_results: Results)
     for name in sorted(results.keys() & other_results.keys()):
         metric = _metric(results[name])
         if metric.hijack and metric.kind == "rate":
-            a, b = _pool(results[name]), _pool(other_results[name])
-            missing = sum(rate.missing for _, rate in (a, b))
-            ratio = stats.risk_ratio(a[0], b[0], (key, other), missing=missing)
-            ratio = msgspec.structs.replace(
-                ratio,
-                method=f"{ratio.method}; models pooled and taken as given, origins taken as independent",
+            ours, theirs = (
+                [r.observations for r in side[name].values()] for side in (results, other_results)
             )
-            ratios.append(_comparison(name, results, other, other_results, ratio, (a[1], b[1])))
+            clusters = shared_clusters(ours, theirs)
+            x, y = (np.concatenate([part.values for part in parts]) for parts in (ours, theirs))
+            missing = [_missing(side[name]) for side in (results, other_results)]
+            ratio = stats.shared_risk_ratio(x, y, *clusters, names=(key, other), missing=sum(missing))
+            ratio = msgspec.structs.replace(ratio, method=f"{ratio.method}; models pooled and taken as given")
+            a, b = (stats.rate(v, c, missing=m) for v, c, m in zip((x, y), clusters, missing, strict=True))
+            ratios.append(_comparison(name, results, other, other_results, ratio, (a, b)))
     return ratios
 
 
-def _pool(results: dict[str, MetricResult]) -> tuple[stats.Proportion, Estimate]:
-    """The rate over the attempts of all models. Different models at one task share its clusters."""
-    parts = [result.observations for result in results.values()]
-    values = np.concatenate([part.values for part in parts])
-    factors = sorted({name for part in parts for name in part.factors})
-    clusters = {name: pool_factors([_factor(part, name) for part in parts]).codes for name in factors}
-    missing = sum(result.estimate.missing for result in results.values())
-    return stats.proportion(values, clusters), stats.rate(values, clusters, missing=missing)
-
-
-def _factor(part: Observations, name: str) -> Factor:
-    """Levels of a factor; a model whose samples lack it shares none."""
-    sample = part.factors["sample"]
-    return part.factors.get(name, sample.none()).or_own(sample)
+def _missing(results: dict[str, MetricResult]) -> int:
+    return sum(result.estimate.missing for result in results.values())
 
 
 def _comparison(

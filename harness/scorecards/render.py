@@ -49,7 +49,7 @@ def render(
     if form == "md":
         return render_markdown(scorecards, origins)
     if form == "json":
-        return _json([_model_object(card) for card in scorecards])
+        return to_json([_model_object(card) for card in scorecards])
     if form == "html":
         return render_html(scorecards, origins)
     raise UserError(f"there is no format {form!r}: use one of {', '.join(FORMATS)}")
@@ -57,10 +57,11 @@ def render(
 
 def render_origins_json(origins: Sequence[OriginScorecard]) -> str:
     """Origin scorecards as a JSON list."""
-    return _json([_origin_object(origin) for origin in origins])
+    return to_json([_origin_object(origin) for origin in origins])
 
 
-def _json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """JSON with sorted keys, the same for the same value."""
     return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
@@ -92,10 +93,11 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
 
 
 def _metric_object(result: MetricResult) -> dict[str, Any]:
-    return {**_estimate_object(result.estimate), "higher_is_better": result.metric.higher_is_better}
+    return {**estimate_object(result.estimate), "higher_is_better": result.metric.higher_is_better}
 
 
-def _estimate_object(estimate: Estimate) -> dict[str, Any]:
+def estimate_object(estimate: Estimate) -> dict[str, Any]:
+    """An estimate for JSON, to six digits."""
     limits = {name: text.rounded(getattr(estimate, name)) for name in ("value", "low", "high")}
     return {**msgspec.structs.asdict(estimate), **limits}
 
@@ -112,9 +114,9 @@ def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
         "notes": list(origin.notes),
         "metrics": {
             key: {
-                "best": None if found.best is None else _estimate_object(found.best),
+                "best": None if found.best is None else estimate_object(found.best),
                 "best_model": found.best_model,
-                "median": _estimate_object(found.median),
+                "median": estimate_object(found.median),
                 "models": found.models,
                 "higher_is_better": found.metric.higher_is_better,
             }
@@ -127,7 +129,7 @@ def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
 
 def _comparison_object(comparison: Comparison) -> dict[str, Any]:
     return {
-        **_estimate_object(comparison.estimate),
+        **estimate_object(comparison.estimate),
         "metric": comparison.key,
         "other": comparison.other,
         "models": comparison.models,
@@ -137,18 +139,20 @@ def _comparison_object(comparison: Comparison) -> dict[str, Any]:
 
 def render_markdown(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> str:
     """Scorecards as GitHub-flavoured Markdown."""
-    blocks = ["# Scorecards", _markdown_table(tables.models_table(scorecards))]
+    blocks = ["# Scorecards", markdown_table(tables.models_table(scorecards))]
     suites = [tables.suite_table(scorecards, suite) for suite in tables.suite_names(scorecards)]
     after = [tables.attempts_table(scorecards), tables.origins_table(origins)]
-    blocks += [_markdown_table(table) for table in (*suites, *after)]
+    blocks += [markdown_table(table) for table in (*suites, *after)]
     said = [*tables.comparisons(origins), *tables.notes(origins)]
     blocks.append("\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said))
     last = (tables.cost_table, tables.methods_table, tables.engines_table, tables.protocols_table)
-    blocks += [_markdown_table(make(scorecards)) for make in last]
+    blocks += [markdown_table(make(scorecards)) for make in last]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 
-def _markdown_table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table in GitHub-flavoured Markdown."""
+
     def line(cells: Sequence[str]) -> str:
         return f"| {' | '.join(text.escape_markdown(cell) for cell in cells)} |"
 
@@ -161,21 +165,35 @@ def render_terminal(
     scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard], *, color: bool, width: int
 ) -> str:
     """Scorecards as text for a terminal of `width` columns."""
+    found = [tables.models_table(scorecards)]
+    for suite in tables.suite_names(scorecards):
+        found += _chunks(tables.suite_table(scorecards, suite), fixed=2, width=width)
+    found += [tables.attempts_table(scorecards), tables.origins_table(origins)]
+    said = [*tables.comparisons(origins), *tables.notes(origins)]
+    return print_tables(found, said, [tables.cost_table(scorecards)], color=color, width=width)
+
+
+def print_tables(
+    before: Sequence[Table],
+    sentences: Sequence[str],
+    after: Sequence[Table] = (),
+    *,
+    color: bool,
+    width: int,
+) -> str:
+    """Tables, sentences and more tables as text for a terminal of `width` columns."""
     from rich.console import Console
 
     buffer = io.StringIO()
     colors: Literal["standard"] | None = "standard" if color else None
     console = Console(file=buffer, width=width, force_terminal=color, color_system=colors, highlight=False)
-    found = [tables.models_table(scorecards)]
-    for suite in tables.suite_names(scorecards):
-        found += _chunks(tables.suite_table(scorecards, suite), fixed=2, width=width)
-    found += [tables.attempts_table(scorecards), tables.origins_table(origins)]
-    for table in found:
+    for table in before:
         _print_table(console, table)
-    for sentence in (*tables.comparisons(origins), *tables.notes(origins)):
+    for sentence in sentences:
         console.print(f"- {one_line(sentence)}", markup=False)
     console.print()
-    _print_table(console, tables.cost_table(scorecards))
+    for table in after:
+        _print_table(console, table)
     return "".join(f"{line.rstrip()}\n" for line in buffer.getvalue().rstrip().split("\n"))
 
 

@@ -9,7 +9,7 @@ from harness.types import Architecture, Estimate, Metric
 _MARKDOWN = re.compile(
     r"([\\`*<>|~$#]"
     r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # within a word it is no markup
-    r"|\[(?![-0-9., ∞]+\](?![(\[:])))"  # an interval is no link
+    r"|\[(?![-+0-9., ∞]+\](?![(\[:])))"  # an interval is no link
 )
 
 
@@ -55,6 +55,11 @@ def format_ratio(estimate: Estimate) -> str:
     """A ratio with its interval, `3.2 [1.5, 6.9]`; a limit that does not exist is shown as infinite."""
     low, high = ("∞" if limit is None else f"{limit:.3g}" for limit in (estimate.low, estimate.high))
     return f"{'∞' if estimate.value is None else format(estimate.value, '.3g')} [{low}, {high}]"
+
+
+def format_p(p: float) -> str:
+    """A p-value with two digits, `<0.001` below that."""
+    return "<0.001" if p < 0.001 else f"{p:.2g}"
 
 
 def format_size(count: float) -> str:

@@ -3,13 +3,12 @@
 import msgspec
 import pytest
 
-from harness import stats
 from harness.errors import UserError
 from harness.scorecards import tables as said
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.origins import OriginScorecard, build_origins
 from harness.types import CellEntry
-from tests.scorecards.synthetic import synthetic_run, tables
+from tests.scorecards.synthetic import PROTOCOL, synthetic_run, tables
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +55,32 @@ def test_gaps_are_best_against_best_of_headline_metrics(origins: list[OriginScor
     a, b = origins
     assert {gap.key for gap in a.gaps} == {"questions/accuracy", "agent/benign_utility", "agent/targeted_asr"}
     for gap, back in zip(a.gaps, b.gaps, strict=True):
-        best, other = a.metrics[gap.key].best, b.metrics[gap.key].best
+        best, other = a.metrics[gap.key].best_model, b.metrics[gap.key].best_model
         assert best is not None and other is not None
-        assert (gap.estimate.low, gap.estimate.high) == pytest.approx(
-            (stats.difference(best, other).low, stats.difference(best, other).high)
-        )
+        ours, theirs = (scores(name, gap.key) for name in (best, other))
+        pairs = sorted(ours.keys() & theirs.keys())
+        expected = sum(ours[sample] - theirs[sample] for sample in pairs) / len(pairs)
+        assert gap.estimate.value == pytest.approx(expected)
+        assert gap.estimate.n == len(pairs)
         assert back.estimate.value == pytest.approx(-gap.estimate.value)
+        assert (back.estimate.low, back.estimate.high) == pytest.approx(
+            (-gap.estimate.high, -gap.estimate.low)
+        )
+
+
+def scores(model: str, key: str) -> dict[str, float]:
+    """Sample -> score of one metric of the synthetic run."""
+    _, records = synthetic_run()
+    suite, _, metric = key.partition("/")
+    return {r.sample: s.value for r in records[f"{model}-{suite}"] for s in r.scores if s.metric == metric}
+
+
+def test_allowed_differences_are_recorded() -> None:
+    cards = build({"borea-moe-agent": {"protocol": {**PROTOCOL, "prompt": "ffff"}}})
+    with pytest.raises(UserError, match="--allow prompt"):
+        build_origins(cards)
+    notes = build_origins(cards, allow=["prompt"])[0].notes
+    assert "agent: protocols differ in prompt (5f2c or ffff), which was allowed." in notes
 
 
 def test_risk_ratio_is_of_pooled_rates(origins: list[OriginScorecard]) -> None:

@@ -1,29 +1,23 @@
-"""Estimators: pure functions from arrays to `Estimate`s with 95% intervals.
+"""Rates, means and corpus metrics of one sample."""
 
-Nothing here knows about models, suites or records. Every interval is two-sided at 95%. What an interval
-assumes is written into `Estimate.method`, in words.
-"""
-
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from harness.stats.clusters import (
+    Clusters,
+    Codes,
+    Floats,
+    Z,
+    cluster_variance,
+    crossed_factors,
+    levels_of,
+    student_t,
+)
 from harness.types import Estimate, Struct
-
-Z = NormalDist().inv_cdf(0.975)
-"""The normal quantile of a two-sided 95% interval."""
-
-Clusters = Mapping[str, Sequence[str] | NDArray[np.integer[Any]]]
-"""Factor -> level of each value, by name or as numbers from 0. Values that share a level of a factor are not
-independent."""
-
-Codes = NDArray[np.intp]
-Floats = NDArray[np.float64]
 
 
 class Proportion(Struct):
@@ -109,8 +103,8 @@ def _effective_n(x: Floats, factors: Mapping[str, Codes]) -> tuple[int, float, s
     """(smallest number of levels, effective sample size, method) of clustered values that are 0 or 1."""
     n, events = x.size, int(x.sum())
     names = " x ".join(factors)
-    smallest = min(_levels(codes) for codes in factors.values())
-    worst = min(_kish(codes) for codes in factors.values())
+    smallest = min(levels_of(codes) for codes in factors.values())
+    worst = min(effective_clusters(codes) for codes in factors.values())
     if smallest == 1:
         return 1, 1.0, f"Wilson interval on n_eff=1: all samples share one cluster of {names}"
     if min(events, n - events) < 2:
@@ -128,7 +122,7 @@ def _short(number: float) -> str:
     return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 
-def _kish(codes: Codes) -> float:
+def effective_clusters(codes: Codes) -> float:
     """Effective number of clusters: their number if they are equally large, less if not."""
     sizes = np.bincount(codes)
     return float(codes.size**2 / (sizes @ sizes))
@@ -158,7 +152,7 @@ def mean(
     if x.size == 0:
         return _not_measured(missing)
     factors = crossed_factors(clusters or {}, x.size)
-    smallest = min((_levels(codes) for codes in factors.values()), default=x.size)
+    smallest = min((levels_of(codes) for codes in factors.values()), default=x.size)
     low, high, method = _mean_interval(x, factors, smallest, bounds)
     return Estimate(
         value=float(x.mean()),
@@ -224,7 +218,7 @@ def bootstrap(
         return _not_measured(missing)
     value = float(aggregate(operands))
     factors = crossed_factors(clusters or {}, len(operands))
-    name = min(factors, key=lambda key: _levels(factors[key]), default=None)
+    name = min(factors, key=lambda key: levels_of(factors[key]), default=None)
     codes = np.arange(len(operands)) if name is None else factors[name]
     groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
     low, high = _percentiles(operands, aggregate, groups, seed, resamples)
@@ -283,75 +277,6 @@ def at_least_one(n: ArrayLike, successes: ArrayLike, k: int) -> Floats:
     return 1.0 - none
 
 
-def difference(a: Estimate, b: Estimate) -> Estimate:
-    """The difference a - b, from the two intervals.
-
-    Source: hybrid score interval, Newcombe, Stat. Med. 17 (1998) 873-890, method 10, for rates; the same
-    formula for any two estimates with good intervals: Zou and Donner, Stat. Med. 27 (2008) 1693-1702 (MOVER).
-    """
-    value = low = high = None
-    method = "difference by Newcombe's hybrid (MOVER) from both intervals, taken as independent"
-    if a.value is not None and b.value is not None:
-        value = a.value - b.value
-        if a.low is not None and a.high is not None and b.low is not None and b.high is not None:
-            low = value - math.hypot(a.value - a.low, b.high - b.value)
-            high = value + math.hypot(a.high - a.value, b.value - b.low)
-    return Estimate(
-        value=value,
-        low=low,
-        high=high,
-        n=a.n + b.n,
-        missing=a.missing + b.missing,
-        clusters=min(a.clusters, b.clusters),
-        method=method,
-    )
-
-
-def risk_ratio(
-    a: Proportion, b: Proportion, names: tuple[str, str] = ("a", "b"), *, missing: int = 0
-) -> Estimate:
-    """Rate of a over rate of b, with a log interval on the effective sample sizes.
-
-    Source: Katz, Baptista, Azen and Pike, Biometrics 34 (1978) 469-474. Where a side has no event, 0.5 is
-    added to every count (Haldane 1956; Anscombe 1956) for the one limit that is finite.
-    With no event in b the ratio has no value and no upper limit; with none on either side it has nothing.
-    """
-    method, value, low, high = "risk ratio, Katz log interval on effective sample sizes", None, None, None
-    empty = [
-        f"{name} had 0 events in {side.n}"
-        for name, side in zip(names, (a, b), strict=True)
-        if not side.events
-    ]
-    if a.n and b.n and (a.events or b.events):
-        ratio, low, high = _katz(a, b, correction=0.5 if empty else 0.0)
-        value = ratio if not empty else (0.0 if b.events else None)
-        low = 0.0 if not a.events else low
-        high = None if not b.events else high
-    if empty:
-        method = f"{method}; {' and '.join(empty)}, so 0.5 was added to every count"
-    return Estimate(
-        value=value,
-        low=low,
-        high=high,
-        n=a.n + b.n,
-        missing=missing,
-        clusters=min(a.clusters, b.clusters),
-        method=method,
-    )
-
-
-def _katz(a: Proportion, b: Proportion, correction: float) -> tuple[float, float, float]:
-    """(ratio, low, high); `correction` is added to events and to non-events."""
-    logs, variance = [], 0.0
-    for side in (a, b):
-        n = side.effective_n + 2 * correction
-        events = side.effective_n * side.events / side.n + correction
-        logs.append(math.log(events / n))
-        variance += 1 / events - 1 / n
-    log_ratio, half = logs[0] - logs[1], Z * math.sqrt(variance)
-    return math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half)
-
-
 def median(estimates: Sequence[Estimate]) -> Estimate:
     """Median of estimates, with the medians of their limits as its interval.
 
@@ -370,87 +295,6 @@ def median(estimates: Sequence[Estimate]) -> Estimate:
         clusters=min((e.clusters for e in measured), default=0),
         method=f"median of {len(measured)} model(s); its limits are the medians of theirs",
     )
-
-
-def cluster_variance(values: ArrayLike, factors: Mapping[str, Codes]) -> float:
-    """Cluster-robust variance of the mean of values.
-
-    One factor: sum of squared sums of residuals by cluster over n^2, times G/(G-1) (Liang and Zeger,
-    Biometrika 73 (1986) 13-22). Crossed factors: inclusion and exclusion over their intersections, for two
-    V_a + V_b - V_ab (Cameron, Gelbach and Miller, J. Bus. Econ. Stat. 29 (2011) 238-249), but never less than
-    by any one factor alone, since the difference can be far too small or negative (MacKinnon, Nielsen and
-    Webb, arXiv 2406.08880). No factor: the usual variance of a mean, s^2/n.
-
-    Args:
-        values: shape (n,).
-        factors: name -> level codes, as from `crossed_factors`. Every factor has two levels or more.
-    """
-    x = np.asarray(values, dtype=np.float64)
-    residuals = x - x.mean()
-    codes = list(factors.values()) or [np.arange(x.size)]
-    one_way, total = [], 0.0
-    for size in range(1, len(codes) + 1):
-        for subset in itertools.combinations(codes, size):
-            part = _one_way_variance(residuals, _intersection(subset))
-            total += part if size % 2 else -part
-            one_way += [part] if size == 1 else []
-    return max(total, *one_way)
-
-
-def _one_way_variance(residuals: Floats, codes: Codes) -> float:
-    sums = np.bincount(codes, weights=residuals)
-    return float(sums.size / (sums.size - 1) * (sums @ sums) / residuals.size**2)
-
-
-def _intersection(factors: Sequence[Codes]) -> Codes:
-    """Codes of the cells of crossed factors."""
-    cells = factors[0]
-    for codes in factors[1:]:
-        cells = _to_codes(cells * _levels(codes) + codes)
-    return cells
-
-
-def _to_codes(levels: NDArray[Any]) -> Codes:
-    """Levels as 0, 1, ... without gaps, in the order of the levels."""
-    if levels.dtype.kind != "i" or not levels.size or levels.max() > 4 * levels.size:
-        return np.unique(levels, return_inverse=True)[1]
-    # Counting takes time in proportion to the values, where sorting takes more.
-    used = np.flatnonzero(np.bincount(levels))
-    place = np.empty(used[-1] + 1, dtype=np.intp)
-    place[used] = np.arange(used.size)
-    codes: Codes = place[levels]
-    return codes
-
-
-def crossed_factors(clusters: Clusters, n: int) -> dict[str, Codes]:
-    """Factor -> level codes, without the factors that say nothing.
-
-    A factor is left out if no two samples share a level, or if it only divides the levels of another one (the
-    repeats of a sample within its user task), since the coarser one then covers it.
-    """
-    codes = {name: _to_codes(np.asarray(levels)) for name, levels in clusters.items()}
-    shared = {name: c for name, c in sorted(codes.items()) if n and _levels(c) < n}
-    kept: dict[str, Codes] = {}
-    for name in sorted(shared, key=lambda key: _levels(shared[key])):
-        if not any(_divides(shared[name], coarser) for coarser in kept.values()):
-            kept[name] = shared[name]
-    return kept
-
-
-def _divides(fine: Codes, coarse: Codes) -> bool:
-    """True if every level of `fine` lies in one level of `coarse`."""
-    return _levels(_intersection([fine, coarse])) == _levels(fine)
-
-
-def _levels(codes: Codes) -> int:
-    return int(codes.max()) + 1
-
-
-def student_t(degrees_of_freedom: int) -> float:
-    """The 97.5% quantile of Student's t."""
-    from scipy.special import stdtrit  # type: ignore[import-untyped]
-
-    return float(stdtrit(degrees_of_freedom, 0.975))
 
 
 def _not_measured(missing: int) -> Estimate:

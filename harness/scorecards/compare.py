@@ -1,0 +1,256 @@
+"""Two models compared, paired by sample."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from harness import stats
+from harness.errors import UserError
+from harness.scorecards.build import MetricResult, ModelScorecard
+from harness.scorecards.columns import Factor, Floats, Rows, pool_factors
+from harness.scorecards.comparability import check_protocols, engine_differences
+from harness.scorecards.derived import Observations
+from harness.suites.lm_eval_metrics import aggregate
+from harness.types import Estimate, Metric, ModelEntry, Struct
+
+
+class MetricComparison(Struct):
+    """One metric of two models."""
+
+    metric: Metric
+    a: Estimate
+    b: Estimate
+    difference: Estimate
+    """b minus a, over the samples that were measured on both; where there are none, over all."""
+    pairs: int
+    """Samples that were measured on both."""
+    unpaired: int
+    """Samples that were measured on one alone."""
+    p_value: float | None
+    """Two-sided test of no difference; None where there is none."""
+    test: str
+    """Which test that is."""
+    p_holm: float | None
+    """Adjusted over the family of headline metrics; None outside of it."""
+    mcnemar: stats.McNemar | None
+    risk_ratio: Estimate | None
+    """Rate of b over rate of a, for rates of being hijacked."""
+    minimum_detectable: float | None
+    """The true difference that this comparison finds with 80% power."""
+
+
+class ModelComparison(Struct):
+    """What two models' records say about their difference."""
+
+    a: ModelEntry
+    b: ModelEntry
+    metrics: dict[str, MetricComparison]
+    """`<suite>/<metric>` -> comparison."""
+    family: int
+    """Tests that Holm's adjustment is for."""
+    allowed: tuple[str, ...]
+    """Protocol fields that differ and were allowed to."""
+    engines: tuple[str, ...]
+    """Footnotes: how the engines differ."""
+    notes: tuple[str, ...]
+    """What a reader has to know."""
+
+    @property
+    def derived(self) -> bool:
+        """True if b says that it was derived from a: differences are what that changed."""
+        return is_base(self.a, self.b)
+
+
+class Paired(Struct):
+    """Values of the samples that two models share."""
+
+    a: Any
+    """Shape (n,): mean over attempts of each sample; for a corpus metric the operands of its attempts."""
+    b: Any
+    clusters: dict[str, Any]
+    """Factor -> shape (n,) codes."""
+    unpaired: int
+
+
+def is_base(base: ModelEntry, derived: ModelEntry) -> bool:
+    """True if a model lists another among the weights that it was derived from."""
+    names = {
+        name.lower() for listed in derived.origin.base_models for name in (listed, listed.split("/")[-1])
+    }
+    return base.name.lower() in names
+
+
+def compare(a: ModelScorecard, b: ModelScorecard, allow: Collection[str] = ()) -> ModelComparison:
+    """Model b against model a, metric by metric.
+
+    Args:
+        a: the model that is compared with.
+        b: the model that is compared.
+        allow: protocol fields that may differ.
+
+    Raises:
+        UserError: they have no metric in common, or a suite was run under different protocols.
+    """
+    allowed = check_protocols([a, b], allow)
+    keys = [key for key in a.metrics if key in b.metrics]
+    if not keys:
+        raise UserError(f"{a.model.name} and {b.model.name} have no suite in common: run one on both")
+    found = {
+        key: compare_metric(a.metrics[key], b.metrics[key], (a.model.name, b.model.name)) for key in keys
+    }
+    adjusted = _adjust(found)
+    return ModelComparison(
+        a=a.model,
+        b=b.model,
+        metrics=adjusted,
+        family=sum(metric.p_holm is not None for metric in adjusted.values()),
+        allowed=allowed,
+        engines=tuple(engine_differences(a.model, b.model)),
+        notes=tuple(_notes(a, b)),
+    )
+
+
+def _notes(a: ModelScorecard, b: ModelScorecard) -> list[str]:
+    notes = [
+        f"{card.model.name} is incomplete: {sum(s.owed for s in card.suites.values())} attempts are owed."
+        for card in (a, b)
+        if not card.complete
+    ]
+    for card, other in ((a, b), (b, a)):
+        alone = sorted(card.suites.keys() - other.suites.keys())
+        if alone:
+            notes.append(f"Not compared, since only {card.model.name} has it: {', '.join(alone)}.")
+    if is_base(b.model, a.model):
+        notes.append(f"{a.model.name} was derived from {b.model.name}: read the differences backwards.")
+    return notes
+
+
+def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:
+    """With Holm's p-values over headline metrics; over all metrics where no headline metric was tested."""
+    tested = {key: c.p_value for key, c in found.items() if c.p_value is not None}
+    family = [key for key in tested if found[key].metric.headline] or list(tested)
+    adjusted = dict(zip(family, stats.holm([tested[key] for key in family]), strict=True))
+    return {key: msgspec.structs.replace(c, p_holm=adjusted.get(key)) for key, c in found.items()}
+
+
+def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> MetricComparison:
+    """One metric of model b against model a, whose names are given."""
+    paired = pair(a.observations, b.observations, corpus=a.metric.kind == "corpus")
+    pairs = len(paired.a)
+    test = _test(a, b, paired)
+    width = test.standard_error
+    return MetricComparison(
+        metric=a.metric,
+        a=a.estimate,
+        b=b.estimate,
+        difference=test.estimate,
+        pairs=pairs,
+        unpaired=paired.unpaired,
+        p_value=test.p_value,
+        test=f"t test of paired differences, {test.degrees_of_freedom} degrees of freedom"
+        if test.p_value
+        else "",
+        p_holm=None,
+        mcnemar=_mcnemar(a.metric, paired),
+        risk_ratio=risk_ratio(b, a, names[::-1]) if a.metric.hijack and a.metric.kind == "rate" else None,
+        minimum_detectable=None
+        if width is None
+        else stats.minimum_detectable_difference(width, test.degrees_of_freedom or None),
+    )
+
+
+def _test(a: MetricResult, b: MetricResult, paired: Paired) -> stats.Difference:
+    """The difference b - a with its test: paired if there are pairs, from both intervals if not."""
+    missing = a.estimate.missing + b.estimate.missing
+    if not len(paired.a):
+        return stats.unpaired_difference(a.estimate, b.estimate)
+    if a.metric.kind != "corpus":
+        floor, ceiling = a.metric.bounds or ((0.0, 1.0) if a.metric.kind == "rate" else (-math.inf, math.inf))
+        return stats.paired_difference(
+            paired.a, paired.b, paired.clusters, missing=missing, largest=ceiling - floor
+        )
+    change = stats.bootstrap(
+        list(zip(paired.a, paired.b, strict=True)),
+        partial(_corpus_change, a.metric.aggregation),
+        paired.clusters,
+        missing=missing,
+    )
+    return stats.Difference(estimate=change, standard_error=None, degrees_of_freedom=0, p_value=None)
+
+
+def _corpus_change(aggregation: str, pairs: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> float:
+    """The change of a corpus metric over pairs of samples, each with the operands of its attempts."""
+    before = aggregate(aggregation, [operands for a, _ in pairs for operands in a])
+    return aggregate(aggregation, [operands for _, b in pairs for operands in b]) - before
+
+
+def _mcnemar(metric: Metric, paired: Paired) -> stats.McNemar | None:
+    """McNemar's tests where every pair is two single outcomes and pairs share no cluster."""
+    if metric.kind != "rate" or not len(paired.a) or stats.crossed_factors(paired.clusters, len(paired.a)):
+        return None
+    if not np.isin([*paired.a, *paired.b], (0.0, 1.0)).all():
+        return None
+    return stats.mcnemar(paired.a, paired.b)
+
+
+def pair(a: Observations, b: Observations, *, corpus: bool) -> Paired:
+    """The samples that were measured on both, in order, with the factors of a."""
+    sample_a, sample_b = a.factors["sample"], b.factors["sample"]
+    codes = pool_factors([sample_a, sample_b]).codes.astype(np.intp)
+    ours, theirs = codes[: sample_a.codes.size], codes[sample_a.codes.size :]
+    both = np.intersect1d(ours, theirs)
+    gather = _operands if corpus else _means
+    first = np.unique(ours, return_index=True)[1][np.isin(np.unique(ours), both)]
+    return Paired(
+        a=gather(a.values, ours, both),
+        b=gather(b.values, theirs, both),
+        clusters={name: factor.codes[first] for name, factor in a.factors.items()},
+        unpaired=int(np.unique(codes).size - both.size),
+    )
+
+
+def _means(values: Any, codes: Rows, chosen: Rows) -> Floats:
+    """Mean over the attempts of each chosen sample."""
+    size = int(max(codes.max(initial=-1), chosen.max(initial=-1))) + 1
+    means: Floats = np.bincount(codes, values, size)[chosen] / np.bincount(codes, minlength=size)[chosen]
+    return means
+
+
+def _operands(values: Any, codes: Rows, chosen: Rows) -> list[list[Any]]:
+    """The operands of the attempts of each chosen sample."""
+    found: dict[int, list[Any]] = {int(code): [] for code in chosen}
+    for code, value in zip(codes.tolist(), values, strict=True):
+        if code in found:
+            found[code].append(value)
+    return list(found.values())
+
+
+def risk_ratio(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> Estimate:
+    """Rate of a over rate of b, clustered over the tasks that they share."""
+    missing = a.estimate.missing + b.estimate.missing
+    x, y = a.observations, b.observations
+    ours, theirs = shared_clusters([x], [y])
+    return stats.shared_risk_ratio(
+        np.asarray(x.values), np.asarray(y.values), ours, theirs, names, missing=missing
+    )
+
+
+def shared_clusters(
+    ours: Sequence[Observations], theirs: Sequence[Observations]
+) -> tuple[stats.Clusters, stats.Clusters]:
+    """Factors of two groups of observations, in which equal levels have equal numbers."""
+    parts = [*ours, *theirs]
+    split = sum(len(part.values) for part in ours)
+    names = sorted({name for part in parts for name in part.factors})
+    codes = {name: pool_factors([_factor(part, name) for part in parts]).codes for name in names}
+    return {n: c[:split] for n, c in codes.items()}, {n: c[split:] for n, c in codes.items()}
+
+
+def _factor(part: Observations, name: str) -> Factor:
+    """Levels of a factor; a model whose samples lack it shares none."""
+    sample = part.factors["sample"]
+    return part.factors.get(name, sample.none()).or_own(sample)

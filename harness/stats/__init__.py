@@ -1,0 +1,56 @@
+"""Estimators: pure functions from arrays to `Estimate`s with 95% intervals.
+
+Nothing here knows about models, suites or records. Every interval is two-sided at 95%. What an interval
+assumes is written into `Estimate.method`, in words.
+"""
+
+from harness.stats.clusters import Clusters, Z, cluster_variance, crossed_factors
+from harness.stats.comparisons import (
+    Difference,
+    McNemar,
+    difference,
+    difference_standard_error,
+    holm,
+    mcnemar,
+    minimum_detectable_difference,
+    paired_difference,
+    risk_ratio,
+    shared_risk_ratio,
+    unpaired_difference,
+)
+from harness.stats.estimates import (
+    Proportion,
+    at_least_one,
+    bootstrap,
+    mean,
+    median,
+    proportion,
+    rate,
+    wilson,
+)
+
+__all__ = [
+    "Clusters",
+    "Difference",
+    "McNemar",
+    "Proportion",
+    "Z",
+    "at_least_one",
+    "bootstrap",
+    "cluster_variance",
+    "crossed_factors",
+    "difference",
+    "difference_standard_error",
+    "holm",
+    "mcnemar",
+    "mean",
+    "median",
+    "minimum_detectable_difference",
+    "paired_difference",
+    "proportion",
+    "rate",
+    "risk_ratio",
+    "shared_risk_ratio",
+    "unpaired_difference",
+    "wilson",
+]

@@ -1,0 +1,323 @@
+"""Two samples: differences, ratios, tests, and what a comparison could have found."""
+
+import math
+from collections.abc import Sequence
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.stats.clusters import (
+    Clusters,
+    Codes,
+    Floats,
+    Z,
+    cluster_variance,
+    crossed_factors,
+    levels_of,
+    student_t,
+)
+from harness.stats.estimates import Proportion, effective_clusters, proportion, wilson
+from harness.types import Estimate, Struct
+
+
+class Difference(Struct):
+    """A difference of paired values, with its test."""
+
+    estimate: Estimate
+    standard_error: float | None
+    """None where no spread of the differences can be seen."""
+    degrees_of_freedom: int
+    """Of the t test; 0 where there is none."""
+    p_value: float | None
+    """Two-sided t test of no difference; None where there is none."""
+
+
+class McNemar(Struct):
+    """Pairs of which one side alone was a success, with two-sided tests of no difference."""
+
+    a_only: int
+    b_only: int
+    exact: float
+    mid_p: float
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """The difference a - b, from the two intervals.
+
+    Source: hybrid score interval, Newcombe, Stat. Med. 17 (1998) 873-890, method 10, for rates; the same
+    formula for any two estimates with good intervals: Zou and Donner, Stat. Med. 27 (2008) 1693-1702 (MOVER).
+    """
+    value = low = high = None
+    method = "difference by Newcombe's hybrid (MOVER) from both intervals, taken as independent"
+    if a.value is not None and b.value is not None:
+        value = a.value - b.value
+        if a.low is not None and a.high is not None and b.low is not None and b.high is not None:
+            low = value - math.hypot(a.value - a.low, b.high - b.value)
+            high = value + math.hypot(a.high - a.value, b.value - b.low)
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        n=a.n + b.n,
+        missing=a.missing + b.missing,
+        clusters=min(a.clusters, b.clusters),
+        method=method,
+    )
+
+
+def risk_ratio(
+    a: Proportion, b: Proportion, names: tuple[str, str] = ("a", "b"), *, missing: int = 0
+) -> Estimate:
+    """Rate of a over rate of b, with a log interval on the effective sample sizes.
+
+    Source: Katz, Baptista, Azen and Pike, Biometrics 34 (1978) 469-474. Where a side has no event, 0.5 is
+    added to every count (Haldane 1956; Anscombe 1956) for the one limit that is finite.
+    With no event in b the ratio has no value and no upper limit; with none on either side it has nothing.
+    Where nearly all are events the log interval is too short; the limits then come from both Wilson intervals
+    (MOVER for ratios: Donner and Zou, Stat. Methods Med. Res. 21 (2012) 347-359).
+    """
+    method, value, low, high = "risk ratio, Katz log interval on effective sample sizes", None, None, None
+    empty = [
+        f"{name} had 0 events in {side.n}"
+        for name, side in zip(names, (a, b), strict=True)
+        if not side.events
+    ]
+    if a.n and b.n and (a.events or b.events):
+        ratio, low, high = _katz(a, b, correction=0.5 if empty else 0.0)
+        value = ratio if not empty else (0.0 if b.events else None)
+        low = 0.0 if not a.events else low
+        high = None if not b.events else high
+    if empty:
+        method = f"{method}; {' and '.join(empty)}, so 0.5 was added to every count"
+    elif min(a.n - a.events, b.n - b.events) < 2 and value is not None:
+        low, high = _mover_ratio(a, b)
+        method = "risk ratio, MOVER from both Wilson intervals, since one rate is nearly 1"
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        n=a.n + b.n,
+        missing=missing,
+        clusters=min(a.clusters, b.clusters),
+        method=method,
+    )
+
+
+def _mover_ratio(a: Proportion, b: Proportion) -> tuple[float, float]:
+    """(low, high) of the ratio of two rates that are not 0."""
+    p, q = a.events / a.n, b.events / b.n
+    (low_a, high_a), (low_b, high_b) = (wilson(s.effective_n * s.events / s.n, s.effective_n) for s in (a, b))
+    upper, lower = high_b * (2 * q - high_b), low_b * (2 * q - low_b)
+    root_low = math.sqrt(max(0.0, (p * q) ** 2 - low_a * (2 * p - low_a) * upper))
+    root_high = math.sqrt(max(0.0, (p * q) ** 2 - high_a * (2 * p - high_a) * lower))
+    return (p * q - root_low) / upper, (p * q + root_high) / lower
+
+
+def _katz(a: Proportion, b: Proportion, correction: float) -> tuple[float, float, float]:
+    """(ratio, low, high); `correction` is added to events and to non-events."""
+    logs, variance = [], 0.0
+    for side in (a, b):
+        n = side.effective_n + 2 * correction
+        events = side.effective_n * side.events / side.n + correction
+        logs.append(math.log(events / n))
+        variance += 1 / events - 1 / n
+    log_ratio, half = logs[0] - logs[1], Z * math.sqrt(variance)
+    return math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half)
+
+
+def unpaired_difference(a: Estimate, b: Estimate) -> Difference:
+    """The difference b - a of independent estimates, with the standard error that its interval implies."""
+    estimate = difference(b, a)
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return Difference(estimate=estimate, standard_error=None, degrees_of_freedom=0, p_value=None)
+    error = (estimate.high - estimate.low) / (2 * Z)
+    return Difference(estimate=estimate, standard_error=error, degrees_of_freedom=0, p_value=None)
+
+
+def paired_difference(
+    a: ArrayLike,
+    b: ArrayLike,
+    clusters: Clusters | None = None,
+    *,
+    missing: int = 0,
+    largest: float = math.inf,
+) -> Difference:
+    """The mean difference b - a of paired values, with a cluster-robust standard error and a t interval.
+
+    Pairing takes out what makes a sample hard for both: Miller, arXiv 2411.00640, section 4. With fewer than
+    two pairs that differ no spread can be seen; the interval then combines Wilson intervals of the rise and
+    of the fall (MOVER, see `difference`), if the values lie between 0 and 1.
+
+    Args:
+        a: shape (n,), one value a pair.
+        b: shape (n,).
+        clusters: factor -> n levels.
+        missing: attempts of both sides that were not measured.
+        largest: difference that there can be; the interval is cut there.
+    """
+    d = np.asarray(b, dtype=np.float64) - np.asarray(a, dtype=np.float64)
+    if d.size == 0:
+        none = Estimate(value=None, low=None, high=None, n=0, missing=missing, clusters=0, method="no pairs")
+        return Difference(estimate=none, standard_error=None, degrees_of_freedom=0, p_value=None)
+    factors = crossed_factors(clusters or {}, d.size)
+    units = min((levels_of(codes) for codes in factors.values()), default=d.size)
+    names = f"clustered by {' x '.join(factors)}" if factors else "independent pairs"
+    variance = cluster_variance(d, factors) if units > 1 else 0.0
+    if np.count_nonzero(d) < 2 or variance == 0.0:
+        low, high, method = _few_differences(d, factors)
+        error = p_value = None
+    else:
+        error = math.sqrt(variance)
+        half = student_t(units - 1) * error
+        low, high = max(-largest, float(d.mean()) - half), min(largest, float(d.mean()) + half)
+        p_value = t_test(float(d.mean()) / error, units - 1)
+        method = f"mean of paired differences, t interval with {units - 1} degrees of freedom, {names}"
+    estimate = Estimate(
+        value=float(d.mean()), low=low, high=high, n=d.size, missing=missing, clusters=units, method=method
+    )
+    return Difference(estimate=estimate, standard_error=error, degrees_of_freedom=units - 1, p_value=p_value)
+
+
+def _few_differences(d: Floats, factors: dict[str, Codes]) -> tuple[float | None, float | None, str]:
+    """(low, high, method) where fewer than two pairs differ, or all clusters differ alike."""
+    n = min((effective_clusters(codes) for codes in factors.values()), default=float(d.size))
+    if np.abs(d).max() > 1:
+        return None, None, "mean of paired differences; no interval, since no spread can be seen"
+    rise, fall = float(np.maximum(d, 0).mean()), float(np.maximum(-d, 0).mean())
+    (low_rise, high_rise), (low_fall, high_fall) = wilson(rise * n, n), wilson(fall * n, n)
+    low = rise - fall - math.hypot(rise - low_rise, high_fall - fall)
+    high = rise - fall + math.hypot(high_rise - rise, fall - low_fall)
+    method = (
+        f"mean of paired differences; too few differ, so Wilson intervals of rise and fall on n_eff={n:.3g}"
+    )
+    return low, high, method
+
+
+def t_test(t: float, degrees_of_freedom: int) -> float:
+    """Two-sided p-value of Student's t."""
+    from scipy.special import stdtr  # type: ignore[import-untyped]
+
+    return float(2 * stdtr(degrees_of_freedom, -abs(t)))
+
+
+def mcnemar(a: ArrayLike, b: ArrayLike) -> McNemar:
+    """Exact and mid-p tests of paired values that are 0 or 1. The pairs are taken as independent.
+
+    Source: McNemar, Psychometrika 12 (1947) 153-157; mid-p: Fagerland, Lydersen and Laake, BMC Med. Res.
+    Methodol. 13 (2013) 91.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    a_only, b_only = int(((x == 1) & (y == 0)).sum()), int(((x == 0) & (y == 1)).sum())
+    exact, mid_p = _binomial_tests(min(a_only, b_only), a_only + b_only)
+    return McNemar(a_only=a_only, b_only=b_only, exact=exact, mid_p=mid_p)
+
+
+def _binomial_tests(fewer: int, n: int) -> tuple[float, float]:
+    """(exact, mid-p) two-sided p-values of `fewer` of n at an even chance."""
+    from scipy.special import bdtr
+
+    point = math.exp(
+        math.lgamma(n + 1) - math.lgamma(fewer + 1) - math.lgamma(n - fewer + 1) - n * math.log(2)
+    )
+    if 2 * fewer == n:
+        return 1.0, 1 - point / 2
+    exact = min(1.0, 2 * float(bdtr(fewer, n, 0.5)))
+    return exact, exact - point
+
+
+def shared_risk_ratio(
+    a: ArrayLike,
+    b: ArrayLike,
+    clusters_a: Clusters,
+    clusters_b: Clusters,
+    names: tuple[str, str] = ("a", "b"),
+    *,
+    missing: int = 0,
+) -> Estimate:
+    """Rate of a over rate of b where both met the same samples or tasks, with a log interval.
+
+    The variance of the log ratio is cluster-robust over the factors that both sides share, by linearisation
+    (Binder, Int. Stat. Rev. 51 (1983) 279-292), with a t quantile. Where a side has fewer than two events or
+    fewer than two others it is `risk_ratio`, which takes the sides as independent.
+
+    Args:
+        a: shape (n,), each 0 or 1.
+        b: shape (m,).
+        clusters_a: factor -> n levels as numbers.
+        clusters_b: the same factors -> m levels; equal numbers mean the same level.
+        names: of the sides.
+        missing: attempts of both sides that were not measured.
+    """
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    sides = proportion(x, clusters_a), proportion(y, clusters_b)
+    if any(min(side.events, side.n - side.events) < 2 for side in sides):
+        return risk_ratio(*sides, names, missing=missing)
+    joint = {key: np.concatenate([clusters_a[key], clusters_b[key]]) for key in clusters_a}
+    n = x.size + y.size
+    factors = crossed_factors(joint, n)
+    influence = np.concatenate([(x / x.mean() - 1) * n / x.size, (1 - y / y.mean()) * n / y.size])
+    units = min((levels_of(codes) for codes in factors.values()), default=n)
+    variance = cluster_variance(influence, factors) if units > 1 else 0.0
+    if variance == 0.0:
+        return risk_ratio(*sides, names, missing=missing)
+    half = student_t(units - 1) * math.sqrt(variance)
+    ratio = float(x.mean() / y.mean())
+    over = f"clustered by {' x '.join(factors)}, which both share" if factors else "independent samples"
+    return Estimate(
+        value=ratio,
+        low=ratio * math.exp(-half),
+        high=ratio * math.exp(half),
+        n=n,
+        missing=missing,
+        clusters=units,
+        method=f"risk ratio, linearised log interval, t with {units - 1} degrees of freedom, {over}",
+    )
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted so that the chance of any false finding in the family stays below the level.
+
+    Source: Holm, Scand. J. Stat. 6 (1979) 65-70.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def minimum_detectable_difference(
+    standard_error: float, degrees_of_freedom: int | None = None, power: float = 0.8
+) -> float:
+    """The true difference that a two-sided test at 5% finds with this power.
+
+    Source: Bloom, Eval. Rev. 19 (1995) 547-556.
+
+    Args:
+        standard_error: of the difference; clustered and paired as the comparison is.
+        degrees_of_freedom: of the t test; None for a normal one.
+        power: chance of finding it.
+    """
+    if degrees_of_freedom is None:
+        return standard_error * (Z + NormalDist().inv_cdf(power))
+    from scipy.special import stdtrit
+
+    return standard_error * (student_t(degrees_of_freedom) + float(stdtrit(degrees_of_freedom, power)))
+
+
+def difference_standard_error(
+    rate_a: float, rate_b: float, n_a: float, n_b: float, *, design: float = 1.0, correlation: float = 0.0
+) -> float:
+    """Standard error of a difference of two rates, for planning a comparison.
+
+    Args:
+        rate_a: expected rate of one side.
+        rate_b: expected rate of the other.
+        n_a: attempts of one side.
+        n_b: attempts of the other.
+        design: design effect of clustering (variance over that of independent samples).
+        correlation: between the two values of a pair; 0 if samples are not paired.
+    """
+    a, b = rate_a * (1 - rate_a) / n_a, rate_b * (1 - rate_b) / n_b
+    return math.sqrt(design * (a + b - 2 * correlation * math.sqrt(a * b)))

@@ -1,0 +1,230 @@
+"""Two models compared: paired by sample, refused where protocols differ, said in words."""
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.cli import main
+from harness.errors import UserError
+from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.compare import ModelComparison, compare
+from harness.scorecards.compare_text import FORMATS, render_comparison
+from harness.store import RunDirectory, to_table, write_table
+from harness.types import FailureKind, Manifest, Metric, Record, Score
+from tests.scorecards.synthetic import CAPABILITY, cell, model, record, synthetic_run, tables
+from tests.scorecards.test_build import one_cell
+
+
+@pytest.fixture(scope="module")
+def cards() -> dict[str, ModelScorecard]:
+    return changed()
+
+
+def changed(
+    models: dict[str, dict[str, object]] | None = None,
+    cells: dict[str, dict[str, object]] | None = None,
+    attacks: dict[str, float] | None = None,
+) -> dict[str, ModelScorecard]:
+    """Scorecards of the synthetic run with some fields and outcomes of attacks changed, by model."""
+    manifest, records = synthetic_run()
+    for name, outcome in (attacks or {}).items():
+        records[f"{name}-agent"] = [
+            msgspec.structs.replace(
+                r, scores=tuple(msgspec.structs.replace(s, value=outcome) for s in r.scores)
+            )
+            for r in records[f"{name}-agent"]
+        ]
+    manifest = msgspec.structs.replace(
+        manifest,
+        models={
+            n: msgspec.structs.replace(m, **(models or {}).get(n, {})) for n, m in manifest.models.items()
+        },
+        cells={k: msgspec.structs.replace(c, **(cells or {}).get(k, {})) for k, c in manifest.cells.items()},
+    )
+    return {card.model.name: card for card in build_scorecards(manifest, tables(records))}
+
+
+def questions(values: dict[str, list[float]]) -> ModelScorecard:
+    attempts = max(map(len, values.values()))
+    records = [
+        record("k", name, {"accuracy": v}, attempt=i)
+        for name, row in values.items()
+        for i, v in enumerate(row)
+    ]
+    return one_cell(CAPABILITY, records, len(values), attempts)
+
+
+def test_samples_of_both_are_paired_and_attempts_averaged() -> None:
+    a = questions({"q0": [1.0, 0.0], "q1": [0.0, 0.0], "q2": [1.0, 1.0], "only a": [1.0, 1.0]})
+    b = questions({"q2": [1.0, 0.0], "q0": [1.0, 1.0], "q1": [1.0, 0.0], "only b": [0.0, 0.0]})
+    found = compare(a, b).metrics["s/accuracy"]
+    assert (found.pairs, found.unpaired) == (3, 2)
+    assert found.difference.value == pytest.approx((0.5 + 0.5 - 0.5) / 3)
+    assert (found.a.n, found.b.n) == (8, 8)
+
+
+def test_pairs_of_single_outcomes_get_mcnemar_and_tasks_do_not(cards: dict[str, ModelScorecard]) -> None:
+    found = compare(cards["borea-moe"], cards["aster-dense"])
+    accuracy = found.metrics["questions/accuracy"]
+    assert accuracy.mcnemar is not None and accuracy.p_value is not None
+    assert accuracy.mcnemar.b_only - accuracy.mcnemar.a_only == pytest.approx(58 * accuracy.difference.value)
+    assert accuracy.mcnemar.exact < 0.05 and accuracy.p_value < 0.05
+    asr = found.metrics["agent/targeted_asr"]
+    assert asr.mcnemar is None
+    assert asr.difference.clusters == 4
+    assert asr.risk_ratio is not None and asr.risk_ratio.value is not None and asr.risk_ratio.value < 0.5
+
+
+def test_holm_is_over_headline_metrics(cards: dict[str, ModelScorecard]) -> None:
+    found = compare(cards["borea-moe"], cards["aster-dense"])
+    assert found.family == 3
+    assert found.metrics["agent/utility_under_attack"].p_holm is None
+    for metric in found.metrics.values():
+        assert metric.p_holm is None or metric.p_holm >= metric.p_value
+
+
+def test_swapping_the_models_turns_the_signs(cards: dict[str, ModelScorecard]) -> None:
+    there = compare(cards["aster-moe"], cards["borea-moe"]).metrics
+    back = compare(cards["borea-moe"], cards["aster-moe"]).metrics
+    for key, found in there.items():
+        assert found.difference.value == pytest.approx(-back[key].difference.value)
+        assert found.difference.low == pytest.approx(-back[key].difference.high)
+        assert found.p_value == pytest.approx(back[key].p_value)
+        assert found.minimum_detectable == pytest.approx(back[key].minimum_detectable)
+
+
+def test_unlike_protocols_are_refused_unless_allowed() -> None:
+    cards = changed(cells={"borea-moe-agent": {"protocol": {"suite_version": "2", "prompt": "5f2c"}}})
+    with pytest.raises(
+        UserError, match=r"suite_version, temperature\).*--allow suite_version --allow temper"
+    ):
+        compare(cards["aster-moe"], cards["borea-moe"])
+    with pytest.raises(UserError, match=r"differ: temperature\)"):
+        compare(cards["aster-moe"], cards["borea-moe"], ["suite_version"])
+    found = compare(cards["aster-moe"], cards["borea-moe"], ["suite_version", "temperature"])
+    assert found.allowed == (
+        "agent: protocols differ in suite_version (1 or 2), which was allowed.",
+        "agent: protocols differ in temperature (0.0 or none), which was allowed.",
+    )
+    for form in FORMATS:
+        assert "temperature (0.0 or none), which was allowed" in " ".join(
+            render_comparison(found, form).split()
+        )
+
+
+def test_engines_are_footnotes(cards: dict[str, ModelScorecard]) -> None:
+    engine = cards["aster-moe"].model.engine
+    assert engine is not None
+    other = msgspec.structs.replace(engine, version="2", details={"dtype": "bfloat16"})
+    mixed = changed(models={"borea-moe": {"engine": other}})
+    assert compare(mixed["aster-moe"], mixed["borea-moe"]).engines == (
+        "dtype was float32 for aster-moe and bfloat16 for borea-moe",
+        "engine was scripted 1 for aster-moe and scripted 2 for borea-moe",
+    )
+    assert compare(cards["aster-moe"], cards["borea-moe"]).engines == ()
+
+
+def derived() -> ModelComparison:
+    origin = msgspec.structs.replace(model("borea-moe").origin, base_models=("hub/Aster-Dense",))
+    cards = changed(models={"borea-moe": {"origin": origin}}, attacks={"aster-dense": 0.0, "borea-moe": 1.0})
+    return compare(cards["aster-dense"], cards["borea-moe"])
+
+
+def test_a_derived_model_is_a_guardrail_change() -> None:
+    text = " ".join(render_comparison(derived(), "table").split())
+    assert "agent/targeted_asr: guardrail change, borea-moe against aster-dense +" in text
+    assert "The derivation weakened the guardrail." in text
+    assert "borea-moe was derived from aster-dense." in text
+    assert json.loads(render_comparison(derived(), "json"))["b_is_derived_from_a"] is True
+
+
+def test_no_difference_is_not_read_into_a_small_run(cards: dict[str, ModelScorecard]) -> None:
+    text = " ".join(render_comparison(compare(cards["aster-dense"], cards["aster-moe"]), "table").split())
+    assert (
+        "That does not show a difference, nor that there is none; this comparison finds differences" in text
+    )
+    assert "guardrail" not in text
+
+
+def test_never_hijacked_has_no_ratio() -> None:
+    cards = changed(attacks={"aster-dense": 0.0, "aster-moe": 0.0})
+    none = render_comparison(compare(cards["aster-dense"], cards["aster-moe"]), "md")
+    assert "neither was ever hijacked, so there is no ratio" in none
+    some = render_comparison(compare(cards["aster-dense"], cards["borea-moe"]), "md")
+    assert "aster-dense was never hijacked, so borea-moe was at least" in some
+    less = render_comparison(compare(cards["borea-moe"], cards["aster-dense"]), "md")
+    assert "aster-dense was never hijacked; risk ratio 0 [0, " in less
+
+
+def test_corpus_metrics_are_compared_by_bootstrap() -> None:
+    metric = Metric(name="perplexity", higher_is_better=False, kind="corpus", aggregation="perplexity")
+
+    def card(shift: float) -> ModelScorecard:
+        records = [
+            msgspec.structs.replace(
+                record("k", f"d{i}", {}),
+                scores=(Score(metric="perplexity", value=None, operands=(-i / 10 - shift,)),),
+            )
+            for i in range(12)
+        ]
+        return one_cell((metric,), records, 12)
+
+    found = compare(card(0.0), card(0.5)).metrics["s/perplexity"]
+    assert found.difference.value == pytest.approx(found.b.value - found.a.value)
+    assert found.difference.low > 0 and found.p_value is None and found.pairs == 12
+
+
+def test_samples_that_differ_are_compared_unpaired() -> None:
+    a = questions({f"a{i}": [float(i % 2)] for i in range(20)})
+    b = questions({f"b{i}": [float(i % 4 > 0)] for i in range(20)})
+    found = compare(a, b).metrics["s/accuracy"]
+    assert (found.pairs, found.unpaired, found.p_value) == (0, 40, None)
+    assert found.difference.value == pytest.approx(0.25)
+    assert "Newcombe" in found.difference.method
+
+
+def test_nothing_measured_on_one_side() -> None:
+    failed = [record("k", "q0", {}, failure=FailureKind.ENGINE_ERROR)]
+    found = compare(questions({"q0": [1.0]}), one_cell(CAPABILITY, failed, 1))
+    assert found.metrics["s/accuracy"].difference.value is None
+    assert "not measured" in render_comparison(found, "table")
+
+
+def write(path: Path, manifest: Manifest, records: dict[str, list[Record]]) -> Path:
+    directory = RunDirectory(path)
+    (path / "records").mkdir(parents=True)
+    directory.write_manifest(manifest)
+    for key, entry in manifest.cells.items():
+        write_table(directory.records_path(entry, "parquet"), to_table(entry, records[key]))
+    return path
+
+
+def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, records = synthetic_run()
+    entry = msgspec.structs.replace(cell("org/single", "questions", CAPABILITY, 60), key="single")
+    single = msgspec.structs.replace(
+        manifest,
+        models={"org/single": msgspec.structs.replace(model("aster-moe"), name="org/single")},
+        cells={entry.key: entry},
+    )
+    many = write(tmp_path / "many", manifest, records)
+    one = write(tmp_path / "one", single, {entry.key: records["aster-moe-questions"]})
+    assert main(["compare", str(many), "aster-moe", "borea-moe"]) == 0
+    assert "borea-moe compared with aster-moe" in capsys.readouterr().out
+    for target in (str(one), f"{one}/org/single"):
+        assert main(["compare", f"{many}/aster-moe", target, "--format", "json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["b"], found["metrics"]["questions/accuracy"]["difference"]["value"]) == (
+            "org/single",
+            0,
+        )
+    assert main(["compare", str(many), str(one)]) == 2
+    assert "several models: name one of aster-dense, aster-moe" in capsys.readouterr().err
+    assert main(["compare", str(many), "aster-moe", "aster"]) == 2
+    assert "no model 'aster'" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), str(one)]) == 2
+    assert "there is no run" in capsys.readouterr().err
+    assert main(["compare", str(many)]) == 2
+    assert "give two models" in capsys.readouterr().err

@@ -1,0 +1,186 @@
+"""Comparisons of two samples against published examples, closed forms and simulated truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+
+from harness import stats
+
+
+def paired(both: int, a_only: int, b_only: int, neither: int) -> tuple[list[float], list[float]]:
+    a = [1.0] * both + [1.0] * a_only + [0.0] * b_only + [0.0] * neither
+    b = [1.0] * both + [0.0] * a_only + [1.0] * b_only + [0.0] * neither
+    return a, b
+
+
+# Fagerland, Lydersen and Laake, BMC Med. Res. Methodol. 13 (2013) 91: airway hyper-responsiveness before and
+# after stem cell transplantation, and complete response in leukaemia.
+@pytest.mark.parametrize(
+    ("table", "exact", "mid_p"), [((1, 1, 7, 12), 0.0703, 0.0391), ((59, 6, 16, 80), 0.0525, 0.0347)]
+)
+def test_mcnemar_published(table: tuple[int, int, int, int], exact: float, mid_p: float) -> None:
+    found = stats.mcnemar(*paired(*table))
+    assert (found.a_only, found.b_only) == table[1:3]
+    assert (found.exact, found.mid_p) == pytest.approx((exact, mid_p), abs=5e-5)
+
+
+def test_mcnemar_of_equal_and_of_no_discordant_pairs() -> None:
+    equal = stats.mcnemar(*paired(5, 4, 4, 5))
+    assert equal.exact == 1.0
+    assert equal.mid_p == pytest.approx(1 - math.comb(8, 4) / 2**9)
+    assert stats.mcnemar([1.0], [1.0]).exact == 1.0
+
+
+@pytest.mark.parametrize("n", [1, 5, 40, 3000])
+def test_mcnemar_is_a_binomial_test(n: int) -> None:
+    for fewer in {0, n // 4, n // 2}:
+        found = stats.mcnemar(*paired(3, fewer, n - fewer, 2))
+        assert found.exact == pytest.approx(reference.binomtest(fewer, n).pvalue)
+
+
+def test_paired_difference_is_the_paired_t_test() -> None:
+    # Student's sleep data (1908): difference 1.58, 95% interval 0.70 to 2.46, t = 4.0621, p = 0.00283.
+    a = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
+    b = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    found = stats.paired_difference(a, b)
+    estimate = found.estimate
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((1.58, 0.7001, 2.4599), abs=5e-5)
+    assert found.p_value == pytest.approx(0.002833, abs=5e-7)
+    assert found.degrees_of_freedom == 9
+
+
+def test_paired_difference_of_clusters_is_that_of_their_means() -> None:
+    generator = np.random.default_rng(0)
+    a, b = generator.normal(size=(2, 8, 5))
+    tasks = np.repeat(np.arange(8), 5)
+    clustered = stats.paired_difference(a.ravel(), b.ravel(), {"task": tasks})
+    by_mean = stats.paired_difference(a.mean(1), b.mean(1))
+    assert clustered.estimate.low == pytest.approx(by_mean.estimate.low)
+    assert clustered.p_value == pytest.approx(by_mean.p_value)
+    assert clustered.estimate.n == 40 and clustered.estimate.clusters == 8
+
+
+def test_two_way_clusters_widen_a_paired_difference() -> None:
+    generator = np.random.default_rng(1)
+    d = generator.normal(size=(12, 1)) + generator.normal(size=(1, 9)) + generator.normal(size=(12, 9))
+    users, tasks = np.repeat(np.arange(12), 9), np.tile(np.arange(9), 12)
+    zero = np.zeros(108)
+
+    def width(clusters: stats.Clusters) -> float:
+        found = stats.paired_difference(zero, d.ravel(), clusters).estimate
+        return found.high - found.low
+
+    both = width({"user": users, "task": tasks})
+    assert both > width({"user": users}) > width({})
+    assert both > width({"task": tasks})
+
+
+def test_no_pair_that_differs_is_no_proof_of_equality() -> None:
+    found = stats.paired_difference([1.0] * 50, [1.0] * 50).estimate
+    upper = stats.wilson(0, 50)[1]
+    assert (found.low, found.high) == pytest.approx((-upper, upper))
+    clustered = stats.paired_difference([1.0] * 50, [1.0] * 50, {"task": [i % 5 for i in range(50)]}).estimate
+    assert clustered.high == pytest.approx(stats.wilson(0, 5)[1])
+
+
+def test_all_pairs_that_differ_alike() -> None:
+    found = stats.paired_difference([0.0] * 20, [1.0] * 20)
+    assert (found.estimate.value, found.estimate.high, found.p_value) == (1.0, 1.0, None)
+    assert 0.5 < found.estimate.low < 1
+
+
+def test_no_pairs() -> None:
+    assert stats.paired_difference([], []).estimate.value is None
+
+
+# Holm, Scand. J. Stat. 6 (1979): step-down; the numbers are those of R's p.adjust(method = "holm").
+def test_holm() -> None:
+    assert stats.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert stats.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert stats.holm([]) == []
+
+
+def test_minimum_detectable_difference_published() -> None:
+    # 18.2 points for two groups of 100 at a rate of 0.3.
+    error = stats.difference_standard_error(0.3, 0.3, 100, 100)
+    assert 100 * stats.minimum_detectable_difference(error) == pytest.approx(18.2, abs=0.05)
+    assert stats.minimum_detectable_difference(error, 10) > stats.minimum_detectable_difference(error)
+    assert stats.minimum_detectable_difference(1.0) == pytest.approx(2.8016, abs=5e-5)
+
+
+def test_standard_error_of_pairs_and_of_clusters() -> None:
+    plain = stats.difference_standard_error(0.3, 0.3, 100, 100)
+    assert stats.difference_standard_error(0.3, 0.3, 100, 100, design=4) == pytest.approx(2 * plain)
+    related = stats.difference_standard_error(0.3, 0.3, 100, 100, correlation=0.75)
+    assert related == pytest.approx(plain / 2)
+
+
+def test_detectable_differences_are_detected_four_times_in_five() -> None:
+    generator = np.random.default_rng(7)
+    error = math.sqrt(2 / 60)
+    size = stats.minimum_detectable_difference(error, 59)
+    p_values = []
+    for _ in range(1500):
+        a, b = generator.normal(size=(2, 60))
+        p_values.append(stats.paired_difference(a, b + size).p_value)
+    assert np.mean(np.asarray(p_values) < 0.05) == pytest.approx(0.8, abs=0.04)
+
+
+def test_shared_risk_ratio_of_independent_samples_is_katz() -> None:
+    a, b = np.repeat([1.0, 0.0], [60, 240]), np.repeat([1.0, 0.0], [30, 270])
+    found = stats.shared_risk_ratio(a, b, {}, {})
+    katz = stats.risk_ratio(stats.proportion(a), stats.proportion(b))
+    assert (found.value, katz.value) == pytest.approx((2.0, 2.0))
+    assert (found.low, found.high) == pytest.approx((katz.low, katz.high), rel=5e-3)
+
+
+def test_shared_risk_ratio_by_hand() -> None:
+    # Pairs: both 30, a alone 20, b alone 10, neither 40. By the delta method the variance of the log ratio is
+    # (a_only + b_only) / (events_a events_b), here 30 / 2000.
+    a, b = paired(30, 20, 10, 40)
+    pairs = {"sample": np.arange(100)}
+    found = stats.shared_risk_ratio(a, b, pairs, pairs)
+    half = reference.t.ppf(0.975, 99) * math.sqrt(30 / (50 * 40) * 100 / 99)
+    assert found.value == pytest.approx(50 / 40)
+    assert (math.log(found.low), math.log(found.high)) == pytest.approx(
+        (math.log(1.25) - half, math.log(1.25) + half)
+    )
+    assert "which both share" in found.method
+
+
+def test_shared_risk_ratio_without_events_takes_the_sides_as_independent() -> None:
+    pairs = {"sample": np.arange(40)}
+    found = stats.shared_risk_ratio([1.0] * 12 + [0.0] * 28, [0.0] * 40, pairs, pairs, ("x", "y"))
+    assert (found.value, found.high) == (None, None)
+    assert "y had 0 events in 40" in found.method
+
+
+def test_a_ratio_of_rates_near_one_has_an_honest_interval() -> None:
+    found = stats.risk_ratio(stats.proportion([1.0] * 20), stats.proportion([1.0] * 20))
+    low = stats.wilson(20, 20)[0]
+    assert found.value == 1.0
+    assert found.low == pytest.approx(low, abs=0.01)
+    assert found.high == pytest.approx(1 / low, abs=0.02)
+
+
+def test_unpaired_difference_is_newcombes() -> None:
+    a, b = stats.rate([1.0] * 48 + [0.0] * 32), stats.rate([1.0] * 56 + [0.0] * 14)
+    found = stats.unpaired_difference(a, b)
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert found.standard_error == pytest.approx((0.3339 - 0.0524) / (2 * stats.Z), abs=1e-4)
+
+
+def test_coverage_of_paired_differences_of_crossed_tasks() -> None:
+    generator = np.random.default_rng(11)
+    clusters = {"user": np.repeat(np.arange(16), 9), "task": np.tile(np.arange(9), 16)}
+    hits, runs = 0, 500
+    for _ in range(runs):
+        shared = generator.normal(size=(16, 1)) + generator.normal(size=(1, 9))
+        own = 0.5 * (generator.normal(size=(2, 16, 1)) + generator.normal(size=(2, 1, 9)))
+        chance = reference.norm.cdf(shared + own)  # both models have the same rate
+        a, b = (generator.random((2, 16, 9)) < chance).reshape(2, -1)
+        found = stats.paired_difference(a, b, clusters).estimate
+        hits += found.low <= 0 <= found.high
+    assert 0.93 <= hits / runs <= 0.985
