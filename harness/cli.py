@@ -128,16 +128,6 @@ def _allow_argument(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _allow_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--allow",
-        action="append",
-        default=[],
-        metavar="FIELD",
-        help="protocol field that may differ; recorded",
-    )
-
-
 def _console() -> "Console":
     from rich.console import Console
 
