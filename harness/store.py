@@ -52,6 +52,10 @@ class RunDirectory:
         readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
         return self.path / "records" / f"{readable}--{cell.key[:12]}.{suffix}"
 
+    def injections_path(self, cell: CellEntry) -> Path:
+        """Sample -> what was injected, of an imported cell: no attack can be asked for it again."""
+        return self.records_path(cell, "injections.json")
+
     def prepare(self, config: RunConfig) -> None:
         """Make the directory, or check that it holds results of the same config.
 

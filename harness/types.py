@@ -284,6 +284,10 @@ class EngineFacts(Struct):
     """dtype, quantisation, parallel layout, cache and parser settings."""
 
 
+IMPORTED = "imported"
+"""Name of the engine of a model that others ran: its records were made from their transcripts."""
+
+
 class ModelEntry(Struct):
     """A model in a manifest."""
 
@@ -292,6 +296,11 @@ class ModelEntry(Struct):
     architecture: Architecture | None
     engine: EngineFacts | None = None
     """None until the model was first loaded in this run."""
+
+    @property
+    def imported(self) -> bool:
+        """Whether others ran it, under a protocol that is only partly known: a reference, not a rival."""
+        return self.engine is not None and self.engine.name == IMPORTED
 
 
 class CellEntry(Struct):

@@ -16,7 +16,7 @@ ROOMS = [
     {"models", "engines", "store", "stats"},
     {"suites"},
     {"judges"},
-    {"plan"},
+    {"plan", "restore"},
     {"runner", "replay", "scorecards", "show", "exports", "doctor"},
     {"progress"},
     {"launch"},

@@ -15,7 +15,6 @@ import msgspec
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites.agentdojo.attacks import check_attack, load_attack
 from harness.suites.agentdojo.defences import Undefended
-from harness.suites.agentdojo.diffs import pruned_diffs
 from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.stored import StoredRun
 from harness.suites.agentdojo.suite import AgentDojoSuite
@@ -59,28 +58,29 @@ class AsStored(Undefended):
 class ImportedSuite(AgentDojoSuite):
     """One AgentDojo suite under one attack, as others ran it."""
 
-    def __init__(self, suite: str, version: str, attack: str | None) -> None:
+    def __init__(self, suite: str, version: str, attack: str) -> None:
         """Args: suite, version, attack: as the stored runs name them.
 
         Raises:
             UserError: AgentDojo has no such suite or version.
         """
         self.attack = attack
+        main = attack == MAIN_ATTACK
         options = Options(
             suite=suite,
             version=version,
-            attack=attack if attack is None or is_known(attack) else MAIN_ATTACK,
-            benign=attack in (None, MAIN_ATTACK),
-            goals=attack in (None, MAIN_ATTACK),
+            attack=attack if is_known(attack) else MAIN_ATTACK,
+            benign=main,
+            goals=main,
         )
-        super().__init__(cell_name(suite, attack), options)
+        super().__init__(suite if main else f"{suite}_{attack}", options)
         self._defence = AsStored("")
 
     @cached_property
     def protocol(self) -> dict[str, str]:
         """See `Suite.protocol`."""
         unknown = dict.fromkeys(UNKNOWN, "unknown")
-        return {**super().protocol, **unknown, "defence": "unknown", "attack": self.attack or "none"}
+        return {**super().protocol, **unknown, "defence": "unknown", "attack": self.attack}
 
     def sample(self, run: StoredRun, called: str) -> Sample:
         """The sample that a run is an attempt at.
@@ -94,10 +94,16 @@ class ImportedSuite(AgentDojoSuite):
         """
         goal = run.injection_task or (run.user_task if run.user_task in self._dojo.injection_tasks else None)
         user = None if goal == run.user_task else run.user_task
+        self._check(user, goal)
+        return self.task_sample(user, goal, self._injections(run, called) if user and goal else {})
+
+    def _check(self, user: str | None, goal: str | None) -> None:
         for task, known in ((user, self._dojo.user_tasks), (goal, self._dojo.injection_tasks)):
             if task is not None and task not in known:
                 raise UserError(f"{self.options.suite} {self.options.version} has no task {task!r}")
-        injections = self._injections(run, called) if user and goal else {}
+
+    def task_sample(self, user: str | None, goal: str | None, injections: dict[str, str]) -> Sample:
+        """The sample of a user task, an injection task, or a pair, with what was injected."""
         request = self._dojo.user_tasks[user].PROMPT if user else self._dojo.injection_tasks[goal].GOAL
         harm = {"harm": self._harm(self._dojo.injection_tasks[goal])} if goal else {}
         return self._sample(Task(user_task=user, injection_task=goal, injections=injections), request, **harm)
@@ -139,8 +145,7 @@ class ImportedSuite(AgentDojoSuite):
         failure = broken_off(run)
         if failure is None:
             try:
-                with pruned_diffs():
-                    return self._judged(judged, run)
+                return self._judged(judged, run)
             except AttemptFailure as error:
                 failure = classify(error, FailureKind.SCORER_ERROR)
         return _failed(judged, failure)
@@ -190,11 +195,6 @@ class Unfinished(World):
         from agentdojo.functions_runtime import FunctionCall
 
         self._trace += [FunctionCall(function=c.name, args=dict(c.arguments), id=c.id) for c in calls]
-
-
-def cell_name(suite: str, attack: str | None) -> str:
-    """What a suite under an attack is called in scorecards."""
-    return suite if attack in (None, MAIN_ATTACK) else f"{suite}_{attack}"
 
 
 def is_known(attack: str) -> bool:

@@ -44,9 +44,9 @@ class StoredRun(Struct):
     seconds: float = 0.0
 
     @property
-    def pair(self) -> str:
-        """`<suite>/<user task>/<injection task>`."""
-        return "/".join(part for part in (self.suite, self.user_task, self.injection_task) if part)
+    def sample(self) -> str:
+        """`<user task>/<injection task>`, or the one of them that there is."""
+        return "/".join(part for part in (self.user_task, self.injection_task) if part)
 
     @property
     def answered(self) -> bool:

@@ -1,0 +1,1 @@
+"""Scoring transcripts that exist already, without a model."""

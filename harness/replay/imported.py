@@ -1,0 +1,270 @@
+"""Making records of transcripts that AgentDojo's own benchmark left, and checking their verdicts.
+
+The records stand in a run directory like any other's. Their model is marked as imported: its engine is
+called `imported`, and what cannot be known of it is said to be unknown.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from importlib.metadata import version as package_version
+from pathlib import Path
+
+import msgspec
+
+from harness import __version__
+from harness.errors import UserError
+from harness.plan import hardware, installed_versions
+from harness.replay.report import Counts, Difference, Report
+from harness.store import RecordWriter, RunDirectory, replace
+from harness.suites.agentdojo.imported import MAIN_ATTACK, ImportedSuite, Judged, broken_off, called_by
+from harness.suites.agentdojo.stored import StoredRun, read_runs
+from harness.types import (
+    IMPORTED,
+    CellEntry,
+    EngineFacts,
+    Manifest,
+    ModelEntry,
+    Origin,
+    Record,
+    Sampling,
+    Usage,
+)
+
+VERDICTS = ("utility", "security")
+Verdicts = tuple[bool | None, bool | None]
+"""(utility, security) in AgentDojo's terms."""
+
+UNKNOWN_ORIGIN = Origin(developer="unknown", country="ZZ")
+"""ZZ is a code that ISO 3166 leaves to its users; Unicode's CLDR has it for an unknown region."""
+
+
+def replay_imported(
+    path: Path,
+    out: RunDirectory | None = None,
+    *,
+    version: str | None = None,
+    origin: Origin = UNKNOWN_ORIGIN,
+) -> Report:
+    """Judge every transcript of a file or folder, and keep them as records if asked to.
+
+    Args:
+        path: what AgentDojo wrote; see `harness.suites.agentdojo.stored`.
+        out: a new directory, or one with results that these are to stand beside.
+        version: AgentDojo's benchmark version, for files that do not say it.
+        origin: of the models.
+
+    Raises:
+        UserError: there are no transcripts, one cannot be read, or `out` has these models already.
+    """
+    with out.lock() if out else nullcontext():
+        collected = Collection(out)
+        with closing(collected):
+            for run in read_runs(path, version):
+                collected.add(run)
+        report = collected.counts.report()
+        if not report.runs:
+            raise UserError(
+                f"{path} holds neither a run of this harness (no manifest.json) nor transcripts in "
+                "AgentDojo's format (.json, .jsonl or .jsonl.xz with suite_name, user_task_id and messages)"
+            )
+        if out:
+            collected.write(out, [model_entry(name, origin, path) for name in collected.models])
+    return report
+
+
+@dataclass
+class Cell:
+    """The records of one model on one suite under one attack, as they come in."""
+
+    suite: ImportedSuite
+    entry: CellEntry
+    writer: RecordWriter
+    attempts: Counter[str] = field(default_factory=Counter)
+    """Of each sample."""
+    kinds: set[tuple[str, ...]] = field(default_factory=set)
+    """Clustering factors of the samples."""
+    injections: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def append(self, run: StoredRun, judged: Judged) -> None:
+        """Keep a run as one more attempt at its sample."""
+        sample = judged.sample
+        self.writer.append(to_record(self.entry.key, run, judged, self.attempts[sample.id]))
+        self.attempts[sample.id] += 1
+        self.kinds.add(tuple(sorted(sample.clusters)))
+        self.injections[sample.id] = sample.payload.injections
+
+    def finished(self) -> CellEntry:
+        """The cell as what came in makes it: metrics of what is there, and how many samples there are."""
+        return msgspec.structs.replace(
+            self.entry,
+            metrics=tuple(m for m in self.suite.metrics if m.applies_to in self.kinds),
+            samples=len(self.attempts),
+            attempts=max(self.attempts.values()),
+        )
+
+
+class Collection:
+    """Judges runs one by one, and keeps them if there is where to."""
+
+    def __init__(self, out: RunDirectory | None) -> None:
+        self._out = out
+        self._before = {} if out is None or not out.manifest_path.exists() else out.manifest().models
+        self._cells: dict[tuple[str, str], Cell] = {}
+        self._suite = lru_cache(maxsize=None)(ImportedSuite)
+        self.counts = Counts()
+
+    def add(self, run: StoredRun) -> None:
+        """Judge one run, count it, keep its record."""
+        try:
+            suite = self._suite(run.suite, run.version, run.attack or MAIN_ATTACK)
+            judged = suite.judge(run, called_by(run.pipeline))
+        except UserError as error:  # a suite or a task that AgentDojo does not have
+            self._count(run, run.suite, (None, None), str(error))
+            return
+        verdicts = judged.utility, judged.security
+        equal = verdicts == (run.utility, run.security)
+        self._count(run, suite.name, verdicts, "" if equal else reason(suite, run, judged))
+        if self._out is not None:
+            self._cell(self._out, suite, run.pipeline).append(run, judged)
+
+    def _count(self, run: StoredRun, suite: str, replayed: Verdicts, why: str) -> None:
+        stored = run.utility, run.security
+        same = [a == b for a, b in zip(replayed, stored, strict=True)]
+        self.counts.add(run.pipeline, suite, utility=same[0], security=same[1])
+        if not all(same):
+            self.counts.differ(
+                Difference(
+                    model=run.pipeline,
+                    pair=f"{suite}/{run.sample}",
+                    stored=dict(zip(VERDICTS, stored, strict=True)),
+                    replayed=dict(zip(VERDICTS, replayed, strict=True)),
+                    reason=why,
+                    source=run.source,
+                )
+            )
+
+    def _cell(self, out: RunDirectory, suite: ImportedSuite, model: str) -> Cell:
+        """The cell of a model and a suite.
+
+        Raises:
+            UserError: the directory has the model already, or has this suite in another version.
+        """
+        found = self._cells.get((model, suite.name))
+        if found is not None and found.suite is not suite:
+            versions = f"{found.suite.options.version} and {suite.options.version}"
+            raise UserError(
+                f"{model} ran {suite.name} in benchmark versions {versions}: keep these in two directories"
+            )
+        if model in self._before:
+            raise UserError(f"{out.path} has results of {model} already: give another --out")
+        if found is None:
+            entry = cell_entry(suite, model)
+            path = out.records_path(entry, "jsonl")
+            path.unlink(missing_ok=True)  # of an import that did not finish
+            found = Cell(suite, entry, RecordWriter(path))
+            self._cells[model, suite.name] = found
+        return found
+
+    def close(self) -> None:
+        """Close the records' files."""
+        for cell in self._cells.values():
+            cell.writer.close()
+
+    def write(self, out: RunDirectory, models: Iterable[ModelEntry]) -> None:
+        """Add models and cells to the directory's manifest, and compact the records."""
+        self.close()
+        entries = {cell.entry.key: cell.finished() for cell in self._cells.values()}
+        manifest = out.manifest() if out.manifest_path.exists() else empty_manifest(out.path.name)
+        out.write_manifest(
+            msgspec.structs.replace(
+                manifest,
+                models={**manifest.models, **{model.name: model for model in models}},
+                cells={**manifest.cells, **entries},
+            )
+        )
+        for cell in self._cells.values():
+            replace(out.injections_path(cell.entry), msgspec.json.encode(cell.injections, order="sorted"))
+            out.compact(cell.entry)
+
+    @property
+    def models(self) -> list[str]:
+        """Models that records were kept of."""
+        return sorted({model for model, _ in self._cells})
+
+
+def reason(suite: ImportedSuite, run: StoredRun, judged: Judged) -> str:
+    """Why the verdicts of a run are not those that it was given."""
+    failure = broken_off(run)
+    if failure is not None:
+        return (
+            f"{failure.message}: AgentDojo books such a run as utility false and security true, "
+            "here it is a failure without a verdict"
+        )
+    if judged.failure_message is not None and judged.utility is None:
+        return judged.failure_message
+    changed = suite.changed_answer(run, called_by(run.pipeline))
+    if changed is not None:
+        return f"a tool of AgentDojo {package_version('agentdojo')} is not the one that ran: {changed}"
+    return "the checker's verdict on the same calls, results and answer is another one"
+
+
+def to_record(key: str, run: StoredRun, judged: Judged, attempt: int) -> Record:
+    """A judged run as a record. What it cost in tokens is not known."""
+    sample = judged.sample
+    return Record(
+        cell=key,
+        sample=sample.id,
+        attempt=attempt,
+        content_hash=sample.content_hash,
+        clusters=sample.clusters,
+        labels=sample.labels,
+        transcript=judged.transcript,
+        scores=judged.scores,
+        usage=Usage(requests=sum(m.role == "assistant" for m in run.messages)),
+        started=0.0,
+        seconds=run.seconds,
+        failure=judged.failure,
+        failure_message=judged.failure_message,
+    )
+
+
+def cell_entry(suite: ImportedSuite, model: str) -> CellEntry:
+    """A cell that nothing has come in for yet. How its tokens were drawn is not known."""
+    sampling = {f"sampling.{name}": "unknown" for name in Sampling.__struct_fields__}
+    protocol = {**suite.protocol, **sampling}
+    key = hashlib.sha256(msgspec.json.encode([IMPORTED, model, protocol], order="sorted")).hexdigest()
+    return CellEntry(
+        key=key,
+        model=model,
+        suite=suite.name,
+        adapter=protocol["adapter"],
+        protocol=protocol,
+        metrics=(),
+        samples=0,
+        attempts=1,
+    )
+
+
+def model_entry(name: str, origin: Origin, source: Path) -> ModelEntry:
+    """A model that others ran."""
+    engine = EngineFacts(name=IMPORTED, version="AgentDojo's own benchmark", details={"source": str(source)})
+    return ModelEntry(name=name, origin=origin, architecture=None, engine=engine)
+
+
+def empty_manifest(name: str) -> Manifest:
+    """The manifest of a directory that holds nothing but imported records."""
+    return Manifest(
+        name=name,
+        config_digest=IMPORTED,
+        harness_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=installed_versions(),
+        hardware=hardware(),
+        models={},
+        cells={},
+    )

@@ -1,0 +1,126 @@
+"""What a run directory does not hold, made again from what it does: suites, and the samples behind records.
+
+Needs no model. Of a checkpoint at most the tokenizer is read, for prompts that its chat template wrote.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from harness.config import ModelSpec, RunConfig, load_config
+from harness.engines.replies import message_to_openai
+from harness.errors import UserError
+from harness.models import checkpoint
+from harness.store import RunDirectory
+from harness.suites import load_suites
+from harness.suites.base import Render, Suite
+from harness.types import CellEntry, Manifest, Message, Sample
+
+
+class Restored:
+    """A finished run, with its suites."""
+
+    def __init__(self, directory: RunDirectory) -> None:
+        """Raises UserError if the directory is no run."""
+        self.directory = directory
+        self.manifest: Manifest = directory.manifest()
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The config of the run; UserError if it is not there."""
+        return load_config(self.directory.config_path)
+
+    @cached_property
+    def _suites(self) -> dict[str, Suite]:
+        return {s.name: s for spec in self.config.suites for s in load_suites(spec, self.config.limit)}
+
+    def suite(self, cell: CellEntry) -> Suite:
+        """The suite of a cell.
+
+        Raises:
+            UserError: it cannot be made any more from what lies with the records.
+        """
+        if self.manifest.models[cell.model].imported:
+            return imported_suite(cell)
+        if cell.suite not in self._suites:
+            raise UserError(
+                f"{self.directory.config_path} makes no suite {cell.suite!r}, only "
+                f"{', '.join(self._suites)}: use the versions that manifest.json names"
+            )
+        return self._suites[cell.suite]
+
+    def samples(self, cell: CellEntry, suite: Suite) -> dict[str, Sample]:
+        """Id -> sample, as the cell's model was shown it.
+
+        Raises:
+            UserError: the prompts need a chat template that is not on this machine.
+        """
+        if self.manifest.models[cell.model].imported:
+            return imported_samples(suite, self.directory, cell)
+        spec = next((m for m in self.config.models if m.name == cell.model), None)
+        if spec is None:
+            raise UserError(
+                f"{self.directory.config_path} has no model {cell.model!r}: restore it from a copy"
+            )
+        return {s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec))}
+
+
+def imported_suite(cell: CellEntry) -> Suite:
+    """The suite of transcripts that others' runs of AgentDojo left."""
+    from harness.suites.agentdojo.imported import ImportedSuite
+
+    return ImportedSuite(*(cell.protocol[key] for key in ("suite", "benchmark_version", "attack")))
+
+
+def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> dict[str, Sample]:
+    """Id -> sample, with the injections that were kept when they were imported."""
+    path = directory.injections_path(cell)
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, str]])
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}): import the transcripts once more") from error
+    found = {}
+    for name, injections in kept.items():
+        parts = {part.rpartition("_")[0]: part for part in name.split("/")}
+        found[name] = suite.task_sample(parts.get("user_task"), parts.get("injection_task"), injections)
+    return found
+
+
+def renderer(spec: ModelSpec) -> Render:
+    """The chat template of a checkpoint, without its model.
+
+    Returns:
+        A function that reads the tokenizer when it is first called, and raises UserError if it is not here.
+    """
+    loaded: list[Callable[..., str]] = []
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        if not loaded:
+            loaded.append(load_template(spec))
+        conversation = [message_to_openai(m, arguments_as_text=False) for m in messages]
+        return loaded[0](conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+    return render
+
+
+def load_template(spec: ModelSpec) -> Callable[..., str]:
+    """The chat template of a checkpoint as its tokenizer applies it.
+
+    Raises:
+        UserError: the checkpoint is not on this machine, or has no chat template.
+    """
+    folder = checkpoint.find(spec)
+    if folder is None:
+        raise UserError(
+            f"the prompts of {spec.name} need its chat template, and {spec.path} is not on this machine: "
+            "download its tokenizer files"
+        )
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    if tokenizer.chat_template is None:
+        raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")
+    template: Callable[..., str] = tokenizer.apply_chat_template
+    return template
