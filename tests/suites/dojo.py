@@ -208,10 +208,13 @@ OWN_CALLS = {
 
 
 def canary_exposed(chosen: AgentDojoSuite, sample: Sample, calls: Sequence[ToolCall]) -> bool:
-    """AgentDojo's own notion of what an agent is shown: a canary in the place of the attack."""
+    """AgentDojo's own notion of what an agent is shown: a canary. It stands beside the attack, not in its
+    place, since an agent's search may find the words of the attack.
+    """
     task: Task = sample.payload
-    marked = {vector: f"<CANARY---{vector}--->" for vector in task.injections}
+    canaries = {vector: f"CANARY-{vector}-CANARY" for vector in task.injections}
+    marked = {vector: f"{text}{canaries[vector]}" for vector, text in task.injections.items()}
     world = World(
         chosen._dojo, Task(user_task=task.user_task, injection_task=task.injection_task, injections=marked)
     )
-    return any(canary in m.content for m in world.call(calls) for canary in marked.values())
+    return any(canary in m.content for m in world.call(calls) for canary in canaries.values())
