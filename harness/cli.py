@@ -68,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
 
     plan = commands.add_parser("plan", help="show cells, sample counts and what is missing")
     _config_arguments(plan)
+    plan.add_argument("--gpus", help="does it fit on these, such as 8xH200 (default: this machine's own)")
+    plan.add_argument("--price", type=float, help="of an hour of one GPU, to forecast the cost")
+    plan.add_argument("--measured", type=Path, metavar="DIR", help="results of a run to take the speed from")
     plan.set_defaults(command=plan_command)
 
     _models_arguments(commands)
@@ -94,9 +97,36 @@ def parser() -> argparse.ArgumentParser:
     _allow_argument(compare)
     compare.set_defaults(command=compare_command)
 
+    _record_arguments(commands)
+
     doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
     doctor.set_defaults(command=doctor_command)
     return top
+
+
+def _record_arguments(commands: Any) -> None:
+    replay = commands.add_parser("replay", help="score transcripts again, without a model")
+    replay.add_argument("path", type=Path, metavar="DIR", help="a folder that `run` or AgentDojo wrote")
+    replay.add_argument("--format", choices=("table", "json"), default="table")
+    replay.add_argument("--out", type=Path, metavar="DIR2", help="keep AgentDojo's runs as records here")
+    replay.add_argument("--benchmark-version", metavar="V", help="where AgentDojo's files do not say it")
+    replay.add_argument("--developer", help="who made the models of AgentDojo's runs")
+    replay.add_argument("--country", help="where: ISO 3166-1 alpha-2")
+    replay.set_defaults(command=replay_command)
+
+    show = commands.add_parser("show", help="print one attempt: conversation, tool calls, verdicts")
+    show.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
+    show.add_argument("--pair", required=True, metavar="SUITE/SAMPLE", help="such as banking/user_task_0")
+    show.add_argument("--model", help="whose attempt, where there are several models")
+    show.add_argument("--attempt", type=int, default=0, help="which, where there are several; from 0")
+    show.add_argument("--format", choices=("terminal", "html"), default="terminal")
+    show.set_defaults(command=show_command)
+
+    export = commands.add_parser("export", help="write records in a format of other tools")
+    export.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
+    export.add_argument("--format", required=True, help="inspect: logs for `inspect view`")
+    export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
+    export.set_defaults(command=export_command)
 
 
 def _models_arguments(commands: Any) -> None:
@@ -151,7 +181,7 @@ def run_command(args: argparse.Namespace) -> None:
     import asyncio
 
     from harness import config as configs
-    from harness.plan import make_plan
+    from harness.plan import check_machine, make_plan
     from harness.progress import LiveProgress
     from harness.runner import run
     from harness.scorecards.files import write_scorecards
@@ -161,6 +191,7 @@ def run_command(args: argparse.Namespace) -> None:
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     plan = make_plan(config)
     plan.check()
+    check_machine(plan)
     console = _console()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with directory.lock(), LiveProgress(console) as progress:
@@ -175,12 +206,14 @@ def run_command(args: argparse.Namespace) -> None:
 
 def plan_command(args: argparse.Namespace) -> None:
     """`harness plan`."""
-    from harness.plan import make_plan
+    from harness.models.forecast import own_gpus
+    from harness.plan import forecast_plan, make_plan
 
     plan = make_plan(_load(args))
-    console = _console()
-    for line in plan.lines():
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    _print(plan.lines())
+    gpus = args.gpus or own_gpus()
+    if gpus:
+        _print(forecast_plan(plan, gpus, args.price, args.measured).lines)
     plan.check()
 
 
@@ -268,6 +301,47 @@ def compare_command(args: argparse.Namespace) -> None:
         args.targets, args.format, allow=args.allow, width=console.width, color=console.is_terminal
     )
     sys.stdout.write(text)
+
+
+def replay_command(args: argparse.Namespace) -> None:
+    """`harness replay`."""
+    from harness.replay import replay
+    from harness.replay.report import render_json, render_table
+
+    report = replay(
+        args.path,
+        args.out,
+        version=args.benchmark_version,
+        developer=args.developer,
+        country=args.country,
+    )
+    sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))
+
+
+def show_command(args: argparse.Namespace) -> None:
+    """`harness show`."""
+    from harness.show import show
+    from harness.store import RunDirectory
+
+    console = _console()
+    text = show(
+        RunDirectory(args.directory),
+        args.pair,
+        model=args.model,
+        attempt=args.attempt,
+        form=args.format,
+        width=console.width,
+        color=console.is_terminal,
+    )
+    sys.stdout.write(text)
+
+
+def export_command(args: argparse.Namespace) -> None:
+    """`harness export`."""
+    from harness.exports import export
+    from harness.store import RunDirectory
+
+    _print(f"written: {path}" for path in export(RunDirectory(args.directory), args.format, args.out))
 
 
 def doctor_command(args: argparse.Namespace) -> None:
