@@ -70,7 +70,7 @@ class LiveProgress:
         """See `Progress.loaded`."""
         self._engine = engine
         self.note(f"{self._model}: loaded in {time.monotonic() - self._since:.1f} s")
-        self._since = time.monotonic()
+        self._since = self._drawn = time.monotonic()
 
     def finished(self, suite: str, record: Record) -> None:
         """See `Progress.finished`."""
