@@ -36,11 +36,12 @@ def skeleton(text: str) -> str:
     for _ in range(MAX_NESTING):
         if "\\" not in text:
             break
-        text = ESCAPE.sub(_unescape, text)
+        text = ESCAPE.sub(unescape, text)
     return re.sub(r"[\W_]+", "", text)
 
 
-def _unescape(match: re.Match[str]) -> str:
+def unescape(match: re.Match[str]) -> str:
+    """What an escape that `ESCAPE` found stands for."""
     *numbers, other = match.groups()
     code = next((int(number, 16) for number in numbers if number), None)
     if code is not None:

@@ -1,0 +1,35 @@
+"""One attempt as a person reads it: the conversation, what every call changed, and the verdicts."""
+
+from harness.store import RunDirectory
+
+
+def show(
+    directory: RunDirectory,
+    pair: str,
+    *,
+    model: str | None = None,
+    attempt: int = 0,
+    form: str = "terminal",
+    width: int = 100,
+    color: bool = False,
+) -> str:
+    """One attempt as text.
+
+    Args:
+        directory: with records.
+        pair: `<suite>/<sample>`.
+        model: whose; may be left out where there is but one.
+        attempt: which, from 0.
+        form: `terminal` or `html`.
+        width: columns of the terminal.
+        color: whether it may be sent colours.
+
+    Raises:
+        UserError: there is no such attempt.
+    """
+    from harness.show.html import render_html
+    from harness.show.terminal import render_terminal
+    from harness.show.view import find, make_view
+
+    view = make_view(*find(directory, pair, model, attempt))
+    return render_html(view) if form == "html" else render_terminal(view, width=width, color=color)

@@ -1,0 +1,262 @@
+"""What is to be seen of an attempt, whatever it is shown in. Text here is raw: each format defuses it."""
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from harness.errors import UserError
+from harness.restore import Restored
+from harness.store import RunDirectory
+from harness.suites.agentdojo.explain import Effects, Explanation, explain, find_injections
+from harness.suites.agentdojo.suite import AgentDojoSuite
+from harness.suites.base import Suite
+from harness.types import CellEntry, Generation, Message, ModelEntry, Record, Sample, Score, Struct
+
+
+class Piece(Struct):
+    """A part of a text."""
+
+    text: str
+    injected: bool = False
+    """The attacker wrote it."""
+
+
+class Call(Struct):
+    """A tool call."""
+
+    name: str
+    arguments: str
+    """As indented JSON."""
+    effects: Effects | None = None
+    """None where nothing is known of them."""
+
+
+class Step(Struct):
+    """One message."""
+
+    role: str
+    title: str
+    pieces: tuple[Piece, ...]
+    reasoning: str | None = None
+    calls: tuple[Call, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Verdict(Struct):
+    """A score and what it rests on."""
+
+    metric: str
+    value: str
+    reason: str | None
+    answer: str | None
+
+
+class View(Struct):
+    """An attempt."""
+
+    pair: str
+    model: str
+    facts: tuple[tuple[str, str], ...]
+    """(name, value)."""
+    failure: str | None
+    injections: tuple[tuple[str, str], ...]
+    """(vector, text)."""
+    steps: tuple[Step, ...]
+    verdicts: tuple[Verdict, ...]
+
+
+def find(
+    directory: RunDirectory, pair: str, model: str | None, attempt: int
+) -> tuple[Restored, CellEntry, Record]:
+    """The record that is asked for.
+
+    Raises:
+        UserError: there is none; the sentence says what there is.
+    """
+    run = Restored(directory)
+    cells = [c for c in run.manifest.cells.values() if pair.startswith(f"{c.suite}/")]
+    if not cells:
+        suites = sorted({c.suite for c in run.manifest.cells.values()})
+        raise UserError(
+            f"--pair {pair}: expected <suite>/<sample>, with one of the suites {', '.join(suites)}"
+        )
+    found = {c.model: r for c in cells if (r := _records(directory, c, pair))}
+    if not found:
+        raise UserError(f"there is no record of {pair}: {_close(directory, cells, pair)}")
+    if model is None and len(found) > 1:
+        raise UserError(f"several models have {pair}: add --model with one of {', '.join(sorted(found))}")
+    chosen = model or next(iter(found))
+    if chosen not in found:
+        raise UserError(f"{chosen!r} has no record of {pair}: use one of {', '.join(sorted(found))}")
+    cell, records = found[chosen]
+    if attempt not in records:
+        have = ", ".join(map(str, sorted(records)))
+        raise UserError(f"{chosen} has no attempt {attempt} at {pair}: use one of {have}")
+    return run, cell, records[attempt]
+
+
+def _records(
+    directory: RunDirectory, cell: CellEntry, pair: str
+) -> tuple[CellEntry, dict[int, Record]] | None:
+    """The cell with attempt -> record of the pair, None if there is no record."""
+    name = pair.removeprefix(f"{cell.suite}/")
+    records = {r.attempt: r for r in directory.records(cell) if r.sample == name}
+    return (cell, records) if records else None
+
+
+def _close(directory: RunDirectory, cells: Sequence[CellEntry], pair: str) -> str:
+    known = sorted({f"{c.suite}/{r.sample}" for c in cells for r in directory.records(c)})
+    close = difflib.get_close_matches(pair, known, n=4) or known[:4]
+    return f"use one such as {', '.join(close)}" if close else "the run has not come to it yet"
+
+
+def make_view(run: Restored, cell: CellEntry, record: Record) -> View:
+    """The attempt of a record, with whatever the run's suite can still say about it."""
+    suite = run.suite(cell)
+    sample, missing = _sample(run, suite, cell, record)
+    explained = None
+    if sample is not None and isinstance(suite, AgentDojoSuite):
+        explained = explain(suite, sample, record.transcript)
+    steps = list(_steps(record, explained, sample))
+    return View(
+        pair=f"{cell.suite}/{record.sample}",
+        model=cell.model,
+        facts=tuple(_facts(run.manifest.models[cell.model], cell, record, missing)),
+        failure=f"{record.failure}: {record.failure_message}" if record.failure else None,
+        injections=tuple(explained.injections.items()) if explained else (),
+        steps=tuple(steps),
+        verdicts=tuple(_verdict(score, explained) for score in record.scores),
+    )
+
+
+def _sample(run: Restored, suite: Suite, cell: CellEntry, record: Record) -> tuple[Sample | None, str | None]:
+    """(sample, why there is none)."""
+    try:
+        found = run.samples(cell, suite).get(record.sample)
+    except UserError as error:  # the chat template that wrote the prompts is not here
+        return None, str(error)
+    if found is None or found.content_hash != record.content_hash:
+        return None, "the suite or its data have changed since: prompts and injections cannot be shown"
+    return found, None
+
+
+def _facts(
+    model: ModelEntry, cell: CellEntry, record: Record, missing: str | None
+) -> Iterator[tuple[str, str]]:
+    origin = f"{model.origin.developer}, {model.origin.country}"
+    yield "model", f"{model.name} ({origin})" + (", imported" if model.imported else "")
+    protocol = {key: cell.protocol[key] for key in ("attack", "defence", "variant") if key in cell.protocol}
+    if protocol:
+        yield "protocol", ", ".join(f"{key} {value}" for key, value in protocol.items())
+    yield "attempt", str(record.attempt)
+    if record.started:
+        yield "started", datetime.fromtimestamp(record.started, UTC).isoformat(" ", "seconds")
+    usage = record.usage
+    yield (
+        "cost",
+        f"{record.seconds:.1f} s, {usage.requests} requests, {usage.prompt_tokens} tokens read "
+        f"({usage.cached_tokens} cached), {usage.completion_tokens} written",
+    )
+    if record.truncated:
+        yield "truncated", "a reply hit its token budget"
+    if missing:
+        yield "not shown", missing
+
+
+def _steps(record: Record, explained: Explanation | None, sample: Sample | None) -> Iterator[Step]:
+    transcript = record.transcript
+    if transcript.messages:
+        yield from _conversation(transcript.messages, transcript.generations, explained)
+        return
+    prompts = list(_prompts(sample))
+    if transcript.generations:
+        for number, reply in enumerate(transcript.generations):
+            if number < len(prompts):
+                yield Step(role="user", title="prompt", pieces=(Piece(text=prompts[number][0]),))
+            yield _reply(reply)
+    for number, scored in enumerate(transcript.loglikelihoods):
+        context, *continuation = prompts[number] if number < len(prompts) else ("", "")
+        if number == 0 or number >= len(prompts) or context != prompts[number - 1][0]:
+            yield Step(role="user", title="context", pieces=(Piece(text=context),))
+        note = f"log-likelihood {scored.logprob:.3f} over {scored.tokens} tokens"
+        greedy = "what greedy decoding writes" if scored.is_greedy else "not what greedy decoding writes"
+        text = "".join(continuation)
+        yield Step(
+            role="assistant", title=f"continuation {number}", pieces=(Piece(text=text),), notes=(note, greedy)
+        )
+
+
+def _prompts(sample: Sample | None) -> Iterator[tuple[str, ...]]:
+    """The texts of every request that a sample of lm-eval's makes, once for each reply asked for."""
+    for instance in getattr(sample.payload if sample else None, "instances", ()):
+        texts = tuple(argument for argument in instance.args if isinstance(argument, str))
+        for _ in range(max(1, instance.repeats or 1) if instance.request_type == "generate_until" else 1):
+            yield texts
+
+
+def _reply(reply: Generation) -> Step:
+    calls = tuple(Call(name=c.name, arguments=pretty(c.arguments)) for c in reply.tool_calls)
+    return Step(
+        role="assistant",
+        title="reply",
+        pieces=(Piece(text=reply.text),),
+        reasoning=reply.reasoning,
+        calls=calls,
+        notes=tuple(_notes(reply)),
+    )
+
+
+def _notes(reply: Generation) -> Iterator[str]:
+    if reply.finish_reason == "length":
+        yield f"cut off after {reply.completion_tokens} tokens"
+    if reply.parse_error is not None:
+        yield f"could not be parsed ({reply.parse_error}); as it was written: {reply.raw}"
+
+
+def _conversation(
+    messages: Sequence[Message], generations: Sequence[Generation], explained: Explanation | None
+) -> Iterator[Step]:
+    replies = iter(generations)
+    effects = iter(explained.effects if explained else ())
+    for message in messages:
+        reply = next(replies, None) if message.role == "assistant" else None
+        yield Step(
+            role=message.role,
+            title=f"result of {message.name}" if message.role == "tool" else message.role,
+            pieces=tuple(_pieces(message, explained)),
+            reasoning=message.reasoning,
+            calls=tuple(
+                Call(name=c.name, arguments=pretty(c.arguments), effects=next(effects, None))
+                for c in message.tool_calls
+            ),
+            notes=tuple(_notes(reply)) if reply else (),
+        )
+    yield from (_reply(reply) for reply in replies)
+
+
+def _pieces(message: Message, explained: Explanation | None) -> Iterator[Piece]:
+    text, last = message.content, 0
+    spans = find_injections(text, explained.injections) if explained and message.role == "tool" else []
+    for start, end in spans:
+        yield Piece(text=text[last:start])
+        yield Piece(text=text[start:end], injected=True)
+        last = end
+    yield Piece(text=text[last:])
+
+
+def _verdict(score: Score, explained: Explanation | None) -> Verdict:
+    name = score.metric.partition(":")[0]
+    value = "not measured" if score.value is None else f"{score.value:.6g}"
+    return Verdict(
+        metric=score.metric,
+        value=value,
+        reason=score.reason or (explained.meanings.get(name) if explained else None),
+        answer=None if explained else score.answer,
+    )
+
+
+def pretty(value: Any) -> str:
+    """Arguments as indented JSON."""
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
