@@ -3,7 +3,7 @@
 import hashlib
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,11 @@ import msgspec
 from harness import __version__
 from harness.config import ModelSpec, RunConfig, digest, locate
 from harness.errors import UserError
-from harness.models import checkpoint
+from harness.models import checkpoint, hub
+from harness.models.forecast import Forecast, Request, Task, check_gpus, forecast
+from harness.models.parsers import check_parsers
+from harness.models.template import check_template, special_tokens
+from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.base import Suite
 from harness.types import Architecture, CellEntry, Manifest, ModelEntry, Sampling
@@ -94,6 +98,7 @@ def make_plan(config: RunConfig) -> Plan:
     suites = _plan_suites(plan)
     for model in plan.models.values():
         plan.cells += [PlannedCell(_cell(config, model, suite), suite) for suite in suites]
+        plan.problems += _check_use(model, suites)
     return plan
 
 
@@ -102,12 +107,87 @@ def _plan_model(plan: Plan, spec: ModelSpec) -> None:
     try:
         folder = None if remote else checkpoint.find(spec)
         found = checkpoint.inspect(folder) if folder else None
+        if not remote:
+            check_parsers(spec, {**plan.config.engine.args, **spec.engine_args})
+        if not remote and folder is None:
+            hub.commit(spec.path, spec.revision)
     except UserError as error:
         plan.problems.append(str(error))
         return
     plan.models[spec.name] = PlannedModel(spec, found)
     if not remote and found is None:
         plan.downloads.append(f"model {spec.name}: {spec.path} is not on this machine")
+
+
+def _check_use(model: PlannedModel, suites: list[Suite]) -> Iterator[str]:
+    """What the suites ask of a model that it does not have, before it is loaded."""
+    folder = checkpoint.find(model.spec) if model.architecture else None
+    tools = [suite.name for suite in suites if getattr(suite, "tools", None)]
+    chats = [suite.name for suite in suites if suite.protocol.get("apply_chat_template") == "True"]
+    if folder is None or not (tools or chats):
+        return
+    template = checkpoint.chat_template(folder)
+    if tools and model.spec.tool_call_parser is None:
+        yield f"model {model.spec.name} has no tool_call_parser, which suite {tools[0]} needs: name one"
+    if template is None:
+        yield f"model {model.spec.name} has no chat template, which suite {(tools + chats)[0]} needs"
+        return
+    try:
+        check_template(template, tools=bool(tools), special_tokens=special_tokens(folder))
+    except UserError as error:
+        yield f"model {model.spec.name}: {error}"
+
+
+def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None) -> list[Request]:
+    """What each model of a plan is to do, for forecasts.
+
+    Args:
+        plan: the plan.
+        measured: (model, suite) -> engine seconds of an attempt in an earlier run.
+    """
+    found = []
+    for name, model in plan.models.items():
+        tasks = tuple(
+            Task(
+                suite=cell.entry.suite,
+                attempts=cell.entry.samples * cell.entry.attempts,
+                completion_tokens=plan.config.sampling.max_tokens,
+                measured=(measured or {}).get((name, cell.entry.suite)),
+            )
+            for cell in plan.of_model(name)
+        )
+        found.append(Request(model.spec, {**plan.config.engine.args, **model.spec.engine_args}, tasks))
+    return found
+
+
+def check_machine(plan: Plan) -> None:
+    """Raises UserError if a model of the plan needs more GPUs than this machine has."""
+    if plan.config.engine.kind == "vllm":
+        check_gpus(requests(plan))
+
+
+def forecast_plan(plan: Plan, gpus: str, price: float | None, earlier: Path | None) -> Forecast:
+    """What the plan takes on some GPUs.
+
+    Args:
+        plan: the plan.
+        gpus: such as `8xH200`.
+        price: of an hour of one GPU.
+        earlier: results of a run on such GPUs, to take the throughput from.
+    """
+    measured = measured_seconds(RunDirectory(earlier)) if earlier else None
+    return forecast(requests(plan, measured), gpus, price)
+
+
+def measured_seconds(directory: RunDirectory) -> dict[tuple[str, str], float]:
+    """(model, suite) -> engine seconds of an attempt, in the results of a run."""
+    found = {}
+    for cell in directory.manifest().cells.values():
+        records = directory.records(cell)
+        if records:
+            seconds = sum(record.usage.engine_seconds for record in records)
+            found[cell.model, cell.suite] = seconds / len(records)
+    return found
 
 
 def _plan_suites(plan: Plan) -> list[Suite]:

@@ -1,0 +1,224 @@
+"""Which models of a run fit on some GPUs, how long they take there, and when each of them runs."""
+
+import math
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from harness.config import ModelSpec
+from harness.errors import UserError
+from harness.models import checkpoint, fit, hub
+from harness.models.fit import GIB, Fit, Footprint, Gpu, Job, Work
+from harness.models.tensors import count_tensors
+
+PROMPT_TOKENS = 1000
+"""Of an attempt that was not measured; its completion is taken to fill its budget."""
+START_SECONDS = 120
+"""From the start of an engine to its first request, loading of the weights left out."""
+LOADING = 1e9
+"""Bytes of weights that are read in a second."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One suite for a model."""
+
+    suite: str
+    attempts: int
+    completion_tokens: int
+    measured: float | None = None
+    """Engine seconds of an attempt in an earlier run, None if there was none."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One model and what it is to do."""
+
+    spec: ModelSpec
+    engine_args: dict[str, Any]
+    tasks: tuple[Task, ...]
+
+
+@dataclass
+class Forecast:
+    """What is foreseen for all models of a run."""
+
+    gpu: Gpu
+    count: int
+    price: float | None = None
+    """Of an hour of one GPU, in the currency of who asks."""
+    lines: list[str] = field(default_factory=list)
+    jobs: list[Job] = field(default_factory=list)
+    assumed: bool = False
+    unfit: list[str] = field(default_factory=list)
+    """Names of the models that do not fit."""
+
+
+def forecast(requests: Sequence[Request], gpus: str, price: float | None = None) -> Forecast:
+    """Place every model on the GPUs and add up its time.
+
+    Args:
+        requests: what is to run.
+        gpus: such as `8xH200`.
+        price: of an hour of one GPU.
+
+    Raises:
+        UserError: the GPUs are not known.
+    """
+    count, gpu = fit.parse_gpus(gpus)
+    found = Forecast(gpu, count, price)
+    found.lines.append(f"on {count}x{gpu.name}, {gpu.memory:.1f} GiB each:")
+    for request in requests:
+        found.lines += _model(found, request)
+    found.lines += _schedule(found)
+    if found.assumed:
+        found.lines.append(
+            f"assumed: {PROMPT_TOKENS} prompt tokens an attempt and as many completion tokens as its budget, "
+            f"{fit.BANDWIDTH_SHARE:.0%} of the memory bandwidth, {fit.TFLOPS_SHARE:.0%} of the arithmetic"
+        )
+    return found
+
+
+def _model(found: Forecast, request: Request) -> Iterator[str]:
+    name = request.spec.name
+    try:
+        model = read_footprint(request.spec, request.engine_args)
+    except UserError as error:
+        yield f"  {name}: not known: {error}"
+        return
+    share = request.engine_args.get("gpu_memory_utilization", fit.UTILIZATION)
+    best = fit.smallest_fit(model, found.gpu, found.count, share)
+    if best is None:
+        found.unfit.append(name)
+        yield f"  {name}: does not fit: needs {fit.what_would(model, found.gpu, found.count)}"
+        return
+    yield f"  {name}: {describe(model, best)}"
+    yield from _time(found, request, model, best)
+
+
+def describe(model: Footprint, best: Fit) -> str:
+    """A fit in one line, GiB of one GPU."""
+    weights, activation, kept, margin = (
+        f"{b / GIB:.1f}" for b in (best.weights, best.activation, best.cache, best.margin)
+    )
+    return (
+        f"{best.layout}, {best.quantization}; GiB a GPU: weights {weights}, activation {activation}, "
+        f"KV cache {kept}, margin {margin}; {best.concurrency} sequences of {model.context:,} tokens"
+    )
+
+
+def _time(found: Forecast, request: Request, model: Footprint, best: Fit) -> Iterator[str]:
+    unmeasured = [task for task in request.tasks if task.measured is None]
+    if unmeasured and not found.gpu.tflops:
+        yield "    time: not known, the speed of this GPU is not in the table"
+        return
+    seconds = START_SECONDS + model.weight_bytes / LOADING
+    for task in request.tasks:
+        if task.measured is not None:
+            seconds += task.attempts * task.measured
+        else:
+            work = Work(task.attempts, PROMPT_TOKENS, task.completion_tokens)
+            seconds += fit.assumed_seconds(model, found.gpu, best, work)
+    found.assumed |= bool(unmeasured)
+    found.jobs.append(Job(request.spec.name, best.layout.gpus, seconds))
+    hours = best.layout.gpus * seconds / 3600
+    cost = f", cost {hours * found.price:.2f}" if found.price is not None else ""
+    measured = len(request.tasks) - len(unmeasured)
+    basis = "assumed throughput" if not measured else "measured throughput"
+    if measured and unmeasured:
+        basis += f" on {measured} of {len(request.tasks)} suites, assumed on the others"
+    yield f"    time: {_hours(seconds)} h, {_hours(hours * 3600)} GPU-hours{cost}; {basis}"
+
+
+def _schedule(found: Forecast) -> Iterator[str]:
+    if not found.jobs:
+        return
+    slots = fit.pack(found.jobs, found.count)
+    end, bound = fit.makespan(slots), fit.lower_bound(found.jobs, found.count)
+    total = sum(job.gpus * job.seconds for job in found.jobs)
+    cost = f", cost {total / 3600 * found.price:.2f}" if found.price is not None else ""
+    yield (
+        f"all models: {_hours(total)} GPU-hours{cost}; "
+        f"makespan {_hours(end)} h, lower bound {_hours(bound)} h"
+    )
+    for slot in sorted(slots, key=lambda s: (s.start, s.gpus)):
+        where = ",".join(map(str, slot.gpus))
+        yield f"  from {_hours(slot.start)} h: {slot.job.name} on GPU {where}"
+
+
+def _hours(seconds: float) -> str:
+    hours = seconds / 3600
+    return f"{hours:.1f}" if hours >= 1 or not hours else f"{hours:.{1 - math.floor(math.log10(hours))}f}"
+
+
+def read_footprint(spec: ModelSpec, engine_args: dict[str, Any]) -> Footprint:
+    """What a model needs, read from its folder, the hub's cache, or the hub.
+
+    Raises:
+        UserError: it is nowhere to be read, or its family is not known.
+    """
+    folder = checkpoint.find(spec)
+    if folder is not None:
+        files = checkpoint.weight_files(folder)
+        tensors = [tensor for file in files for tensor in checkpoint.read_header(file)]
+        config = checkpoint.read_json(folder / "config.json")
+    else:
+        file = hub.file(spec.path, "config.json", spec.revision)
+        if file is None:
+            raise UserError(f"{spec.path} has no config.json: give the repository of a whole checkpoint")
+        config, tensors = checkpoint.read_json(file), hub.tensors(spec.path, spec.revision)
+    return fit.footprint(
+        spec.name,
+        config,
+        count_tensors(config, tensors).bytes,
+        context=engine_args.get("max_model_len"),
+        cache_dtype=engine_args.get("kv_cache_dtype", "auto"),
+    )
+
+
+def machine_gpus() -> list[tuple[str, float]]:
+    """(name, GiB) of every GPU of this machine, as the driver reports them."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return []
+    query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False)
+    rows = [line.rsplit(",", 1) for line in answer.stdout.splitlines() if answer.returncode == 0]
+    return [(name.strip(), float(memory) / 1024) for name, memory in rows]
+
+
+def own_gpus() -> str | None:
+    """The GPUs of this machine as `--gpus` takes them, None if it has none."""
+    found = machine_gpus()
+    if not found:
+        return None
+    name, memory = min(found, key=lambda gpu: gpu[1])
+    known = next((gpu for gpu in fit.GPUS.values() if _same(gpu, name, memory)), None)
+    kind = known.name if known else f"{''.join(c for c in name if c.isalnum())}:{memory:.1f}"
+    return f"{len(found)}x{kind}"
+
+
+def _same(gpu: Gpu, name: str, memory: float) -> bool:
+    return gpu.name.split("-")[0] in name.replace(" ", "-").split("-") and abs(gpu.memory - memory) < 2
+
+
+def check_gpus(requests: Sequence[Request]) -> None:
+    """Refuse models whose layout needs more GPUs than this machine has.
+
+    Raises:
+        UserError: with what was asked for and what there is.
+    """
+    there = len(machine_gpus())
+    for request in requests:
+        sizes = [
+            int(request.engine_args.get(f"{kind}_parallel_size", 1))
+            for kind in ("tensor", "pipeline", "data")
+        ]
+        wanted = math.prod(sizes)
+        if wanted > max(there, 1):
+            raise UserError(
+                f"model {request.spec.name} asks for {wanted} GPUs, and this machine has {there}: lower "
+                "tensor_parallel_size, pipeline_parallel_size or data_parallel_size in its engine_args"
+            )

@@ -1,0 +1,108 @@
+"""What `harness plan --gpus` prints, and what is refused because the machine is too small."""
+
+from pathlib import Path
+
+import pytest
+
+from harness.config import ModelSpec
+from harness.errors import UserError
+from harness.models import forecast
+from harness.models.forecast import Request, Task
+from harness.types import Origin
+from tests.models.test_checkpoint import make
+from tests.models.test_layers import BY_ID
+
+TASKS = (Task("few", 1000, 512), Task("many", 5000, 64))
+
+
+def request(folder: Path, name: str = "m", tasks: tuple[Task, ...] = TASKS, **args: object) -> Request:
+    spec = ModelSpec(name=name, path=str(folder), origin=Origin(developer="D", country="XA"))
+    return Request(spec, {"max_model_len": 4096, **args}, tasks)
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    """Its config, with tensors of the size of its weights that are not there."""
+    return make(tmp_path / "llama", **BY_ID["meta-llama/Meta-Llama-3.1-8B"].config)
+
+
+@pytest.fixture(autouse=True)
+def sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted = type("Counted", (), {"bytes": int(16.1e9)})
+    monkeypatch.setattr("harness.models.forecast.count_tensors", lambda config, tensors: counted)
+
+
+def test_fit_time_cost_and_schedule(llama: Path) -> None:
+    found = forecast.forecast([request(llama, "a"), request(llama, "b")], "2xH100", price=2.0)
+    head, a, time, _, _, total, *rest = found.lines
+    assert head == "on 2xH100, 79.1 GiB each:"
+    assert a.startswith("  a: TP1, as stored; GiB a GPU: weights 15.0, activation 2.")
+    assert a.endswith("sequences of 4,096 tokens")
+    assert time.endswith("assumed throughput")
+    assert "cost" in time
+    assert "makespan" in total
+    assert "lower bound" in total
+    assert rest[0].endswith("a on GPU 0")
+    assert rest[1].endswith("b on GPU 1")
+    assert rest[2].startswith("assumed: 1000 prompt tokens")
+    assert found.unfit == []
+
+
+def test_measured_throughput_is_used_where_there_is_some(llama: Path) -> None:
+    tasks = (Task("few", 1000, 512, measured=3.6), Task("many", 5000, 64))
+    mixed = forecast.forecast([request(llama, tasks=tasks)], "1xH100")
+    assert "measured throughput on 1 of 2 suites, assumed on the others" in "\n".join(mixed.lines)
+    only = forecast.forecast([request(llama, tasks=tasks[:1])], "1xH100")
+    assert only.jobs[0].seconds == pytest.approx(3600 + 120 + 16.1)
+    assert "time: 1.0 h, 1.0 GPU-hours; measured throughput" in "\n".join(only.lines)
+    assert not only.assumed
+
+
+def test_models_that_do_not_fit_or_cannot_be_read_are_named(llama: Path, tmp_path: Path) -> None:
+    strange = make(tmp_path / "strange", model_type="rwkv7")
+    long = request(llama, "long", max_model_len=131072)
+    found = forecast.forecast([long, request(strange, "strange")], "1xL4")
+    assert found.lines[1].startswith("  long: does not fit: needs 2xL4")
+    assert found.lines[1].endswith("max_model_len=65536 quantised to fp8")
+    assert found.lines[2].startswith("  strange: not known: model_type 'rwkv7'")
+    assert found.unfit == ["long"]
+
+
+def test_a_gpu_of_unknown_speed_still_fits(llama: Path) -> None:
+    found = forecast.forecast([request(llama)], "1xNew:96")
+    assert "time: not known" in found.lines[2]
+    assert found.jobs == []
+
+
+def gpus(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, float]) -> None:
+    monkeypatch.setattr("harness.models.forecast.machine_gpus", lambda: list(found))
+
+
+def test_more_gpus_than_there_are(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch)
+    forecast.check_gpus([request(llama)])
+    with pytest.raises(UserError, match="model m asks for 16 GPUs, and this machine has 0: lower"):
+        forecast.check_gpus([request(llama, tensor_parallel_size=8, pipeline_parallel_size=2)])
+    gpus(monkeypatch, *[("NVIDIA H100 80GB HBM3", 79.6)] * 8)
+    forecast.check_gpus([request(llama, tensor_parallel_size=8)])
+
+
+def test_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpus(monkeypatch)
+    assert forecast.own_gpus() is None
+    gpus(monkeypatch, *[("NVIDIA H200", 140.4)] * 4)
+    assert forecast.own_gpus() == "4xH200"
+    gpus(monkeypatch, ("NVIDIA A100-SXM4-40GB", 40.0))
+    assert forecast.own_gpus() == "1xA100-40GB"
+    gpus(monkeypatch, ("NVIDIA GeForce RTX 4090", 24.0), ("NVIDIA GeForce RTX 4090", 24.0))
+    assert forecast.own_gpus() == "2xNVIDIAGeForceRTX4090:24.0"
+
+
+def test_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771'\necho 'NVIDIA H200, 143771'\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert forecast.machine_gpus() == [("NVIDIA H200", 143771 / 1024)] * 2
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert forecast.machine_gpus() == []

@@ -1,0 +1,128 @@
+"""Plans name what is wrong before any model is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.models.parsers import registered
+from tests.models.fake_hub import serve
+from tests.models.test_checkpoint import make
+from tests.test_runner import CONFIG, config
+
+TINY = {
+    "model_type": "llama", "num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 8,
+    "intermediate_size": 16, "vocab_size": 100,
+}  # fmt: skip
+PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
+
+
+@dataclass
+class Setup:
+    """A run of one local model on a suite that uses tools."""
+
+    folder: Path
+    run: Path
+
+    def said(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+        """What the plan says is missing."""
+        main(["plan", str(self.run), *arguments])
+        return capsys.readouterr().out
+
+
+@pytest.fixture
+def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
+    monkeypatch.setattr("tests.fakes.DigitSuite.tools", ("a tool",), raising=False)
+    folder = make(tmp_path / "weights", **TINY)
+    (folder / "chat_template.jinja").write_text("{{ tools }}" + PLAIN)
+    text = f"""\
+name: tools
+models:
+  - name: one
+    path: {folder}
+    tool_call_parser: hermes
+    origin: {{developer: D, country: XA}}
+suites:
+  - {{adapter: tests.fakes, name: tools, samples: 1}}
+sampling: {{max_tokens: 64}}
+"""
+    return Setup(folder, config(tmp_path, text))
+
+
+def test_a_good_model_has_no_problems(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "missing" not in setup.said(capsys)
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        (PLAIN, "model one: the chat template does not show tools"),
+        ("{{ tools }}{{ raise_exception('never') }}", "fails to render a conversation (never)"),
+        ("{{ tools }}{% if %}", "the chat template is broken in line 1"),
+        ("", "model one has no chat template, which suite"),
+    ],
+)
+def test_templates(setup: Setup, capsys: pytest.CaptureFixture[str], template: str, says: str) -> None:
+    file = setup.folder / "chat_template.jinja"
+    file.write_text(template) if template else file.unlink()
+    assert says in setup.said(capsys)
+
+
+def test_parsers(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    if not registered("tool_parsers"):
+        pytest.skip("vLLM is not installed")
+    text = setup.run.read_text()
+    setup.run.write_text(text.replace("hermes", "hermse"))
+    assert "tool_call_parser: vLLM has no 'hermse'; did you mean hermes?" in setup.said(capsys)
+    setup.run.write_text(text.replace("    tool_call_parser: hermes\n", ""))
+    assert "model one has no tool_call_parser, which suite" in setup.said(capsys)
+
+
+def test_damaged_weights(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = setup.folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+    assert "is damaged or cut short" in setup.said(capsys)
+    weights.rename(setup.folder / "pytorch_model.bin")
+    assert "a pickle, which can run any code" in setup.said(capsys)
+
+
+def test_a_revision_that_does_not_exist(
+    setup: Setup, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = setup.run.read_text().replace(str(setup.folder), "some/model\n    revision: v9")
+    setup.run.write_text(text)
+    with serve(setup.folder, "some/model", monkeypatch, tmp_path / "cache"):
+        assert "some/model has no revision v9" in setup.said(capsys)
+        setup.run.write_text(text.replace("v9", "main"))
+        assert "to download: model one: some/model is not on this machine" in setup.said(capsys)
+
+
+def test_more_gpus_than_there_are(
+    setup: Setup, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("harness.models.forecast.machine_gpus", list)
+    text = setup.run.read_text() + "engine: {args: {tensor_parallel_size: 4}}\n"
+    setup.run.write_text(text)
+    assert main(["run", str(setup.run), "--out", str(tmp_path / "out")]) == 2
+    assert "model one asks for 4 GPUs, and this machine has 0" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+def test_fit_is_shown_for_the_gpus_asked_for(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
+    said = setup.said(capsys, "--gpus", "8xH200", "--price", "3")
+    assert "one: TP1, as stored; GiB a GPU" in said
+    assert "makespan" in said
+    assert "cost" in said
+
+
+def test_the_speed_of_an_earlier_run_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = config(tmp_path, CONFIG)
+    main(["run", str(run), "--out", str(tmp_path / "out")])
+    folder = make(tmp_path / "w", **TINY)
+    text = CONFIG.replace("path: one", f"path: {folder}").replace("path: two", f"path: {folder}")
+    later = tmp_path / "later.yaml"
+    later.write_text(text)
+    capsys.readouterr()
+    assert main(["plan", str(later), "--gpus", "H100", "--measured", str(tmp_path / "out")]) == 0
+    assert "measured throughput" in capsys.readouterr().out
