@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.config import RunConfig
 
 FORMATS = ("table", "md", "json", "html")
-GROUPINGS = ("country", "developer")
+GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

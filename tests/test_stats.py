@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtr, ndtri, stdtrit
 
 from harness import stats
 from harness.types import Estimate
@@ -217,9 +217,18 @@ def test_mean_without_spread() -> None:
     assert bounded.high == pytest.approx(100 * stats.wilson(0, 150)[1])
 
 
-def test_mean_is_cut_at_its_bounds() -> None:
+def test_a_bounded_mean_of_zeros_and_ones_is_a_rate_on_its_own_design_effect() -> None:
+    x = np.repeat([1.0, 0.0], [30, 70])
+    found = stats.mean(x, bounds=(0.0, 1.0))
+    from_variance = 100 * (99 / 100) * (stats.Z / stdtrit(99, 0.975)) ** 2
+    assert (found.low, found.high) == pytest.approx(stats.wilson(0.3 * from_variance, from_variance))
+    scaled = stats.mean(10 * x - 5, bounds=(-5.0, 5.0))
+    assert (scaled.low, scaled.high) == pytest.approx((10 * found.low - 5, 10 * found.high - 5))
+
+
+def test_a_bounded_mean_stays_within_its_bounds() -> None:
     found = stats.mean([0.0, 0.0, 0.9], bounds=(0.0, 1.0))
-    assert (found.low, found.high) == (0.0, 1.0)
+    assert 0.0 <= found.low < 0.3 < found.high <= 1.0
 
 
 def test_bootstrap_of_a_mean_agrees_with_theory() -> None:

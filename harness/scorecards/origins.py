@@ -1,6 +1,7 @@
 """Model scorecards to origin scorecards: best and median models, gaps, risk ratios of being hijacked."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -9,14 +10,43 @@ from harness import stats
 from harness.errors import UserError
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.comparability import check_protocols
-from harness.scorecards.compare import compare_metric, shared_clusters
+from harness.scorecards.compare import compare_metric, is_base, shared_clusters
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
-GROUPINGS: dict[str, Callable[[ModelEntry], str]] = {
-    "country": lambda model: model.origin.country,
-    "developer": lambda model: model.origin.developer,
+SIZES = ((4e9, "under 4B"), (15e9, "4B to 15B"), (40e9, "15B to 40B"), (150e9, "40B to 150B"))
+"""Upper limits of classes of total parameters."""
+
+
+def _base_country(model: ModelEntry, models: Mapping[str, ModelEntry]) -> str:
+    """The country of the weights that a model was derived from, followed as far as this run tells."""
+    for base in models.values():
+        if is_base(base, model) and base.name != model.name:
+            return _base_country(base, {k: v for k, v in models.items() if k != model.name})
+    if model.origin.base_models:
+        return f"unknown, from {model.origin.base_models[0]}"
+    return model.origin.country
+
+
+def _kind(model: ModelEntry) -> str:
+    return "unknown" if model.architecture is None else ("dense" if model.architecture.dense else "MoE")
+
+
+def _size(model: ModelEntry) -> str:
+    if model.architecture is None:
+        return "unknown"
+    total = model.architecture.total_params
+    return next((name for limit, name in SIZES if total < limit), "150B and more")
+
+
+GROUPINGS: dict[str, Callable[[ModelEntry, Mapping[str, ModelEntry]], str]] = {
+    "country": lambda model, _: model.origin.country,
+    "developer": lambda model, _: model.origin.developer,
+    "base": _base_country,
+    "licence": lambda model, _: model.origin.licence or "unknown",
+    "type": lambda model, _: _kind(model),
+    "size": lambda model, _: _size(model),
 }
-"""What an origin can be: name -> key of a model."""
+"""What an origin can be: name -> key of a model, given all models of the run."""
 
 FEW_MODELS = 3
 """With fewer models than this, an origin's models say nothing about its other models."""
@@ -31,6 +61,12 @@ class OriginMetric(Struct):
     best_model: str | None
     best: Estimate | None
     median: Estimate
+    mean: Estimate | None
+    """Over models, as `stats.mean_of_models`; None for a corpus metric, or where nothing was measured."""
+    spread: float | None
+    """Standard deviation between models, sampling noise taken out."""
+    selection: float
+    """By how much the best is expected to look better than it is, for having been chosen."""
 
 
 class Comparison(Struct):
@@ -47,6 +83,8 @@ class Comparison(Struct):
     value: Estimate
     """What of this origin was compared: its best model, or the pooled rate of its models."""
     other_value: Estimate
+    corrected: float | None = None
+    """The gap without what choosing the best of each origin is expected to have added to it."""
 
 
 class OriginScorecard(Struct):
@@ -81,28 +119,41 @@ def build_origins(
     if by not in GROUPINGS:
         raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
     allowed = check_protocols(scorecards, allow)
+    models = {card.model.name: card.model for card in scorecards}
     groups: dict[str, list[ModelScorecard]] = {}
     for card in sorted(scorecards, key=lambda card: card.model.name):
-        groups.setdefault(GROUPINGS[by](card.model), []).append(card)
-    return [_origin(by, key, groups, allowed) for key in sorted(groups)]
+        groups.setdefault(GROUPINGS[by](card.model, models), []).append(card)
+    sides = {key: _side(groups[key]) for key in sorted(groups)}
+    return [_origin(by, key, sides, allowed) for key in sides]
 
 
-def _origin(
-    by: str, key: str, groups: dict[str, list[ModelScorecard]], allowed: tuple[str, ...]
-) -> OriginScorecard:
-    cards = groups[key]
-    others = [other for other in sorted(groups) if other != key]
+@dataclass(frozen=True)
+class Side:
+    """One origin's models, and what they measured."""
+
+    cards: Sequence[ModelScorecard]
+    results: "Results"
+    metrics: dict[str, OriginMetric]
+
+
+def _side(cards: Sequence[ModelScorecard]) -> Side:
     results = _results(cards)
+    return Side(cards, results, {name: _origin_metric(found) for name, found in results.items()})
+
+
+def _origin(by: str, key: str, sides: Mapping[str, Side], allowed: tuple[str, ...]) -> OriginScorecard:
+    own = sides[key]
+    others = [(other, side) for other, side in sides.items() if other != key]
     return OriginScorecard(
         by=by,
         key=key,
-        models=tuple(card.model.name for card in cards),
-        metrics={name: _origin_metric(found) for name, found in results.items()},
-        gaps=tuple(gap for other in others for gap in _gaps(results, other, _results(groups[other]))),
+        models=tuple(card.model.name for card in own.cards),
+        metrics=own.metrics,
+        gaps=tuple(gap for other, side in others for gap in _gaps(own, other, side)),
         risk_ratios=tuple(
-            ratio for other in others for ratio in _risk_ratios(key, results, other, _results(groups[other]))
+            ratio for other, side in others for ratio in _risk_ratios(key, own.results, other, side.results)
         ),
-        notes=_notes(key, cards) + allowed,
+        notes=_notes(key, own.cards) + allowed,
     )
 
 
@@ -139,13 +190,42 @@ def _metric(results: dict[str, MetricResult]) -> Metric:
 
 def _origin_metric(results: dict[str, MetricResult]) -> OriginMetric:
     best_model, best = _best(results)
+    over = _mean_of_models(results)
     return OriginMetric(
         metric=_metric(results),
         models=_measured(results),
         best_model=best_model,
         best=best,
         median=stats.median([result.estimate for result in results.values()]),
+        mean=over.estimate if over else None,
+        spread=over.spread if over else None,
+        selection=_selection(results, over),
     )
+
+
+def _mean_of_models(results: dict[str, MetricResult]) -> stats.ModelsMean | None:
+    """The mean over models that were measured."""
+    measured = [result for result in results.values() if result.estimate.value is not None]
+    if not measured or _metric(results).kind == "corpus":
+        return None
+    parts = [result.observations for result in measured]
+    values = [np.asarray(part.values) for part in parts]
+    splits = np.cumsum([len(part.values) for part in parts])[:-1]
+    joint = {
+        name: np.split(np.asarray(codes), splits) for name, codes in shared_clusters(parts, [])[0].items()
+    }
+    clusters = [{name: codes[i] for name, codes in joint.items()} for i in range(len(parts))]
+    metric = _metric(results)
+    bounds = (0.0, 1.0) if metric.kind == "rate" else metric.bounds
+    return stats.mean_of_models(values, clusters, missing=_missing(results), bounds=bounds)
+
+
+def _selection(results: dict[str, MetricResult], over: stats.ModelsMean | None) -> float:
+    if over is None:
+        return 0.0
+    sign = 1 if _metric(results).higher_is_better else -1
+    values = [r.estimate.value for r in results.values() if r.estimate.value is not None]
+    return stats.selection_bias([sign * value for value in values], over.noise)
 
 
 def _measured(results: dict[str, MetricResult]) -> int:
@@ -164,20 +244,28 @@ def _best(results: dict[str, MetricResult]) -> tuple[str, Estimate] | tuple[None
         return None, None
     name = min(ranked)[1]
     estimate = results[name].estimate
-    note = f"; best of {len(ranked)} models, not corrected for the winner's curse" if len(ranked) > 1 else ""
+    note = (
+        f"; best of {len(ranked)} models, here not corrected for the winner's curse"
+        if len(ranked) > 1
+        else ""
+    )
     return name, msgspec.structs.replace(estimate, method=estimate.method + note)
 
 
-def _gaps(results: Results, other: str, other_results: Results) -> list[Comparison]:
+def _gaps(own: Side, other: str, side: Side) -> list[Comparison]:
+    """Best model against best model, with and without the luck that each is expected to owe to the choice."""
     gaps = []
-    for name in sorted(results.keys() & other_results.keys()):
-        (model, a), (other_model, b) = _best(results[name]), _best(other_results[name])
-        if not _metric(results[name]).headline or model is None or other_model is None:
+    for name in sorted(own.metrics.keys() & side.metrics.keys()):
+        a, b = own.metrics[name], side.metrics[name]
+        if not a.metric.headline or a.best is None or b.best is None:
             continue
-        assert a is not None and b is not None
-        ours, theirs = results[name][model], other_results[name][other_model]
-        gap = compare_metric(theirs, ours, (other_model, model)).difference
-        gaps.append(_comparison(name, results, other, other_results, gap, (a, b)))
+        assert a.best_model is not None and b.best_model is not None
+        ours, theirs = own.results[name][a.best_model], side.results[name][b.best_model]
+        gap = compare_metric(theirs, ours, (b.best_model, a.best_model)).difference
+        luck = (a.selection - b.selection) * (1 if a.metric.higher_is_better else -1)
+        corrected = None if gap.value is None or a.mean is None else gap.value - luck
+        found = _comparison(name, own.results, other, side.results, gap, (a.best, b.best))
+        gaps.append(msgspec.structs.replace(found, corrected=corrected))
     return gaps
 
 

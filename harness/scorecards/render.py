@@ -117,6 +117,9 @@ def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
                 "best": None if found.best is None else estimate_object(found.best),
                 "best_model": found.best_model,
                 "median": estimate_object(found.median),
+                "mean": None if found.mean is None else estimate_object(found.mean),
+                "spread": text.rounded(found.spread),
+                "selection_bias": text.rounded(found.selection),
                 "models": found.models,
                 "higher_is_better": found.metric.higher_is_better,
             }
@@ -134,6 +137,7 @@ def _comparison_object(comparison: Comparison) -> dict[str, Any]:
         "other": comparison.other,
         "models": comparison.models,
         "other_models": comparison.other_models,
+        "corrected_for_selection": text.rounded(comparison.corrected),
     }
 
 

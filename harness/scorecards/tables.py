@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.origins import FEW_MODELS, Comparison, OriginScorecard
+from harness.scorecards.origins import FEW_MODELS, Comparison, OriginMetric, OriginScorecard
 from harness.types import Metric, Struct, Usage
 
 
@@ -121,16 +121,29 @@ def origins_table(origins: Sequence[OriginScorecard]) -> Table:
         for origin in origins:
             found = origin.metrics.get(key)
             if found is None:
-                rows.append((key, origin.key, "not run", "not run", f"0 of {len(origin.models)}"))
+                rows.append((key, origin.key, *["not run"] * 3, f"0 of {len(origin.models)}"))
                 continue
             best = text.format_interval(found.best, found.metric) if found.best else "not measured"
             median = text.format_interval(found.median, found.metric)
             models = f"{found.models} of {len(origin.models)}"
-            rows.append((key, origin.key, f"{best}\n{found.best_model or ''}".rstrip(), median, models))
+            chosen = f"{best}\n{found.best_model or ''}".rstrip()
+            rows.append((key, origin.key, chosen, median, _models_mean(found), models))
     by = origins[0].by if origins else "country"
     return Table(
-        title=f"Origins, by {by}", header=("Metric", "Origin", "Best", "Median", "Models"), rows=tuple(rows)
+        title=f"Origins, by {by}",
+        header=("Metric", "Origin", "Best", "Median", "Mean, spread", "Models"),
+        rows=tuple(rows),
     )
+
+
+def _models_mean(found: OriginMetric) -> str:
+    """Mean over models with its interval, and the standard deviation between models."""
+    if found.mean is None:
+        return "not given"
+    if found.mean.low is None:
+        return "unknown from 1 model" if found.models < 2 else "unknown, no spread seen"
+    spread = "unknown" if found.spread is None else text.format_value(found.spread, found.metric)
+    return f"{text.format_interval(found.mean, found.metric)}\nspread {spread}"
 
 
 def comparisons(origins: Sequence[OriginScorecard]) -> list[str]:
@@ -143,7 +156,14 @@ def notes(origins: Sequence[OriginScorecard]) -> list[str]:
     """What a reader of the origin tables has to know."""
     found = [note for origin in origins for note in origin.notes]
     if any(len(origin.models) > 1 for origin in origins):
-        found.append("The best of several models is a lucky one: its number is not corrected for that.")
+        found.append(
+            "The best of several models is a lucky one: its own number is not corrected for that, gaps are "
+            "given with and without the luck that is expected of the choice (parametric bootstrap)."
+        )
+        found.append(
+            "Mean: over models like these, with models and samples both drawn at random. Spread: standard "
+            "deviation between models, sampling noise taken out."
+        )
     return found
 
 
@@ -195,9 +215,15 @@ def _gap_sentence(origin: str, comparison: Comparison) -> str:
     points = f"{value} {'points ' if text.is_share(metric) else ''}[{low}, {high}]"
     return (
         f"{comparison.key} ({better}): the best model of {origin} is {points} above the best of "
-        f"{comparison.other} ({ours} against {theirs})."
+        f"{comparison.other} ({ours} against {theirs}){_without_luck(comparison)}."
         f"{_caution(gap.low is None or gap.low <= 0, origin, comparison)}"
     )
+
+
+def _without_luck(comparison: Comparison) -> str:
+    if comparison.corrected is None or max(comparison.models, comparison.other_models) < 2:
+        return ""
+    return f"; without the luck of the choice {text.format_value(comparison.corrected, comparison.metric)}"
 
 
 def _caution(undecided: bool, origin: str, comparison: Comparison) -> str:

@@ -28,11 +28,13 @@ from harness.stats.estimates import (
     rate,
     wilson,
 )
+from harness.stats.models import ModelsMean, mean_of_models, selection_bias
 
 __all__ = [
     "Clusters",
     "Difference",
     "McNemar",
+    "ModelsMean",
     "Proportion",
     "Z",
     "at_least_one",
@@ -44,12 +46,14 @@ __all__ = [
     "holm",
     "mcnemar",
     "mean",
+    "mean_of_models",
     "median",
     "minimum_detectable_difference",
     "paired_difference",
     "proportion",
     "rate",
     "risk_ratio",
+    "selection_bias",
     "shared_risk_ratio",
     "unpaired_difference",
     "wilson",

@@ -94,7 +94,7 @@ def levels_of(codes: Codes) -> int:
     return int(codes.max()) + 1
 
 
-def student_t(degrees_of_freedom: int) -> float:
+def student_t(degrees_of_freedom: float) -> float:
     """The 97.5% quantile of Student's t."""
     from scipy.special import stdtrit  # type: ignore[import-untyped]
 

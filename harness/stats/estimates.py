@@ -138,15 +138,15 @@ def mean(
     """Mean with a cluster-robust standard error and a t quantile.
 
     Degrees of freedom are one less than the smallest factor has levels (Cameron, Gelbach and Miller, J. Bus.
-    Econ. Stat. 29 (2011) 238-249), or n - 1 without clustering (Student). Where the values do not vary, the
-    interval is Wilson's if the values have bounds (no variable on an interval varies more than a binary one
-    on its ends), and None if not.
+    Econ. Stat. 29 (2011) 238-249), or n - 1 without clustering (Student). Where the values have bounds the
+    interval is Wilson's over the bounds, on the effective sample size p (1 - p) / variance, as `proportion`
+    has it. Where they have none and do not vary there is no interval.
 
     Args:
         values: shape (n,).
         clusters: factor -> n levels.
         missing: attempts that were not measured.
-        bounds: the smallest and largest value possible; the interval is cut there.
+        bounds: the smallest and largest value possible.
     """
     x = np.asarray(values, dtype=np.float64)
     if x.size == 0:
@@ -170,24 +170,37 @@ def _mean_interval(
 ) -> tuple[float | None, float | None, str]:
     """(low, high, method) of a mean."""
     variance = cluster_variance(x, factors) if smallest > 1 else 0.0
-    if variance == 0.0:
-        return _interval_without_spread(float(x.mean()), smallest, bounds)
-    half = student_t(smallest - 1) * math.sqrt(variance)
-    floor, ceiling = bounds or (-math.inf, math.inf)
     names = f"clustered by {' x '.join(factors)}" if factors else "independent samples"
-    method = f"mean, t interval with {smallest - 1} degrees of freedom, {names}"
-    return max(floor, float(x.mean()) - half), min(ceiling, float(x.mean()) + half), method
-
-
-def _interval_without_spread(
-    value: float, smallest: int, bounds: tuple[float, float] | None
-) -> tuple[float | None, float | None, str]:
-    """(low, high, method) where no spread between clusters can be seen."""
-    if bounds is None:
+    if bounds is not None:
+        return _bounded_interval(x, factors, smallest, bounds, variance)
+    if variance == 0.0:
         return None, None, f"mean; no interval, since no spread can be seen in {smallest} cluster(s)"
+    half = student_t(smallest - 1) * math.sqrt(variance)
+    method = f"mean, t interval with {smallest - 1} degrees of freedom, {names}"
+    return float(x.mean()) - half, float(x.mean()) + half, method
+
+
+def _bounded_interval(
+    x: Floats,
+    factors: Mapping[str, Codes],
+    smallest: int,
+    bounds: tuple[float, float],
+    variance: float,
+) -> tuple[float, float, str]:
+    """(low, high, method): Wilson's interval over the bounds, on the sample size that explains the variance.
+
+    A t interval covers badly near the ends (83% instead of 95% in simulations of small rates at k attempts).
+    """
     floor, width = bounds[0], bounds[1] - bounds[0]
-    low, high = wilson((value - floor) / width * smallest, smallest)
-    method = f"mean; no spread can be seen, so a Wilson interval over the bounds with n_eff={smallest}"
+    share = (float(x.mean()) - floor) / width
+    effective = min((effective_clusters(codes) for codes in factors.values()), default=float(x.size))
+    how = "too little spread can be seen to estimate its own"
+    if variance > 0.0 and min(share, 1 - share) * x.size >= 2:
+        effective = share * (1 - share) / (variance / width**2) * (Z / student_t(smallest - 1)) ** 2
+        names = f"clustered by {' x '.join(factors)}" if factors else "independent samples"
+        how = f"{names}, t with {smallest - 1} degrees of freedom"
+    low, high = wilson(share * effective, effective)
+    method = f"mean; Wilson interval over the bounds with n_eff={_short(effective)}: {how}"
     return floor + width * low, floor + width * high, method
 
 

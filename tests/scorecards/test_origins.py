@@ -141,7 +141,9 @@ def test_a_suite_that_was_not_run_is_shown_as_such() -> None:
     assert origins[0].risk_ratios == origins[1].risk_ratios == ()
     assert [gap.key for gap in origins[0].gaps] == ["questions/accuracy"]
     assert origins[0].metrics["questions/accuracy"].models == 1
-    assert ("agent/targeted_asr", "XB", "not run", "not run", "0 of 2") in said.origins_table(origins).rows
+    assert ("agent/targeted_asr", "XB", "not run", "not run", "not run", "0 of 2") in said.origins_table(
+        origins
+    ).rows
     assert ("aster-moe", "XA, MoE 2/8\n1.2M/700k", "not run") in said.suite_table(cards, "questions").rows
 
 
@@ -174,3 +176,42 @@ def test_an_origin_that_was_never_hijacked() -> None:
 def test_no_origin_was_hijacked() -> None:
     sentence = hijacked(dict.fromkeys(("aster-dense", "aster-moe", "borea-dense", "borea-moe"), 0.0))[0]
     assert "neither XA nor XB was hijacked, so there is no ratio" in sentence
+
+
+def grouped(by: str) -> dict[str, tuple[str, ...]]:
+    manifest, records = synthetic_run()
+    models = dict(manifest.models)
+
+    def change(name: str, **fields: object) -> None:
+        models[name] = msgspec.structs.replace(
+            models[name], origin=msgspec.structs.replace(models[name].origin, **fields)
+        )
+
+    change("borea-moe", base_models=("hub/aster-dense",))
+    change("borea-dense", base_models=("hub/elsewhere",), licence=None)
+    manifest = msgspec.structs.replace(manifest, models=models)
+    return {o.key: o.models for o in build_origins(build_scorecards(manifest, tables(records)), by)}
+
+
+def test_groups_by_base_licence_type_and_size() -> None:
+    assert grouped("base") == {
+        "XA": ("aster-dense", "aster-moe", "borea-moe"),
+        "unknown, from hub/elsewhere": ("borea-dense",),
+    }
+    assert grouped("licence")["unknown"] == ("borea-dense",)
+    assert grouped("type") == {"MoE": ("aster-moe", "borea-moe"), "dense": ("aster-dense", "borea-dense")}
+    assert list(grouped("size")) == ["under 4B"]
+
+
+def test_mean_over_models_and_the_luck_of_the_best(origins: list[OriginScorecard]) -> None:
+    for origin in origins:
+        for found in origin.metrics.values():
+            assert found.mean is not None and found.mean.n == 2
+            assert found.mean.value == pytest.approx(found.median.value)
+            assert found.spread is not None and found.selection >= 0
+        for gap in origin.gaps:
+            other = next(o for o in origins if o.key == gap.other)
+            sign = 1 if gap.metric.higher_is_better else -1
+            luck = origin.metrics[gap.key].selection - other.metrics[gap.key].selection
+            assert gap.corrected == pytest.approx(gap.estimate.value - sign * luck)
+    assert any("without the luck of the choice" in sentence for sentence in said.comparisons(origins))

@@ -1,0 +1,127 @@
+"""Several models, each measured on samples that they may share: the models are what varies."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from harness.stats.clusters import (
+    Clusters,
+    Floats,
+    cluster_variance,
+    crossed_factors,
+    levels_of,
+    student_t,
+)
+from harness.types import Estimate, Struct
+
+DRAWS = 4000
+"""Of the correction for choosing the best."""
+
+
+class ModelsMean(Struct):
+    """The mean over models, and how far models lie apart."""
+
+    estimate: Estimate
+    """Of the mean over all models like these; n is the number of models."""
+    spread: float | None
+    """Standard deviation between models, sampling noise taken out; None with fewer than two models."""
+    noise: tuple[float, ...]
+    """Of each model: variance of its mean that it does not share with the others."""
+
+
+def mean_of_models(
+    values: Sequence[ArrayLike],
+    clusters: Sequence[Clusters],
+    *,
+    missing: int = 0,
+    bounds: tuple[float, float] | None = None,
+) -> ModelsMean:
+    """The mean over models of their means, with models and samples both taken as drawn at random.
+
+    A hierarchical model fitted by moments (Searle, Casella and McCulloch, Variance Components (1992), ch. 3).
+    With m model means of variance s^2, the variance of their mean is s^2/m + C: s^2 holds what differs
+    between models and the noise of each, C is the noise that all share because they met the same samples. C
+    follows from the clustered variances of each mean and of the mean over models. The spread is the root of
+    s^2 less the noise of each. The interval is a t interval with Satterthwaite's degrees of freedom
+    (Biometrics Bull. 2 (1946) 110-114).
+
+    Args:
+        values: of each model, shape (n_j,); none is empty.
+        clusters: of each model, factor -> n_j levels as numbers; all have the same factors, and equal numbers
+            mean the same level.
+        missing: attempts of all models that were not measured.
+        bounds: smallest and largest value possible; the interval is cut there.
+    """
+    samples = [np.asarray(x, dtype=np.float64) for x in values]
+    means = np.asarray([x.mean() for x in samples])
+    m = len(samples)
+    if m == 0:
+        raise ValueError("the mean of no models")
+    each = np.asarray([_variance([x], [c])[0] for x, c in zip(samples, clusters, strict=True)])
+    together, units = _variance(samples, clusters)
+    between = float(means.var(ddof=1)) if m > 1 else 0.0
+    shared = max(0.0, (m * together - float(each.mean())) / (m - 1)) if m > 1 else 0.0
+    own = np.maximum(each - shared, 0.0)
+    low, high, method = _interval(float(means.mean()), between / m, shared, together, (m, units))
+    floor, ceiling = bounds or (-math.inf, math.inf)
+    estimate = Estimate(
+        value=float(means.mean()),
+        low=None if low is None else max(floor, low),
+        high=None if high is None else min(ceiling, high),
+        n=m,
+        missing=missing,
+        clusters=m,
+        method=method,
+    )
+    spread = math.sqrt(max(0.0, between - float(own.mean()))) if m > 1 else None
+    return ModelsMean(estimate=estimate, spread=spread, noise=tuple(own.tolist()))
+
+
+def _variance(samples: Sequence[Floats], clusters: Sequence[Clusters]) -> tuple[float, int]:
+    """(clustered variance of the mean over models of their means, models taken as given; units)."""
+    m, n = len(samples), sum(x.size for x in samples)
+    joint = {key: np.concatenate([np.asarray(c[key]) for c in clusters]) for key in clusters[0]}
+    factors = crossed_factors(joint, n)
+    units = min((levels_of(codes) for codes in factors.values()), default=n)
+    # Each model weighs the same: residuals are scaled so that their mean is over models.
+    influence = np.concatenate([(x - x.mean()) * n / (m * x.size) for x in samples])
+    return (cluster_variance(influence, factors) if units > 1 else 0.0), units
+
+
+def _interval(
+    value: float, between: float, shared: float, together: float, counts: tuple[int, int]
+) -> tuple[float | None, float | None, str]:
+    """(low, high, method) from the variances of a mean of models; `counts`: of models, of sample clusters."""
+    models, units = counts
+    if models < 2:
+        return None, None, "mean of 1 model; no interval, since nothing is known about other models"
+    variance = max(between + shared, together)
+    if variance == 0.0 or units < 2:
+        return None, None, f"mean of {models} models; no interval, since no spread can be seen"
+    parts = between**2 / (models - 1) + shared**2 / (units - 1)
+    freedom = (between + shared) ** 2 / parts if parts else float(models - 1)
+    half = student_t(freedom) * math.sqrt(variance)
+    how = f"models and samples both drawn at random, t interval with {freedom:.3g} degrees of freedom"
+    return value - half, value + half, f"mean of {models} models, {how}"
+
+
+def selection_bias(values: Sequence[float], noise: Sequence[float], *, seed: int = 0) -> float:
+    """By how much the largest of several estimates is expected to exceed its own truth: the winner's curse.
+
+    Parametric bootstrap (Efron, J. Am. Stat. Assoc. 106 (2011) 1602-1614, section 1): new estimates are drawn
+    around the given ones, and the excess of the largest over its centre is averaged. The given estimates lie
+    further apart than their truths, so that this says too little rather than too much.
+
+    Args:
+        values: one estimate a model.
+        noise: variance of each that is not shared.
+        seed: of the draws; the answer is the same every time.
+    """
+    centre, sd = np.asarray(values, dtype=np.float64), np.sqrt(np.asarray(noise, dtype=np.float64))
+    if centre.size < 2:
+        return 0.0
+    drawn = np.random.default_rng(seed).normal(size=(DRAWS, centre.size)) * sd
+    best = np.argmax(centre + drawn, axis=1)
+    return max(0.0, float(drawn[np.arange(DRAWS), best].mean()))

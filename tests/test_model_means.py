@@ -1,0 +1,105 @@
+"""Means over models against closed forms, a brute-force bootstrap and simulated truth."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats as reference
+
+from harness import stats
+
+
+def shared_items(models: int, items: int) -> list[dict[str, np.ndarray]]:
+    return [{"sample": np.arange(items)} for _ in range(models)]
+
+
+def own_items(models: int, items: int) -> list[dict[str, np.ndarray]]:
+    return [{"sample": np.arange(items) + j * items} for j in range(models)]
+
+
+def test_models_without_noise_give_students_interval() -> None:
+    means = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
+    found = stats.mean_of_models([np.full(5, m) for m in means], shared_items(10, 5))
+    assert (found.estimate.value, found.estimate.low, found.estimate.high) == pytest.approx(
+        (2.33, 0.8976775, 3.7623225)  # Student (1908)
+    )
+    assert found.spread == pytest.approx(np.std(means, ddof=1))
+    assert (found.estimate.n, found.estimate.clusters) == (10, 10)
+
+
+def test_models_that_are_all_the_same_give_the_interval_of_their_items() -> None:
+    x = np.random.default_rng(0).normal(size=40)
+    found = stats.mean_of_models([x, x, x], shared_items(3, 40))
+    single = stats.mean(x)
+    assert found.spread == 0.0
+    assert (found.estimate.low, found.estimate.high) == pytest.approx((single.low, single.high))
+    assert found.noise == pytest.approx((0, 0, 0), abs=1e-12)
+
+
+def test_the_spread_is_that_of_a_balanced_analysis_of_variance() -> None:
+    # One-way layout, items not shared: tau^2 = (MSB - MSW) / n. Searle, Casella and McCulloch (1992), ch. 3.
+    x = np.random.default_rng(3).normal(size=(6, 30)) + np.arange(6)[:, None]
+    found = stats.mean_of_models(list(x), own_items(6, 30))
+    msb, msw = 30 * x.mean(1).var(ddof=1), x.var(axis=1, ddof=1).mean()
+    assert found.spread == pytest.approx(math.sqrt((msb - msw) / 30), rel=0.01)
+
+
+def test_against_a_hierarchical_bootstrap() -> None:
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(12, 1)) + generator.normal(size=(1, 50)) + generator.normal(size=(12, 50))
+    found = stats.mean_of_models(list(x), shared_items(12, 50)).estimate
+    drawn = [
+        x[generator.integers(12, size=12)][:, generator.integers(50, size=50)].mean() for _ in range(4000)
+    ]
+    width = found.high - found.low
+    assert width == pytest.approx(2 * 2.1 * np.std(drawn), rel=0.12)
+
+
+def test_one_model_says_nothing_about_others() -> None:
+    found = stats.mean_of_models([[1.0, 0.0, 1.0]], shared_items(1, 3))
+    assert (found.estimate.value, found.estimate.low, found.spread) == (pytest.approx(2 / 3), None, None)
+    assert "nothing is known about other models" in found.estimate.method
+
+
+def test_two_models_have_a_wide_interval() -> None:
+    generator = np.random.default_rng(2)
+    x = [(generator.random(200) < p).astype(float) for p in (0.5, 0.6)]
+    found = stats.mean_of_models(x, shared_items(2, 200), bounds=(0.0, 1.0)).estimate
+    assert found.high - found.low > 0.3
+    assert 0.0 <= found.low <= found.high <= 1.0
+
+
+def test_no_models_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no models"):
+        stats.mean_of_models([], [])
+
+
+def test_bias_of_two_equal_models_is_the_expected_maximum() -> None:
+    # The larger of two standard normals exceeds their mean by 1/sqrt(pi).
+    assert stats.selection_bias([0.0, 0.0], [1.0, 1.0]) == pytest.approx(1 / math.sqrt(math.pi), abs=0.03)
+    assert stats.selection_bias([0.0, 0.0], [1.0, 1.0]) == stats.selection_bias([0.0, 0.0], [1.0, 1.0])
+
+
+def test_bias_without_rivals_or_noise_is_none() -> None:
+    assert stats.selection_bias([0.4], [1.0]) == 0.0
+    assert stats.selection_bias([0.4, 0.5], [0.0, 0.0]) == 0.0
+    assert stats.selection_bias([0.0, 100.0], [1.0, 1.0]) == pytest.approx(0.0, abs=0.05)
+
+
+def test_bias_grows_with_the_number_of_models() -> None:
+    biases = [stats.selection_bias([0.0] * m, [1.0] * m) for m in (2, 3, 5, 10)]
+    expected = [
+        reference.norm.expect(lambda z, m=m: z * m * reference.norm.cdf(z) ** (m - 1)) for m in (2, 3, 5, 10)
+    ]
+    assert biases == pytest.approx(expected, abs=0.04)
+
+
+def test_coverage_of_a_mean_of_models() -> None:
+    generator = np.random.default_rng(17)
+    hits, runs = 0, 500
+    for _ in range(runs):
+        ability, difficulty = generator.normal(size=(5, 1)), generator.normal(size=(1, 60))
+        x = ability + difficulty + generator.normal(size=(5, 60))
+        found = stats.mean_of_models(list(x), shared_items(5, 60)).estimate
+        hits += found.low <= 0 <= found.high
+    assert 0.92 <= hits / runs <= 0.98
