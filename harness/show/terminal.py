@@ -59,9 +59,7 @@ def _step_lines(step: Step) -> Iterator[tuple[int, "Text"]]:
     body = _text("")
     for piece in step.pieces:
         clean = strip_control(piece.text)
-        body.append(
-            f"{OPEN}{clean}{CLOSE}" if piece.injected else clean, "bold red" if piece.injected else ""
-        )
+        body.append(*((f"{OPEN}{clean}{CLOSE}", "bold red") if piece.injected else (clean, "")))
     if body.plain.strip():
         yield 2, body
     for note in step.notes:

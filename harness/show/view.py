@@ -127,7 +127,7 @@ def make_view(run: Restored, cell: CellEntry, record: Record) -> View:
         failure=f"{record.failure}: {record.failure_message}" if record.failure else None,
         injections=tuple(explained.injections.items()) if explained else (),
         steps=tuple(steps),
-        verdicts=tuple(_verdict(score, explained) for score in record.scores),
+        verdicts=tuple(_verdict(score, cell, explained) for score in record.scores),
     )
 
 
@@ -246,12 +246,14 @@ def _pieces(message: Message, explained: Explanation | None) -> Iterator[Piece]:
     yield Piece(text=text[last:])
 
 
-def _verdict(score: Score, explained: Explanation | None) -> Verdict:
+def _verdict(score: Score, cell: CellEntry, explained: Explanation | None) -> Verdict:
     name = score.metric.partition(":")[0]
+    rates = {metric.name for metric in cell.metrics if metric.kind == "rate"}
     value = "not measured" if score.value is None else f"{score.value:.6g}"
+    said = {"0": "no", "1": "yes"} if score.metric in rates else {}
     return Verdict(
         metric=score.metric,
-        value=value,
+        value=said.get(value, value),
         reason=score.reason or (explained.meanings.get(name) if explained else None),
         answer=None if explained else score.answer,
     )
