@@ -84,7 +84,7 @@ class MeteredEngine:
     @property
     def usage(self) -> Usage:
         """What the attempt cost so far."""
-        everything = [*self._generations, *self._loglikelihoods]
+        everything: list[Generation | LogLikelihood] = [*self._generations, *self._loglikelihoods]
         return Usage(
             engine_seconds=self._seconds,
             prompt_tokens=sum(answer.prompt_tokens for answer in everything),
