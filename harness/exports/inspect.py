@@ -1,0 +1,305 @@
+"""Logs that `inspect view` opens: one `.eval` file a cell, made of inspect_ai's own objects.
+
+An attempt that failed is a sample with an error and without scores; Inspect leaves it out of its means, as
+the harness does. What a value means, and which way is better, stands in the log's metadata.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import UserError
+from harness.restore import Restored
+from harness.store import RunDirectory
+from harness.types import CellEntry, Generation, Message, Metric, Record, Sampling, Score, Usage
+
+MEANING = {
+    "rate": "each attempt is 0 (no) or 1 (yes)",
+    "mean": "a number for each attempt",
+    "corpus": "not a mean of attempts: each has the operands, the value is computed from all of them",
+}
+
+
+def write(directory: RunDirectory, out: Path) -> list[Path]:
+    """Write one log a cell.
+
+    Raises:
+        UserError: inspect-ai is not installed.
+    """
+    try:
+        from inspect_ai.log import write_eval_log
+    except ImportError as error:
+        raise UserError(
+            f"logs for Inspect need the package inspect-ai ({error}): "
+            "pip install 'openweight-harness[export]'"
+        ) from error
+
+    run, paths = Restored(directory), []
+    for cell in run.manifest.cells.values():
+        name = directory.records_path(cell, "eval").name
+        path = out / f"{run.manifest.created.replace(':', '-')}_{name}"
+        write_eval_log(to_log(run, cell), path)
+        paths.append(path)
+    return paths
+
+
+def to_log(run: Restored, cell: CellEntry) -> Any:
+    """A cell as an `inspect_ai.log.EvalLog`."""
+    from inspect_ai.log import EvalLog, EvalStats
+
+    records = run.directory.records(cell)
+    prompts = prompts_of(run, cell, records)
+    complete = len(records) >= cell.samples * cell.attempts
+    return EvalLog(
+        status="success" if complete else "cancelled",
+        eval=_spec(run, cell, records),
+        results=_results(cell, records),
+        stats=EvalStats(
+            started_at=_time(min((r.started for r in records), default=0.0)) or "",
+            completed_at=_time(max((r.started + r.seconds for r in records), default=0.0)) or "",
+            model_usage={cell.model: _usage(_total(records))},
+        ),
+        samples=[to_sample(cell, record, prompts.get(record.sample, ())) for record in records],
+    )
+
+
+def prompts_of(run: Restored, cell: CellEntry, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
+    """Sample -> the texts that were put to the model, for records that do not hold them themselves.
+
+    Nothing where they cannot be made again: the task's data or the model's tokenizer are not here.
+    """
+    if all(record.transcript.messages for record in records):
+        return {}
+    try:
+        samples = run.samples(cell, run.suite(cell))
+    except UserError:
+        return {}
+    return {
+        name: tuple(str(i.args[0]) for i in getattr(sample.payload, "instances", ()))
+        for name, sample in samples.items()
+    }
+
+
+def _spec(run: Restored, cell: CellEntry, records: Sequence[Record]) -> Any:
+    from inspect_ai.log import EvalConfig, EvalDataset, EvalSpec
+    from inspect_ai.model import GenerateConfig
+
+    manifest, model = run.manifest, run.manifest.models[cell.model]
+    version = cell.protocol.get("benchmark_version") or cell.protocol.get("task_version") or 0
+    return EvalSpec(
+        eval_id=cell.key[:22],
+        run_id=manifest.config_digest,
+        task_id=cell.key[22:44],
+        created=manifest.created,
+        task=cell.suite,
+        task_version=version,
+        task_args=cell.protocol,
+        dataset=EvalDataset(
+            name=cell.suite,
+            samples=cell.samples,
+            sample_ids=sorted({r.sample for r in records}),
+            shuffled=False,
+        ),
+        model=cell.model,
+        model_generate_config=GenerateConfig(**sampling(cell)),
+        model_args=dict(model.engine.details) if model.engine else {},
+        config=EvalConfig(epochs=cell.attempts),
+        packages=manifest.versions,
+        metadata={
+            "origin": msgspec.to_builtins(model.origin),
+            "architecture": msgspec.to_builtins(model.architecture),
+            "engine": msgspec.to_builtins(model.engine),
+            "imported": model.imported,
+            "harness_version": manifest.harness_version,
+            "cell": cell.key,
+            "polarity": {metric.name: polarity(metric) for metric in cell.metrics},
+        },
+    )
+
+
+def sampling(cell: CellEntry) -> dict[str, Any]:
+    """How tokens were drawn, in Inspect's words; nothing where it is not known."""
+    stated = {name: cell.protocol.get(f"sampling.{name}") for name in Sampling.__struct_fields__}
+    names = ("temperature", "top_p", "top_k", "max_tokens", "seed")
+    try:
+        drawn = msgspec.convert({name: stated[name] for name in names}, Sampling, strict=False)
+    except msgspec.ValidationError:
+        return {}
+    return {name: getattr(drawn, name) for name in names}
+
+
+def polarity(metric: Metric) -> str:
+    """What a value says, and which way is better."""
+    better = "higher is better" if metric.higher_is_better else "lower is better"
+    hijacked = "; 1 means that the model was hijacked" if metric.hijack else ""
+    return f"{better}; {MEANING[metric.kind]}{hijacked}; a failed attempt has no value"
+
+
+def _results(cell: CellEntry, records: Sequence[Record]) -> Any:
+    from inspect_ai.log import EvalResults
+
+    return EvalResults(
+        total_samples=cell.samples * cell.attempts,
+        completed_samples=sum(record.failure is None for record in records),
+        logged_samples=len(records),
+        scores=[_metric(metric, records) for metric in cell.metrics if metric.kind != "corpus"],
+    )
+
+
+def _metric(metric: Metric, records: Sequence[Record]) -> Any:
+    """The plain mean, with n. Intervals are the scorecards' business."""
+    from inspect_ai.log import EvalMetric, EvalScore
+
+    found = [s.value for r in records for s in r.scores if s.metric == metric.name and s.value is not None]
+    mean = {"mean": EvalMetric(name="mean", value=sum(found) / len(found))} if found else {}
+    return EvalScore(
+        name=metric.name,
+        scorer=metric.name,
+        scored_samples=len(found),
+        unscored_samples=len(records) - len(found),
+        metrics=mean,
+        metadata={"polarity": polarity(metric)},
+    )
+
+
+def to_sample(cell: CellEntry, record: Record, prompts: Sequence[str]) -> Any:
+    """A record as an `inspect_ai.log.EvalSample`."""
+    from inspect_ai.log import EvalSample
+
+    messages = [to_message(cell, message) for message in _conversation(record, prompts)]
+    asked = next((i for i, m in enumerate(messages) if m.role == "assistant"), len(messages))
+    return EvalSample(
+        id=record.sample,
+        epoch=record.attempt + 1,
+        input=messages[:asked] or "",
+        target=_target(cell, record),
+        messages=messages,
+        output=_output(cell, record),
+        scores={s.metric: found for s in record.scores if (found := to_score(s)) is not None} or None,
+        error=_error(record),
+        model_usage={cell.model: _usage(record.usage)},
+        started_at=_time(record.started),
+        completed_at=_time(record.started + record.seconds if record.started else 0.0),
+        total_time=record.seconds,
+        metadata=_metadata(record),
+    )
+
+
+def _conversation(record: Record, prompts: Sequence[str]) -> Iterator[Message]:
+    """The messages, or what a completion was asked and what it wrote."""
+    transcript = record.transcript
+    if transcript.messages:
+        yield from transcript.messages
+        return
+    yield from (Message(role="user", content=prompt) for prompt in dict.fromkeys(prompts))
+    for reply in transcript.generations:
+        yield Message(
+            role="assistant", content=reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls
+        )
+
+
+def to_message(cell: CellEntry, message: Message) -> Any:
+    """A message as Inspect's."""
+    from inspect_ai.model import (
+        ChatMessageAssistant,
+        ChatMessageSystem,
+        ChatMessageTool,
+        ChatMessageUser,
+        ContentReasoning,
+        ContentText,
+    )
+    from inspect_ai.tool import ToolCall
+
+    if message.role == "tool":
+        return ChatMessageTool(
+            content=message.content, tool_call_id=message.tool_call_id, function=message.name
+        )
+    if message.role != "assistant":
+        kind = ChatMessageSystem if message.role == "system" else ChatMessageUser
+        return kind(content=message.content)
+    content: Any = message.content
+    if message.reasoning is not None:
+        content = [ContentReasoning(reasoning=message.reasoning), ContentText(text=message.content)]
+    calls = [ToolCall(id=c.id, function=c.name, arguments=c.arguments) for c in message.tool_calls]
+    return ChatMessageAssistant(content=content, tool_calls=calls or None, model=cell.model)
+
+
+def to_score(score: Score) -> Any:
+    """A score as Inspect's, None if nothing was measured."""
+    from inspect_ai.scorer import Score as InspectScore
+
+    value = score.value if score.operands is None else msgspec.to_builtins(score.operands)
+    if value is None:
+        return None
+    if isinstance(value, tuple | list):
+        value = msgspec.json.encode(value).decode()
+    return InspectScore(value=value, answer=score.answer, explanation=score.reason)
+
+
+def _target(cell: CellEntry, record: Record) -> str:
+    """What the right answer is, where the scorer says it: lm-eval's does."""
+    if cell.adapter != "lm_eval":
+        return ""
+    return next((score.reason for score in record.scores if score.reason is not None), "")
+
+
+def _output(cell: CellEntry, record: Record) -> Any:
+    from inspect_ai.model import ModelOutput
+
+    if not record.transcript.generations:
+        return ModelOutput(model=cell.model)
+    last = record.transcript.generations[-1]
+    output = ModelOutput.from_content(cell.model, last.text, stop_reason=_stop_reason(last))
+    output.usage = _usage(record.usage)
+    return output
+
+
+def _stop_reason(reply: Generation) -> Any:
+    return {"length": "max_tokens", "tool_calls": "tool_calls", "stop": "stop"}[reply.finish_reason]
+
+
+def _error(record: Record) -> Any:
+    from inspect_ai.log import EvalError
+
+    if record.failure is None:
+        return None
+    message = f"{record.failure}: {record.failure_message}"
+    return EvalError(message=message, traceback=message, traceback_ansi=message)
+
+
+def _metadata(record: Record) -> dict[str, Any]:
+    return {
+        "clusters": record.clusters,
+        "labels": record.labels,
+        "content_hash": record.content_hash,
+        "failure": record.failure,
+        "truncated": record.truncated,
+        "engine_seconds": record.usage.engine_seconds,
+        "requests": record.usage.requests,
+        "log_likelihoods": msgspec.to_builtins(record.transcript.loglikelihoods),
+        "unparsed": [reply.raw for reply in record.transcript.generations if reply.parse_error is not None],
+    }
+
+
+def _usage(usage: Usage) -> Any:
+    from inspect_ai.model import ModelUsage
+
+    return ModelUsage(
+        input_tokens=usage.prompt_tokens,
+        output_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        input_tokens_cache_read=usage.cached_tokens,
+    )
+
+
+def _total(records: Sequence[Record]) -> Usage:
+    names = [name for name in Usage.__struct_fields__ if name != "engine_seconds"]
+    return Usage(**{name: sum(getattr(r.usage, name) for r in records) for name in names})
+
+
+def _time(seconds: float) -> str | None:
+    """ISO 8601, None for a time that is not known."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat() if seconds else None
