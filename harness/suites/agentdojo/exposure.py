@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 
 from harness.types import Message
 
-ESCAPE = re.compile(r"\\(?:x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([\s\S]))")
+ESCAPE = re.compile(r"\\(?:\n[ \t]*|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|([\s\S]))")
+"""An escaped line break is YAML's way to go on in the next line: nothing of it belongs to the text."""
 NAMED = {c: " " for c in "0abefnrtvNLP_"}
 """Escapes of YAML and Python that stand for white space or a control character."""
 MAX_NESTING = 4
@@ -46,4 +47,4 @@ def unescape(match: re.Match[str]) -> str:
     code = next((int(number, 16) for number in numbers if number), None)
     if code is not None:
         return chr(code) if code < 0x110000 else ""
-    return NAMED.get(other, other)
+    return NAMED.get(other, other) if other else ""

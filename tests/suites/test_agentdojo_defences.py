@@ -1,0 +1,238 @@
+"""AgentDojo's defences: what the agent is told and shown, and that a transcript can be scored again."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from agentdojo.agent_pipeline import AgentPipeline, BasePipelineElement, PipelineConfig
+from agentdojo.agent_pipeline.agent_pipeline import TOOL_FILTER_PROMPT
+from agentdojo.functions_runtime import FunctionCall, FunctionsRuntime
+from agentdojo.types import ChatAssistantMessage, get_text_content_as_str, text_content_block_from_string
+from msgspec import structs
+
+from harness.errors import AttemptFailure, UserError
+from harness.suites.agentdojo import AgentDojoSuite, Options, build
+from harness.suites.agentdojo.defences import DEFENCES, load_detector
+from harness.types import FailureKind, Generation, Message, Sampling, Transcript
+from tests.suites.dojo import Agent, by_id, call, reply, suite, transcribe
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*:DeprecationWarning"),  # AgentDojo's clients of closed models
+    pytest.mark.filterwarnings("ignore:.*:pydantic.warnings.PydanticDeprecatedSince20"),
+]
+
+PAIR = "user_task_0/injection_task_7"
+"""The bill holds the attack, which wants another password."""
+READ = [call("read_file", file_path="bill-december-2023.txt"), call("read_file", file_path="none.txt")]
+REFUSED = [call("send_money", recipient=3)]
+OBEY = [call("update_password", password="new_password")]
+WITHHELD = "<Data omitted because a prompt injection was detected>"
+
+calls_of_the_stub: list[str] = []
+
+
+def finds_information(text: str) -> bool:
+    """A classifier: attacks call themselves information."""
+    calls_of_the_stub.append(text)
+    return "<INFORMATION>" in text
+
+
+def defended(defence: str | None, **options: Any) -> AgentDojoSuite:
+    return build(None, Options(suite="banking", defence=defence, **options))[0]
+
+
+def script() -> list[Generation]:
+    return [reply(calls=READ), reply(calls=REFUSED), reply(calls=OBEY), reply("Done.")]
+
+
+def scores(chosen: AgentDojoSuite, transcript: Transcript) -> dict[str, float | None]:
+    return {s.metric: s.value for s in chosen.score(by_id("banking", PAIR), transcript)}
+
+
+def tool_texts(transcript: Transcript) -> list[str]:
+    return [m.content for m in transcript.messages if m.role == "tool"]
+
+
+class Prepared(BasePipelineElement):
+    """AgentDojo's side of an agent that makes prepared replies."""
+
+    name = "local"
+
+    def __init__(self, replies: Sequence[Generation]) -> None:
+        self.replies = iter(replies)
+
+    def query(
+        self, query: str, runtime: Any, env: Any = None, messages: Any = (), extra_args: Any = None
+    ) -> Any:
+        made = next(self.replies)
+        calls = [FunctionCall(function=c.name, args=dict(c.arguments), id=c.id) for c in made.tool_calls]
+        answer = ChatAssistantMessage(
+            role="assistant", content=[text_content_block_from_string(made.text)], tool_calls=calls
+        )
+        return query, runtime, env, [*messages, answer], extra_args
+
+
+@pytest.mark.filterwarnings("ignore:The query is not being added")
+@pytest.mark.parametrize("defence", [None, "spotlighting_with_delimiting", "repeat_user_prompt"])
+def test_the_conversation_is_that_of_agentdojos_pipeline(defence: str | None) -> None:
+    chosen, sample = defended(defence), by_id("banking", PAIR)
+    ours = transcribe(chosen, sample, script()).messages
+    pipeline = AgentPipeline.from_config(
+        PipelineConfig(
+            llm=Prepared(script()),
+            model_id=None,
+            defense=defence,
+            system_message_name=None,
+            system_message=suite("banking").system_message,
+        )
+    )
+    environment = chosen._dojo.load_and_inject_default_environment(sample.payload.injections)
+    *_, theirs, _ = pipeline.query(ours[1].content, FunctionsRuntime(chosen._dojo.tools), environment)
+    assert [(m.role, m.content) for m in ours] == [
+        (m["role"], m.get("error") or get_text_content_as_str(m["content"])) for m in theirs
+    ]
+
+
+@pytest.mark.parametrize("defence", DEFENCES)
+def test_a_defended_transcript_is_scored_again(defence: str) -> None:
+    options = {"detector": f"{__name__}:finds_information"} if "detector" in defence else {}
+    chosen = defended(defence, **options)
+    replies = script()
+    if defence == "tool_filter":
+        replies.insert(0, reply("read_file, update_password"))
+    transcript = transcribe(chosen, by_id("banking", PAIR), replies)
+    found = scores(chosen, transcript)
+    assert found["targeted_asr"] == found["attempted"] == 1.0
+    assert found["exposed"] == (0.0 if "detector" in defence else 1.0)
+    calls_of_the_stub.clear()
+    assert scores(chosen, transcript) == found
+    assert not calls_of_the_stub, "the classifier is not needed for scoring"
+
+
+@pytest.mark.parametrize("defence", [None, *DEFENCES])
+def test_a_result_that_was_tampered_with_is_noticed(defence: str | None) -> None:
+    chosen = defended(defence, detector=f"{__name__}:finds_information")
+    replies = [reply("read_file")] * (defence == "tool_filter") + script()
+    transcript = transcribe(chosen, by_id("banking", PAIR), replies)
+    other = tuple(structs.replace(m, content="other") if m.role == "tool" else m for m in transcript.messages)
+    with pytest.raises(AttemptFailure, match="in the replay"):
+        chosen.score(by_id("banking", PAIR), structs.replace(transcript, messages=other))
+
+
+def test_spotlighting_marks_outputs_and_not_errors() -> None:
+    chosen = defended("spotlighting_with_delimiting")
+    assert chosen.system_message.startswith(suite("banking").system_message + " I'll mark the beginning")
+    outputs = tool_texts(transcribe(chosen, by_id("banking", PAIR), script()))
+    plain = tool_texts(transcribe(suite("banking"), by_id("banking", PAIR), script()))
+    assert outputs[0] == f"<<{plain[0]}>>"
+    assert outputs[2] == plain[2]
+    assert outputs[2].startswith("ValidationError")
+
+
+def test_the_filter_leaves_the_tools_that_are_named() -> None:
+    chosen, sample = defended("tool_filter"), by_id("banking", PAIR)
+    agent = Agent(iter([reply("I need read_file and nothing else."), *script()]))
+    transcript = asyncio.run(chosen.run(sample, agent, Sampling()))  # type: ignore[arg-type]
+    roles = [m.role for m in transcript.messages[:5]]
+    assert roles == ["system", "user", "user", "assistant", "assistant"]
+    assert transcript.messages[2].content == TOOL_FILTER_PROMPT
+    assert len(agent.offered[0]) == 11
+    assert agent.offered[1:] == [["read_file"]] * 4
+    assert tool_texts(transcript)[-1] == "Invalid tool update_password provided."
+    found = scores(chosen, transcript)
+    assert (found["targeted_asr"], found["attempted"]) == (0.0, 1.0)
+
+
+def test_a_tool_that_is_called_where_it_should_be_named_is_named_and_not_run() -> None:
+    chosen, sample = defended("tool_filter"), by_id("banking", PAIR)
+    agent = Agent(iter([reply("", calls=OBEY), reply("Done.")]))
+    transcript = asyncio.run(chosen.run(sample, agent, Sampling()))  # type: ignore[arg-type]
+    assert agent.offered[1] == ["update_password"]
+    assert transcript.messages[3] == Message(role="assistant", content="update_password")
+    found = scores(chosen, transcript)
+    assert (found["targeted_asr"], found["attempted"], found["no_tool_call"]) == (0.0, 0.0, 1.0)
+
+
+def test_a_cut_off_list_of_tools_is_a_failure() -> None:
+    with pytest.raises(AttemptFailure) as caught:
+        transcribe(
+            defended("tool_filter"), by_id("banking", PAIR), [reply("read_fi", finish_reason="length")]
+        )
+    assert caught.value.kind == FailureKind.TRUNCATED
+
+
+def test_the_detector_withholds_what_it_objects_to() -> None:
+    chosen = defended("transformers_pi_detector", detector=f"{__name__}:finds_information")
+    calls_of_the_stub.clear()
+    outputs = tool_texts(transcribe(chosen, by_id("banking", PAIR), script()))
+    assert outputs[0] == WITHHELD
+    assert WITHHELD not in outputs[1:]
+    assert len(calls_of_the_stub) == 3, "errors are not put to the classifier"
+
+
+def test_an_error_cannot_have_been_withheld() -> None:
+    chosen = defended("transformers_pi_detector", detector=f"{__name__}:finds_information")
+    transcript = transcribe(chosen, by_id("banking", PAIR), [reply(calls=REFUSED), reply("Done.")])
+    forged = tuple(
+        structs.replace(m, content=WITHHELD) if m.role == "tool" else m for m in transcript.messages
+    )
+    with pytest.raises(AttemptFailure, match="in the replay"):
+        chosen.score(by_id("banking", PAIR), structs.replace(transcript, messages=forged))
+
+
+def test_a_detector_that_does_not_exist_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_detector("no_such_module:detect", "SAFE")
+
+
+def classifier(folder: Path, bias: tuple[float, float]) -> str:
+    """A tiny random text classifier in Hugging Face format that leans as the bias says."""
+    import torch
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import Whitespace
+    from tokenizers.processors import TemplateProcessing
+    from transformers import BertConfig, BertForSequenceClassification, PreTrainedTokenizerFast
+
+    words = {"[PAD]": 0, "[UNK]": 1, "INFORMATION": 2, "[CLS]": 3}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="[CLS] $A", special_tokens=[("[CLS]", 3)])
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(
+        folder
+    )
+    torch.manual_seed(0)
+    model = BertForSequenceClassification(
+        BertConfig(
+            vocab_size=4,
+            hidden_size=8,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            intermediate_size=8,
+            id2label={0: "SAFE", 1: "INJECTION"},
+            label2id={"SAFE": 0, "INJECTION": 1},
+        )
+    )
+    with torch.no_grad():
+        model.classifier.bias.copy_(torch.tensor(bias))
+    model.save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("bias", "withheld"), [((9.0, 0.0), 0), ((0.0, 9.0), 3)])
+def test_a_real_classifier(tmp_path: Path, bias: tuple[float, float], withheld: int) -> None:
+    chosen = defended("transformers_pi_detector", detector=classifier(tmp_path, bias))
+    transcript = transcribe(chosen, by_id("banking", PAIR), script())
+    assert tool_texts(transcript).count(WITHHELD) == withheld
+    assert scores(chosen, transcript)["exposed"] == float(not withheld)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_folder_without_a_classifier_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be loaded"):
+        load_detector(str(tmp_path), "SAFE")
