@@ -178,7 +178,7 @@ def to_sample(cell: CellEntry, record: Record, prompts: Sequence[str]) -> Any:
         target=_target(cell, record),
         messages=messages,
         output=_output(cell, record),
-        scores={s.metric: found for s in record.scores if (found := to_score(s)) is not None} or None,
+        scores=_scores(cell, record) or None,
         error=_error(record),
         model_usage={cell.model: _usage(record.usage)},
         started_at=_time(record.started),
@@ -227,7 +227,15 @@ def to_message(cell: CellEntry, message: Message) -> Any:
     return ChatMessageAssistant(content=content, tool_calls=calls or None, model=cell.model)
 
 
-def to_score(score: Score) -> Any:
+def _scores(cell: CellEntry, record: Record) -> dict[str, Any]:
+    """Metric -> score, of what was measured. A failed attempt has none."""
+    meaning = {metric.name: polarity(metric) for metric in cell.metrics}
+    scores = () if record.failure else record.scores
+    found = {s.metric: to_score(s, s.reason or meaning.get(s.metric)) for s in scores}
+    return {name: score for name, score in found.items() if score is not None}
+
+
+def to_score(score: Score, explanation: str | None) -> Any:
     """A score as Inspect's, None if nothing was measured."""
     from inspect_ai.scorer import Score as InspectScore
 
@@ -236,7 +244,7 @@ def to_score(score: Score) -> Any:
         return None
     if isinstance(value, tuple | list):
         value = msgspec.json.encode(value).decode()
-    return InspectScore(value=value, answer=score.answer, explanation=score.reason)
+    return InspectScore(value=value, answer=score.answer, explanation=explanation)
 
 
 def _target(cell: CellEntry, record: Record) -> str:
