@@ -1,0 +1,44 @@
+"""A quick, seeded part of `scripts/simulate_coverage.py`: intervals hold the truth as often as they say."""
+
+import importlib.util
+import math
+import sys
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+
+RUNS = 200
+NOISE = 3 * math.sqrt(0.95 * 0.05 / RUNS)
+
+
+def load() -> ModuleType:
+    path = ROOT / "scripts" / "simulate_coverage.py"
+    spec = importlib.util.spec_from_file_location("simulate_coverage", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["simulate_coverage"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+SIMULATION = load()
+QUICK = [s for s in SIMULATION.SCENARIOS if not s.estimator.startswith(("corpus", "rate, crossed"))]
+
+
+@pytest.mark.parametrize("scenario", QUICK, ids=lambda s: f"{s.estimator}: {s.setting}")
+def test_coverage(scenario: object) -> None:
+    share, width = SIMULATION.coverage(scenario, RUNS, seed=1)
+    assert share >= 0.93 - NOISE
+    if not scenario.why:
+        assert share <= 0.97 + NOISE
+    assert width > 0
+
+
+def test_every_scenario_that_strays_says_why() -> None:
+    assert {s.estimator for s in SIMULATION.SCENARIOS if s.why} >= {
+        "risk ratio, sides apart",
+        "rate, crossed",
+    }
+    assert len({(s.estimator, s.setting) for s in SIMULATION.SCENARIOS}) == len(SIMULATION.SCENARIOS)
