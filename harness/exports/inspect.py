@@ -39,11 +39,16 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
 
     run, paths = Restored(directory), []
     for cell in run.manifest.cells.values():
-        name = directory.records_path(cell, "eval").name
-        path = out / f"{run.manifest.created.replace(':', '-')}_{name}"
+        path = out / file_name(run.manifest.created, directory.records_path(cell, "eval"))
         write_eval_log(to_log(run, cell), path)
         paths.append(path)
     return paths
+
+
+def file_name(created: str, path: Path) -> str:
+    """`<time>_<task>_<id>.eval`, which is how Inspect's viewer reads the names of its files."""
+    readable, _, key = path.stem.rpartition("--")
+    return f"{created.replace(':', '-')}_{readable.replace('_', '-')}_{key}.eval"
 
 
 def to_log(run: Restored, cell: CellEntry) -> Any:
