@@ -158,6 +158,10 @@ def _axis(metric: Metric, estimates: Sequence[Estimate]) -> Axis:
     return Axis(metric=metric, low=low - margin, high=high + margin)
 
 
+def _name(card: ModelScorecard) -> str:
+    return f"{card.model.name} (imported)" if card.model.imported else card.model.name
+
+
 def _mark(model: str, result: MetricResult, axis: Axis) -> Mark:
     estimate = result.estimate
     return Mark(
@@ -181,7 +185,7 @@ def _forest(cards: Sequence[ModelScorecard], key: str, metric: Metric, colors: d
     measured = [card for card in tables.ordered(cards) if key in card.metrics]
     axis = _axis(metric, [card.metrics[key].estimate for card in measured])
     groups = tuple(
-        (country, colors[country], tuple(_mark(c.model.name, c.metrics[key], axis) for c in group))
+        (country, colors[country], tuple(_mark(_name(c), c.metrics[key], axis) for c in group))
         for country, group in groupby(measured, key=lambda card: card.model.origin.country)
     )
     return Forest(title=key, metric=metric, axis=axis, groups=groups)
@@ -210,7 +214,7 @@ def _scatter(cards: Sequence[ModelScorecard], x: str, y: str, colors: dict[str, 
     ]
     axes = [_axis(_metric(cards, key), [card.metrics[key].estimate for card in both]) for key in (x, y)]
     marks = [
-        tuple(_mark(card.model.name, card.metrics[key], axis) for key, axis in zip((x, y), axes, strict=True))
+        tuple(_mark(_name(card), card.metrics[key], axis) for key, axis in zip((x, y), axes, strict=True))
         for card in both
     ]
     heights = _spread([PLOT_HEIGHT * (1 - (mark.at or 0.0) / 100) for _, mark in marks])

@@ -106,7 +106,7 @@ class OriginScorecard(Struct):
 def build_origins(
     scorecards: Sequence[ModelScorecard], by: str = "country", allow: Collection[str] = ()
 ) -> list[OriginScorecard]:
-    """Origin scorecards, by key.
+    """Origin scorecards, by key. Imported models are no part of them: how they were run is not known.
 
     Args:
         scorecards: one a model.
@@ -118,10 +118,11 @@ def build_origins(
     """
     if by not in GROUPINGS:
         raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
-    allowed = check_protocols(scorecards, allow)
-    models = {card.model.name: card.model for card in scorecards}
+    ours = [card for card in scorecards if not card.model.imported]
+    allowed = check_protocols(ours, allow)
+    models = {card.model.name: card.model for card in ours}
     groups: dict[str, list[ModelScorecard]] = {}
-    for card in sorted(scorecards, key=lambda card: card.model.name):
+    for card in sorted(ours, key=lambda card: card.model.name):
         groups.setdefault(GROUPINGS[by](card.model, models), []).append(card)
     sides = {key: _side(groups[key]) for key in sorted(groups)}
     return [_origin(by, key, sides, allowed) for key in sides]

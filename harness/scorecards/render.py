@@ -70,6 +70,7 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
     origin, architecture, engine = card.model.origin, card.model.architecture, card.model.engine
     return {
         "model": card.model.name,
+        "imported": card.model.imported,
         "origin": origin.country,
         "developer": origin.developer,
         "base_models": list(origin.base_models),

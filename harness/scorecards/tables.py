@@ -73,7 +73,7 @@ def _suite_row(card: ModelScorecard, suite: str, keys: Sequence[str]) -> tuple[s
     owed = f"\n({result.owed} of {result.expected} owed)" if result and result.owed else ""
     architecture = card.model.architecture
     return (
-        card.model.name + owed,
+        card.model.name + owed + ("\n(imported)" if card.model.imported else ""),
         f"{card.model.origin.country}, {text.format_type(architecture)}\n{text.format_params(architecture)}",
         *(_metric_cell(card.metrics.get(key)) for key in keys),
     )
