@@ -151,10 +151,10 @@ def _mixers(text: Config) -> list[str]:
 
 
 def _mixer(text: Config, kind: str, index: int) -> Layer:
+    if kind == "mamba" or (kind == "linear" and "mamba_n_heads" in text):  # as transformers 5 writes it
+        return _mamba(text)
     if kind == "linear":
         return _delta_net(text)
-    if kind == "mamba":
-        return _mamba(text)
     if text.get("kv_lora_rank"):
         return _latent_attention(text, index)
     window = {"sliding": text.get("sliding_window"), "chunked": text.get("attention_chunk_size")}.get(kind)
