@@ -10,6 +10,7 @@ ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
     "agentdojo": "harness.suites.agentdojo",
     "agentdojo_audited": "harness.suites.agentdojo_audited",
+    "injecagent": "harness.suites.injecagent",
 }
 """Name -> module. Any other adapter is given by the dotted path of its module."""
 

@@ -1,7 +1,5 @@
 """One AgentDojo task suite under one attack, as a suite of this harness."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from functools import cached_property, lru_cache
 from importlib.metadata import version
@@ -19,10 +17,10 @@ from harness.suites.agentdojo.harm import harm_class
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, metrics
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
 from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite
+from harness.suites.agents import assistant_message, digest
 from harness.suites.base import Render
 from harness.types import (
     FailureKind,
-    Generation,
     Message,
     Metric,
     Sample,
@@ -267,28 +265,3 @@ class AgentDojoSuite:
 def rate(metric: str, verdict: bool, answer: str) -> Score:
     """A verdict as a score of 0 or 1."""
     return Score(metric=metric, value=float(verdict), answer=answer)
-
-
-def assistant_message(reply: Generation) -> Message:
-    """A reply as a message of the conversation.
-
-    Raises:
-        AttemptFailure: the reply is not one that a verdict could rest on.
-    """
-    if reply.finish_reason == "length":
-        raise AttemptFailure(
-            FailureKind.TRUNCATED, f"the reply was cut off after {reply.completion_tokens} tokens"
-        )
-    if reply.parse_error is not None:
-        raise AttemptFailure(FailureKind.TOOL_PARSE, reply.parse_error)
-    if not reply.tool_calls and not reply.text.strip():
-        raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the reply has neither text nor a tool call")
-    return Message(
-        role="assistant", content=reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls
-    )
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
