@@ -99,6 +99,13 @@ def parser() -> argparse.ArgumentParser:
 
     _record_arguments(commands)
 
+    verify = commands.add_parser("verify", help="check that a run's files are what its records give")
+    verify.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    verify.add_argument(
+        "--key", type=Path, metavar="FILE", help="minisign public key, or file of allowed ssh signers"
+    )
+    verify.set_defaults(command=verify_command)
+
     doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
     doctor.set_defaults(command=doctor_command)
     return top
@@ -342,6 +349,18 @@ def export_command(args: argparse.Namespace) -> None:
     from harness.store import RunDirectory
 
     _print(f"written: {path}" for path in export(RunDirectory(args.directory), args.format, args.out))
+
+
+def verify_command(args: argparse.Namespace) -> None:
+    """`harness verify`."""
+    from harness.scorecards.verify import verify
+    from harness.store import RunDirectory
+
+    findings = verify(RunDirectory(args.directory), args.key)
+    _print(f"{'ok' if finding.good else '!!'}  {finding.text}" for finding in findings)
+    bad = sum(not finding.good for finding in findings)
+    if bad:
+        raise UserError(f"{args.directory} does not hold what it says ({bad} findings above): restore a copy")
 
 
 def doctor_command(args: argparse.Namespace) -> None:

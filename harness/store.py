@@ -11,6 +11,7 @@ temporary file, so that a reader never sees half of one.
 """
 
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -126,7 +127,23 @@ class RunDirectory:
         source, target = self.records_path(cell, "jsonl"), self.records_path(cell, "parquet")
         if not target.exists():
             write_parquet(target, cell, self.records(cell))
+        self.seal()
         source.unlink(missing_ok=True)
+
+    def seal(self) -> None:
+        """Keep the checksums of files that will not change any more in the manifest.
+
+        A checksum that is already there stays as it is: `harness verify` is to find what changed since.
+        """
+        if not self.manifest_path.exists():
+            return
+        manifest = self.manifest()
+        complete = [self.records_path(cell, "parquet") for cell in manifest.cells.values()]
+        names = {str(p.relative_to(self.path)): p for p in (self.config_path, *complete) if p.exists()}
+        missing = {name: checksum(path) for name, path in names.items() if name not in manifest.checksums}
+        if missing:
+            sums = {**manifest.checksums, **missing}
+            self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
 
     def lock(self) -> IO[bytes]:
         """Hold the directory for this process until the returned file is closed.
@@ -189,6 +206,12 @@ def cut_torn_line(path: Path) -> None:
                 return
             end = start
         file.truncate(0)
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -332,4 +332,6 @@ class Manifest(Struct):
     hardware: dict[str, str]
     models: dict[str, ModelEntry]
     cells: dict[str, CellEntry]
+    checksums: dict[str, str] = {}
+    """File of the run directory -> SHA-256, of the config and of the records of complete cells."""
     schema_version: int = SCHEMA_VERSION

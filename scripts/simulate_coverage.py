@@ -221,8 +221,8 @@ def origin_mean(models: int, items: int, spread: float) -> Trial:
 
 
 FEW = (
-    "too wide on purpose: the variance is never taken as less than either factor's alone, and t has one degree "
-    "of freedom less than the smaller factor has levels"
+    "too wide on purpose: the variance is never taken as less than either factor's alone, and t has one "
+    "degree of freedom less than the smaller factor has levels"
 )
 FEW_MODELS = "few models: the degrees of freedom are estimated from the same few models"
 APART = "too wide as its method says: both models met the same tasks, and the sides are taken as independent"

@@ -44,12 +44,18 @@ def render_scorecards(
 
 
 def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str:
-    """Write every kept format; returns the table for the terminal."""
+    """Write every kept format, and what checksums are missing; returns the table for the terminal."""
+    directory.seal()
     cards = build_scorecards(directory.manifest(), directory.columns)
     origins = build_origins(cards)
     for form in WRITTEN:
-        replace(directory.path / f"scorecard.{form}", render(cards, origins, form).encode())
+        replace(kept_path(directory, form), render(cards, origins, form).encode())
     return render(cards, origins, "table", width=width, color=color)
+
+
+def kept_path(directory: RunDirectory, form: str) -> Path:
+    """Where a format is kept."""
+    return directory.path / f"scorecard.{form}"
 
 
 def compare_models(
