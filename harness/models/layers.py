@@ -14,8 +14,8 @@ Config = Mapping[str, Any]
 
 MODEL_TYPES = frozenset(
     {
-        "deepseek_v3", "deepseek_v32", "gemma3_text", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa",
-        "gpt_oss", "granite", "granitemoe", "granitemoehybrid", "kimi_k2", "llama", "llama4_text",
+        "deepseek_v3", "deepseek_v32", "deepseek_v4", "gemma3_text", "glm4_moe", "glm4_moe_lite",
+        "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "granitemoehybrid", "kimi_k2", "llama", "llama4_text",
         "minimax_m2", "ministral3", "mistral", "mixtral", "nemotron-nas", "nemotron_h", "olmo2",
         "olmo3", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_5_moe_text",
         "qwen3_5_text", "qwen3_moe", "qwen3_next",
@@ -157,6 +157,8 @@ def _mixer(text: Config, kind: str, index: int) -> Layer:
         return _delta_net(text)
     if text.get("kv_lora_rank"):
         return _latent_attention(text, index)
+    if text.get("compress_ratios"):
+        return _compressed_attention(text, text["compress_ratios"][index])
     window = {"sliding": text.get("sliding_window"), "chunked": text.get("attention_chunk_size")}.get(kind)
     return _attention(text, _kv_heads(text), window)
 
@@ -195,6 +197,34 @@ def _latent_attention(text: Config, index: int) -> Layer:
     width, number = text["index_head_dim"], text["index_n_heads"]
     params += (rank or hidden) * number * width + hidden * (width + number)
     return Layer(params, cache_elements=latent + rope, cache_bytes=width + INDEX_BYTES)
+
+
+def _compressed_attention(text: Config, ratio: int) -> Layer:
+    """Attention of DeepSeek V4: a window, and beside it one entry for every `ratio` tokens (0: none).
+
+    The shapes are those of its implementation in transformers.
+    """
+    hidden, rank, width, window = (
+        text["hidden_size"],
+        text["q_lora_rank"],
+        text["head_dim"],
+        text["sliding_window"],
+    )
+    queries, grouped = text["num_attention_heads"] * width, text["o_lora_rank"]
+    params = (hidden + queries) * rank + hidden * width + queries * grouped
+    params += text["o_groups"] * grouped * hidden
+    streams = text["hc_mult"]  # of the residual, which each half of a layer mixes
+    params += 2 * (streams + 2) * streams * streams * hidden
+    if not ratio:
+        return Layer(params, cache_elements=width, window=window)
+    entries = 2 if text.get("index_topk") and ratio < window else 1  # overlapping ones where they are sparse
+    params += 2 * entries * hidden * width
+    cached = 0
+    if entries == 2:
+        index, heads = text["index_head_dim"], text["index_n_heads"]
+        params += 4 * hidden * index + rank * heads * index + hidden * heads
+        cached = (index + INDEX_BYTES) // ratio
+    return Layer(params, cache_elements=width // ratio, cache_bytes=cached, state_bytes=2 * window * width)
 
 
 def _delta_net(text: Config) -> Layer:

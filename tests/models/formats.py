@@ -50,9 +50,10 @@ class Format:
         return Environment().from_string(self._calls("calls", "")).render(calls=calls)
 
     def _calls(self, where: str, inner: str) -> str:
+        # an expression, because a line break after a tag would be dropped by the environment of templates
         return (
             f"{self.before}{{% for call in {where} %}}{{% set c = call{inner} %}}{self.call}"
-            f"{{% if not loop.last %}}{self.between}{{% endif %}}{{% endfor %}}{self.after}"
+            f"{{% if not loop.last %}}{{{{ {self.between!r} }}}}{{% endif %}}{{% endfor %}}{self.after}"
         )
 
 

@@ -16,7 +16,8 @@ import pytest
 from harness.config import ModelSpec, load_model
 from harness.engines.vllm import VllmEngine, _chat_request
 from harness.errors import EngineDead, UserError
-from harness.models import checkpoint
+from harness.models import cache, checkpoint
+from harness.models.inspection import layers_of
 from harness.models.layers import count_parameters
 from harness.types import Generation, Message, Sampling, Tool, ToolCall
 from tests.models.formats import Format
@@ -93,6 +94,7 @@ async def test_family(name: str, tmp_path: Path, table: list[str]) -> None:
         return
     engine = await _start(folder, family, spec)
     try:
+        _check_cache(engine, folder)
         await _generate(engine)
         tools, reasoning = await _talk(engine, family.written, spec)
     finally:
@@ -108,6 +110,16 @@ async def _start(folder: Path, family: Family, spec: ModelSpec) -> VllmEngine:
         reasoning_parser=spec.reasoning_parser,
         engine_args={key: value for key, value in given.items() if value is not None},
     )
+
+
+def _check_cache(engine: VllmEngine, folder: Path) -> None:
+    """vLLM makes as many blocks of the cache as the harness forecasts, where all layers cache alike."""
+    layers = layers_of(checkpoint.read_json(folder / "config.json")) or []
+    if any(layer.state_bytes or layer.window or not layer.cache_elements for layer in layers):
+        return
+    config = engine._llm.vllm_config.cache_config
+    block = config.block_size * cache.bytes_per_token(layers)
+    assert config.num_gpu_blocks == SMALL["kv_cache_memory_bytes"] // block
 
 
 async def _generate(engine: VllmEngine) -> None:

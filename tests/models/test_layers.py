@@ -79,6 +79,13 @@ def test_the_indexer_of_sparse_attention_has_a_cache_of_its_own() -> None:
     assert [layer.cache_bytes for layer in layers(shared)].count(132) == 1
 
 
+def test_compressed_attention_caches_an_entry_for_several_tokens() -> None:
+    flash = cached("deepseek-ai/DeepSeek-V4-Flash")
+    assert [layer.window for layer in flash[:4]] == [128, 128, None, None]
+    assert [layer.cache_elements for layer in flash[:4]] == [512, 512, 512 // 4, 512 // 128]
+    assert [layer.cache_bytes for layer in flash[:4]] == [0, 0, 33, 0]
+
+
 def test_sliding_windows_bound_the_cache() -> None:
     alternating = BY_ID["openai/gpt-oss-20b"].config | {
         "layer_types": ["sliding_attention", "full_attention"] * 12
