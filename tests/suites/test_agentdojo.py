@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from agentdojo.attacks.attack_registry import ATTACKS
 from agentdojo.task_suite.load_suites import get_suite
 
 from harness.config import load_config
@@ -183,6 +184,16 @@ def test_the_model_is_called_by_its_own_name() -> None:
     assert "to you, Testra." in text
     anonymous = samples("banking", "important_instructions_no_model_name")
     assert "Testra" not in str([s.payload.injections for s in anonymous])
+
+
+def test_every_attack_that_agentdojo_ships_can_be_run() -> None:
+    shipped = set(ATTACKS) - {"manual"}
+    assert len(shipped) == 16
+    for attack in shipped:
+        chosen = suite("agentdojo_mini", attack)
+        made = samples("agentdojo_mini", attack)
+        assert len(made) == chosen.count() == (20 if ATTACKS[attack].is_dos_attack else 54)
+        assert all(s.payload.injections for s in made if len(s.clusters) == 2)
 
 
 def test_an_attempt_leaves_no_trace_in_the_next() -> None:

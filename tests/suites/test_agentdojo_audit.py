@@ -148,6 +148,7 @@ def test_a_standing_order_to_another_payee_does_not_pass() -> None:
     assert verdicts("banking", "user_task_6", wrong) == (True, False)
 
 
+@pytest.mark.slow
 def test_success_is_seen_beside_the_mail_that_carries_the_attack() -> None:
     """Nine pairs in which AgentDojo finds two mails with the attacker's subject, and gives up."""
     blind = [s for s in attacked("workspace") if s.clusters["injection_task"] == "injection_task_0"]
