@@ -169,12 +169,17 @@ def markdown_table(table: Table) -> str:
 def render_terminal(
     scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard], *, color: bool, width: int
 ) -> str:
-    """Scorecards as text for a terminal of `width` columns."""
+    """The headline metrics of scorecards as text for a terminal of `width` columns."""
+    metrics = len(tables.metrics_of(scorecards))
+    scorecards, origins = tables.headlines(scorecards, origins)
+    shown = len(tables.metrics_of(scorecards))
     found = [tables.models_table(scorecards)]
     for suite in tables.suite_names(scorecards):
         found += _chunks(tables.suite_table(scorecards, suite), fixed=2, width=width)
     found += [tables.attempts_table(scorecards), tables.origins_table(origins)]
     said = [*tables.comparisons(origins), *tables.notes(origins)]
+    if shown < metrics:
+        said.append(f"These are {shown} of {metrics} metrics; the other formats (md, json, html) show all.")
     return print_tables(found, said, [tables.cost_table(scorecards)], color=color, width=width)
 
 

@@ -5,9 +5,11 @@ Text here is raw: names come from configs and may hold anything, every format es
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.origins import FEW_MODELS, Comparison, OriginMetric, OriginScorecard
+from harness.scorecards.origins import Comparison, OriginMetric, OriginScorecard
 from harness.types import Metric, Struct, Usage
 
 
@@ -22,6 +24,25 @@ class Table(Struct):
 def ordered(cards: Sequence[ModelScorecard]) -> list[ModelScorecard]:
     """By country, developer and name, so that the models of an origin stand together."""
     return sorted(cards, key=lambda c: (c.model.origin.country, c.model.origin.developer, c.model.name))
+
+
+def headlines(
+    cards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]
+) -> tuple[list[ModelScorecard], list[OriginScorecard]]:
+    """The same scorecards with their headline metrics alone."""
+    keys = {key for key, metric in metrics_of(cards).items() if metric.headline}
+    return (
+        [replace(c, metrics={k: v for k, v in c.metrics.items() if k in keys}) for c in cards],
+        [
+            replace(
+                o,
+                metrics={k: v for k, v in o.metrics.items() if k in keys},
+                gaps=tuple(gap for gap in o.gaps if gap.key in keys),
+                risk_ratios=tuple(ratio for ratio in o.risk_ratios if ratio.key in keys),
+            )
+            for o in origins
+        ],
+    )
 
 
 def models_table(cards: Sequence[ModelScorecard]) -> Table:
@@ -201,7 +222,7 @@ def _ratio_sentence(origin: str, comparison: Comparison) -> str:
         middle = f"at least {ratio.low:.3g} times as often as {comparison.other}'s, of which none was"
     else:
         middle = f"{text.format_ratio(ratio)} times as often as {comparison.other}'s"
-    return f"{start} {middle} ({rates}).{_caution(ratio.low <= 1, origin, comparison)}"
+    return f"{start} {middle} ({rates}).{_caution(ratio.low <= 1)}"
 
 
 def _gap_sentence(origin: str, comparison: Comparison) -> str:
@@ -216,7 +237,7 @@ def _gap_sentence(origin: str, comparison: Comparison) -> str:
     return (
         f"{comparison.key} ({better}): the best model of {origin} is {points} above the best of "
         f"{comparison.other} ({ours} against {theirs}){_without_luck(comparison)}."
-        f"{_caution(gap.low is None or gap.low <= 0, origin, comparison)}"
+        f"{_caution(gap.low is None or gap.low <= 0)}"
     )
 
 
@@ -226,13 +247,8 @@ def _without_luck(comparison: Comparison) -> str:
     return f"; without the luck of the choice {text.format_value(comparison.corrected, comparison.metric)}"
 
 
-def _caution(undecided: bool, origin: str, comparison: Comparison) -> str:
-    sides = ((origin, comparison.models), (comparison.other, comparison.other_models))
-    few = [key for key, models in sides if models < FEW_MODELS]
-    words = " The interval leaves open whether there is a difference." if undecided else ""
-    if few:
-        words += f" Fewer than three models of {' and of '.join(few)}: nothing is said about their others."
-    return words
+def _caution(undecided: bool) -> str:
+    return " The interval leaves open whether there is a difference." if undecided else ""
 
 
 def _models(count: int) -> str:

@@ -110,7 +110,7 @@ def test_comparisons_in_words(origins: list[OriginScorecard]) -> None:
     ratio, *gaps = said.comparisons(origins)
     assert ratio.startswith("agent/targeted_asr: of XB's 2 models, attempts were hijacked ")
     assert " times as often as XA's (" in ratio
-    assert ratio.endswith("Fewer than three models of XB and of XA: nothing is said about their others.")
+    assert ratio.endswith("pooled over 2 models and 2 models).")
     assert len(gaps) == 3
     assert any("the best model of XA is" in gap and "accuracy (higher is better)" in gap for gap in gaps)
     assert all("benign_utility" not in gap or "leaves open" in gap for gap in gaps)

@@ -119,8 +119,16 @@ def test_the_table_fits_its_width(cards: Cards) -> None:
     for width in (80, 100, 140):
         lines = render(*cards, "table", width=width).splitlines()
         assert max(map(len, lines)) <= width
-    assert "agent (continued)" in render(*cards, "table", width=80)
+    assert "agent (continued)" in render(*cards, "table", width=60)
     assert "continued" not in render(*cards, "table", width=100)
+
+
+def test_the_terminal_shows_headline_metrics_and_says_so(cards: Cards) -> None:
+    shown = render(*cards, "table")
+    assert "targeted_asr" in shown
+    assert "utility_under_attack" not in shown
+    assert "These are 3 of 4 metrics" in shown
+    assert "utility_under_attack" in render(*cards, "md")
 
 
 def test_long_names_go_on_in_the_next_line(hostile: Cards) -> None:
