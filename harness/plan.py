@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, check_gpus, forecast
 from harness.models.parsers import check_parsers
+from harness.models.registry import with_stated_bases
 from harness.models.template import check_template, special_tokens
 from harness.store import RunDirectory
 from harness.suites import load_suites
@@ -111,6 +112,7 @@ def _plan_model(plan: Plan, spec: ModelSpec) -> None:
             check_parsers(spec, {**plan.config.engine.args, **spec.engine_args})
         if not remote and folder is None:
             hub.commit(spec.path, spec.revision)
+        spec = with_stated_bases(spec, folder) if folder else spec
     except UserError as error:
         plan.problems.append(str(error))
         return

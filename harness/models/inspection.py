@@ -4,9 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.config import ModelSpec, load_model, locate, names
 from harness.errors import UserError
 from harness.models import cache, checkpoint, hub, layers
+from harness.models.registry import stated_bases
 from harness.models.template import TemplateFacts, read_template
 from harness.models.tensors import count_tensors, quantization_config
 from harness.types import Architecture, Origin, Struct
@@ -31,6 +34,8 @@ class Inspection(Struct):
     state_bytes: int = 0
     """Recurrent state of a sequence."""
     template: TemplateFacts | None = None
+    bases: tuple[str, ...] = ()
+    """The weights that it says it was made of."""
 
     def lines(self) -> Iterator[str]:
         """The facts for a person."""
@@ -46,6 +51,8 @@ class Inspection(Struct):
         yield f"  KV cache: {self._cache()}"
         yield f"  context: {found.context_length or 'not stated'} tokens"
         yield f"  chat template: {self._template()}"
+        if self.bases:
+            yield f"  made of: {', '.join(self.bases)}"
 
     def _cache(self) -> str:
         if self.kv_bytes_per_token is None:
@@ -76,7 +83,8 @@ def inspect(target: str) -> Inspection:
         architecture = checkpoint.inspect(folder)
         config = checkpoint.read_json(folder / "config.json")
         tensors = [t for f in checkpoint.weight_files(folder) for t in checkpoint.read_header(f)]
-        return _inspection(str(folder), config, architecture, tensors, checkpoint.chat_template(folder))
+        found = _inspection(str(folder), config, architecture, tensors, checkpoint.chat_template(folder))
+        return msgspec.structs.replace(found, bases=stated_bases(folder))
     sha = hub.commit(spec.path, spec.revision)
     config_file = hub.file(spec.path, "config.json", sha)
     if config_file is None:

@@ -15,10 +15,10 @@ Config = Mapping[str, Any]
 MODEL_TYPES = frozenset(
     {
         "deepseek_v3", "deepseek_v32", "deepseek_v4", "gemma3_text", "glm4_moe", "glm4_moe_lite",
-        "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "granitemoehybrid", "kimi_k2", "llama", "llama4_text",
-        "minimax_m2", "ministral3", "mistral", "mixtral", "nemotron-nas", "nemotron_h", "olmo2",
-        "olmo3", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_5_moe_text",
-        "qwen3_5_text", "qwen3_moe", "qwen3_next",
+        "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "granitemoehybrid", "kimi_k2", "llama",
+        "llama4_text", "minimax_m2", "ministral3", "mistral", "mixtral", "nemotron-nas",
+        "nemotron_h", "olmo2", "olmo3", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen3",
+        "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next",
     }
 )  # fmt: skip
 """Families whose layers are described here."""

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import msgspec
+
 from harness import config as configs
 from harness.config import ModelSpec
 from harness.models import checkpoint
@@ -157,6 +159,17 @@ def stated_bases(folder: Path) -> tuple[str, ...]:
     if not bases:
         bases.append(config.get("_name_or_path"))
     return tuple(dict.fromkeys(str(base) for base in bases if base and "/" in str(base).strip("/.")))
+
+
+def with_stated_bases(spec: ModelSpec, folder: Path) -> ModelSpec:
+    """The spec of a checkpoint in a folder, with the bases that the folder states if it states none."""
+    bases = stated_bases(folder)
+    if spec.origin.base_models or not bases:
+        return spec
+    origin = msgspec.structs.replace(spec.origin, base_models=bases)
+    return msgspec.structs.replace(
+        spec, origin=origin, derivation=spec.derivation or stated_derivation(folder)
+    )
 
 
 def stated_derivation(folder: Path) -> str | None:

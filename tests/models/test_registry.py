@@ -137,3 +137,12 @@ def test_a_folder_says_what_it_was_made_of(
         (folder / name).write_text(text)
     assert registry.stated_bases(folder) == bases
     assert registry.stated_derivation(folder) == derivation
+
+
+def test_a_spec_that_says_nothing_of_bases_takes_those_of_its_folder(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    (folder / "README.md").write_text(CARD.format("a/b", "finetune"))
+    found = registry.with_stated_bases(spec("m"), folder)
+    assert (found.origin.base_models, found.derivation) == (("a/b",), "finetune")
+    stated = spec("m", "c/d")
+    assert registry.with_stated_bases(stated, folder) is stated
