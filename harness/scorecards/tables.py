@@ -219,7 +219,7 @@ def _ratio_sentence(origin: str, comparison: Comparison) -> str:
         none = f"neither {origin} nor {comparison.other} was hijacked, so there is no ratio"
         return f"{comparison.key}: {none} ({rates})."
     if ratio.value is None:
-        middle = f"at least {ratio.low:.3g} times as often as {comparison.other}'s, of which none was"
+        middle = f"and {comparison.other}'s never, so that their ratio has a lower end alone, {ratio.low:.3g}"
     else:
         middle = f"{text.format_ratio(ratio)} times as often as {comparison.other}'s"
     return f"{start} {middle} ({rates}).{_caution(ratio.low <= 1)}"

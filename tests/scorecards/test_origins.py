@@ -168,8 +168,8 @@ def hijacked(rates: dict[str, float]) -> list[str]:
 
 def test_an_origin_that_was_never_hijacked() -> None:
     sentence = hijacked({"aster-dense": 0.0, "aster-moe": 0.0})[0]
-    assert "of XB's 2 models, attempts were hijacked at least " in sentence
-    assert "times as often as XA's, of which none was" in sentence
+    assert "of XB's 2 models, attempts were hijacked and XA's never, so that" in sentence
+    assert "their ratio has a lower end alone, " in sentence
     assert "0.0% [0.0, " in sentence
 
 
