@@ -6,7 +6,6 @@ same parsing as generated ones. With FAMILIES_TABLE set to a file, what was foun
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,14 +56,19 @@ engine_test = [
 ]
 
 
-@pytest.fixture(scope="module")
-def table() -> Iterator[list[str]]:
-    """One row a family, written at the end."""
-    rows: list[str] = []
-    yield rows
-    if (file := os.environ.get("FAMILIES_TABLE")) and rows:
-        head = "| family | class | loads | tools | reasoning | seconds |\n|---|---|---|---|---|---|\n"
-        Path(file).write_text(head + "".join(f"{row}\n" for row in rows), encoding="utf8")
+def _row(name: str, folder: Path, loads: str, tools: str, reasoning: str, began: float) -> None:
+    """Set the row of a family in the table, if one is wanted; the other rows stay."""
+    if not (file := os.environ.get("FAMILIES_TABLE")):
+        return
+    path = Path(file)
+    old = path.read_text(encoding="utf8").splitlines()[2:] if path.is_file() else []
+    rows = {row.split("|")[1].strip(): row for row in old}
+    found = checkpoint.inspect(folder).model_class
+    loads = loads.replace("|", "/").replace(str(folder), "the checkpoint")
+    rows[name] = f"| {name} | {found} | {loads} | {tools} | {reasoning} | {time.monotonic() - began:.0f} |"
+    ordered = [rows[family] for family in FAMILIES if family in rows]
+    head = ["| family | class | loads | tools | reasoning | seconds |", "|---|---|---|---|---|---|"]
+    path.write_text("\n".join([*head, *ordered, ""]), encoding="utf8")
 
 
 @pytest.mark.slow
@@ -82,7 +86,7 @@ def test_parameters_are_counted_alike_from_tensors_and_from_config(name: str, tm
     "name", [pytest.param(n, marks=[pytest.mark.engine, *engine_test]) for n in FAST]
     + [pytest.param(n, marks=[pytest.mark.families, *engine_test]) for n in FAMILIES if n not in FAST]
 )  # fmt: skip
-async def test_family(name: str, tmp_path: Path, table: list[str]) -> None:
+async def test_family(name: str, tmp_path: Path) -> None:
     family, spec = FAMILIES[name], load_model(FAMILIES[name].spec)
     began = time.monotonic()
     folder = build(name, tmp_path / name)
@@ -90,7 +94,7 @@ async def test_family(name: str, tmp_path: Path, table: list[str]) -> None:
         with pytest.raises((UserError, EngineDead)) as caught:
             await _start(folder, family, spec)
         assert family.refused in str(caught.value)
-        _row(table, name, folder, f"no: {str(caught.value)[:120]}", "-", "-", began)
+        _row(name, folder, f"no: {str(caught.value)[:120]}", "-", "-", began)
         return
     engine = await _start(folder, family, spec)
     try:
@@ -99,7 +103,7 @@ async def test_family(name: str, tmp_path: Path, table: list[str]) -> None:
         tools, reasoning = await _talk(engine, family.written, spec)
     finally:
         await engine.close()
-    _row(table, name, folder, "yes", tools, reasoning, began)
+    _row(name, folder, "yes", tools, reasoning, began)
 
 
 async def _start(folder: Path, family: Family, spec: ModelSpec) -> VllmEngine:
@@ -165,12 +169,3 @@ async def _read(engine: VllmEngine, written: str) -> Generation:
     )
     reply = engine._parse(request, output.prompt_token_ids, completion, CONVERSATION[:1], TOOLS)
     return engine._generation(output, reply, started=0.0)
-
-
-def _row(
-    table: list[str], name: str, folder: Path, loads: str, tools: str, reasoning: str, began: float
-) -> None:
-    found = checkpoint.inspect(folder)
-    loads = loads.replace("|", "/").replace(str(folder), "the checkpoint")
-    seconds = time.monotonic() - began
-    table.append(f"| {name} | {found.model_class} | {loads} | {tools} | {reasoning} | {seconds:.0f} |")
