@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from harness.config import RunConfig
 
 FORMATS = ("table", "md", "json", "html")
+EXPORTS = ("csv", "eval-results", "every-eval-ever", "inspect", "lm-eval", "parquet")
 GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
 
 
@@ -131,7 +132,7 @@ def _record_arguments(commands: Any) -> None:
 
     export = commands.add_parser("export", help="write records in a format of other tools")
     export.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
-    export.add_argument("--format", required=True, help="inspect: logs for `inspect view`")
+    export.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(EXPORTS))
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
     export.set_defaults(command=export_command)
 

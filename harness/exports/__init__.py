@@ -1,6 +1,6 @@
-"""Records in the formats of other tools, one module a format.
+"""Records in the formats of other tools.
 
-A module has `write(directory, out) -> list[Path]`, which says what it wrote.
+A format is a function `write(directory, out) -> list[Path]`, which says what it wrote.
 """
 
 from pathlib import Path
@@ -9,8 +9,15 @@ from harness.config import load_object
 from harness.errors import UserError
 from harness.store import RunDirectory
 
-FORMATS = {"inspect": "harness.exports.inspect"}
-"""Name -> module."""
+FORMATS = {
+    "csv": "harness.exports.tabular:write_csv",
+    "eval-results": "harness.exports.eval_results:write",
+    "every-eval-ever": "harness.exports.every_eval_ever:write",
+    "inspect": "harness.exports.inspect:write",
+    "lm-eval": "harness.exports.lm_eval:write",
+    "parquet": "harness.exports.tabular:write_parquet",
+}
+"""Name -> function."""
 
 
 def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
@@ -26,7 +33,7 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
     """
     if form not in FORMATS:
         raise UserError(f"there is no export format {form!r}: use one of {', '.join(FORMATS)}")
-    write = load_object(f"{FORMATS[form]}:write", "export format")
+    write = load_object(FORMATS[form], "export format")
     out.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = write(directory, out)
     return paths

@@ -1,0 +1,215 @@
+"""Exports that other tools read: what is missing stays missing, and which way is better is said."""
+
+import csv
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pandas as pd
+import pytest
+import yaml
+
+from harness.cli import EXPORTS, main
+from harness.exports import FORMATS, export
+from harness.exports.tabular import defuse
+from harness.scorecards.build import build_scorecards
+from harness.store import RunDirectory, to_table, write_table
+from harness.types import Generation, Message, ToolCall, Transcript
+from tests.scorecards.synthetic import synthetic_run
+
+HOSTILE = '=HYPERLINK("http://x","y")'
+CALL = ToolCall(id="1", name="pay", arguments={"to": "Zoë", "amount": 3})
+REPLY = Generation(text="done", raw="done<end>", finish_reason="stop", prompt_tokens=3, completion_tokens=2)
+AGENTIC = Transcript(
+    messages=(
+        Message(role="user", content="pay"),
+        Message(role="assistant", content="", tool_calls=(CALL,)),
+        Message(role="tool", content="paid", tool_call_id="1", name="pay"),
+        Message(role="assistant", content="done"),
+    ),
+    generations=(REPLY, REPLY),
+)
+ASKED = Transcript(
+    messages=(Message(role="user", content="2+2?"), Message(role="assistant", content="done")),
+    generations=(REPLY,),
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
+    """The synthetic run with transcripts, and an answer that attacks a spreadsheet."""
+    manifest, records = synthetic_run()
+    directory = RunDirectory(tmp_path_factory.mktemp("run"))
+    (directory.path / "records").mkdir()
+    directory.write_manifest(manifest)
+    for key, cell in manifest.cells.items():
+        transcript = AGENTIC if cell.suite == "agent" else ASKED
+        whole = [
+            msgspec.structs.replace(
+                record,
+                transcript=transcript,
+                scores=tuple(msgspec.structs.replace(s, answer=HOSTILE) for s in record.scores),
+            )
+            for record in records[key]
+        ]
+        write_table(directory.records_path(cell, "parquet"), to_table(cell, whole))
+    return directory
+
+
+def exported(run: RunDirectory, form: str, out: Path) -> list[Path]:
+    paths = export(run, form, out)
+    assert paths and all(path.exists() and path.is_relative_to(out) for path in paths)
+    return paths
+
+
+def estimate(run: RunDirectory, model: str, key: str) -> Any:
+    cards = build_scorecards(run.manifest(), run.columns)
+    return next(card for card in cards if card.model.name == model).metrics[key].estimate
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_the_command_line_knows_every_format(run: RunDirectory, tmp_path: Path) -> None:
+    assert tuple(FORMATS) == EXPORTS
+    assert main(["export", str(run.path), "--format", "csv", "--out", str(tmp_path / "new")]) == 0
+    assert (tmp_path / "new" / "scores.csv").exists()
+
+
+@pytest.mark.parametrize("form", ["csv", "eval-results", "every-eval-ever", "lm-eval", "parquet"])
+def test_the_same_run_gives_the_same_files(run: RunDirectory, tmp_path: Path, form: str) -> None:
+    first, second = (
+        {
+            path.relative_to(tmp_path / name): path.read_bytes()
+            for path in exported(run, form, tmp_path / name)
+        }
+        for name in ("a", "b")
+    )
+    assert first == second
+
+
+def test_every_eval_ever_says_that_fewer_hijackings_are_better(run: RunDirectory, tmp_path: Path) -> None:
+    aggregate, instances = exported(run, "every-eval-ever", tmp_path)[:2]
+    found = json.loads(aggregate.read_text())
+    results = {result["evaluation_name"]: result for result in found["evaluation_results"]}
+    asr = results["agent/targeted_asr"]
+    assert asr["metric_config"]["lower_is_better"] is True
+    assert results["questions/accuracy"]["metric_config"]["lower_is_better"] is False
+    expected = estimate(run, "aster-dense", "agent/targeted_asr")
+    assert asr["score_details"]["score"] == expected.value
+    assert asr["score_details"]["uncertainty"]["confidence_interval"]["upper"] == expected.high
+    assert asr["score_details"]["details"]["missing"] == "2"
+    rows = lines(instances)
+    assert found["detailed_evaluation_results"]["total_rows"] == len(rows) == 58 + 9 + 2 * 38
+    for row in rows:
+        if row["evaluation_name"] == "agent/targeted_asr":
+            assert row["evaluation"]["is_correct"] is (row["evaluation"]["score"] == 0)
+    agentic = next(row for row in rows if row["interaction_type"] == "agentic")
+    assert agentic["messages"][1]["tool_calls"][0]["arguments"] == {"to": "Zoë", "amount": "3"}
+    assert agentic["output"] is None
+    single = next(row for row in rows if row["interaction_type"] == "single_turn")
+    assert (single["input"]["raw"], single["output"]["raw"]) == ("2+2?", ["done<end>"])
+    assert found["model_info"]["additional_details"]["country"] == "XA"
+
+
+def test_every_eval_ever_is_valid_by_its_own_validator(run: RunDirectory, tmp_path: Path) -> None:
+    python = os.environ.get("EVERY_EVAL_EVER_PYTHON")
+    if not python:
+        pytest.skip("EVERY_EVAL_EVER_PYTHON names no Python that has every_eval_ever")
+    paths = exported(run, "every-eval-ever", tmp_path)
+    command = [python, "-m", "every_eval_ever", "validate", "--format", "json"]
+    answer = subprocess.run(
+        [*command, *(str(path.relative_to(tmp_path)) for path in paths)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout
+
+
+def test_nothing_measured_is_nothing_exported(tmp_path: Path) -> None:
+    manifest, _ = synthetic_run()
+    directory = RunDirectory(tmp_path / "run")
+    (directory.path / "records").mkdir(parents=True)
+    directory.write_manifest(manifest)
+    assert export(directory, "every-eval-ever", tmp_path / "a") == []
+    assert export(directory, "eval-results", tmp_path / "b") == []
+
+
+def test_eval_results_are_percentages_with_their_interval(run: RunDirectory, tmp_path: Path) -> None:
+    paths = exported(run, "eval-results", tmp_path)
+    assert paths[0].relative_to(tmp_path) == Path("aster-dense/.eval_results/agent.yaml")
+    entries = {entry["dataset"]["task_id"]: entry for entry in yaml.safe_load(paths[0].read_text())}
+    assert set(entries) == {"agent/benign_utility", "agent/targeted_asr"}
+    expected = estimate(run, "aster-dense", "agent/targeted_asr")
+    found = entries["agent/targeted_asr"]
+    assert found["value"] == pytest.approx(100 * expected.value, abs=1e-3)
+    assert found["notes"].endswith("n=38 (2 missing), 95% interval, lower is better")
+
+
+def test_lm_evals_own_readers_find_results_and_samples(run: RunDirectory, tmp_path: Path) -> None:
+    from lm_eval.utils import get_file_task_name, get_results_filenames, get_sample_results_filenames
+
+    names = [str(path) for path in exported(run, "lm-eval", tmp_path)]
+    results, samples = get_results_filenames(names), get_sample_results_filenames(names)
+    assert (len(results), len(samples)) == (4, 8)
+    assert {get_file_task_name(Path(name).name) for name in samples} == {"agent", "questions"}
+    found = json.loads(Path(results[0]).read_text())
+    expected = estimate(run, "aster-dense", "questions/accuracy")
+    assert found["results"]["questions"]["accuracy,none"] == expected.value
+    assert found["results"]["questions"]["accuracy_stderr,none"] > 0
+    assert found["higher_is_better"]["agent"] == {
+        "benign_utility": True, "utility_under_attack": True, "targeted_asr": False,
+    }  # fmt: skip
+    assert found["n-samples"]["agent"] == {"original": 50, "effective": 47}
+
+
+def test_lm_eval_samples_give_the_value_again(run: RunDirectory, tmp_path: Path) -> None:
+    paths = exported(run, "lm-eval", tmp_path)
+    path = next(p for p in paths if p.parent.name == "borea-moe" and "samples_questions" in p.name)
+    rows = lines(path)
+    assert len(rows) == 58
+    mean = sum(row["accuracy"] for row in rows) / 58
+    assert mean == pytest.approx(estimate(run, "borea-moe", "questions/accuracy").value)
+    assert set(rows[0]) >= {
+        "doc_id",
+        "doc",
+        "target",
+        "arguments",
+        "resps",
+        "filtered_resps",
+        "filter",
+        "doc_hash",
+    }
+    frame = pd.read_json(path, lines=True)
+    assert frame["accuracy"].mean() == pytest.approx(mean)
+
+
+def test_tables_hold_every_score_and_every_failure(run: RunDirectory, tmp_path: Path) -> None:
+    frame = pd.read_parquet(exported(run, "parquet", tmp_path)[0])
+    measured = frame[(frame.model == "borea-moe") & (frame.metric == "targeted_asr")]
+    assert len(measured) == 38
+    assert measured.value.mean() == pytest.approx(estimate(run, "borea-moe", "agent/targeted_asr").value)
+    assert not measured.higher_is_better.astype(bool).any()
+    failed = frame[frame.failure.notna()]
+    assert len(failed) == 4 * 5 and failed.value.isna().all()
+    with exported(run, "csv", tmp_path)[0].open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(frame)
+    assert {row["answer"] for row in rows} == {"", "'" + HOSTILE}
+
+
+@pytest.mark.parametrize(
+    "text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1", "|cmd", "%x", "\n=1"]
+)
+def test_no_text_is_a_formula(text: str) -> None:
+    assert defuse(text) == f"'{text}"
+
+
+def test_numbers_and_plain_text_stay_as_they_are() -> None:
+    assert [defuse(value) for value in (-1.5, None, True, "a=b", "")] == [-1.5, None, True, "a=b", ""]
