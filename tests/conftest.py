@@ -16,3 +16,11 @@ def shared_data(relative: str) -> Path:
     if not path.exists():
         pytest.skip(f"public test data not found at {path}; set HARNESS_TEST_DATA to where it lies")
     return path
+
+
+@pytest.fixture(scope="session")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a small finished run; see `tests.recorded`. Not to be written to."""
+    from tests.recorded import record
+
+    return record(tmp_path_factory.mktemp("recorded"))
