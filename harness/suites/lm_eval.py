@@ -27,6 +27,7 @@ from harness.suites.lm_eval_metrics import (
 from harness.suites.lm_eval_requests import (
     answered,
     chat_template,
+    check_bos,
     check_generation_kwargs,
     log_likelihoods,
     reply_sampling,
@@ -60,6 +61,8 @@ class Options(Struct):
     """Only the first documents."""
     max_gen_toks: int | None = None
     """Budget of a reply in tokens. Default: the task's own, or 256."""
+    double_bos: bool = False
+    """Send prompts whose chat template begins them with two BOS tokens, which are refused otherwise."""
     seed: int = 1234
     """Of the choice of solved examples."""
 
@@ -148,6 +151,7 @@ class LmEvalSuite:
             "output_type": str(self._task.OUTPUT_TYPE),
             "generation_kwargs": json.dumps(config.generation_kwargs or {}, sort_keys=True, default=str),
             "max_gen_toks": str(options.max_gen_toks),
+            "double_bos": str(options.double_bos),
             "scorer": SCORER_VERSION,
         }
 
@@ -213,7 +217,12 @@ class LmEvalSuite:
         """Put all requests of a document to the model at once. Raises what the engine raises.
 
         Contexts that several continuations share are sent once.
+
+        Raises:
+            UserError: prompts begin with two BOS tokens, and the options do not allow it.
         """
+        if self.options.apply_chat_template and not self.options.double_bos:
+            check_bos(self.name, engine.facts)
         instances = sample.payload.instances
         generated = [i for i in instances if i.request_type == "generate_until"]
         scored = [i for i in instances if i.request_type != "generate_until"]

@@ -12,7 +12,7 @@ import msgspec
 from harness.engines.base import Engine
 from harness.errors import UserError
 from harness.suites.base import Render
-from harness.types import LogLikelihood, Message, Sampling, Transcript
+from harness.types import EngineFacts, LogLikelihood, Message, Sampling, Transcript
 
 DEFAULT_MAX_GEN_TOKS = 256
 """lm-eval's budget of a reply where the task does not say."""
@@ -118,6 +118,16 @@ def check_generation_kwargs(name: str, task: Any) -> None:
                 f"lm-eval task {name}: generation_kwargs {key}={value} cannot be done here: "
                 f"known are {', '.join(sorted(known))}"
             )
+
+
+def check_bos(name: str, facts: EngineFacts) -> None:
+    """Raises UserError if the chat template begins a prompt with more than one BOS token."""
+    sent = int(facts.details.get("bos_tokens_in_chat", 0))
+    if sent > 1:
+        raise UserError(
+            f"suite {name}: the chat template begins prompts with {sent} BOS tokens, which models were not "
+            "trained on: correct the template, or set double_bos if it is meant"
+        )
 
 
 def answered(instances: Sequence[Any], transcript: Transcript) -> list[Any]:

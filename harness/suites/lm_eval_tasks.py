@@ -13,12 +13,13 @@ import logging
 import os
 import random
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.suites.sandbox import check_available, in_place_of_code_eval, is_sandboxed
 
 NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
 
@@ -65,11 +66,12 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None) -> dic
 
 def check_supported(name: str, task: Any) -> None:
     """Raises UserError for a built task that cannot be run or scored here."""
-    if getattr(task, "UNSAFE_CODE", False) or getattr(task, "MULTIMODAL", False):
+    if getattr(task, "MULTIMODAL", False):
         raise UserError(
-            f"lm-eval task {name} runs the model's code or shows images or audio, which is not possible "
-            "here: leave it out"
+            f"lm-eval task {name} shows images or audio, and engines here take text: leave it out"
         )
+    if getattr(task, "UNSAFE_CODE", False):
+        _check_sandbox(name, task)
     custom = callable(task.config.process_results)
     missing = [k for k, f in getattr(task, "_metric_fn_list", {}).items() if f is None and not custom]
     if missing:
@@ -77,6 +79,15 @@ def check_supported(name: str, task: Any) -> None:
             f"lm-eval task {name}: metric {missing[0]} is not one of lm-eval's own and could not be fetched "
             "from the hub: allow access to it, or use another metric"
         )
+
+
+def _check_sandbox(name: str, task: Any) -> None:
+    if not is_sandboxed(task):
+        raise UserError(
+            f"lm-eval task {name} runs code that the model wrote in a way that no sandbox here can take over "
+            "(it does not use the metric code_eval): leave it out"
+        )
+    check_available()
 
 
 class KnownTasks(dict[str, Any]):
@@ -181,9 +192,10 @@ def _check_readable(folder: Path) -> None:
 
 def _full_config(original: Any, data_dir: str | None, entry: Any, overrides: Any = None) -> dict[str, Any]:
     """lm-eval's `TaskFactory._load_full_config`, with the paths of data files made absolute."""
-    # Before lm-eval imports the task's functions: importing those of HumanEval looks for code to download.
-    _refuse_unsupported(entry, overrides)
-    config: dict[str, Any] = original(entry, overrides)
+    runs_code = _refuse_unsupported(entry, overrides)
+    # Its functions ask for the metric that runs programs as soon as they are imported.
+    with in_place_of_code_eval() if runs_code else nullcontext():
+        config: dict[str, Any] = original(entry, overrides)
     base = data_dir or (entry.yaml_path and entry.yaml_path.parent) or "."
     _resolve_data_files(config, Path(base).resolve(), entry.name)
     return config
@@ -213,20 +225,19 @@ def _not_built(name: str, dataset: str | None, error: Exception) -> str:
     return f"lm-eval task {name} cannot be built: {type(error).__name__}: {one_line(error)}"
 
 
-def _refuse_unsupported(entry: Any, overrides: Any) -> None:
+def _refuse_unsupported(entry: Any, overrides: Any) -> bool:
+    """Raises UserError for what cannot be asked here; tells whether the task runs code of the model."""
     from lm_eval.tasks._yaml_loader import load_yaml
 
     stated = load_yaml(entry.yaml_path, resolve_func=False) if entry.yaml_path else entry.cfg
     name, config = entry.name, {**(stated or {}), **(overrides or {})}
-    if config.get("unsafe_code"):
-        raise UserError(
-            f"lm-eval task {name} runs code that the model wrote, and there is no sandbox for it yet: "
-            "leave it out"
-        )
     if any(config.get(key) for key in MULTIMODAL_KEYS):
         raise UserError(
             f"lm-eval task {name} shows images or audio, and engines here take text: leave it out"
         )
+    if config.get("unsafe_code"):
+        check_available()
+    return bool(config.get("unsafe_code"))
 
 
 def _resolve_data_files(config: dict[str, Any], base: Path, name: str) -> None:

@@ -159,6 +159,11 @@ metric_list:
   - {metric: parts, aggregation: !function statistics.fmean, higher_is_better: true}
   - {metric: sometimes, aggregation: nanmean, higher_is_better: true}
 """,
+    "toy_unsafe": """
+include: toy_own.yaml
+task: toy_unsafe
+unsafe_code: true
+""",
     "toy_group": """
 group: toy_group
 task:
@@ -553,6 +558,20 @@ def test_an_empty_reply_is_an_answer(folder: Path) -> None:
     assert [s.value for s in suite.score(suite.samples("m", None)[0], reply(""))] == [0.0, 0.0]
 
 
+def test_two_bos_tokens_are_refused_unless_asked_for(folder: Path) -> None:
+    engine = scripted()
+    details = {**engine.facts.details, "bos_tokens_in_chat": "2"}
+    engine.facts = msgspec.structs.replace(engine.facts, details=details)
+    for allowed in (False, True):
+        suite = one(folder, "toy_choice", apply_chat_template=True, double_bos=allowed)
+        sample = suite.samples("m", render)[0]
+        if allowed:
+            assert asyncio.run(suite.run(sample, engine, Sampling())).loglikelihoods
+        else:
+            with pytest.raises(UserError, match="begins prompts with 2 BOS tokens"):
+                asyncio.run(suite.run(sample, engine, Sampling()))
+
+
 def test_what_the_engine_raises_comes_through(folder: Path) -> None:
     suite = one(folder, "toy_choice")
     sample = suite.samples("m", None)[0]
@@ -625,7 +644,7 @@ def test_protocol_does_not_depend_on_where_the_files_lie(folder: Path, tmp_path:
         ("toy_lost", {}, r"toy_lost: its data file .*data/lost.jsonl does not exist: set `data_dir`"),
         ("toy_choice", {"num_fewshot": 2}, "toy_choice is always asked without solved examples"),
         ("toy_sum", {"num_fewshot": 7}, "toy_sum has 6 solved examples: num_fewshot=7"),
-        ("humaneval", {}, "humaneval runs code that the model wrote"),
+        ("toy_unsafe", {}, "toy_unsafe runs code that the model wrote in a way that no sandbox|bubblewrap"),
         ("toy_picture", {}, "toy_picture shows images"),
     ],
 )

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from harness.config import registry
+from harness.errors import UserError
+from harness.suites import sandbox
 from harness.suites.lm_eval import Options, build
 from harness.suites.lm_eval_tasks import portable_config
 from harness.types import Generation, Transcript
@@ -66,6 +68,8 @@ def of_lm_eval(path: str) -> dict[str, Any]:
             {"training_split", "process_docs", "doc_to_text", "doc_to_choice"},
         ),
         ("local_mmlu", "mmlu/default/mmlu_abstract_algebra.yaml", {"doc_to_text"}),
+        ("local_humaneval", "humaneval/humaneval.yaml", set()),
+        ("local_mbpp", "mbpp/mbpp.yaml", {"doc_to_text", "doc_to_target"}),
     ],
 )
 def test_only_what_is_named_differs_from_lm_evals_own(task: str, own: str, differing: set[str]) -> None:
@@ -144,3 +148,47 @@ def test_mmlu_choices_are_read_as_they_are_written() -> None:
             assert prompt.endswith(f"\n\n{row['question'].strip()}\n{choices}\nAnswer:")
             assert [i.args[1] for i in sample.payload.instances] == [" A", " B", " C", " D"]
             assert str(suite._task.doc_to_target(sample.payload.doc)) == row["answer"]
+
+
+@pytest.fixture
+def sandboxed() -> None:
+    try:
+        sandbox.check_available()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def gold_programs(suite: Any, key: str, ending: str, many: int) -> list[tuple[float | None, float | None]]:
+    """Score of the data set's own solution, and of the same with its last line broken, by document."""
+    samples = suite.samples("m", None)
+    chosen = samples[:: max(1, len(samples) // many)]
+    return [
+        (
+            suite.score(sample, reply(sample.payload.doc[key] + ending))[0].value,
+            suite.score(sample, reply("    return None\n" + ending))[0].value,
+        )
+        for sample in chosen
+    ]
+
+
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize(
+    ("task", "key", "ending"),
+    [("local_humaneval", "canonical_solution", ""), ("local_mbpp", "code", "\n[DONE]")],
+)
+def test_gold_programs_pass_and_broken_ones_do_not(task: str, key: str, ending: str) -> None:
+    (suite,) = suites(task)
+    assert suite.count() == {"local_humaneval": 164, "local_mbpp": 500}[task]
+    assert set(gold_programs(suite, key, ending, many=6)) == {(1.0, 0.0)}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("sandboxed")
+@pytest.mark.parametrize(
+    ("task", "key", "ending"),
+    [("local_humaneval", "canonical_solution", ""), ("local_mbpp", "code", "\n[DONE]")],
+)
+def test_every_gold_program_passes(task: str, key: str, ending: str) -> None:
+    (suite,) = suites(task)
+    found = gold_programs(suite, key, ending, many=10_000)
+    assert [index for index, verdicts in enumerate(found) if verdicts != (1.0, 0.0)] == []
