@@ -5,11 +5,14 @@ With vllm_start.py the only file that imports vllm, and only inside functions. W
 """
 
 import asyncio
+import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
+
+import msgspec
 
 from harness.engines.base import Load
 from harness.engines.orphans import Guard
@@ -46,6 +49,8 @@ class Reply(Struct):
     reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     error: str | None = None
+    stopped: bool = False
+    """A stop string ends the answer, which vLLM was not told about."""
 
 
 class VllmEngine:
@@ -62,13 +67,14 @@ class VllmEngine:
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
         self._encoder = Encoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
+        self._reasons = reasoning_parser is not None
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
         self._scorer = Scorer(self._ask, reads_prefix_cache(llm.vllm_config), max_candidates())
         self._ids = itertools.count()
         self._in_flight = 0
         self._closed = False
-        self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser)
+        self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser, self._prompt_facts())
 
     @classmethod
     async def start(
@@ -126,17 +132,25 @@ class VllmEngine:
         request = _chat_request(messages, tools)
         inputs = await self._render_chat(request)
         stops = self._stop_token_ids()
-        params = self._sampling_params(sampling, len(inputs["prompt_token_ids"]), stops)
+        params = self._sampling_params(self._drawn(sampling), len(inputs["prompt_token_ids"]), stops)
         # Parsers may ask for a grammar, as they do in vLLM's own server.
         params.structured_outputs = request.structured_outputs
         output = await self._generate(inputs, params)
         reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
-        return self._generation(output, reply, started)
+        return self._generation(output, self._cut(reply, sampling), started)
 
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:
-        """Continue a text. Raises as `chat` does."""
+        """Continue a text. Raises as `chat` does.
+
+        Where the model reasons and a chat template made the text, the reply is split as that of a chat.
+        """
         started = time.perf_counter()
         tokens = self._encoder.encode(prompt)
+        if self._reasons and self._encoder.is_rendered(tokens):
+            params = self._sampling_params(self._drawn(sampling), len(tokens), self._stop_token_ids())
+            output = await self._generate_from(tokens, params)
+            reply = self._parse(_chat_request((), ()), output.prompt_token_ids, output.outputs[0], (), ())
+            return self._generation(output, self._cut(reply, sampling), started)
         output = await self._generate_from(tokens, self._sampling_params(sampling, len(tokens)))
         return self._generation(
             output, Reply(text=strip_tokens(output.outputs[0].text, self._special)), started
@@ -198,6 +212,20 @@ class VllmEngine:
         # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
         await asyncio.sleep(0.05)
 
+    def _prompt_facts(self) -> dict[str, str]:
+        """How prompts begin, as they are really sent, and what template makes them."""
+        from jinja2 import TemplateError
+
+        encoder, template = self._encoder, self._tokenizer.chat_template
+        told = {"bos_tokens": str(encoder.leading_bos(encoder.encode("x")))}
+        if isinstance(template, str):
+            told["chat_template_hash"] = hashlib.sha256(template.encode()).hexdigest()[:16]
+            # A template that refuses a lone question says so where it is used.
+            with suppress(TemplateError):
+                rendered = encoder.encode(self.render((Message(role="user", content="x"),)))
+                told["bos_tokens_in_chat"] = str(encoder.leading_bos(rendered))
+        return told
+
     # Requests
 
     @asynccontextmanager
@@ -236,6 +264,17 @@ class VllmEngine:
 
         return await self._generate(tokens_input(tokens), params)
 
+    def _drawn(self, sampling: Sampling) -> Sampling:
+        """The sampling as vLLM is told: a stop string inside of the reasoning must not end the reply."""
+        return msgspec.structs.replace(sampling, stop=()) if self._reasons else sampling
+
+    def _cut(self, reply: Reply, sampling: Sampling) -> Reply:
+        """The reply up to the first stop string in its answer, where vLLM was not told of them."""
+        found = [at for stop in sampling.stop if (at := reply.text.find(stop)) >= 0]
+        if not self._reasons or not found:
+            return reply
+        return msgspec.structs.replace(reply, text=reply.text[: min(found)], stopped=True)
+
     def _sampling_params(self, sampling: Sampling, prompt_tokens: int, stops: Sequence[int] = ()) -> Any:
         return _final_only(
             temperature=sampling.temperature,
@@ -264,7 +303,9 @@ class VllmEngine:
         return Generation(
             text=reply.text,
             raw=completion.text + self._ending(completion),
-            finish_reason=_finish_reason(completion.finish_reason, bool(reply.tool_calls)),
+            finish_reason=_finish_reason(
+                "stop" if reply.stopped else completion.finish_reason, bool(reply.tool_calls)
+            ),
             prompt_tokens=len(output.prompt_token_ids),
             completion_tokens=len(completion.token_ids),
             cached_tokens=output.num_cached_tokens or 0,

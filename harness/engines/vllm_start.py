@@ -97,8 +97,10 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
         raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
 
 
-def facts(config: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> EngineFacts:
-    """What the live configuration of vLLM says."""
+def facts(
+    config: Any, tool_call_parser: str | None, reasoning_parser: str | None, prompts: dict[str, str]
+) -> EngineFacts:
+    """What the live configuration of vLLM says, and what `prompts` says about how they begin."""
     import vllm
     from vllm.platforms import current_platform
 
@@ -123,6 +125,7 @@ def facts(config: Any, tool_call_parser: str | None, reasoning_parser: str | Non
         "enforce_eager": model.enforce_eager,
         "tool_call_parser": tool_call_parser,
         "reasoning_parser": reasoning_parser,
+        **prompts,
     }
     shown = {key: str(value).removeprefix("torch.") for key, value in details.items() if value is not None}
     return EngineFacts(name="vllm", version=vllm.__version__, details=shown)

@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -159,6 +160,47 @@ async def test_stop_strings_and_budget(engine: VllmEngine) -> None:
     assert whole.raw.startswith(cut.text)
 
 
+def reply_with(engine: VllmEngine, text: str) -> Any:
+    """In place of `_generate_from`: the model writes this, whatever vLLM would be told."""
+
+    async def generate(tokens: Tokens, params: Any) -> Any:
+        told.append(params)
+        ids = engine._encoder.encode_bare(text)
+        completion = SimpleNamespace(text=text, token_ids=ids, finish_reason="length", stop_reason=None)
+        return SimpleNamespace(outputs=[completion], prompt_token_ids=tokens, num_cached_tokens=0)
+
+    told: list[Any] = []
+    generate.told = told  # type: ignore[attr-defined]
+    return generate
+
+
+async def test_stop_strings_are_for_the_answer_not_for_the_reasoning(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate = reply_with(engine, "<think>first\n\nthen Q: no</think>The answer is 4\n\nQ: more")
+    monkeypatch.setattr(engine, "_generate_from", generate)
+    prompt = engine.render(QUESTION)
+    generation = await engine.complete(prompt, Sampling(stop=("\n\n", "Q:")))
+    assert list(generate.told[0].stop) == []
+    assert generation.reasoning == "first\n\nthen Q: no"
+    assert (generation.text, generation.finish_reason) == ("The answer is 4", "stop")
+    assert generation.raw.endswith("Q: more")
+    whole = await engine.complete(prompt, Sampling(stop=("never",)))
+    assert (whole.text, whole.finish_reason) == ("The answer is 4\n\nQ: more", "length")
+    # Without a chat template there is no reasoning to wait for.
+    await engine.complete("2 + 2 =", Sampling(stop=("\n\n",)))
+    assert list(generate.told[-1].stop) == ["\n\n"]
+
+
+async def test_reasoning_that_the_budget_cut_off_is_no_answer(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "_generate_from", reply_with(engine, "<think>let me see, 4 or 5"))
+    generation = await engine.complete(engine.render(QUESTION), Sampling())
+    assert (generation.text, generation.finish_reason) == ("", "length")
+    assert generation.reasoning == "let me see, 4 or 5"
+
+
 async def test_overflow_is_told_before_sending_and_budgets_are_clipped(engine: VllmEngine) -> None:
     # Few enough characters for vLLM to tokenise, and so many that it does not even do that.
     for length in (1000, 20_000):
@@ -283,6 +325,8 @@ async def test_facts_are_those_of_the_live_engine(engine: VllmEngine) -> None:
     assert details["max_num_seqs"] == "16"
     assert details["dtype"] == "bfloat16"
     assert details["tool_call_parser"] == "hermes"
+    assert (details["bos_tokens"], details["bos_tokens_in_chat"]) == ("0", "0")
+    assert len(details["chat_template_hash"]) == 16
 
 
 async def test_tools_need_a_parser_and_a_template(

@@ -45,7 +45,7 @@ TOLERANCE = 1e-4
 """Nats, between vLLM and Hugging Face in float32."""
 
 FLOAT32_EPSILON = 2.0**-23
-"""The Hugging Face backend adds the tokens of a text up in float32: a sum of -2,445 nats is known to 0.0003."""
+"""The Hugging Face backend adds up the tokens of a text in float32: -2,445 nats are known to 0.0003."""
 
 ENGINE = {"max_num_seqs": 32, "kv_cache_memory_bytes": 256 << 20, "enforce_eager": True}
 
