@@ -1,6 +1,8 @@
 """Records to model scorecards. Pure: reads no file, knows no engine and no suite."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from math import fsum
 
@@ -13,6 +15,9 @@ from harness.scorecards.columns import Attempts, read_attempts
 from harness.scorecards.derived import Measured, Observations, measure
 from harness.suites.lm_eval_metrics import aggregate
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
+
+THREADS = 4
+"""Models that are aggregated side by side, at most: each holds its largest cell in memory."""
 
 
 class MetricResult(Struct):
@@ -83,7 +88,10 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
                 "give the suites different names"
             )
         cells[cell.model][cell.suite] = cell
-    return [_scorecard(manifest.models[name], cells[name], tables) for name in sorted(manifest.models)]
+    names = sorted(manifest.models)
+    # Reading and counting leave the interpreter's lock free, so that threads do work side by side.
+    with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
+        return list(pool.map(lambda name: _scorecard(manifest.models[name], cells[name], tables), names))
 
 
 def _scorecard(

@@ -46,7 +46,8 @@ def cluster_variance(values: ArrayLike, factors: Mapping[str, Codes]) -> float:
 
 def _one_way_variance(residuals: Floats, codes: Codes) -> float:
     sums = np.bincount(codes, weights=residuals)
-    return float(sums.size / (sums.size - 1) * (sums @ sums) / residuals.size**2)
+    # Not a dot product: BLAS would start threads, which wait for each other on a busy machine.
+    return float(sums.size / (sums.size - 1) * np.square(sums).sum() / residuals.size**2)
 
 
 def _intersection(factors: Sequence[Codes]) -> Codes:
