@@ -100,6 +100,13 @@ def parser() -> argparse.ArgumentParser:
 
     _record_arguments(commands)
 
+    claims = commands.add_parser("claims", help="gaps, abilities, size and cost, each with its instrument")
+    claims.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    claims.add_argument("--format", choices=FORMATS[:3], default="table")
+    claims.add_argument("--price", type=float, metavar="X", help="of an hour of the engine, in any currency")
+    _allow_argument(claims)
+    claims.set_defaults(command=claims_command)
+
     verify = commands.add_parser("verify", help="check that a run's files are what its records give")
     verify.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
     verify.add_argument(
@@ -350,6 +357,23 @@ def export_command(args: argparse.Namespace) -> None:
     from harness.store import RunDirectory
 
     _print(f"written: {path}" for path in export(RunDirectory(args.directory), args.format, args.out))
+
+
+def claims_command(args: argparse.Namespace) -> None:
+    """`harness claims`."""
+    from harness.scorecards.files import claim
+    from harness.store import RunDirectory
+
+    console = _console()
+    text = claim(
+        RunDirectory(args.directory),
+        args.format,
+        args.price,
+        allow=args.allow,
+        width=console.width,
+        color=console.is_terminal,
+    )
+    sys.stdout.write(text)
 
 
 def verify_command(args: argparse.Namespace) -> None:

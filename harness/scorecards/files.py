@@ -7,6 +7,7 @@ import msgspec
 
 from harness.errors import UserError
 from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.claims import make_claims, render_claims
 from harness.scorecards.compare import compare
 from harness.scorecards.compare_text import render_comparison
 from harness.scorecards.origins import build_origins
@@ -82,6 +83,20 @@ def compare_models(
         raise UserError("give two models: DIR MODEL MODEL for one run, or DIR/MODEL DIR/MODEL for two runs")
     a, b = (model_scorecard(RunDirectory(path), model) for path, model in chosen)
     return render_comparison(compare(a, b, allow), form, width=width, color=color)
+
+
+def claim(
+    directory: RunDirectory,
+    form: str,
+    price: float | None = None,
+    *,
+    allow: Sequence[str] = (),
+    width: int = 100,
+    color: bool = False,
+) -> str:
+    """The claims that a run supports as text; see `claims.make_claims`."""
+    cards = build_scorecards(directory.manifest(), directory.columns)
+    return render_claims(make_claims(cards, price, allow), form, width=width, color=color)
 
 
 def _find_run(target: str) -> tuple[Path, str | None]:

@@ -1,0 +1,57 @@
+"""The Rasch model against closed forms and simulated truth."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.stats.irt import rasch
+
+
+def simulate(abilities: list[float], questions: int, spread: float, seed: int) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    logits = np.asarray(abilities)[:, None] - spread * generator.normal(size=questions)[None, :]
+    return (generator.random(logits.shape) < 1 / (1 + np.exp(-logits))).astype(float)
+
+
+def test_abilities_and_difficulties_are_recovered() -> None:
+    truth = [-1.0, 0.0, 0.5, 2.0]
+    x = simulate(truth, 4000, 1.5, 0)
+    found = rasch(x, np.ones_like(x))
+    assert found.ability == pytest.approx(truth, abs=0.15)
+    assert found.spread == pytest.approx(1.5, abs=0.12)
+
+
+def test_questions_of_one_difficulty_give_the_log_odds() -> None:
+    successes = np.asarray([[30.0] * 50, [60.0] * 50])
+    found = rasch(successes, np.full((2, 50), 100.0))
+    gap, _ = found.difference(1, 0)
+    assert gap == pytest.approx(math.log(0.6 / 0.4) - math.log(0.3 / 0.7), abs=0.01)
+
+
+def test_standard_errors_are_those_of_simulated_runs() -> None:
+    found = [rasch(x, np.ones_like(x)) for x in (simulate([0.0, 1.0, -0.5], 300, 1.0, s) for s in range(60))]
+    gaps = [f.difference(1, 0) for f in found]
+    spread = np.std([gap for gap, _ in gaps], ddof=1)
+    assert np.mean([error for _, error in gaps]) == pytest.approx(spread, rel=0.25)
+    assert np.mean([abs(gap - 1.0) < 1.96 * error for gap, error in gaps]) >= 0.88
+
+
+def test_models_need_not_meet_the_same_questions() -> None:
+    x = simulate([0.0, 1.0], 3000, 1.0, 3)
+    put = np.ones_like(x)
+    put[0, 2000:] = put[1, :1000] = 0.0
+    found = rasch(x * put, put)
+    assert found.difference(1, 0)[0] == pytest.approx(1.0, abs=0.25)
+
+
+def test_all_right_is_a_large_ability_and_no_error() -> None:
+    x = np.vstack([np.ones(40), simulate([0.0], 40, 1.0, 1)[0]])
+    found = rasch(x, np.ones_like(x))
+    assert 2.0 < found.ability[0] <= 8.0
+    assert np.isfinite(found.standard_error).all()
+
+
+def test_a_model_without_attempts_is_refused() -> None:
+    with pytest.raises(ValueError, match="every model"):
+        rasch([[1.0], [0.0]], [[1.0], [0.0]])
