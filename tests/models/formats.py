@@ -31,6 +31,8 @@ class Format:
     after: str = ""
     broken: str = ""
     """A call that the model began and did not finish."""
+    lenient: bool = False
+    """vLLM's parser reads an unfinished call as one without arguments."""
     thinks: bool = True
     """Models that use it also reason, between <think> and </think>."""
 
@@ -87,7 +89,7 @@ FORMATS = {
     "glm45": Format(
         "<tool_call>{{ c.name }}\n" + PAIRS
         + "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>",
-        between="\n", broken="<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Par",
+        between="\n", broken="<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Par", lenient=True,
     ),
     "kimi_k2": Format(
         "<|tool_call_begin|>functions.{{ c.name }}:{{ loop.index0 }}<|tool_call_argument_begin|>" + ARGUMENTS

@@ -81,6 +81,7 @@ FAMILIES = {
     "qwen3_next": _family(
         "qwen3-next-80b-a3b-instruct", "Qwen3Next", EXPERTS, DELTA,
         {"num_experts": 8, "shared_expert_intermediate_size": 32},
+        args=NO_CACHE,
     ),
     "deepseek_v3": _family(
         "deepseek-r1", "DeepseekV3", SHARED, LATENT, {"n_group": 2, "rope_scaling": YARN}, patch=ROUTING
