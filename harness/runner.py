@@ -258,7 +258,10 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
     failure: AttemptFailure | None = None
     try:
         transcript = await suite.run(sample, engine, sampling)
-        scores = suite.score(sample, transcript)
+        if getattr(suite, "scores_slowly", False):  # other attempts go on meanwhile
+            scores = await asyncio.to_thread(suite.score, sample, transcript)
+        else:
+            scores = suite.score(sample, transcript)
     except Exception as error:
         scoring = transcript is not None
         failure = classify(error, FailureKind.SCORER_ERROR if scoring else FailureKind.ENGINE_ERROR)

@@ -24,4 +24,4 @@ else
 fi
 
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet "${torch_source[@]}" \
-    --override scripts/cpu-overrides.txt --editable '.[cpu,dev,export]'
+    --override scripts/cpu-overrides.txt --editable '.[cpu,dev,export,tasks]'

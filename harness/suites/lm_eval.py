@@ -6,6 +6,7 @@ task asks, and what it makes of a reply, is what lm-eval's `simple_evaluate` wou
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
@@ -127,6 +128,8 @@ class LmEvalSuite:
         # Kept: a task may make its documents anew each time they are asked for.
         self._docs = getattr(task, "task_docs", None) or task.eval_docs
         self.metrics = metrics_of(task_name, task)
+        self.scores_slowly = bool(getattr(task, "UNSAFE_CODE", False))
+        """Scoring runs programs: it takes seconds, and may be done in a thread."""
 
     @cached_property
     def protocol(self) -> dict[str, str]:
@@ -252,7 +255,8 @@ class LmEvalSuite:
         """
         item: Item = sample.payload
         try:
-            with quiet():
+            # Log levels belong to the whole process: nothing for a thread.
+            with nullcontext() if self.scores_slowly else quiet():
                 return tuple(self._scores(item, answered(item.instances, transcript)))
         except AttemptFailure:
             raise

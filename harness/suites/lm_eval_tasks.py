@@ -124,7 +124,7 @@ class KnownTasks(dict[str, Any]):
     def _find(self, name: str) -> bool:
         """Look for a name in lm-eval's own tasks: first in the files called so, then in all of them."""
         entry = _shipped_entry(name)
-        if entry is None and _is_mentioned(name):
+        if entry is None and _mentioning(name):
             entry = _shipped_index().get(name)
             for key, value in _shipped_index().items():
                 self.setdefault(key, value)
@@ -152,19 +152,26 @@ def _shipped_files() -> tuple[Path, ...]:
     return tuple(sorted(p for p in _shipped_folder().rglob("*yaml") if p.is_file()))
 
 
+@cache
+def _shipped_texts() -> tuple[tuple[Path, bytes], ...]:
+    """Every task file of lm-eval with what it says, 20 MB in all."""
+    return tuple((path, path.read_bytes()) for path in _shipped_files())
+
+
+def _mentioning(name: str) -> list[Path]:
+    """The task files that the name stands anywhere in, those that are called so first."""
+    found = [path for path, text in _shipped_texts() if name.encode() in text]
+    return sorted(found, key=lambda path: path.stem != name)
+
+
 def _shipped_entry(name: str) -> Any:
-    """The task that a file called after it defines, None if there is none."""
+    """The task or group that one of lm-eval's files defines, None if there is none."""
     from lm_eval.tasks._index import TaskIndex
 
-    for path in _shipped_files():
-        if path.name == f"{name}.yaml" and (entry := TaskIndex.entry_from_path(path)) and entry.name == name:
+    for path in _mentioning(name):
+        if path.suffix == ".yaml" and (entry := TaskIndex.entry_from_path(path)) and entry.name == name:
             return entry
     return None
-
-
-def _is_mentioned(name: str) -> bool:
-    """Whether the name stands anywhere in lm-eval's task files."""
-    return any(name.encode() in path.read_bytes() for path in _shipped_files())
 
 
 @cache
@@ -194,7 +201,7 @@ def _full_config(original: Any, data_dir: str | None, entry: Any, overrides: Any
     """lm-eval's `TaskFactory._load_full_config`, with the paths of data files made absolute."""
     runs_code = _refuse_unsupported(entry, overrides)
     # Its functions ask for the metric that runs programs as soon as they are imported.
-    with in_place_of_code_eval() if runs_code else nullcontext():
+    with in_place_of_code_eval() if runs_code else nullcontext(), _no_nltk_download(entry):
         config: dict[str, Any] = original(entry, overrides)
     base = data_dir or (entry.yaml_path and entry.yaml_path.parent) or "."
     _resolve_data_files(config, Path(base).resolve(), entry.name)
@@ -284,6 +291,30 @@ def _stay_offline() -> None:
 
     if HF_HUB_OFFLINE:
         os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
+
+
+@contextmanager
+def _no_nltk_download(entry: Any) -> Iterator[None]:
+    """While inside and offline, refuse what the functions of some tasks do when they are imported."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    beside = entry.yaml_path.parent.glob("*.py") if entry.yaml_path else ()
+    if not HF_HUB_OFFLINE or not any(b"nltk.download" in path.read_bytes() for path in beside):
+        yield
+        return
+    import nltk
+
+    def refuse(resource: str, *_: Any, **__: Any) -> None:
+        raise UserError(
+            f"lm-eval task {entry.name} needs {resource} of nltk, which is not on this machine: run "
+            f"`python -m nltk.downloader {resource}` ahead, or unset HF_HUB_OFFLINE"
+        )
+
+    original, nltk.download = nltk.download, refuse
+    try:
+        yield
+    finally:
+        nltk.download = original
 
 
 @cache

@@ -99,10 +99,10 @@ def jobs(data: Path) -> list[Job]:
 
 def real_jobs() -> list[Job]:
     """Public data, as lm-eval's own tasks ask about them."""
-    data, how = shared_data("SOURCES.md").parent, {"limit": 40}
+    data = shared_data("SOURCES.md").parent
 
-    def local(name: str, shipped: str, **more: Any) -> Job:
-        return Job(name, data, (LOCAL, SHIPPED / shipped), **how, **more)
+    def local(name: str, shipped: str, limit: int = 24, **more: Any) -> Job:
+        return Job(name, data, (LOCAL, SHIPPED / shipped), limit=limit, **more)
 
     return [
         local("local_gsm8k", "gsm8k", num_fewshot=1),
@@ -112,8 +112,8 @@ def real_jobs() -> list[Job]:
         local("local_arc_challenge", "arc", chat=True),
         local("local_hellaswag", "hellaswag"),
         local("local_hellaswag", "hellaswag", num_fewshot=3),
-        local("local_mmlu", "mmlu/default"),
-        local("local_mmlu", "mmlu/default", num_fewshot=2, chat=True),
+        local("local_mmlu", "mmlu/default", limit=4),
+        local("local_mmlu", "mmlu/default", limit=4, num_fewshot=2, chat=True),
     ]
 
 

@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.suites import sandbox
 from harness.suites.lm_eval import Options, build
 from harness.suites.lm_eval_tasks import portable_config
-from harness.types import Generation, Transcript
+from harness.types import Generation, LogLikelihood, Transcript
 from tests.conftest import shared_data
 
 FOLDER = registry() / "suites" / "lm_eval_local"
@@ -69,6 +69,9 @@ def of_lm_eval(path: str) -> dict[str, Any]:
         ),
         ("local_mmlu", "mmlu/default/mmlu_abstract_algebra.yaml", {"doc_to_text"}),
         ("local_humaneval", "humaneval/humaneval.yaml", set()),
+        ("local_math500", "minerva_math/minerva_math500.yaml", set()),
+        ("local_truthfulqa", "truthfulqa/truthfulqa_mc1.yaml", {"process_docs"}),
+        ("local_bbh", "bbh/cot_fewshot/boolean_expressions.yaml", set()),
         ("local_mbpp", "mbpp/mbpp.yaml", {"doc_to_text", "doc_to_target"}),
     ],
 )
@@ -148,6 +151,64 @@ def test_mmlu_choices_are_read_as_they_are_written() -> None:
             assert prompt.endswith(f"\n\n{row['question'].strip()}\n{choices}\nAnswer:")
             assert [i.args[1] for i in sample.payload.instances] == [" A", " B", " C", " D"]
             assert str(suite._task.doc_to_target(sample.payload.doc)) == row["answer"]
+
+
+def test_truthfulqa_choices_are_the_files() -> None:
+    first, second = suites("local_truthfulqa")
+    rows = json.loads(shared_data("truthfulqa/v1_mc_task_817.json").read_text(encoding="utf8"))
+    for suite, key in ((first, "mc1_targets"), (second, "mc2_targets")):
+        samples = suite.samples("m", None)
+        assert len(samples) == len(rows) == 817
+        for sample, row in zip(samples, rows, strict=True):
+            assert [i.args[1] for i in sample.payload.instances] == [f" {answer}" for answer in row[key]]
+            assert sample.payload.instances[0].args[0].endswith(f"\n\nQ: {row['question']}\nA:")
+    (score,) = second.score(samples[0], chances([-1.0] * len(rows[0]["mc2_targets"])))
+    assert score.value == pytest.approx(sum(rows[0]["mc2_targets"].values()) / len(rows[0]["mc2_targets"]))
+
+
+def chances(values: list[float]) -> Transcript:
+    return Transcript(
+        loglikelihoods=tuple(LogLikelihood(logprob=value, is_greedy=False, tokens=1) for value in values)
+    )
+
+
+def test_bbh_has_all_rows_and_three_solved_examples() -> None:
+    for suite in suites("local_bbh"):
+        name = suite.name.removeprefix("bbh_cot_fewshot_")
+        rows = json.loads(shared_data(f"bbh/{name}.json").read_text(encoding="utf8"))["examples"]
+        samples = suite.samples("m", None)
+        assert len(samples) == len(rows)
+        for sample, row in zip(samples, rows, strict=True):
+            prompt = sample.payload.instances[0].args[0]
+            assert prompt.count("A: Let's think step by step.") == 4
+            assert prompt.endswith(f"Q: {row['input']}\nA: Let's think step by step.\n")
+        assert suite.score(samples[0], reply(f"So the answer is {rows[0]['target']}."))[0].value == 1.0
+
+
+def test_math500_solutions_are_right_and_others_are_not() -> None:
+    (suite,) = suites("local_math500")
+    rows = json.loads(shared_data("math500/math500_test.json").read_text(encoding="utf8"))
+    samples = suite.samples("m", None)
+    assert len(samples) == len(rows) == 500
+    for sample, row in list(zip(samples, rows, strict=True))[::50]:
+        right = f"Final Answer: The final answer is ${row['answer']}$. I hope it is correct."
+        assert [s.value for s in suite.score(sample, reply(right))] == [1.0, 1.0]
+        wrong = "Final Answer: The final answer is $-123456$. I hope it is correct."
+        assert [s.value for s in suite.score(sample, reply(wrong))] == [0.0, 0.0]
+
+
+def test_ifeval_checks_what_was_asked() -> None:
+    try:
+        (suite,) = suites("local_ifeval")
+    except UserError as error:
+        pytest.skip(str(error))
+    samples = suite.samples("m", None)
+    assert len(samples) == 541
+    commas = samples[0]
+    assert "Do not use any commas" in commas.payload.instances[0].args[0]
+    found = {s.metric: s for s in suite.score(commas, reply("one, two"))}
+    assert found["prompt_level_strict_acc"].value == 0.0
+    assert found["inst_level_strict_acc"].operands == ([False, False, False],)
 
 
 @pytest.fixture
