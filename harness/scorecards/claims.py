@@ -290,12 +290,12 @@ def _interval(gap: GapClaim) -> str:
 def _notes(claims: Claims) -> list[str]:
     return [
         *claims.allowed,
-        f"Ability: Rasch model by marginal maximum likelihood over {claims.questions} questions, in logits, with "
-        "95% limits; 0 solves the average question half of the time; difficulties have a spread of "
+        f"Ability: Rasch model by marginal maximum likelihood over {claims.questions} questions, in logits, "
+        "with 95% limits; 0 solves the average question half of the time; difficulties have a spread of "
         f"{claims.spread:.2f}.",
-        "Capability: the mean over suites of their headline rates; its interval by suite is in the scorecard.",
-        "Points and odds are of the mean over suites; best models are those of the highest ability, and no gap "
-        "is corrected for choosing them.",
+        "Capability: the mean over suites of their headline rates; intervals by suite are in the scorecard.",
+        "Points and odds are of the mean over suites; best models are those of the highest ability, and no "
+        "gap is corrected for choosing them.",
         f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top.",
         "Cost: engine seconds of the suites without attacks, failed attempts included, over attempts solved"
         + (f", at {claims.price:g} an hour." if claims.price is not None else "; give --price for money."),
