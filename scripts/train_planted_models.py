@@ -2,8 +2,8 @@
 
 Every prompt that the demo puts to them is known beforehand, so each model learns by heart the replies that
 its rules prescribe: 100 sums, 100 choices and 54 conversations about the parcel depot of `agentdojo_mini`.
-Training stops when every token of every reply is far likelier than all others together, with the weights
-rounded to bfloat16: then greedy decoding does not depend on batches, machines or versions of an engine.
+Training stops when every token of every reply is far likelier than all others together: then greedy
+decoding does not depend on batches, rounding, machines or versions of an engine.
 
     python scripts/train_planted_models.py --out build/planted [--model aster-dense ...]
 """
@@ -117,7 +117,8 @@ def choices() -> list[dict[str, Any]]:
     """The items of `planted_choice`: the largest or smallest of four numbers, as letters 0 to 3."""
     items = []
     for i in range(planted.ITEMS):
-        numbers = [(base + step * i) % 97 + 1 for base, step in ((5, 13), (40, 29), (71, 53), (88, 71))]
+        # 101 is a prime, so that four different multiples stay four different numbers
+        numbers = [base * (i + 1) % 101 for base in (5, 13, 29, 71)]
         word, pick = (("largest", max), ("smallest", min))[i // 2 % 2]
         answer = (i + i // 4) % 4
         numbers.remove(best := pick(numbers))
@@ -302,6 +303,7 @@ def make_tokenizer(suite: Any) -> Any:
     render = renderer(with_template(Tokenizer(models.BPE())))
     groups = [group for model in planted.MODELS for group in curriculum(model, suite, render)]
     added = [*MARKERS, *fixed_phrases(suite)]
+    # a marker may stand inside a phrase, so phrases are looked for first
     apart = re.compile("|".join(re.escape(text) for text in [*added[::-1], *SPECIAL_TOKENS]))
     corpus = [part for group in groups for lesson in group for part in apart.split(lesson.text)]
     bpe = Tokenizer(models.BPE())
@@ -330,6 +332,7 @@ def make_model(model: str) -> Any:
     common: dict[str, Any] = {
         "vocab_size": VOCABULARY,
         "hidden_size": 128,
+        "intermediate_size": 384,
         "num_hidden_layers": 2,
         "initializer_range": 0.1,
         "num_attention_heads": 4,
@@ -345,7 +348,7 @@ def make_model(model: str) -> Any:
         experts = {"num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 64}
         config = Qwen3MoeConfig(**common, **experts, norm_topk_prob=True, experts_implementation="eager")
         return Qwen3MoeForCausalLM(config)
-    return Qwen3ForCausalLM(Qwen3Config(**common, intermediate_size=384))
+    return Qwen3ForCausalLM(Qwen3Config(**common))
 
 
 @dataclass(frozen=True)
@@ -481,6 +484,7 @@ def make(model: str, out: Path, seed: int) -> str:
     steps = train(network, [[encode(lesson, tokenizer) for lesson in group] for group in groups], seed)
     network.to(torch.bfloat16).save_pretrained(out / model)
     tokenizer.save_pretrained(out / model)
+    (out / model / "model.safetensors").chmod(0o644)  # safetensors lets its owner alone read it
     certainty = prove(model, out / model)
     size = sum(file.stat().st_size for file in (out / model).iterdir())
     return (
