@@ -67,6 +67,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("--out", type=Path, help="where results go (default: results/<name>-<digest>)")
     run.set_defaults(command=run_command)
 
+    fetch = commands.add_parser("fetch", help="download models and data, and write a lock of what they are")
+    _config_arguments(fetch)
+    fetch.set_defaults(command=fetch_command)
+
     plan = commands.add_parser("plan", help="show cells, sample counts and what is missing")
     _config_arguments(plan)
     plan.add_argument("--gpus", help="does it fit on these, such as 8xH200 (default: this machine's own)")
@@ -196,6 +200,7 @@ def run_command(args: argparse.Namespace) -> None:
     import asyncio
 
     from harness import config as configs
+    from harness.fetch import check_lock
     from harness.plan import check_machine, make_plan
     from harness.progress import LiveProgress
     from harness.runner import run
@@ -205,6 +210,7 @@ def run_command(args: argparse.Namespace) -> None:
     config = _load(args)
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     plan = make_plan(config)
+    plan.problems += check_lock(args.config, plan)
     plan.check()
     check_machine(plan)
     console = _console()
@@ -219,12 +225,21 @@ def run_command(args: argparse.Namespace) -> None:
         console.print(f"written: {directory.path / name}", markup=False, highlight=False, soft_wrap=True)
 
 
+def fetch_command(args: argparse.Namespace) -> None:
+    """`harness fetch`."""
+    from harness.fetch import fetch
+
+    _print(fetch(_load(args), args.config))
+
+
 def plan_command(args: argparse.Namespace) -> None:
     """`harness plan`."""
+    from harness.fetch import check_lock
     from harness.models.forecast import own_gpus
     from harness.plan import forecast_plan, make_plan
 
     plan = make_plan(_load(args))
+    plan.problems += check_lock(args.config, plan)
     _print(plan.lines())
     gpus = args.gpus or own_gpus()
     if gpus:

@@ -17,7 +17,7 @@ ROOMS = [
     {"suites"},
     {"judges"},
     {"plan", "restore"},
-    {"runner", "replay", "scorecards", "show", "doctor"},
+    {"runner", "fetch", "replay", "scorecards", "show", "doctor"},
     {"exports"},
     {"progress"},
     {"launch"},

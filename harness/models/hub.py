@@ -55,6 +55,29 @@ def file(repository: str, name: str, revision: str | None = None) -> Path | None
             return None
 
 
+def dataset_commit(repository: str) -> str | None:
+    """The commit that the data set's main branch stands for.
+
+    Raises:
+        UserError: as `commit`.
+    """
+    with _asking(repository, None):
+        found: str | None = _api().dataset_info(repository).sha
+    return found
+
+
+def snapshot(repository: str, revision: str) -> Path:
+    """Everything of a repository but weights in other formats than safetensors, from the hub or its cache.
+
+    Raises:
+        UserError: as `commit`.
+    """
+    others = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "original/*"]
+    with _asking(repository, revision):
+        found = _api().snapshot_download(repository, revision=revision, ignore_patterns=others)
+    return Path(found)
+
+
 def _api() -> Any:
     from huggingface_hub import HfApi
 

@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -34,7 +35,15 @@ from harness.suites.lm_eval_requests import (
     reply_sampling,
     together,
 )
-from harness.suites.lm_eval_tasks import digest, load_tasks, one_line, portable_config, quiet, seeded
+from harness.suites.lm_eval_tasks import (
+    digest,
+    is_file_format,
+    load_tasks,
+    one_line,
+    portable_config,
+    quiet,
+    seeded,
+)
 from harness.types import FailureKind, Generation, Sample, Sampling, Score, Struct, Transcript
 
 SCORER_VERSION = "1"
@@ -130,6 +139,12 @@ class LmEvalSuite:
         self.metrics = metrics_of(task_name, task)
         self.scores_slowly = bool(getattr(task, "UNSAFE_CODE", False))
         """Scoring runs programs: it takes seconds, and may be done in a thread."""
+
+    @property
+    def dataset(self) -> str | None:
+        """The repository on the hub that the documents come from, None where they come from files."""
+        path = self._task.config.dataset_path
+        return None if path is None or is_file_format(path) or Path(path).exists() else str(path)
 
     @cached_property
     def protocol(self) -> dict[str, str]:

@@ -254,12 +254,12 @@ def _resolve_data_files(config: dict[str, Any], base: Path, name: str) -> None:
         if isinstance(member, dict):
             _resolve_data_files(member, base, member.get("task", name))
     options = config.get("dataset_kwargs") or {}
-    if "data_files" in options and _is_file_format(config.get("dataset_path")):
+    if "data_files" in options and is_file_format(config.get("dataset_path")):
         found = _absolute(options["data_files"], base, name)
         config["dataset_kwargs"] = {**options, "data_files": found}
 
 
-def _is_file_format(dataset_path: object) -> bool:
+def is_file_format(dataset_path: object) -> bool:
     """Whether a dataset is read from plain files (json, csv, ...). Elsewhere paths belong to a repository."""
     from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
