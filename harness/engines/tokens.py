@@ -6,6 +6,7 @@ lm_eval/api/model.py, `VLLM` in lm_eval/models/vllm_causallms.py), so that both 
 
 import re
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Any
 
 from harness.errors import AttemptFailure, UserError
@@ -25,6 +26,8 @@ class Encoder:
         self.prefix: int | None = bos if bos is not None else tokenizer.eos_token_id
         """What an empty context is replaced by: the BOS token, else the EOS token."""
         self._prefix_text = tokenizer.decode([self.prefix]) if self.prefix is not None else ""
+        # The choices of a question share a context, which may be long.
+        self._head = lru_cache(maxsize=64)(self.encode)
 
     def encode(self, text: str) -> Tokens:
         """Tokens of a text, with the tokenizer's own special tokens unless it begins with them."""
@@ -51,7 +54,7 @@ class Encoder:
     def pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
         """Tokens of the context and of the continuation. The context has at least one."""
         if context.strip():
-            return encode_pair(self.encode, context, continuation)
+            return encode_pair(self.encode, context, continuation, self._head)
         return empty_context(self._require_prefix(), self.encode_bare(context + continuation))
 
     def windows(self, text: str, max_tokens: int) -> list[tuple[Tokens, Tokens]]:
@@ -70,13 +73,21 @@ class Encoder:
         return self.prefix
 
 
-def encode_pair(encode: Encode, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+def encode_pair(
+    encode: Encode, context: str, continuation: str, encode_context: Encode | None = None
+) -> tuple[Tokens, Tokens]:
     """Cut `context + continuation` at the boundary. Trailing spaces of the context go to the
     continuation, since tokenizers write a space together with the word that follows it.
+
+    Args:
+        encode: the tokenizer.
+        context: what comes before.
+        continuation: what is scored.
+        encode_context: the same tokenizer, for contexts that come several times.
     """
     head = context.rstrip()
     whole = encode(context + continuation)
-    context_tokens = encode(head)
+    context_tokens = (encode_context or encode)(head)
     return context_tokens, whole[len(context_tokens) :]
 
 
