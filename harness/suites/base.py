@@ -48,5 +48,6 @@ class Suite(Protocol):
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """Score a whole transcript. One score a metric that applies to this sample: benign samples
-        of a hijack suite have no attack metrics. Raises `AttemptFailure`."""
+        of a hijack suite have no attack metrics. Raises `AttemptFailure`.
+        """
         ...
