@@ -23,8 +23,9 @@ test-models: install  ## every architecture class of the registry, loaded by vLL
 	FAMILIES_TABLE=tests/models/families.md HF_HUB_OFFLINE=1 \
 		.venv/bin/python -m pytest tests/models/test_families.py -k test_family
 
-unit: install  ## the tests that need neither an engine nor minutes
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not engine and not families and not training and not slow"
+unit: install  ## the tests that need neither an engine nor a large library
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest \
+		-m "not engine and not families and not training and not slow and not integration"
 
 lint: install  ## style and types
 	.venv/bin/ruff check .

@@ -18,6 +18,29 @@ def shared_data(relative: str) -> Path:
     return path
 
 
+INTEGRATION = (
+    "suites",
+    "exports",
+    "replay",
+    "show",
+    "parity",
+    "models/test_planted.py",
+    "test_coverage.py",
+    "test_docs.py",
+    "test_irt.py",
+    "test_offline.py",
+)
+"""Tests that go through lm-eval, AgentDojo, Inspect or long computations: seconds each, not milliseconds."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is no unit test, by where it lies."""
+    for item in items:
+        place = item.path.relative_to(ROOT / "tests").as_posix()
+        if place.startswith(INTEGRATION):
+            item.add_marker("integration")
+
+
 @pytest.fixture(scope="session")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The directory of a small finished run; see `tests.recorded`. Not to be written to."""
