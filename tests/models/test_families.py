@@ -4,6 +4,7 @@ Random weights write no tool calls, so replies in the published format of the fa
 same parsing as generated ones. With FAMILIES_TABLE set to a file, what was found is written there.
 """
 
+import gc
 import os
 import time
 from pathlib import Path
@@ -98,6 +99,8 @@ async def test_family(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[st
         said = [line.split("] ")[-1].strip() for line in lines if family.refused in line]
         assert said
         _row(name, folder, f"no: {said[-1]}", "-", "-", began)
+        del caught
+        gc.collect()  # what vLLM leaves open is collected here, not when another test runs
         return
     engine = await _start(folder, family, spec)
     try:
@@ -150,8 +153,10 @@ async def _generate(engine: VllmEngine) -> None:
 
 async def _talk(engine: VllmEngine, written: Format | None, spec: ModelSpec) -> tuple[str, str]:
     """Render a conversation with tools, read a good reply and a broken one."""
-    if spec.tool_call_parser is None or written is None:
-        return "no parser", spec.reasoning_parser or "no parser"
+    if spec.tool_call_parser is None:
+        return "none named", f"{spec.reasoning_parser}, not tried" if spec.reasoning_parser else "-"
+    if written is None:  # gpt-oss, which writes the token ids of its real vocabulary
+        return f"{spec.tool_call_parser}, not tried", f"{spec.reasoning_parser}, not tried"
     rendered = engine.render(CONVERSATION)
     assert written.write(CALLS) in rendered
     thought = "<think>Two cities.</think>" if spec.reasoning_parser and written.thinks else ""
@@ -167,8 +172,11 @@ async def _talk(engine: VllmEngine, written: Format | None, spec: ModelSpec) -> 
         assert [c.arguments for c in broken.tool_calls] == [{}]
     else:
         assert broken.tool_calls == ()
-        assert broken.parse_error is not None
-    return spec.tool_call_parser, spec.reasoning_parser if thought and spec.reasoning_parser else "-"
+        assert (broken.parse_error is None) == written.silent
+    note = (
+        " (reads an unfinished call)" * written.lenient + " (a broken call is read as text)" * written.silent
+    )
+    return spec.tool_call_parser + note, spec.reasoning_parser if thought and spec.reasoning_parser else "-"
 
 
 async def _read(engine: VllmEngine, written: str) -> Generation:

@@ -247,8 +247,10 @@ class Greedy(ScriptedEngine):
     """A checkpoint, decoded greedily by transformers."""
 
     def __init__(self, folder: Path) -> None:
+        import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        torch.set_num_threads(1)  # threads that wait for each other take longer than these models do
         super().__init__(chat=self._answer, complete=self._continue, score=self._likelihood)
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._network = AutoModelForCausalLM.from_pretrained(folder).eval()
