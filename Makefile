@@ -1,5 +1,5 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
-.PHONY: install demo test test-models unit lint format clean
+.PHONY: install demo test test-models test-parity unit lint format clean
 
 # Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,8 +16,11 @@ $(STAMP): pyproject.toml scripts/install.sh scripts/cpu-overrides.txt
 demo: install  ## four tiny models through vLLM on the CPU, then their scorecards
 	HF_HUB_OFFLINE=1 $(HARNESS) run configs/runs/demo.yaml
 
-test: install  ## every test but those of test-models
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not families"
+test: install  ## every test but those of test-models and test-parity
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not families and not parity"
+
+test-parity: install  ## lm-eval itself beside the harness, on public data: minutes
+	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest tests/parity
 
 test-models: install  ## every architecture class of the registry, loaded by vLLM: minutes
 	FAMILIES_TABLE=tests/models/families.md HF_HUB_OFFLINE=1 \

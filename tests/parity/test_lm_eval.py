@@ -146,7 +146,7 @@ async def test_lm_eval_with_hugging_face(engine: VllmEngine, jobs: list[Job], tm
     await compare(engine, jobs, expected, tolerance=TOLERANCE)
 
 
-@pytest.mark.slow
+@pytest.mark.parity
 @pytest.mark.parametrize(
     ("model", "dtype", "backend"),
     [
