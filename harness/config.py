@@ -91,6 +91,10 @@ class EngineSpec(Struct):
     args: dict[str, Any] = {}
     """Arguments of the engine, for every model of the run."""
 
+    def __post_init__(self) -> None:
+        if self.max_concurrency < 1:
+            raise ValueError("max_concurrency must be at least 1")
+
 
 class RunConfig(Struct):
     """A whole run, resolved."""
@@ -128,6 +132,8 @@ class Document:
             self.data: Any = yaml.safe_load(text)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}; give the path of a YAML file") from error
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path} is not UTF-8 text; give the path of a YAML file") from error
         except yaml.YAMLError as error:
             where = getattr(error, "problem_mark", None)
             line = f":{where.line + 1}" if where else ""
@@ -184,7 +190,8 @@ def explain(error: msgspec.ValidationError, kind: Any) -> tuple[str, KeyPath]:
     missing = re.search(r"missing required field `(.+)`", text)
     if missing:
         return f"key `{dotted((*key, missing[1]))}` is missing; add it", key
-    return f"key `{dotted(key)}`: {text[0].lower()}{text[1:]}", key
+    about = f"key `{dotted(key)}`: " if key else ""
+    return f"{about}{text[0].lower()}{text[1:]}", key
 
 
 def unknown_key(name: str, valid: Sequence[str]) -> str:
@@ -337,7 +344,10 @@ def _override(data: dict[str, Any], text: str) -> None:
         target = _step(target, part, text)
     if isinstance(target, str):
         raise UserError(f"override {text!r}: {'.'.join(parents)} is a name; override a mapping's key instead")
-    parsed = yaml.safe_load(value)
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {text!r}: the value is not YAML; put quotes around it") from error
     if isinstance(target, list):
         _step(target, last, text)
         target[int(last)] = parsed

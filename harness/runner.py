@@ -101,6 +101,7 @@ async def run_model(plan: Plan, model: PlannedModel, directory: RunDirectory, pr
         {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in cells},
         {cell.suite.name: len(done[cell.entry.key]) for cell in cells},
     )
+    _compact_complete(directory, cells)
     owed = [c for c in cells if not directory.records_path(c.entry, "parquet").exists()]
     restarts = 0
     while owed:
@@ -114,8 +115,15 @@ async def run_model(plan: Plan, model: PlannedModel, directory: RunDirectory, pr
             if restarts > MAX_RESTARTS:
                 raise
             progress.note(f"the engine of {model.spec.name} died ({error}); starting it again")
-    for cell in owed:
-        directory.compact(cell.entry)
+    _compact_complete(directory, owed)
+
+
+def _compact_complete(directory: RunDirectory, cells: Sequence[PlannedCell]) -> None:
+    """Compact every cell that owes nothing, and finish what a dying process began to compact."""
+    for cell in cells:
+        begun = directory.records_path(cell.entry, "parquet").exists()
+        if begun or len(_finished(directory, cell)) == cell.entry.samples * cell.entry.attempts:
+            directory.compact(cell.entry)
 
 
 async def _run_cells(
@@ -243,9 +251,18 @@ async def run_jobs(
             for _ in range(min(max_concurrency, len(jobs))):
                 group.create_task(work())
     except* EngineDead as errors:
-        raise EngineDead(str(errors.exceptions[0])) from errors
+        raise EngineDead(str(_first(errors))) from errors
+    except* UserError as errors:
+        raise UserError(str(_first(errors))) from errors
     finally:
         syncing.cancel()
+
+
+def _first(errors: BaseException) -> BaseException:
+    """The first error in a group of groups."""
+    while isinstance(errors, BaseExceptionGroup):
+        errors = errors.exceptions[0]
+    return errors
 
 
 async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Record:

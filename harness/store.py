@@ -175,8 +175,12 @@ class RecordWriter:
 
     def append(self, record: Record) -> None:
         """Add one finished attempt, as one write of one line."""
-        self._file.write(self._encoder.encode(record) + b"\n")
+        line = self._encoder.encode(record) + b"\n"
+        end = self._file.tell()
         self._dirty = True
+        if self._file.write(line) != len(line):  # a full disk may take a part
+            self._file.truncate(end)
+            raise UserError(f"the disk is full: {self._file.name} could not be written; free some space")
 
     def sync(self) -> None:
         """Force what was appended onto the disk."""

@@ -89,6 +89,10 @@ class Sampling(Struct):
     seed: int = 0
     stop: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.temperature < 0 or self.max_tokens < 1 or not 0 < self.top_p <= 1:
+            raise ValueError("temperature must be at least 0, max_tokens at least 1, top_p in (0, 1]")
+
 
 class Generation(Struct):
     """One reply of an engine."""

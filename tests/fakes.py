@@ -8,7 +8,7 @@ from typing import Any
 from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine
-from harness.errors import AttemptFailure, EngineDead
+from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.suites.base import Render
 from harness.types import (
     FailureKind,
@@ -128,6 +128,7 @@ def _interrupt(messages: tuple[Message, ...], tools: tuple[Tool, ...], sampling:
 
 FAILING = {
     "engine_error": _raise(RuntimeError("the engine hiccuped")),
+    "user_error": _raise(UserError("the detector is missing; name another")),
     "context_overflow": _raise(AttemptFailure(FailureKind.CONTEXT_OVERFLOW, "too long")),
     "tool_parse": _say(Reply(text="{", parse_error="no JSON")),
     "scorer_error": _say(Reply(text="unscorable")),

@@ -37,7 +37,9 @@ def test_help_is_quick() -> None:
         (("name: digits", "name: digits\nspeed: 3"), "unknown key `speed`"),
         (("samples: 20", "samples: many"), "key `samples`: expected `int`, got `str`"),
         (("samples: 20", "sample: 20"), "unknown key `sample` (did you mean `samples`?)"),
-        (("adapter: tests.fakes, name: few", "adapter: lm_evil, name: few"), "adapter 'lm_evil"),
+        (("adapter: tests.fakes, name: few", "adapter: lm_evil, name: few"), "there is no adapter 'lm_evil'"),
+        (("max_concurrency: 8", "max_concurrency: 0"), "max_concurrency must be at least 1"),
+        (("temperature: 1.0", "temperature: -1.0"), "temperature must be at least 0"),
         (("kind: tests.fakes:start", "kind: vlm"), "engine.kind 'vlm' cannot be loaded"),
         (("name: few", "name: many"), "two suites are called 'many'"),
     ],
@@ -92,7 +94,7 @@ def test_plan_names_all_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFi
     assert main(["plan", str(config(tmp_path, text))]) == 2
     said = capsys.readouterr().out
     assert "missing: model one: there is no folder /nowhere" in said
-    assert "missing: adapter 'nowhere" in said
+    assert "missing: there is no adapter 'nowhere'" in said
 
 
 def test_scorecard_prints_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,6 +81,13 @@ def test_missing_file_and_bad_yaml(tmp_path: Path) -> None:
     assert "expected a mapping" in refusal(tmp_path, "- a\n- b\n")
 
 
+def test_a_file_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"name: \xff\xfe")
+    with pytest.raises(UserError, match="not UTF-8"):
+        load_config(path)
+
+
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     assert "run.yaml:11: key `sampling.temperature` stands twice" in refusal(
         tmp_path, GOOD + "  temperature: 1.0\n"
@@ -127,6 +134,7 @@ def test_overrides(tmp_path: Path) -> None:
         ("suites.9.limit=3", "nothing at '9'"),
         ("sampling.tempo=3", "unknown key `tempo`"),
         ("name.x=1", "nothing at"),
+        ("sampling.seed=[1", "the value is not YAML"),
     ],
 )
 def test_bad_overrides(tmp_path: Path, override: str, says: str) -> None:

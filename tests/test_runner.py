@@ -118,6 +118,32 @@ def test_a_failure_changes_no_rate_and_raises_its_own_counter(tmp_path: Path, ki
     assert all(r.transcript.messages for r in failed)
 
 
+def test_bad_input_found_by_an_attempt_ends_the_run_in_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "engine.args.fail=user_error") == 2
+    assert capsys.readouterr().err == "harness: the detector is missing; name another\n"
+    assert not list((tmp_path / "out" / "records").glob("*.parquet"))
+
+
+def test_a_process_killed_while_it_compacts_leaves_nothing_twice(tmp_path: Path) -> None:
+    run(tmp_path)
+    before = scorecards(tmp_path)
+    directory = RunDirectory(tmp_path / "out")
+    cell = next(iter(directory.manifest().cells.values()))
+    lines = [msgspec.json.encode(r) + b"\n" for r in directory.records(cell)]
+    directory.records_path(cell, "jsonl").write_bytes(b"".join(lines))
+    fakes.STARTED.clear()
+    assert run(tmp_path) == 0
+    assert not directory.records_path(cell, "jsonl").exists()
+    assert scorecards(tmp_path) == before
+    directory.records_path(cell, "parquet").unlink()
+    directory.records_path(cell, "jsonl").write_bytes(b"".join(lines))
+    assert run(tmp_path) == 0
+    assert fakes.STARTED == []
+    assert scorecards(tmp_path) == before
+
+
 def test_what_utf8_cannot_hold_is_replaced(tmp_path: Path) -> None:
     assert run(tmp_path, "engine.args.fail=surrogate") == 0
     assert "?" in {r.transcript.generations[0].text for r in records(tmp_path) if r.sample == "003"}

@@ -4,6 +4,7 @@ An adapter is a module with an `Options` struct and `build(name, options) -> lis
 """
 
 from harness.config import SuiteSpec, load_object, load_options
+from harness.errors import UserError
 from harness.suites.base import Suite
 
 ADAPTERS = {
@@ -26,6 +27,10 @@ def load_suites(spec: SuiteSpec, limit: int | None = None) -> list[Suite]:
         UserError: the adapter does not exist, or its options are not right.
     """
     module = ADAPTERS.get(spec.adapter, spec.adapter)
+    if spec.adapter not in ADAPTERS and "." not in spec.adapter:
+        raise UserError(
+            f"there is no adapter {spec.adapter!r}: use one of {', '.join(ADAPTERS)}, or a package.module"
+        )
     kind = load_object(f"{module}:Options", "adapter")
     build = load_object(f"{module}:build", "adapter")
     given = {"limit": limit, **spec.options} if limit is not None else spec.options
