@@ -116,6 +116,11 @@ def test_ten_kills_of_the_demo_change_nothing(demo: Path) -> None:
     assert scorecards(demo, "killed") == scorecards(demo, "whole")
 
 
+def heed_ctrl_c() -> None:
+    """Shells start what runs in the background with SIGINT ignored, and children inherit that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.engine
 def test_ctrl_c_stops_a_run_cleanly(tmp_path: Path) -> None:
     with subprocess.Popen(
@@ -126,6 +131,7 @@ def test_ctrl_c_stops_a_run_cleanly(tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     ) as process:
         assert process.stdout
         while "loaded" not in (line := process.stdout.readline()):

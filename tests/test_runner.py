@@ -177,7 +177,12 @@ def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, capsys: pytest.C
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 1\n  args: {fail: interrupt, delay: 0.002}")
-    assert run(tmp_path, text=text) == 130
+    # what runs in the background of a shell is started with SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(tmp_path, text=text) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert "the same command resumes" in capsys.readouterr().err
     assert 1 <= len(records(tmp_path)) < 320
 
