@@ -243,6 +243,12 @@ def test_gold_programs_pass_and_broken_ones_do_not(task: str, key: str, ending: 
     assert set(gold_programs(suite, key, ending, many=6)) == {(1.0, 0.0)}
 
 
+FAILING = {"local_mbpp": {356}}
+"""Gold programs that fail as lm-eval runs them: MBPP's 367th needs the set-up code of its tests, left out there."""
+SLOW = {"local_mbpp": {112}}
+"""Gold programs that take about as long as lm-eval gives them, three seconds."""
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("sandboxed")
 @pytest.mark.parametrize(
@@ -252,4 +258,5 @@ def test_gold_programs_pass_and_broken_ones_do_not(task: str, key: str, ending: 
 def test_every_gold_program_passes(task: str, key: str, ending: str) -> None:
     (suite,) = suites(task)
     found = gold_programs(suite, key, ending, many=10_000)
-    assert [index for index, verdicts in enumerate(found) if verdicts != (1.0, 0.0)] == []
+    failed = {index for index, verdicts in enumerate(found) if verdicts != (1.0, 0.0)}
+    assert failed - SLOW.get(task, set()) == FAILING.get(task, set())
