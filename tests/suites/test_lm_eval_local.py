@@ -244,7 +244,8 @@ def test_gold_programs_pass_and_broken_ones_do_not(task: str, key: str, ending: 
 
 
 FAILING = {"local_mbpp": {356}}
-"""Gold programs that fail as lm-eval runs them: MBPP's 367th needs the set-up code of its tests, left out there."""
+"""Gold programs that fail as lm-eval runs them: MBPP's task 367 needs the set-up code of its tests, which
+lm-eval leaves out."""
 SLOW = {"local_mbpp": {112}}
 """Gold programs that take about as long as lm-eval gives them, three seconds."""
 
