@@ -154,7 +154,7 @@ def test_schedules_are_sound_and_near_the_bound() -> None:
             assert apart or not set(a.gpus) & set(b.gpus)
         assert all(len(slot.gpus) == slot.job.gpus for slot in slots)
         worst = max(worst, fit.makespan(slots) / fit.lower_bound(jobs, 8))
-    assert worst < 2  # what list scheduling guarantees;
+    assert worst < 2  # what list scheduling guarantees
 
 
 def test_an_easy_schedule_is_the_best_one() -> None:
