@@ -151,7 +151,8 @@ def test_real_benchmarks_run_through_vllm(tmp_path: Path) -> None:
     config = ROOT / "configs" / "runs" / "real-data.yaml"
     run_quietly(command(config, tmp_path / "out", "limit=6"), HARNESS_DATA=str(data))
     found = records(tmp_path)
-    assert len(found) == len(MODELS) * (6 + 6 + 12)
+    banking = 6 + 6 + 6  # benign tasks, attacked pairs, injection tasks given directly
+    assert len(found) == len(MODELS) * (6 + 6 + banking)
     assert all(r.failure or r.scores for r in found)
     assert all(r.usage.prompt_tokens > 0 for r in found if r.failure is None)
     assert not [r for r in found if r.failure == "engine_error"]

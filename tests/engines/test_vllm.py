@@ -218,8 +218,9 @@ async def test_overflow_is_told_before_sending_and_budgets_are_clipped(engine: V
 
 
 async def test_bad_sampling_is_the_users_error(engine: VllmEngine) -> None:
-    with pytest.raises(UserError, match="top_p must be in"):
-        await engine.complete("x", Sampling(temperature=1.0, top_p=3.0))
+    # Of what `Sampling` itself does not refuse: vLLM's own rule.
+    with pytest.raises(UserError, match="min_p must be in"):
+        await engine.complete("x", Sampling(temperature=1.0, min_p=3.0))
 
 
 async def score_alone(engine: VllmEngine, context: Tokens, rest: Tokens) -> tuple[float, bool]:
