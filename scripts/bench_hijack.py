@@ -592,13 +592,20 @@ def explain_message(theirs: Message, ours: Message, position: int) -> str:
 def result(
     agentdojo: Timing, ours: Sequence[Timing], bare: Sequence[Timing], verdicts: Comparison
 ) -> dict[str, Any]:
-    """The figures as JSON. Ratios are of medians; turns are requests to the engine."""
+    """The figures as JSON. Ratios are of medians; turns are requests to the engine.
+
+    The harness's own CPU time is that of its process less what the same process takes to hand the same
+    requests to the engine and to read its answers.
+    """
     seconds = statistics.median(t.seconds for t in ours)
-    cpu = statistics.median(1000 * t.cpu_seconds / max(1, t.work.requests) for t in ours)
+    cpu, front_end = (
+        statistics.median(1000 * t.cpu_seconds / max(1, t.work.requests) for t in passes)
+        for passes in (ours, bare)
+    )
     return {
         "vs_agentdojo": round(agentdojo.seconds / seconds, 2),
         "vs_bare_engine": round(seconds / statistics.median(t.seconds for t in bare), 3),
-        "cpu_ms_per_turn": round(cpu, 2),
+        "cpu_ms_per_turn": round(cpu - front_end, 2),
         "verdicts_equal": verdicts.verdicts_equal,
         "pairs": verdicts.pairs,
         "details": {
@@ -635,7 +642,7 @@ def summary(found: Mapping[str, Any], verdicts: Comparison) -> Iterator[str]:
     """The figures in words."""
     yield f"{found['vs_agentdojo']} times as fast as AgentDojo's script"
     yield f"{found['vs_bare_engine']} times the time of the bare engine"
-    yield f"{found['cpu_ms_per_turn']} ms of CPU time a turn in the harness's process"
+    yield f"{found['cpu_ms_per_turn']} ms of CPU time a turn over that of the bare engine's front end"
     yield (
         f"{verdicts.verdicts_equal} of {verdicts.pairs} pairs with equal verdicts "
         f"({verdicts.conversations_equal} conversations the same word for word), "

@@ -5,11 +5,13 @@ With vllm_start.py the only file that imports vllm, and only inside functions. W
 """
 
 import asyncio
+import gc
 import hashlib
 import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -111,11 +113,15 @@ class VllmEngine:
         )
         llm, guard = await launch(what)
         try:
-            return cls(llm, guard, tool_call_parser, reasoning_parser)
+            engine = cls(llm, guard, tool_call_parser, reasoning_parser)
         except BaseException:
             llm.shutdown()
             guard.close()
             raise
+        # A collection of all that vLLM and torch have in memory takes a tenth of a second, many times a run.
+        gc.collect()
+        gc.freeze()
+        return engine
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -204,6 +210,7 @@ class VllmEngine:
         if self._closed:
             return
         self._closed = True
+        gc.unfreeze()
         # On a CPU there is nothing to be given back in order, and Python takes seconds to unload torch.
         self._llm.shutdown(timeout=0.5 if self.facts.details["device"] == "cpu" else None)
         # Its destructor shuts down once more, which fails when the interpreter is on its way out.
@@ -432,9 +439,26 @@ def _chat_request(messages: Sequence[Message], tools: Sequence[Tool]) -> Any:
     return ChatCompletionRequest(
         model="",
         messages=[message_to_openai(message) for message in messages],
-        tools=[tool_to_openai(tool) for tool in tools] or None,
+        tools=_tool_params(msgspec.json.encode(tools)) if tools else None,
         tool_choice="auto" if tools else "none",
     )
+
+
+@lru_cache(maxsize=64)
+def _tool_params(tools: bytes) -> list[Any]:
+    """Tools as requests hold them, from their JSON. To write two dozen anew takes milliseconds a turn."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
+
+    class Param(ChatCompletionToolsParam):  # type: ignore[misc]
+        _written: bytes = b""
+
+        def model_dump(self, **options: Any) -> Any:
+            return super().model_dump(**options) if options else msgspec.json.decode(self._written)
+
+    params = [Param(**tool_to_openai(tool)) for tool in msgspec.json.decode(tools, type=list[Tool])]
+    for param in params:
+        param._written = msgspec.json.encode(ChatCompletionToolsParam.model_dump(param))
+    return params
 
 
 def _raw_calls(found: Iterable[Any]) -> list[RawCall]:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from harness.engines.orphans import Guard
+from harness.engines.pieces import Pieces
 from harness.errors import EngineDead, UserError
 from harness.types import EngineFacts, Struct
 
@@ -82,6 +83,7 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
     # levels of its loggers anew when it starts, so this comes after.
     for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    remember_pieces(llm.renderer)
     try:
         return OnlineRenderer(
             llm.model_config,
@@ -95,6 +97,24 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
         )
     except TypeError as error:
         raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
+
+
+def remember_pieces(renderer: Any) -> None:
+    """Let vLLM's renderer of Hugging Face chat templates tokenise what a turn added, and no more."""
+    if type(renderer).__name__ != "HfRenderer":
+        return
+    pieces, tokenize = Pieces(renderer.get_tokenizer()), renderer._tokenize_prompt_async
+
+    async def tokenize_in_pieces(prompt: Any, params: Any) -> Any:
+        options = params.get_encode_kwargs()
+        if options["add_special_tokens"] or params.return_token_offsets:
+            return await tokenize(prompt, params)
+        tokens = pieces.encode(prompt["prompt"])
+        if options["truncation"] and len(tokens) > options["max_length"]:
+            return await tokenize(prompt, params)
+        return renderer._build_tokens_prompt(tokens, prompt)
+
+    renderer._tokenize_prompt_async = tokenize_in_pieces
 
 
 def facts(

@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 
 from harness.engines.base import Load
+from harness.engines.pieces import CHECKED
+from harness.engines.replies import message_to_openai, tool_to_openai
 from harness.engines.scoring import Scorer
 from harness.engines.tokens import Tokens
 from harness.engines.vllm import VllmEngine, _chat_request
@@ -85,6 +87,30 @@ async def test_two_calls_in_one_turn(engine: VllmEngine) -> None:
     assert generation.text == "Let me see."
     assert generation.raw == written
     assert generation.parse_error is None
+
+
+async def test_prompts_in_pieces_are_those_of_the_whole_text(engine: VllmEngine) -> None:
+    """More prompts than are tokenised both ways."""
+    for city in map(str, range(2 * CHECKED)):
+        question = Message(role="user", content=f"Weather in {city}?")
+        inputs = await engine._render_chat(_chat_request((question,), [WEATHER]))
+        text = engine._tokenizer.apply_chat_template(
+            [message_to_openai(question)],
+            tools=[tool_to_openai(WEATHER)],
+            tokenize=False,
+            add_generation_prompt=True,
+        )
+        assert inputs["prompt_token_ids"] == engine._tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+async def test_remembered_tools_are_shown_as_vllm_shows_them(engine: VllmEngine) -> None:
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
+
+    for _ in range(2):
+        [shown] = _chat_request(QUESTION, [WEATHER]).tools
+        written = shown.model_dump()
+        assert written == ChatCompletionToolsParam(**tool_to_openai(WEATHER)).model_dump()
+        written["function"]["name"] = "changed"  # by whom it was shown to
 
 
 @pytest.mark.parametrize(

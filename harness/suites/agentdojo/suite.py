@@ -1,14 +1,14 @@
 """One AgentDojo task suite under one attack, as a suite of this harness."""
 
 from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.suites.agentdojo.attacks import check_attack, is_denial_of_service, load_attack
-from harness.suites.agentdojo.attempts import SPOKEN, is_attempted, wanted_acts
+from harness.suites.agentdojo.attempts import SPOKEN, WantedActs, is_attempted
 from harness.suites.agentdojo.audit import corrections
 from harness.suites.agentdojo.defences import Conversation, load_defence
 from harness.suites.agentdojo.environments import environment_text
@@ -16,7 +16,7 @@ from harness.suites.agentdojo.exposure import is_exposed
 from harness.suites.agentdojo.harm import harm_class
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, metrics
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
-from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite
+from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite, quick_attacks
 from harness.suites.agents import assistant_message, digest
 from harness.suites.base import Render
 from harness.types import (
@@ -160,7 +160,8 @@ class AgentDojoSuite:
         attack = load_attack(self.options.attack, self._dojo, model_name)
         for user_task in self._dojo.user_tasks.values():
             for goal in self._injection_tasks():
-                injections = attack.attack(user_task, goal)
+                with quick_attacks():
+                    injections = attack.attack(user_task, goal)
                 task = Task(user_task=user_task.ID, injection_task=goal.ID, injections=injections)
                 yield self._sample(task, user_task.PROMPT, harm=self._harm(goal))
 
@@ -255,11 +256,8 @@ class AgentDojoSuite:
         return is_attempted(acts, calls) if acts else None
 
     @cached_property
-    def _acts(self) -> Any:
-        """(injection task id, user task id) -> its acts; see `attempts.wanted_acts`."""
-        goals, users = self._dojo.injection_tasks, self._dojo.user_tasks
-        suite = self.options.suite
-        return lru_cache(maxsize=None)(lambda g, u: wanted_acts(suite, self._dojo, goals[g], users[u]))
+    def _acts(self) -> WantedActs:
+        return WantedActs(self.options.suite, self._dojo)
 
 
 def rate(metric: str, verdict: bool, answer: str) -> Score:

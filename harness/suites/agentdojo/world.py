@@ -5,7 +5,7 @@ import datetime
 import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
-from functools import cached_property
+from functools import cached_property, partial
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -65,7 +65,6 @@ class World:
 
         self._dojo, self._task = dojo, task
         self.task = asked_task(dojo, task)
-        self._environment = self._fresh()
         self._runtime = FunctionsRuntime(dojo.tools)
         self._executor = ToolsExecutor(lambda result: wrap(result_text(result)))
         self._trace: list[Any] = []
@@ -73,6 +72,12 @@ class World:
     def _fresh(self) -> Any:
         environment = self._dojo.load_and_inject_default_environment(self._task.injections)
         return self.task.init_environment(environment) if is_user_task(self.task) else environment
+
+    # Made when they are first wanted: most of what an agent without tool calls costs is its world.
+
+    @cached_property
+    def _environment(self) -> Any:
+        return self._fresh()
 
     @cached_property
     def _before(self) -> Any:
@@ -218,6 +223,18 @@ def dump(value: Any, known: dict[str, str] = {}) -> str:  # noqa: B006  (shared 
 
 
 @contextmanager
+def quick_attacks() -> Iterator[None]:
+    """Let AgentDojo's attacks find out faster what a user task's own solution shows of the environment."""
+    from agentdojo.agent_pipeline import ground_truth_pipeline
+
+    name = "tool_result_to_str"
+    with patch.object(
+        ground_truth_pipeline, name, partial(ground_truth_pipeline.tool_result_to_str, dump_fn=dump)
+    ):
+        yield
+
+
+@contextmanager
 def fixed_clock() -> Iterator[None]:
     """Let AgentDojo's tools read `CLOCK` as the current time."""
     from agentdojo.default_suites.v1.tools import cloud_drive_client, email_client
@@ -241,7 +258,7 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
 
     path = OWN_SUITES.get(name, name)
     if ":" in path:
-        return _with_fast_environments(load_object(path, "suite"))
+        return _made_fast(load_object(path, "suite"))
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
@@ -253,10 +270,17 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
             f"AgentDojo {benchmark_version} has no suite {name!r}: use one of {known}, "
             "or the path of your own as package.module:task_suite"
         )
-    return _with_fast_environments(suites[name])
+    return _made_fast(suites[name])
 
 
-def _with_fast_environments(suite: Any) -> Any:
+def _made_fast(suite: Any) -> Any:
     fast = copy.copy(suite)  # the suites are AgentDojo's own globals
     fast.load_and_inject_default_environment = Template(suite).load
+    fast.__class__ = _remembers_tasks(type(suite))
     return fast
+
+
+def _remembers_tasks(kind: type[Any]) -> type[Any]:
+    """A class of suites that looks its tasks up once. AgentDojo sorts all versions of all tasks each time."""
+    names = ("user_tasks", "injection_tasks")
+    return type(kind.__name__, (kind,), {name: cached_property(getattr(kind, name).fget) for name in names})
