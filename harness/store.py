@@ -122,6 +122,18 @@ class RunDirectory:
             found[record.sample, record.attempt] = msgspec.structs.replace(record, transcript=Transcript())
         return to_table(cell, found.values())
 
+    def contents(self, cell: CellEntry) -> dict[str, str]:
+        """Sample -> content hash, of the finished attempts of a cell.
+
+        Raises:
+            UserError: the file is damaged or of another schema version.
+        """
+        complete = self.records_path(cell, "parquet")
+        if complete.exists():
+            table = _read_table(complete, ["sample", "content_hash"])
+            return dict(zip(table["sample"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
+        return {r.sample: r.content_hash for r in read_jsonl(self.records_path(cell, "jsonl"))}
+
     def compact(self, cell: CellEntry) -> None:
         """Turn the records of a complete cell into Parquet."""
         source, target = self.records_path(cell, "jsonl"), self.records_path(cell, "parquet")
@@ -347,19 +359,24 @@ def _score_to_row(score: Score) -> dict[str, Any]:
     return row
 
 
+def _read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
+    """A file that `write_parquet` wrote, or some of its columns; UserError if it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.read_table(path, columns=columns)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+
+
 def read_parquet(path: Path) -> Iterator[Record]:
     """Records that `write_parquet` wrote.
 
     Raises:
         UserError: the file is damaged or of another schema version.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(path)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+    table = _read_table(path)
     for batch in table.to_batches(max_chunksize=1024):
         for row in batch.to_pylist():
             yield _from_row(path, row)

@@ -3,7 +3,7 @@
     OUT/data/<run>/<developer>/<model>/<uuid>.json and <uuid>_samples.jsonl
 
 Its schema has no place for a missing score: attempts that failed have no line, and their number stands in
-Its schema has no place for a missing score: attempts that failed have no line, and their number stands in
+`score_details.details.missing`. Right answers are given where the records keep them (those of lm-eval tasks).
 Check with `python -m every_eval_ever validate 'data/*/*/*/*.json*'` in the folder OUT.
 """
 
@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from harness.exports.inspect import prompts_of
+from harness.exports.inspect import prompts_of, target_of
 from harness.restore import Restored
 from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
 from harness.store import RunDirectory, checksum, replace
@@ -215,7 +215,7 @@ def _row(cell: CellEntry, metric: Metric, record: Record, score: Score, prompt: 
         "sample_id": record.sample if cell.attempts == 1 else f"{record.sample}#{record.attempt}",
         "sample_hash": record.content_hash,
         "interaction_type": kind,
-        "input": {"raw": asked, "reference": []},
+        "input": {"raw": asked, "reference": [target] if (target := target_of(cell, record)) else []},
         "output": _output(record) if single else None,
         "messages": None if single else turns,
         "answer_attribution": _attribution(score, single, max(0, len(messages) - 1)),

@@ -180,7 +180,7 @@ def to_sample(cell: CellEntry, record: Record, prompts: Sequence[str]) -> Any:
         id=record.sample,
         epoch=record.attempt + 1,
         input=messages[:asked] or "",
-        target=_target(cell, record),
+        target=target_of(cell, record),
         messages=messages,
         output=_output(cell, record),
         scores=_scores(cell, record) or None,
@@ -252,11 +252,12 @@ def to_score(score: Score, explanation: str | None) -> Any:
     return InspectScore(value=value, answer=score.answer, explanation=explanation)
 
 
-def _target(cell: CellEntry, record: Record) -> str:
+def target_of(cell: CellEntry, record: Record) -> str:
     """What the right answer is, where the scorer says it: lm-eval's does."""
     if cell.adapter != "lm_eval":
         return ""
-    return next((score.reason for score in record.scores if score.reason is not None), "")
+    measured = [s for s in record.scores if s.value is not None or s.operands is not None]
+    return next((score.reason for score in measured if score.reason is not None), "")
 
 
 def _output(cell: CellEntry, record: Record) -> Any:

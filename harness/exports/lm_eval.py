@@ -16,7 +16,7 @@ import msgspec
 
 from harness import stats
 from harness.exports.every_eval_ever import slug
-from harness.exports.inspect import prompts_of
+from harness.exports.inspect import prompts_of, target_of
 from harness.restore import Restored
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.store import RunDirectory, replace
@@ -121,10 +121,10 @@ def _lines(run: Restored, cell: CellEntry) -> Iterator[dict[str, Any]]:
     ids = {name: number for number, name in enumerate(sorted({record.sample for record in records}))}
     for record in records:
         if record.failure is None:
-            yield _line(record, ids[record.sample], prompts.get(record.sample, ()))
+            yield _line(record, ids[record.sample], prompts.get(record.sample, ()), target_of(cell, record))
 
 
-def _line(record: Record, number: int, prompts: Sequence[str]) -> dict[str, Any]:
+def _line(record: Record, number: int, prompts: Sequence[str], target: str) -> dict[str, Any]:
     transcript = record.transcript
     asked = "\n\n".join(m.content for m in transcript.messages if m.role in ("system", "user"))
     arguments = list(prompts) or [asked]
@@ -137,7 +137,7 @@ def _line(record: Record, number: int, prompts: Sequence[str]) -> dict[str, Any]
     return {
         "doc_id": number,
         "doc": {"id": record.sample, "attempt": record.attempt, **record.clusters, **record.labels},
-        "target": "",
+        "target": target,
         "arguments": {f"gen_args_{i}": {"arg_0": text} for i, text in enumerate(arguments)},
         "resps": replies,
         "filtered_resps": answers[:1],
@@ -145,6 +145,6 @@ def _line(record: Record, number: int, prompts: Sequence[str]) -> dict[str, Any]
         "metrics": list(scores),
         "doc_hash": record.content_hash,
         "prompt_hash": hashlib.sha256("".join(arguments).encode()).hexdigest(),
-        "target_hash": hashlib.sha256(b"").hexdigest(),
+        "target_hash": hashlib.sha256(target.encode()).hexdigest(),
         **scores,
     }

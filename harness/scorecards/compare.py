@@ -1,7 +1,7 @@
 """Two models compared, paired by sample."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ from harness import stats
 from harness.errors import UserError
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.columns import Factor, Floats, Rows, pool_factors
-from harness.scorecards.comparability import check_protocols, engine_differences
+from harness.scorecards.comparability import check_protocols, differing_fields, engine_differences
 from harness.scorecards.derived import Observations
 from harness.suites.lm_eval_metrics import aggregate
 from harness.types import Estimate, Metric, ModelEntry, Struct
@@ -84,13 +84,23 @@ def is_base(base: ModelEntry, derived: ModelEntry) -> bool:
     return base.name.lower() in names
 
 
-def compare(a: ModelScorecard, b: ModelScorecard, allow: Collection[str] = ()) -> ModelComparison:
+Contents = Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]
+"""Suite -> (sample -> content hash of model a, the same of model b)."""
+
+
+def compare(
+    a: ModelScorecard,
+    b: ModelScorecard,
+    allow: Collection[str] = (),
+    contents: Contents | None = None,
+) -> ModelComparison:
     """Model b against model a, metric by metric.
 
     Args:
         a: the model that is compared with.
         b: the model that is compared.
         allow: protocol fields that may differ.
+        contents: what their samples held; notes say where it was not the same.
 
     Raises:
         UserError: they have no metric in common, or a suite was run under different protocols.
@@ -110,7 +120,7 @@ def compare(a: ModelScorecard, b: ModelScorecard, allow: Collection[str] = ()) -
         family=sum(metric.p_holm is not None for metric in adjusted.values()),
         allowed=allowed,
         engines=tuple(engine_differences(a.model, b.model)),
-        notes=tuple(_notes(a, b)),
+        notes=(*_notes(a, b), *_content_notes(a, b, contents or {})),
     )
 
 
@@ -127,6 +137,21 @@ def _notes(a: ModelScorecard, b: ModelScorecard) -> list[str]:
     if is_base(b.model, a.model):
         notes.append(f"{a.model.name} was derived from {b.model.name}: read the differences backwards.")
     return notes
+
+
+def _content_notes(a: ModelScorecard, b: ModelScorecard, contents: Contents) -> Iterator[str]:
+    """How many samples of a suite are the same by name and not by content."""
+    for suite, (ours, theirs) in contents.items():
+        shared = ours.keys() & theirs.keys()
+        other = sum(ours[sample] != theirs[sample] for sample in shared)
+        if other:
+            yield (
+                f"{suite}: {other} of the {len(shared)} shared samples do not hold the same for both "
+                "(question, prompt, attack or right answer); they are paired all the same. Attacks that name "
+                "the model and chat templates do that."
+            )
+        elif differing_fields(a, b, suite):
+            yield f"{suite}: the {len(shared)} shared samples hold the same for both."
 
 
 def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:

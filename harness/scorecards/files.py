@@ -81,8 +81,19 @@ def compare_models(
         chosen = [_find_run(target) for target in targets]
     else:
         raise UserError("give two models: DIR MODEL MODEL for one run, or DIR/MODEL DIR/MODEL for two runs")
-    a, b = (model_scorecard(RunDirectory(path), model) for path, model in chosen)
-    return render_comparison(compare(a, b, allow), form, width=width, color=color)
+    directories = [RunDirectory(path) for path, _ in chosen]
+    a, b = (
+        model_scorecard(directory, model) for directory, (_, model) in zip(directories, chosen, strict=True)
+    )
+    found = [_contents(directory, card) for directory, card in zip(directories, (a, b), strict=True)]
+    contents = {suite: (found[0][suite], found[1][suite]) for suite in found[0] if suite in found[1]}
+    return render_comparison(compare(a, b, allow, contents), form, width=width, color=color)
+
+
+def _contents(directory: RunDirectory, card: ModelScorecard) -> dict[str, dict[str, str]]:
+    """Suite -> sample -> content hash, of one model."""
+    cells = directory.manifest().cells.values()
+    return {cell.suite: directory.contents(cell) for cell in cells if cell.model == card.model.name}
 
 
 def claim(

@@ -32,9 +32,14 @@ def verify(directory: RunDirectory, key: Path | None = None) -> list[Finding]:
         key: who may have signed the manifest: a minisign public key, or a file of allowed ssh signers.
 
     Raises:
-        UserError: the directory is not a run, or its records are damaged beyond reading.
+        UserError: the directory is not a run, holds no checksums, or its records are damaged beyond reading.
     """
     manifest = directory.manifest()
+    if not manifest.checksums:
+        raise UserError(
+            f"{directory.manifest_path} holds no checksums, so nothing tells whether files are as they were: "
+            "`harness run` with the same config and --out adds them"
+        )
     found = [*_checksums(directory, manifest), *_strangers(directory, manifest)]
     if all(finding.good for finding in found):
         found += _scorecards(directory, manifest)

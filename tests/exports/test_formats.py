@@ -1,6 +1,7 @@
 """Exports that other tools read: what is missing stays missing, and which way is better is said."""
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -188,6 +189,30 @@ def test_lm_eval_samples_give_the_value_again(run: RunDirectory, tmp_path: Path)
     }
     frame = pd.read_json(path, lines=True)
     assert frame["accuracy"].mean() == pytest.approx(mean)
+
+
+def test_right_answers_are_exported_where_records_keep_them(recorded: Path, tmp_path: Path) -> None:
+    run = RunDirectory(recorded)
+    kept = {
+        (cell.model, cell.suite): {r.sample: r.scores[0].reason for r in run.records(cell) if r.scores}
+        for cell in run.manifest().cells.values()
+    }
+    (path,) = (
+        p
+        for p in exported(run, "lm-eval", tmp_path / "lm")
+        if p.parent.name == "two" and "samples_choices" in p.name
+    )
+    for row in lines(path):
+        assert row["target"] == kept["two", "choices"][row["doc"]["id"]]
+        assert row["target"] in "ABCD"
+        assert row["target_hash"] == hashlib.sha256(row["target"].encode()).hexdigest()
+    paths = [p for p in exported(run, "every-eval-ever", tmp_path / "eee") if p.suffix == ".jsonl"]
+    found = {"choices": set(), "sums": set(), "banking": set()}
+    for row in (row for path in paths for row in lines(path)):
+        found[row["evaluation_name"].partition("/")[0]] |= {tuple(row["input"]["reference"])}
+    assert found["banking"] == {()}
+    assert found["choices"] <= {("A",), ("B",), ("C",), ("D",)} and found["choices"]
+    assert found["sums"] and () not in found["sums"]
 
 
 def test_tables_hold_every_score_and_every_failure(run: RunDirectory, tmp_path: Path) -> None:

@@ -114,6 +114,32 @@ def test_unlike_protocols_are_refused_unless_allowed() -> None:
         )
 
 
+def test_contents_are_compared_where_protocols_differ(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, records = synthetic_run()
+    key = "borea-moe-questions"
+    protocol = {**manifest.cells[key].protocol, "prompt": "77aa"}
+    cells = {**manifest.cells, key: msgspec.structs.replace(manifest.cells[key], protocol=protocol)}
+    records[key] = [
+        msgspec.structs.replace(r, content_hash="1" * 64) if r.sample in ("q3", "q4", "q5") else r
+        for r in records[key]
+    ]
+    run = write(tmp_path / "run", msgspec.structs.replace(manifest, cells=cells), records)
+    command = ["compare", str(run), "aster-moe", "borea-moe", "--format", "json"]
+    assert main(command) == 2
+    assert main([*command, "--allow", "prompt"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert any(n.startswith("questions: 3 of the 60 shared samples do not hold the same") for n in notes)
+    assert main(["compare", str(run), "aster-moe", "aster-dense", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["notes"] == []
+    same = synthetic_run()[1]
+    run = write(tmp_path / "same", msgspec.structs.replace(manifest, cells=cells), same)
+    assert main(["compare", str(run), *command[2:], "--allow", "prompt"]) == 0
+    notes = json.loads(capsys.readouterr().out)["notes"]
+    assert notes == ["questions: the 60 shared samples hold the same for both."]
+
+
 def test_engines_are_footnotes(cards: dict[str, ModelScorecard]) -> None:
     engine = cards["aster-moe"].model.engine
     assert engine is not None

@@ -109,6 +109,17 @@ def test_manifests_without_checksums_are_read(run: RunDirectory) -> None:
     assert msgspec.convert(old, Manifest).checksums == {}
 
 
+def test_without_checksums_there_is_nothing_to_verify(
+    run: RunDirectory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run.write_manifest(msgspec.structs.replace(run.manifest(), checksums={}))
+    assert main(["verify", str(run.path)]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.count("\n") == 1
+    assert "manifest.json holds no checksums" in output.err and "harness run" in output.err
+
+
 @pytest.fixture
 def signers(run: RunDirectory, tmp_path: Path) -> Path:
     """Allowed signers, one of whom signed the manifest."""
