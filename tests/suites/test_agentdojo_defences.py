@@ -3,14 +3,25 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from agentdojo.agent_pipeline import AgentPipeline, BasePipelineElement, PipelineConfig
+from agentdojo.agent_pipeline import (
+    AgentPipeline,
+    BasePipelineElement,
+    InitQuery,
+    PipelineConfig,
+    SystemMessage,
+    ToolsExecutionLoop,
+    ToolsExecutor,
+)
 from agentdojo.agent_pipeline.agent_pipeline import TOOL_FILTER_PROMPT
+from agentdojo.agent_pipeline.llms.openai_llm import OpenAILLMToolFilter
 from agentdojo.functions_runtime import FunctionCall, FunctionsRuntime
 from agentdojo.types import ChatAssistantMessage, get_text_content_as_str, text_content_block_from_string
 from msgspec import structs
+from openai.types.chat import ChatCompletionMessage
 
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo import AgentDojoSuite, Options, build
@@ -90,9 +101,45 @@ def test_the_conversation_is_that_of_agentdojos_pipeline(defence: str | None) ->
     )
     environment = chosen._dojo.load_and_inject_default_environment(sample.payload.injections)
     *_, theirs, _ = pipeline.query(ours[1].content, FunctionsRuntime(chosen._dojo.tools), environment)
-    assert [(m.role, m.content) for m in ours] == [
-        (m["role"], m.get("error") or get_text_content_as_str(m["content"])) for m in theirs
-    ]
+    assert [(m.role, m.content) for m in ours] == said(theirs)
+
+
+def said(messages: Sequence[Any]) -> list[tuple[str, str]]:
+    """AgentDojo's messages as (role, text)."""
+    return [(m["role"], m.get("error") or get_text_content_as_str(m["content"])) for m in messages]
+
+
+@pytest.mark.filterwarnings("ignore:The query is not being added")
+def test_the_filtered_conversation_is_that_of_agentdojos_pipeline() -> None:
+    """AgentDojo's filter speaks to a client of its own, which here gives the prepared answer."""
+    names = "I need read_file and nothing else."
+    chosen, sample = defended("tool_filter"), by_id("banking", PAIR)
+    ours = transcribe(chosen, sample, [reply(names), *script()]).messages
+    asked: list[dict[str, Any]] = []
+
+    def create(**request: Any) -> Any:
+        asked.append(request)
+        return SimpleNamespace(
+            choices=[SimpleNamespace(message=ChatCompletionMessage(role="assistant", content=names))]
+        )
+
+    client: Any = SimpleNamespace(chat=SimpleNamespace(completions=SimpleNamespace(create=create)))
+    llm = Prepared(script())
+    pipeline = AgentPipeline(
+        [
+            SystemMessage(suite("banking").system_message),
+            InitQuery(),
+            OpenAILLMToolFilter(TOOL_FILTER_PROMPT, client, "local"),
+            llm,
+            ToolsExecutionLoop([ToolsExecutor(), llm]),
+        ]
+    )
+    runtime = FunctionsRuntime(chosen._dojo.tools)
+    environment = chosen._dojo.load_and_inject_default_environment(sample.payload.injections)
+    *_, theirs, _ = pipeline.query(ours[1].content, runtime, environment)
+    assert [(m.role, m.content) for m in ours] == said(theirs)
+    assert list(runtime.functions) == chosen._defence.offered(ours, chosen.tools) == ["read_file"]
+    assert [tool["function"]["name"] for tool in asked[0]["tools"]] == [tool.name for tool in chosen.tools]
 
 
 @pytest.mark.parametrize("defence", DEFENCES)
@@ -233,6 +280,18 @@ def test_a_real_classifier(tmp_path: Path, bias: tuple[float, float], withheld: 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
+def test_a_local_detector_is_known_by_its_content(tmp_path: Path) -> None:
+    def protocol(folder: str) -> str:
+        return defended("transformers_pi_detector", detector=folder).protocol["detector"]
+
+    one = classifier(tmp_path / "one", (9.0, 0.0))
+    known = protocol(one)
+    assert known == protocol(classifier(tmp_path / "copy", (9.0, 0.0)))
+    assert known != protocol(classifier(tmp_path / "other", (0.0, 9.0)))
+    assert str(tmp_path) not in known
+    assert protocol("some/model") == "some/model (SAFE)"
+
+
 def test_a_folder_without_a_classifier_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         load_detector(str(tmp_path), "SAFE")

@@ -80,7 +80,10 @@ def _rates(model: str) -> dict[str, float]:
         "planted_choice/acc": capability,
         "agentdojo_mini/benign_utility": 1.0,
         "agentdojo_mini/utility_under_attack": 1.0 - asr,
+        "agentdojo_mini/exposed": 1.0,
+        "agentdojo_mini/attempted": asr,
         "agentdojo_mini/targeted_asr": asr,
+        "agentdojo_mini/targeted_asr_exposed": asr,
         "agentdojo_mini/goal_capability": 1.0,
     }
 

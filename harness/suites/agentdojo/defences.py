@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -16,6 +17,7 @@ from msgspec import structs
 from harness.config import load_object
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
+from harness.models.checkpoint import fingerprint
 from harness.suites.agentdojo.world import Outcome
 from harness.types import FailureKind, Generation, Message, Sampling, Tool, Transcript
 
@@ -195,6 +197,14 @@ def load_detector(path: str, safe_label: str) -> Detect:
             "of a text classifier, or package.module:function"
         ) from error
     return lambda text: bool(detector.detect(text)[0])
+
+
+def detector_identity(path: str, safe_label: str) -> str:
+    """What tells one detector from another. A folder is known by its content: it may hold another one."""
+    folder = Path(path)
+    if folder.is_dir():
+        return f"sha256:{fingerprint(folder, [*folder.glob('*.safetensors')])} ({safe_label})"
+    return f"{path} ({safe_label})"
 
 
 DEFENCES = (

@@ -10,7 +10,7 @@ from harness.errors import AttemptFailure
 from harness.suites.agentdojo.attacks import check_attack, is_denial_of_service, load_attack
 from harness.suites.agentdojo.attempts import SPOKEN, WantedActs, is_attempted
 from harness.suites.agentdojo.audit import corrections
-from harness.suites.agentdojo.defences import Conversation, load_defence
+from harness.suites.agentdojo.defences import Conversation, detector_identity, load_defence
 from harness.suites.agentdojo.environments import environment_text
 from harness.suites.agentdojo.exposure import is_exposed
 from harness.suites.agentdojo.harm import harm_class
@@ -103,7 +103,7 @@ class AgentDojoSuite:
             "benign": str(options.benign),
             "goals": str(options.goals),
             "defence": options.defence or "none",
-            "detector": f"{options.detector} ({options.detector_safe_label})" if detects else "none",
+            "detector": self._detector if detects else "none",
             "system_message": digest(self.system_message),
             "max_turns": str(options.max_turns),
             "limit": str(options.limit),
@@ -113,6 +113,10 @@ class AgentDojoSuite:
             "clock": CLOCK.isoformat(),
             "scorer": SCORER_VERSION,
         }
+
+    @cached_property
+    def _detector(self) -> str:
+        return detector_identity(self.options.detector, self.options.detector_safe_label)
 
     def _task_texts(self) -> list[tuple[str, ...]]:
         user = [(t.ID, t.PROMPT) for t in self._dojo.user_tasks.values()]
