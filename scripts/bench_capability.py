@@ -19,9 +19,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCAL = ROOT / "configs" / "suites" / "lm_eval_local"
@@ -75,6 +78,9 @@ def engine_args(args: argparse.Namespace) -> dict[str, Any]:
         "kv_cache_memory_bytes": 1 << 30,
         "enforce_eager": True,
         "block_size": args.block_size,
+        # What the harness sets on a CPU, where seeded requests and chunked prefill do not go together.
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": 4096,
     }
 
 
@@ -155,14 +161,12 @@ def run_side(side: str, args: argparse.Namespace, folder: Path) -> dict[str, Any
 def resident(pid: int) -> float:
     """Bytes that a process and all of its descendants hold, pages that they share counted in part (PSS)."""
     total = 0.0
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
-                total += 1024 * int(line.split()[1])
-    except (OSError, ProcessLookupError):  # it has just ended
-        return 0.0
-    return total + sum(resident(int(child)) for child in children)
+    with suppress(psutil.NoSuchProcess):  # each may end at any moment
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                total += process.memory_full_info().pss
+    return total
 
 
 def environment(folder: Path) -> dict[str, str]:
