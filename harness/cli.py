@@ -74,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
     plan = commands.add_parser("plan", help="show cells, sample counts and what is missing")
     _config_arguments(plan)
     plan.add_argument("--gpus", help="does it fit on these, such as 8xH200 (default: this machine's own)")
-    plan.add_argument("--price", type=float, help="of an hour of one GPU, to forecast the cost")
+    plan.add_argument(
+        "--price", type=float, help="of an hour of one GPU (default: the config's price_per_gpu_hour)"
+    )
     plan.add_argument("--measured", type=Path, metavar="DIR", help="results of a run to take the speed from")
     plan.set_defaults(command=plan_command)
 
@@ -243,7 +245,8 @@ def plan_command(args: argparse.Namespace) -> None:
     _print(plan.lines())
     gpus = args.gpus or own_gpus()
     if gpus:
-        _print(forecast_plan(plan, gpus, args.price, args.measured).lines)
+        price = plan.config.price_per_gpu_hour if args.price is None else args.price
+        _print(forecast_plan(plan, gpus, price, args.measured).lines)
     plan.check()
 
 

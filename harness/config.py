@@ -10,6 +10,7 @@ to the file that says so; `${VARIABLE}` is replaced when the path is used; anyth
 import difflib
 import hashlib
 import importlib
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,10 +113,15 @@ class RunConfig(Struct):
     engine: EngineSpec = EngineSpec()
     published: bool = False
     """The results will be published: every model must be pinned."""
+    price_per_gpu_hour: float | None = None
+    """In any currency. `harness claims` and `harness plan` turn engine time into money with it; no result
+    depends on it, and a run may be resumed with another one."""
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ValueError("attempts must be at least 1")
+        if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
+            raise ValueError("price_per_gpu_hour must be a number above 0")
 
 
 class Document:
@@ -128,8 +134,8 @@ class Document:
         self.path = path
         try:
             text = path.read_text(encoding="utf8")
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            self.data: Any = yaml.safe_load(text)
+            node = yaml.compose(text, Loader=yaml.CSafeLoader)
+            self.data: Any = yaml.load(text, Loader=yaml.CSafeLoader)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}; give the path of a YAML file") from error
         except UnicodeDecodeError as error:
@@ -447,16 +453,16 @@ def _flat(config: RunConfig) -> dict[str, Any]:
 def digest(config: RunConfig) -> str:
     """First 12 hex digits of the SHA-256 of everything that the config says about results.
 
-    The concurrency is left out: it changes how fast a run is, not what it measures.
+    The concurrency is left out: it changes how fast a run is, not what it measures. So is the price.
     """
     data = _flat(config)
-    del data["engine"]["max_concurrency"], data["description"]
+    del data["engine"]["max_concurrency"], data["description"], data["price_per_gpu_hour"]
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Dotted keys at which two configs differ, those that `digest` leaves out excepted."""
-    ignored = {"engine.max_concurrency", "description"}
+    ignored = {"engine.max_concurrency", "description", "price_per_gpu_hour"}
     a, b = dict(_leaves(_flat(old))), dict(_leaves(_flat(new)))
     return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k not in ignored)
 

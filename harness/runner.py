@@ -15,6 +15,7 @@ import msgspec
 
 from harness.engines import open_engine
 from harness.engines.base import Engine
+from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock, MeteredEngine
 from harness.errors import AttemptFailure, EngineDead, UserError, classify
 from harness.plan import Plan, PlannedCell, PlannedModel, attempt_seed, make_manifest
@@ -206,7 +207,11 @@ def owed_jobs(directory: RunDirectory, cell: PlannedCell, model: PlannedModel, e
 
 
 def order(jobs: Sequence[Job]) -> list[Job]:
-    """Jobs of all cells spread evenly, so that every suite is in flight from the first to the last."""
+    """Jobs of all cells spread evenly, so that every suite is in flight from the first to the last.
+
+    Documents that begin with the same solved examples are of one cell: they keep their order and come
+    some time after one another, so that the second finds the examples of the first in the prefix cache.
+    """
     totals: dict[str, int] = {}
     positions = []
     for job in jobs:
@@ -230,7 +235,7 @@ async def run_jobs(
     Raises:
         EngineDead: the engine died; what was in flight is not recorded.
     """
-    clock = BusyClock()
+    clock = BusyClock(open_meter(engine.facts))
     queue = iter(jobs)
 
     async def work() -> None:

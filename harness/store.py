@@ -58,7 +58,7 @@ class RunDirectory:
         return self.records_path(cell, "injections.json")
 
     def prepare(self, config: RunConfig) -> None:
-        """Make the directory, or check that it holds results of the same config.
+        """Make the directory, or check that it holds results of the same config. A new price is kept.
 
         Raises:
             UserError: it holds results of another config; the keys that differ are named.
@@ -67,12 +67,25 @@ class RunDirectory:
             (self.path / "records").mkdir(parents=True, exist_ok=True)
             replace(self.config_path, configs.to_yaml(config).encode())
             return
-        changed = configs.differences(configs.load_config(self.config_path), config)
+        kept = configs.load_config(self.config_path)
+        changed = configs.differences(kept, config)
         if changed:
             raise UserError(
                 f"{self.path} holds results of another config, which differs in {', '.join(changed)}: "
                 "set these back to resume, or give another --out"
             )
+        if kept.price_per_gpu_hour != config.price_per_gpu_hour:
+            self._reprice(kept, config.price_per_gpu_hour)
+
+    def _reprice(self, kept: RunConfig, price: float | None) -> None:
+        """Write another price into the kept config. A checksum that it had and no longer has stays broken."""
+        name, before = self.config_path.name, checksum(self.config_path)
+        replaced = msgspec.structs.replace(kept, price_per_gpu_hour=price)
+        replace(self.config_path, configs.to_yaml(replaced).encode())
+        if self.manifest_path.exists() and self.manifest().checksums.get(name) == before:
+            manifest = self.manifest()
+            sums = {**manifest.checksums, name: checksum(self.config_path)}
+            self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
 
     def manifest(self) -> Manifest:
         """The manifest.
@@ -326,7 +339,7 @@ def record_schema() -> "pa.Schema":
             ("suite", text),
             *((name, {"attempt": whole, "truncated": pa.bool_()}.get(name, text)) for name in _FLAT),
             ("scores", pa.list_(score)),
-            *((name, real if name == "engine_seconds" else whole) for name in _USAGE),
+            *((name, real if name in ("engine_seconds", "joules") else whole) for name in _USAGE),
             ("started", real),
             ("seconds", real),
             ("clusters", pa.map_(text, text)),
@@ -419,7 +432,7 @@ def _from_row(path: Path, row: dict[str, Any]) -> Record:
         {
             **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
             "scores": [_score_from_row(score) for score in row["scores"]],
-            "usage": {name: row[name] for name in _USAGE},
+            "usage": {name: row.get(name) for name in _USAGE},  # earlier files have no energy
             "clusters": dict(row["clusters"]),
             "labels": dict(row["labels"]),
             "transcript": msgspec.json.decode(row["transcript"], type=Transcript),

@@ -7,6 +7,7 @@ of a cell into `Estimate`s. `Manifest` describes the run that the records belong
 """
 
 from enum import StrEnum
+from math import prod
 from typing import Any, Literal, dataclass_transform
 
 import msgspec
@@ -154,6 +155,9 @@ class Usage(Struct):
     completion_tokens: int = 0
     cached_tokens: int = 0
     requests: int = 0
+    joules: float | None = None
+    """Its share of the energy of the engine's GPUs while that was busy, divided like the time. None where it
+    was not measured, which is not 0."""
 
 
 class Transcript(Struct):
@@ -286,6 +290,14 @@ class EngineFacts(Struct):
     version: str
     details: dict[str, str] = {}
     """dtype, quantisation, parallel layout, cache and parser settings."""
+
+    @property
+    def gpus(self) -> int | None:
+        """How many GPUs it runs on; None on a CPU, and where the engine does not say."""
+        sizes = [self.details.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
+        if self.details.get("device", "cpu") == "cpu" or None in sizes:
+            return None
+        return prod(int(size) for size in sizes if size is not None)
 
 
 IMPORTED = "imported"

@@ -183,3 +183,18 @@ def test_a_published_run_needs_pinned_models(tmp_path: Path) -> None:
     assert "a published run needs the revision of m" in refusal(tmp_path, text)
     pinned = text.replace("organisation/model", "organisation/model\n    revision: abc")
     assert load_config(write(tmp_path, pinned)).published
+
+
+def test_a_price_is_no_part_of_what_is_measured(tmp_path: Path) -> None:
+    without, priced = (
+        load_config(write(tmp_path, GOOD), given) for given in ([], ["price_per_gpu_hour=2.5"])
+    )
+    assert priced.price_per_gpu_hour == 2.5
+    assert configs.digest(without) == configs.digest(priced)
+    assert configs.differences(without, priced) == []
+
+
+@pytest.mark.parametrize("price", ["0", "-1", ".inf", ".nan", "cheap"])
+def test_a_price_is_a_number_above_0(tmp_path: Path, price: str) -> None:
+    said = refusal(tmp_path, GOOD, f"price_per_gpu_hour={price}")
+    assert "price_per_gpu_hour" in said

@@ -1,6 +1,7 @@
 """Runs: resumed, killed, failing, and always the same in the end."""
 
 import json
+import math
 import random
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from harness.cli import main
+from harness.config import load_config
 from harness.engines.metered import BusyClock
 from harness.runner import Job, order
 from harness.store import RunDirectory
@@ -80,6 +82,43 @@ def test_a_run_measures_everything_once(tmp_path: Path) -> None:
     assert not list((tmp_path / "out" / "records").glob("*.jsonl"))
     for form in ("html", "md", "json"):
         assert (tmp_path / "out" / f"scorecard.{form}").stat().st_size > 100
+
+
+def test_energy_is_kept_with_attempts_where_it_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path, out="without")
+    assert {r.usage.joules for r in records(tmp_path, "without")} == {None}
+    (card,) = json.loads((tmp_path / "without" / "scorecard.json").read_text())[:1]
+    assert card["cost"]["total"]["joules"] is None
+    assert "Energy was not measured" in (tmp_path / "without" / "scorecard.md").read_text()
+
+    counter = iter(range(10**6))
+    monkeypatch.setattr("harness.runner.open_meter", lambda facts: lambda: float(next(counter)))
+    monkeypatch.setattr("harness.engines.metered.METER_SECONDS", 0.0)
+    monkeypatch.setattr("harness.engines.metered.EDGE_SECONDS", 0.0)
+    run(tmp_path, out="with")
+    joules = [r.usage.joules for r in records(tmp_path, "with")]
+    assert None not in joules and all(j > 0 for j in joules)
+    cards = json.loads((tmp_path / "with" / "scorecard.json").read_text())
+    total = math.fsum(card["cost"]["total"]["joules"] for card in cards)
+    assert total == pytest.approx(math.fsum(joules), rel=1e-5)
+    text = (tmp_path / "with" / "scorecard.md").read_text()
+    assert " Wh |" in text and "their own counters (NVML)" in text
+    assert main(["verify", str(tmp_path / "with")]) == 0
+
+
+def test_a_run_is_resumed_with_another_price(tmp_path: Path) -> None:
+    assert run(tmp_path) == 0
+    kept = RunDirectory(tmp_path / "out")
+    cells, before = kept.manifest().cells, scorecards(tmp_path)
+    assert run(tmp_path, "price_per_gpu_hour=2.5") == 0
+    assert load_config(kept.config_path).price_per_gpu_hour == 2.5
+    assert (kept.manifest().cells, scorecards(tmp_path)) == (cells, before)
+    assert main(["verify", str(kept.path)]) == 0
+    kept.config_path.write_text(kept.config_path.read_text() + "# changed by hand\n")
+    assert run(tmp_path, "price_per_gpu_hour=3") == 0
+    assert main(["verify", str(kept.path)]) == 2
 
 
 def test_the_same_command_again_loads_no_model(tmp_path: Path) -> None:
@@ -267,10 +306,10 @@ def test_the_busy_clock_divides_time_between_requests(monkeypatch: pytest.Monkey
     now[0] = 12.0
     second = clock.enter()
     now[0] = 16.0
-    assert clock.leave(first) == pytest.approx(2.0 + 2.0)
+    assert clock.leave(first).seconds == pytest.approx(2.0 + 2.0)
     now[0] = 17.0
-    assert clock.leave(second) == pytest.approx(2.0 + 1.0)
+    assert clock.leave(second) == (pytest.approx(2.0 + 1.0), None)
     now[0] = 99.0
     third = clock.enter()
     now[0] = 100.0
-    assert clock.leave(third) == pytest.approx(1.0)
+    assert clock.leave(third).seconds == pytest.approx(1.0)

@@ -3,11 +3,12 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Sequence
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from harness.engines.base import Engine, Load
+from harness.engines.energy import Meter
 from harness.types import (
     EngineFacts,
     Generation,
@@ -22,37 +23,73 @@ from harness.types import (
 T = TypeVar("T")
 
 
+METER_SECONDS = 1.0
+"""How often energy is read while requests come and go: a reading takes milliseconds a GPU."""
+EDGE_SECONDS = 0.05
+"""How soon it is read again where the engine becomes busy or idle. Counters move no faster."""
+
+
+class Share(NamedTuple):
+    """What a request is charged."""
+
+    seconds: float
+    joules: float | None
+    """None where energy is not measured."""
+
+
 class BusyClock:
-    """Divides the time that an engine is busy between the requests in flight.
+    """Divides the time that an engine is busy, and its energy, between the requests in flight.
 
     Every instant is shared evenly, so that the shares of all requests add up to the time during which
-    at least one was in flight (processor sharing). `reading` is what a request in flight since the
+    at least one was in flight (processor sharing). A reading is what a request in flight since the
     beginning would have been charged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        """Args: meter: reads the energy so far in joules."""
         self._in_flight = 0
-        self._reading = 0.0
+        self._seconds = 0.0
         self._since = 0.0
+        self._meter = meter
+        self._joules = 0.0
+        self._counter = 0.0
+        self._counted = -METER_SECONDS
 
-    def _advance(self) -> float:
+    @property
+    def nothing(self) -> Share:
+        """What is charged for no request."""
+        return Share(0.0, 0.0 if self._meter else None)
+
+    def _advance(self, *, edge: bool) -> Share:
         now = time.perf_counter()
         if self._in_flight:
-            self._reading += (now - self._since) / self._in_flight
+            self._seconds += (now - self._since) / self._in_flight
         self._since = now
-        return self._reading
+        if self._meter and now - self._counted >= (EDGE_SECONDS if edge else METER_SECONDS):
+            self._count(self._meter, now)
+        return Share(self._seconds, self._joules if self._meter else None)
 
-    def enter(self) -> float:
+    def _count(self, meter: Meter, now: float) -> None:
+        counter = meter()
+        if counter is None:  # gone for good: what follows is not measured
+            self._meter = None
+            return
+        if self._in_flight:
+            self._joules += (counter - self._counter) / self._in_flight
+        self._counter, self._counted = counter, now
+
+    def enter(self) -> Share:
         """A request begins; returns the reading at which it did."""
-        reading = self._advance()
+        reading = self._advance(edge=not self._in_flight)
         self._in_flight += 1
         return reading
 
-    def leave(self, entered: float) -> float:
-        """A request ends; returns its share in seconds."""
-        share = self._advance() - entered
+    def leave(self, entered: Share) -> Share:
+        """A request ends; returns its share."""
+        reading = self._advance(edge=self._in_flight == 1)
         self._in_flight -= 1
-        return share
+        joules = None if reading.joules is None or entered.joules is None else reading.joules - entered.joules
+        return Share(reading.seconds - entered.seconds, joules)
 
 
 class MeteredEngine:
@@ -64,7 +101,7 @@ class MeteredEngine:
         self._messages: tuple[Message, ...] = ()
         self._generations: list[Generation] = []
         self._loglikelihoods: list[LogLikelihood] = []
-        self._seconds = 0.0
+        self._cost = clock.nothing
         self._requests = 0
 
     @property
@@ -86,11 +123,12 @@ class MeteredEngine:
         """What the attempt cost so far."""
         everything: list[Generation | LogLikelihood] = [*self._generations, *self._loglikelihoods]
         return Usage(
-            engine_seconds=self._seconds,
+            engine_seconds=self._cost.seconds,
             prompt_tokens=sum(answer.prompt_tokens for answer in everything),
             completion_tokens=sum(reply.completion_tokens for reply in self._generations),
             cached_tokens=sum(answer.cached_tokens for answer in everything),
             requests=self._requests,
+            joules=self._cost.joules,
         )
 
     async def _metered(self, request: Awaitable[T]) -> T:
@@ -99,7 +137,12 @@ class MeteredEngine:
         try:
             return await request
         finally:
-            self._seconds += self._clock.leave(entered)
+            self._charge(self._clock.leave(entered))
+
+    def _charge(self, share: Share) -> None:
+        before = self._cost
+        joules = None if before.joules is None or share.joules is None else before.joules + share.joules
+        self._cost = Share(before.seconds + share.seconds, joules)
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling

@@ -310,7 +310,7 @@ def _usage(usage: Usage) -> Any:
 
 
 def _total(records: Sequence[Record]) -> Usage:
-    names = [name for name in Usage.__struct_fields__ if name != "engine_seconds"]
+    names = [name for name in Usage.__struct_fields__ if name not in ("engine_seconds", "joules")]
     return Usage(**{name: sum(getattr(r.usage, name) for r in records) for name in names})
 
 

@@ -109,10 +109,16 @@ def base_countries(spec: ModelSpec, nodes: dict[str, Node]) -> tuple[str, ...]:
     A base that is not in the registry belongs to the developer of its organisation on the hub, if a model
     of the registry is of the same organisation.
     """
+    return weights_countries(spec.path, nodes)
+
+
+def weights_countries(path: str, nodes: dict[str, Node]) -> tuple[str, ...]:
+    """Countries of the weights that those of a repository go back to, in the registry or not; as above."""
     owners = {n.id.split("/")[0]: n.spec.origin.country for n in nodes.values() if n.spec and "/" in n.id}
+    node = nodes.get(path) or Node(path)
     found = {
         root.spec.origin.country if root.spec else owners.get(root.id.split("/")[0], "?")
-        for root in roots(nodes[spec.path])
+        for root in roots(node)
     }
     return tuple(sorted(found))
 

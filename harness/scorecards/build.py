@@ -120,8 +120,10 @@ def _suite_result(cell: CellEntry, attempts: Attempts) -> SuiteResult:
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
-    """The sum of what attempts cost."""
+    """The sum of what attempts cost; its energy is not known if that of a part is not."""
+    joules = [usage.joules for usage in usages]
     return Usage(
+        joules=fsum(j for j in joules if j is not None) if joules and None not in joules else None,
         engine_seconds=fsum(usage.engine_seconds for usage in usages),
         prompt_tokens=sum(usage.prompt_tokens for usage in usages),
         completion_tokens=sum(usage.completion_tokens for usage in usages),

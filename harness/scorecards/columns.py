@@ -134,8 +134,20 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         clusters=_maps(table["clusters"].chunks, place),
         labels=_maps(table["labels"].chunks, place),
         scores=_scores(table["scores"].chunks, place, failed),
-        usage=Usage(**{name: _total(table[name].to_numpy()) for name in Usage.__struct_fields__}),
+        usage=_usage(table),
     )
+
+
+def _usage(table: pa.Table) -> Usage:
+    names = [name for name in Usage.__struct_fields__ if name != "joules"]
+    return Usage(**{name: _total(table[name].to_numpy()) for name in names}, joules=_joules(table))
+
+
+def _joules(table: pa.Table) -> float | None:
+    """Energy of all attempts, None if that of any is not known."""
+    if "joules" not in table.column_names or not len(table) or table["joules"].null_count:
+        return None
+    return math.fsum(table["joules"].to_numpy())
 
 
 def _total(column: NDArray[Any]) -> Any:

@@ -5,9 +5,10 @@ text keeps its size.
 """
 
 from collections.abc import Iterator, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.hostile import strip_control
 from harness.scorecards import tables, text
@@ -15,6 +16,9 @@ from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.origins import OriginScorecard
 from harness.scorecards.tables import Table
 from harness.types import Estimate, Metric, Struct
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 COLORS = 8
 """Colours of origins in the page's style sheet."""
@@ -96,25 +100,15 @@ class Scatter(Struct):
 
 def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> str:
     """The page. Every text in it is escaped, and stripped of control characters."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=_clean,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     colors = {country: i % COLORS for i, country in enumerate(_countries(scorecards))}
     return (
-        environment.get_template("page.html.j2")
+        _template()
         .render(
             models=len(scorecards),
             origins=colors,
             incomplete=", ".join(card.model.name for card in scorecards if not card.complete),
             comparisons=tables.comparisons(origins),
-            notes=tables.notes(origins),
+            notes=[*tables.notes(origins), *tables.cost_notes(scorecards)],
             forests=_forests(scorecards, colors),
             scatters=_scatters(scorecards, colors),
             plot_height=PLOT_HEIGHT,
@@ -127,6 +121,22 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
         .rstrip()
         + "\n"
     )
+
+
+@cache
+def _template() -> "Template":
+    """The page's template; compiling it takes longer than filling it in."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        finalize=_clean,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html.j2")
 
 
 def _clean(value: Any) -> Any:

@@ -2,15 +2,17 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import msgspec
 import numpy as np
 
 from harness import stats
 from harness.errors import UserError
+from harness.models.registry import Node, lineage, specs, weights_countries
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.comparability import check_protocols
-from harness.scorecards.compare import compare_metric, is_base, shared_clusters
+from harness.scorecards.compare import compare_metric, shared_clusters
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 SIZES = ((4e9, "under 4B"), (15e9, "4B to 15B"), (40e9, "15B to 40B"), (150e9, "40B to 150B"))
@@ -18,13 +20,31 @@ SIZES = ((4e9, "under 4B"), (15e9, "4B to 15B"), (40e9, "15B to 40B"), (150e9, "
 
 
 def _base_country(model: ModelEntry, models: Mapping[str, ModelEntry]) -> str:
-    """The country of the weights that a model was derived from, followed as far as this run tells."""
-    for base in models.values():
-        if is_base(base, model) and base.name != model.name:
-            return _base_country(base, {k: v for k, v in models.items() if k != model.name})
-    if model.origin.base_models:
-        return f"unknown, from {model.origin.base_models[0]}"
-    return model.origin.country
+    """The country of the weights that a model goes back to, by this run's models, else by the registry."""
+    found = _base_countries(model, models)
+    if "?" in found:
+        return f"unknown, from {', '.join(model.origin.base_models)}"
+    return " and ".join(sorted(found))
+
+
+def _base_countries(model: ModelEntry, models: Mapping[str, ModelEntry]) -> set[str]:
+    others = {name: other for name, other in models.items() if name != model.name}
+    found = set() if model.origin.base_models else {model.origin.country}
+    for listed in model.origin.base_models:
+        names = (listed.lower(), listed.lower().split("/")[-1])
+        base = next((other for name, other in others.items() if name.lower() in names), None)
+        found |= _base_countries(base, others) if base else set(_registry_countries(listed))
+    return found
+
+
+def _registry_countries(base: str) -> tuple[str, ...]:
+    """Countries of the weights that a hub repository goes back to; `?` for those that nobody knows."""
+    return weights_countries(base, _lineage())
+
+
+@cache
+def _lineage() -> dict[str, Node]:
+    return lineage(specs())
 
 
 def _kind(model: ModelEntry) -> str:
@@ -47,6 +67,16 @@ GROUPINGS: dict[str, Callable[[ModelEntry, Mapping[str, ModelEntry]], str]] = {
     "size": lambda model, _: _size(model),
 }
 """What an origin can be: name -> key of a model, given all models of the run."""
+
+CALLED = {
+    "country": "country of the developer",
+    "developer": "developer",
+    "base": "country of the base weights",
+    "licence": "licence",
+    "type": "type",
+    "size": "total parameters",
+}
+"""What the groupings are called in words."""
 
 FEW_MODELS = 3
 """With fewer models than this, an origin's models say nothing about its other models."""

@@ -104,7 +104,11 @@ def estimate_object(estimate: Estimate) -> dict[str, Any]:
 
 
 def _usage_object(usage: Usage) -> dict[str, Any]:
-    return {**msgspec.structs.asdict(usage), "engine_seconds": text.rounded(usage.engine_seconds)}
+    return {
+        **msgspec.structs.asdict(usage),
+        "engine_seconds": text.rounded(usage.engine_seconds),
+        "joules": text.rounded(usage.joules),
+    }
 
 
 def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
@@ -148,7 +152,7 @@ def render_markdown(scorecards: Sequence[ModelScorecard], origins: Sequence[Orig
     suites = [tables.suite_table(scorecards, suite) for suite in tables.suite_names(scorecards)]
     after = [tables.attempts_table(scorecards), tables.origins_table(origins)]
     blocks += [markdown_table(table) for table in (*suites, *after)]
-    said = [*tables.comparisons(origins), *tables.notes(origins)]
+    said = [*tables.comparisons(origins), *tables.notes(origins), *tables.cost_notes(scorecards)]
     blocks.append("\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said))
     last = (tables.cost_table, tables.methods_table, tables.engines_table, tables.protocols_table)
     blocks += [markdown_table(make(scorecards)) for make in last]
@@ -177,7 +181,7 @@ def render_terminal(
     for suite in tables.suite_names(scorecards):
         found += _chunks(tables.suite_table(scorecards, suite), fixed=2, width=width)
     found += [tables.attempts_table(scorecards), tables.origins_table(origins)]
-    said = [*tables.comparisons(origins), *tables.notes(origins)]
+    said = [*tables.comparisons(origins), *tables.notes(origins), *tables.cost_notes(scorecards)]
     if shown < metrics:
         said.append(f"These are {shown} of {metrics} metrics; the other formats (md, json, html) show all.")
     return print_tables(found, said, [tables.cost_table(scorecards)], color=color, width=width)

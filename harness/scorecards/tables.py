@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.origins import Comparison, OriginMetric, OriginScorecard
+from harness.scorecards.origins import CALLED, Comparison, OriginMetric, OriginScorecard
 from harness.types import Metric, Struct, Usage
 
 
@@ -121,18 +121,34 @@ def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
 
 
 def cost_table(cards: Sequence[ModelScorecard]) -> Table:
-    """What every suite cost on every model."""
+    """What every suite cost on every model. Energy has a column where it was measured."""
+    energy = any(_measured_energy(card) for card in cards)
     rows = []
     for card in ordered(cards):
-        rows += [_cost_row(card.model.name, name, card.suites[name].usage) for name in sorted(card.suites)]
-        rows.append(_cost_row(card.model.name, "all", card.usage))
+        usages = [(name, card.suites[name].usage) for name in sorted(card.suites)]
+        rows += [_cost_row(card.model.name, name, u, energy) for name, u in (*usages, ("all", card.usage))]
     header = ("Model", "Suite", "Engine seconds", "Prompt tokens", "of them cached", "Generated", "Requests")
-    return Table(title="Cost", header=header, rows=tuple(rows))
+    return Table(title="Cost", header=(*header, "Energy") if energy else header, rows=tuple(rows))
 
 
-def _cost_row(model: str, suite: str, usage: Usage) -> tuple[str, ...]:
+def _measured_energy(card: ModelScorecard) -> bool:
+    return any(suite.usage.joules is not None for suite in card.suites.values())
+
+
+def _cost_row(model: str, suite: str, usage: Usage, energy: bool) -> tuple[str, ...]:
     tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.requests)
-    return (model, suite, f"{usage.engine_seconds:.1f}", *(f"{count:,}" for count in tokens))
+    row = (model, suite, f"{usage.engine_seconds:.1f}", *(f"{count:,}" for count in tokens))
+    return (*row, text.format_energy(usage.joules)) if energy else row
+
+
+def cost_notes(cards: Sequence[ModelScorecard]) -> list[str]:
+    """How energy was measured, or that it was not."""
+    if any(_measured_energy(card) for card in cards):
+        return [
+            "Energy: of the GPUs' whole boards by their own counters (NVML) while requests were in flight, "
+            "divided between them like engine seconds; the rest of the machine is not in it."
+        ]
+    return ["Energy was not measured: no engine ran on a GPU with a counter (NVML)."]
 
 
 def origins_table(origins: Sequence[OriginScorecard]) -> Table:
@@ -151,7 +167,7 @@ def origins_table(origins: Sequence[OriginScorecard]) -> Table:
             rows.append((key, origin.key, chosen, median, _models_mean(found), models))
     by = origins[0].by if origins else "country"
     return Table(
-        title=f"Origins, by {by}",
+        title=f"Origins, by {CALLED[by]}",
         header=("Metric", "Origin", "Best", "Median", "Mean, spread", "Models"),
         rows=tuple(rows),
     )
@@ -176,6 +192,11 @@ def comparisons(origins: Sequence[OriginScorecard]) -> list[str]:
 def notes(origins: Sequence[OriginScorecard]) -> list[str]:
     """What a reader of the origin tables has to know."""
     found = [note for origin in origins for note in origin.notes]
+    if any(origin.by == "base" for origin in origins):
+        found.append(
+            "Base weights: followed from model to model in this run, then in the registry; the tables of "
+            "suites show the country of the developer."
+        )
     if any(len(origin.models) > 1 for origin in origins):
         found.append(
             "The best of several models is a lucky one: its own number is not corrected for that, gaps are "
@@ -242,8 +263,10 @@ def _gap_sentence(origin: str, comparison: Comparison) -> str:
 
 
 def _without_luck(comparison: Comparison) -> str:
-    if comparison.corrected is None or max(comparison.models, comparison.other_models) < 2:
+    if max(comparison.models, comparison.other_models) < 2:
         return ""
+    if comparison.corrected is None:
+        return "; not corrected for the luck of the choice"
     return f"; without the luck of the choice {text.format_value(comparison.corrected, comparison.metric)}"
 
 

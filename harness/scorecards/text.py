@@ -78,6 +78,14 @@ def format_bytes(count: int) -> str:
     return f"{count} B"
 
 
+def format_energy(joules: float | None) -> str:
+    """Energy in watt hours: 1.25 Wh, 3.1 kWh."""
+    if joules is None:
+        return "not measured"
+    hours = joules / 3600
+    return f"{hours / 1000:.3g} kWh" if hours >= 1000 else f"{hours:.3g} Wh"
+
+
 def format_type(architecture: Architecture | None) -> str:
     """Dense or MoE, with its experts."""
     if architecture is None:

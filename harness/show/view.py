@@ -157,7 +157,8 @@ def _facts(
     yield (
         "cost",
         f"{record.seconds:.1f} s, {usage.requests} requests, {usage.prompt_tokens} tokens read "
-        f"({usage.cached_tokens} cached), {usage.completion_tokens} written",
+        f"({usage.cached_tokens} cached), {usage.completion_tokens} written"
+        + ("" if usage.joules is None else f", {usage.joules:.3g} J"),
     )
     if record.truncated:
         yield "truncated", "a reply hit its token budget"

@@ -203,6 +203,26 @@ def test_groups_by_base_licence_type_and_size() -> None:
     assert list(grouped("size")) == ["under 4B"]
 
 
+def base_of(*bases: str) -> dict[str, tuple[str, ...]]:
+    """Models by country of base weights, where borea-moe was made of some."""
+    manifest, records = synthetic_run()
+    models = dict(manifest.models)
+    origin = msgspec.structs.replace(models["borea-moe"].origin, base_models=bases)
+    models["borea-moe"] = msgspec.structs.replace(models["borea-moe"], origin=origin)
+    manifest = msgspec.structs.replace(manifest, models=models)
+    found = build_origins(build_scorecards(manifest, tables(records)), "base")
+    assert said.origins_table(found).title == "Origins, by country of the base weights"
+    assert any("followed from model to model in this run" in note for note in said.notes(found))
+    return {origin.key: origin.models for origin in found}
+
+
+def test_bases_that_are_not_in_the_run_are_found_in_the_registry() -> None:
+    assert base_of("deepseek-ai/DeepSeek-R1-Distill-Llama-70B")["US"] == ("borea-moe",)  # of Meta's Llama
+    assert base_of("Qwen/Some-Model-That-Is-Not-There")["CN"] == ("borea-moe",)
+    assert base_of("Qwen/Qwen2.5-7B", "hub/aster-dense")["CN and XA"] == ("borea-moe",)
+    assert base_of("Qwen/Qwen2.5-7B", "who/knows")["unknown, from Qwen/Qwen2.5-7B, who/knows"]
+
+
 def test_mean_over_models_and_the_luck_of_the_best(origins: list[OriginScorecard]) -> None:
     for origin in origins:
         for found in origin.metrics.values():
