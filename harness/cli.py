@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("table", "md", "json", "html")
 EXPORTS = ("csv", "eval-results", "every-eval-ever", "inspect", "lm-eval", "parquet")
+COSTS = ("curve", "both-solved")
 GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
 
 
@@ -109,7 +110,15 @@ def parser() -> argparse.ArgumentParser:
     claims = commands.add_parser("claims", help="gaps, abilities, size and cost, each with its instrument")
     claims.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
     claims.add_argument("--format", choices=FORMATS[:3], default="table")
-    claims.add_argument("--price", type=float, metavar="X", help="of an hour of the engine, in any currency")
+    claims.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
+    claims.add_argument(
+        "--price",
+        type=float,
+        metavar="X",
+        help="of an hour of one GPU, in any currency (default: the config's price_per_gpu_hour)",
+    )
+    claims.add_argument("--cost", choices=COSTS, help="compare costs as CAISI did in 2025, or in 2026")
+    claims.add_argument("--adoption", type=Path, metavar="FILE", help="dated snapshot of downloads (YAML)")
     _allow_argument(claims)
     claims.set_defaults(command=claims_command)
 
@@ -379,15 +388,18 @@ def export_command(args: argparse.Namespace) -> None:
 
 def claims_command(args: argparse.Namespace) -> None:
     """`harness claims`."""
+    from harness.scorecards.claims import Asked
     from harness.scorecards.files import claim
     from harness.store import RunDirectory
 
+    if args.price is not None and not 0 < args.price < float("inf"):
+        raise UserError(f"--price {args.price:g}: expected the price of an hour of one GPU, above 0")
     console = _console()
     text = claim(
         RunDirectory(args.directory),
         args.format,
-        args.price,
-        allow=args.allow,
+        Asked(by=args.by, price=args.price, cost=args.cost, allow=tuple(args.allow)),
+        adoption=args.adoption,
         width=console.width,
         color=console.is_terminal,
     )

@@ -1,38 +1,49 @@
-"""What is claimed of models and origins, each with its instrument: gaps, abilities, size, cost.
+"""What is claimed of models and origins, each with its instrument: gaps, size, time, cost, adoption.
 
 Capability is what suites without attacks measure: their headline rates.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from harness import stats
 from harness.errors import UserError
-from harness.scorecards import text
+from harness.scorecards.adoption import AdoptionClaim, Snapshot, adoption_claims
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.comparability import check_protocols
 from harness.scorecards.compare import shared_clusters
-from harness.scorecards.render import markdown_table, print_tables, to_json
-from harness.scorecards.tables import Table
+from harness.scorecards.origins import GROUPINGS, OriginScorecard, build_origins
+from harness.scorecards.time_trends import LagClaim, TrendClaim, date_models, lag_claims, trend_claims
+from harness.stats.clusters import Floats
+from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.irt import LIMIT, Abilities, rasch
-from harness.types import Struct
+from harness.stats.trends import Line, draws, fit_line, luck
+from harness.types import Estimate, Struct
 
 GPUS = ((24, "24 GB"), (48, "48 GB"), (80, "80 GB"), (141, "141 GB"), (8 * 141, "8 x 141 GB"))
 """Memory in GB -> the smallest machine that holds a model."""
 USABLE = 0.9
 """Share of a GPU's memory that weights may take; caches come on top."""
 
+CostMethod = Literal["curve", "both-solved"]
+COST_METHODS: dict[CostMethod, Callable[[Expenses, Expenses], Estimate]] = {
+    "curve": curve_ratio,
+    "both-solved": both_solved_ratio,
+}
+"""CAISI's two ways to compare costs, as `stats.expenses` says."""
+
 
 class ModelClaims(Struct):
     """What is claimed of a model."""
 
     model: str
-    country: str
+    origin: str
+    """Key of its group: the developer's country, unless models are grouped by something else."""
     release_date: str | None
     active_params: int | None
     weight_bytes: int | None
@@ -42,13 +53,20 @@ class ModelClaims(Struct):
     ability: float
     """Rasch ability over all questions of those suites, in logits."""
     ability_error: float
+    finite: bool
+    """Whether there is such an ability. Who solves all or nothing has none, and nobody has one where models
+    solve the same questions as every weaker one and more: then `ability` ranks, and says nothing else."""
     solved: float
     """Attempts of those suites that succeeded."""
+    gpus: int | None
+    """That it ran on; None where the engine does not say, or on a CPU."""
     seconds_per_solved: float | None
     """Engine seconds of those suites, failed attempts included, over what was solved."""
     tokens_per_solved: float | None
+    joules_per_solved: float | None
+    """None where energy was not measured."""
     cost_per_solved: float | None
-    """At the given price of an hour of the engine."""
+    """Engine hours x GPUs x price of an hour of one GPU, over what was solved."""
 
 
 class GapClaim(Struct):
@@ -62,52 +80,134 @@ class GapClaim(Struct):
     """Of the mean headline rate, in percentage points."""
     odds_ratio: float | None
     """Odds of that rate; None where one is 0 or 1."""
-    ability: float
-    """In logits."""
+    ability: float | None
+    """In logits; None where one of the two abilities is not finite."""
     ability_low: float | None
-    """None where both answered alike or one ability is not finite: no interval can be told."""
+    """None where there is no gap, or both answered alike."""
     ability_high: float | None
+    ability_corrected: float | None
+    """Without what choosing the best of each origin is expected to have added; None where any ability of the
+    run is not finite."""
+
+
+class SizeClaim(Struct):
+    """How ability goes with a size, over all models."""
+
+    size: str
+    models: int
+    per_doubling: float | None
+    """Logits for each doubling; None with fewer than three models, or where all are of one size."""
+    low: float | None
+    high: float | None
+
+
+class HardwareClaim(Struct):
+    """The best model of an origin that fits a machine and no smaller one that already holds a better one."""
+
+    gpu: str
+    origin: str
+    model: str
+
+
+class CostClaim(Struct):
+    """Cost of the best model of an origin over that of another, on one suite."""
+
+    key: str
+    a: str
+    b: str
+    ratio: Estimate
 
 
 class Claims(Struct):
     """All claims of a run."""
 
+    by: str
     models: tuple[ModelClaims, ...]
     gaps: tuple[GapClaim, ...]
+    finite: bool
+    """Whether every model has a finite ability; without, there are no lines through them."""
+    sizes: tuple[SizeClaim, ...]
+    hardware: tuple[HardwareClaim, ...]
+    trends: tuple[TrendClaim, ...]
+    lags: tuple[LagClaim, ...]
+    undated: tuple[str, ...]
+    """Models without a release date that can be read."""
+    hijacking: tuple[OriginScorecard, ...]
+    """Risk ratios of being hijacked."""
+    cost_method: CostMethod | None
+    costs: tuple[CostClaim, ...]
+    snapshot: Snapshot | None
+    adoption: tuple[AdoptionClaim, ...]
     questions: int
     spread: float
     price: float | None
     allowed: tuple[str, ...]
 
 
-def make_claims(
-    cards: Sequence[ModelScorecard], price: float | None = None, allow: Sequence[str] = ()
-) -> Claims:
-    """Claims about every model that has a capability suite, and the gaps between their countries.
+class Asked(Struct):
+    """What is asked of a run."""
 
-    Args:
-        cards: one a model.
-        price: of an hour of the engine, in any currency.
-        allow: protocol fields that may differ.
+    by: str = "country"
+    """What makes an origin, a name of `GROUPINGS`."""
+    price: float | None = None
+    """Of an hour of one GPU, in any currency."""
+    allow: tuple[str, ...] = ()
+    """Protocol fields that may differ."""
+    cost: CostMethod | None = None
+    snapshot: Snapshot | None = None
+    paths: dict[str, str] = {}
+    """Model -> hub id, by which the snapshot may name it."""
+
+
+def make_claims(cards: Sequence[ModelScorecard], asked: Asked | None = None) -> Claims:
+    """Claims about every model that has a capability suite, and the gaps between origins.
 
     Raises:
-        UserError: no model has a headline rate of a suite without attacks, or protocols differ.
+        UserError: no model has a headline rate of a suite without attacks, protocols differ, models cannot be
+            grouped as asked, or the snapshot has none of them.
     """
-    allowed = check_protocols(cards, allow)
+    asked = asked or Asked()
+    allowed = check_protocols(cards, asked.allow)
+    origins = build_origins(cards, asked.by, asked.allow)
     found = {card.model.name: _capability(card) for card in cards}
     measured = [card for card in cards if found[card.model.name]]
     if not measured:
         raise UserError("there is nothing to claim: no suite without attacks has a headline rate")
-    abilities, questions = _abilities([found[card.model.name] for card in measured])
+    abilities, rates, questions = _abilities([found[card.model.name] for card in measured])
+    known = _finite(abilities, rates)
+    entries = {card.model.name: card.model for card in cards}
+    keys = {name: GROUPINGS[asked.by](entry, entries) for name, entry in entries.items()}
     models = [
-        _model_claims(card, found[card.model.name], abilities, i, price) for i, card in enumerate(measured)
+        msgspec.structs.replace(
+            _model_claims(card, keys[card.model.name], found[card.model.name], asked.price),
+            ability=abilities.ability[i],
+            ability_error=abilities.standard_error[i],
+            finite=known[i],
+        )
+        for i, card in enumerate(measured)
     ]
+    finite = all(known)
+    drawn = _draws(abilities, finite)
+    gaps = _gaps(models, abilities, drawn)
+    dated, undated = date_models({m.model: (m.origin, m.release_date) for m in models})
     return Claims(
+        by=asked.by,
         models=tuple(models),
-        gaps=tuple(_gaps(models, abilities)),
+        gaps=tuple(gaps),
+        finite=finite,
+        sizes=tuple(_sizes(models)) if finite else (),
+        hardware=tuple(_hardware(models)),
+        trends=trend_claims(dated, abilities.ability) if finite else (),
+        lags=lag_claims(dated, abilities.ability, drawn),
+        undated=tuple(undated),
+        hijacking=tuple(msgspec.structs.replace(origin, gaps=()) for origin in origins),
+        cost_method=asked.cost,
+        costs=tuple(_costs(gaps, found, models, asked.cost)) if asked.cost else (),
+        snapshot=asked.snapshot,
+        adoption=adoption_claims(asked.snapshot, keys, asked.paths) if asked.snapshot else (),
         questions=questions,
         spread=abilities.spread,
-        price=price,
+        price=asked.price,
         allowed=allowed,
     )
 
@@ -125,17 +225,25 @@ def _capability(card: ModelScorecard) -> list[MetricResult]:
     ]
 
 
-def _abilities(results: Sequence[Sequence[MetricResult]]) -> tuple[Abilities, int]:
-    """Abilities in the order given, and how many questions they rest on."""
-    keys = sorted({f"{r.suite}/{r.metric.name}" for own in results for r in own})
+# Abilities
+
+
+def _abilities(results: Sequence[Sequence[MetricResult]]) -> tuple[Abilities, list[float], int]:
+    """(abilities in the order given, share of attempts that succeeded, how many questions they rest on)."""
+    keys = sorted({_key(r) for own in results for r in own})
     blocks = [_block(key, results) for key in keys]
     successes, attempts = (np.concatenate(parts, axis=1) for parts in zip(*blocks, strict=True))
-    return rasch(successes, attempts), successes.shape[1]
+    rates = (successes.sum(axis=1) / attempts.sum(axis=1)).tolist()
+    return rasch(successes, attempts), rates, successes.shape[1]
+
+
+def _key(result: MetricResult) -> str:
+    return f"{result.suite}/{result.metric.name}"
 
 
 def _block(key: str, results: Sequence[Sequence[MetricResult]]) -> tuple[Any, Any]:
     """(successes, attempts) of one metric, each of shape (models, questions)."""
-    own = [next((r for r in rs if f"{r.suite}/{r.metric.name}" == key), None) for rs in results]
+    own = [next((r for r in rs if _key(r) == key), None) for rs in results]
     parts = [r.observations for r in own if r is not None]
     codes = np.unique(np.asarray(shared_clusters(parts, [])[0]["sample"]), return_inverse=True)[1]
     questions = int(codes.max()) + 1
@@ -149,29 +257,62 @@ def _block(key: str, results: Sequence[Sequence[MetricResult]]) -> tuple[Any, An
     return successes, attempts
 
 
+def _draws(abilities: Abilities, finite: bool) -> Floats | None:
+    """Abilities drawn around the measured ones; None where one is not finite."""
+    if not finite or max(abilities.standard_error) < 1e-9:
+        return None
+    return draws(abilities.ability, abilities.covariance)
+
+
+def _finite(abilities: Abilities, rates: Sequence[float]) -> list[bool]:
+    """Which models have an ability; none, if one that solved some and not all has gone to the limit.
+
+    Args:
+        abilities: as fitted.
+        rates: of each model, share of attempts that succeeded.
+    """
+    inside = [abs(ability) < LIMIT for ability in abilities.ability]
+    diverged = any(not ok and 0 < rate < 1 for ok, rate in zip(inside, rates, strict=True))
+    return [ok and not diverged for ok in inside]
+
+
+# Models
+
+
 def _model_claims(
-    card: ModelScorecard, results: Sequence[MetricResult], abilities: Abilities, i: int, price: float | None
+    card: ModelScorecard,
+    origin: str,
+    results: Sequence[MetricResult],
+    price: float | None,
 ) -> ModelClaims:
-    architecture = card.model.architecture
+    """All but the ability, which takes all models."""
+    architecture, engine = card.model.architecture, card.model.engine
     usages = [card.suites[suite].usage for suite in sorted({result.suite for result in results})]
     seconds = math.fsum(usage.engine_seconds for usage in usages)
     tokens = sum(usage.prompt_tokens + usage.completion_tokens for usage in usages)
+    joules = [usage.joules for usage in usages]
     solved = math.fsum(float(np.sum(np.asarray(r.observations.values))) for r in results)
+    gpus = engine.gpus if engine else None
     each = seconds / solved if solved else None
     return ModelClaims(
         model=card.model.name,
-        country=card.model.origin.country,
+        origin=origin,
         release_date=card.model.origin.release_date,
         active_params=architecture.active_params if architecture else None,
         weight_bytes=architecture.weight_bytes if architecture else None,
         gpu=smallest_gpu(architecture.weight_bytes) if architecture else "unknown",
         capability=float(np.mean([result.estimate.value for result in results])),
-        ability=abilities.ability[i],
-        ability_error=abilities.standard_error[i],
+        ability=0.0,
+        ability_error=0.0,
+        finite=False,
         solved=solved,
+        gpus=gpus,
         seconds_per_solved=each,
         tokens_per_solved=tokens / solved if solved else None,
-        cost_per_solved=each / 3600 * price if each is not None and price is not None else None,
+        joules_per_solved=None
+        if not solved or None in joules
+        else math.fsum(j for j in joules if j is not None) / solved,
+        cost_per_solved=None if each is None or price is None else each / 3600 * (gpus or 1) * price,
     )
 
 
@@ -182,18 +323,62 @@ def smallest_gpu(weight_bytes: int) -> str:
     return next((name for gb, name in GPUS if weight_bytes <= USABLE * gb * 1e9), "more than 8 x 141 GB")
 
 
-def _gaps(models: Sequence[ModelClaims], abilities: Abilities) -> list[GapClaim]:
-    """The best of each country by ability against the best of each other."""
-    best: dict[str, int] = {}
+def _sizes(models: Sequence[ModelClaims]) -> list[SizeClaim]:
+    """Ability against the logarithm of each size, over all models of the run."""
+    sizes: dict[str, Callable[[ModelClaims], int | None]] = {
+        "active parameters": lambda model: model.active_params,
+        "bytes of weights": lambda model: model.weight_bytes,
+    }
+    claims = []
+    for name, size in sizes.items():
+        known = [(math.log2(found), model.ability) for model in models if (found := size(model))]
+        line: Line | None = fit_line([x for x, _ in known], [y for _, y in known])
+        claims.append(
+            SizeClaim(
+                size=name,
+                models=len(known),
+                per_doubling=line.slope if line else None,
+                low=line.low if line else None,
+                high=line.high if line else None,
+            )
+        )
+    return claims
+
+
+def _hardware(models: Sequence[ModelClaims]) -> list[HardwareClaim]:
+    """For every origin, its best model on each machine that lets it run a better one."""
+    claims = []
+    for origin in sorted({model.origin for model in models}):
+        best: ModelClaims | None = None
+        for _, gpu in GPUS:
+            fits = [model for model in models if (model.origin, model.gpu) == (origin, gpu)]
+            top = max(fits, key=lambda model: (model.ability, model.model), default=None)
+            if top and (best is None or top.ability > best.ability):
+                best = top
+                claims.append(HardwareClaim(gpu=gpu, origin=origin, model=top.model))
+    return claims
+
+
+# Gaps
+
+
+def _gaps(models: Sequence[ModelClaims], abilities: Abilities, drawn: Floats | None) -> list[GapClaim]:
+    """The best of each origin by ability against the best of each other."""
+    members: dict[str, list[int]] = {}
     for i, model in enumerate(models):
-        if model.country not in best or model.ability > models[best[model.country]].ability:
-            best[model.country] = i
+        members.setdefault(model.origin, []).append(i)
+    best = {origin: max(own, key=lambda i: models[i].ability) for origin, own in members.items()}
+    chosen = {
+        origin: 0.0 if drawn is None else luck([models[i].ability for i in own], drawn[:, own])
+        for origin, own in members.items()
+    }
     gaps = []
     for a, b in combinations(sorted(best), 2):
         i, j = best[a], best[b]
         gap, error = abilities.difference(i, j)
         p, q = models[i].capability, models[j].capability
-        known = error > 1e-9 and max(abs(models[i].ability), abs(models[j].ability)) < LIMIT
+        finite = models[i].finite and models[j].finite
+        known = error > 1e-9 and finite
         gaps.append(
             GapClaim(
                 a=a,
@@ -202,101 +387,55 @@ def _gaps(models: Sequence[ModelClaims], abilities: Abilities) -> list[GapClaim]
                 best_b=models[j].model,
                 points=100 * (p - q),
                 odds_ratio=p / (1 - p) / (q / (1 - q)) if 0 < p < 1 and 0 < q < 1 else None,
-                ability=gap,
+                ability=gap if finite else None,
                 ability_low=gap - stats.Z * error if known else None,
                 ability_high=gap + stats.Z * error if known else None,
+                ability_corrected=None if drawn is None else gap - (chosen[a] - chosen[b]),
             )
         )
     return gaps
 
 
-def render_claims(claims: Claims, form: str, *, width: int = 100, color: bool = False) -> str:
-    """Claims as text: `table`, `md` or `json`."""
-    if form == "json":
-        return to_json(_rounded(msgspec.to_builtins(claims)))
-    tables, said = [_models_table(claims), _gaps_table(claims)], _notes(claims)
-    if form == "md":
-        listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said)
-        return "\n\n".join([*(markdown_table(table) for table in tables), listed]) + "\n"
-    return print_tables(tables, said, width=width, color=color)
+# Cost
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return text.rounded(value) if isinstance(value, float) else value
+def _costs(
+    gaps: Sequence[GapClaim],
+    found: Mapping[str, Sequence[MetricResult]],
+    models: Sequence[ModelClaims],
+    method: CostMethod,
+) -> list[CostClaim]:
+    """The best models of two origins on every suite that both have."""
+    gpus = {model.model: model.gpus or 1 for model in models}
+    claims = []
+    for gap in gaps:
+        theirs = {_key(result): result for result in found[gap.best_b]}
+        for ours in found[gap.best_a]:
+            if (other := theirs.get(_key(ours))) is not None:
+                sides = _expenses(ours, other, gpus[gap.best_a], gpus[gap.best_b])
+                ratio = _ratio(sides, method)
+                claims.append(CostClaim(key=_key(ours), a=gap.best_a, b=gap.best_b, ratio=ratio))
+    return claims
 
 
-def _models_table(claims: Claims) -> Table:
-    header = (
-        "Model",
-        "Origin",
-        "Released",
-        "Active",
-        "Weights",
-        "Smallest GPU",
-        "Capability",
-        "Ability",
-        "Seconds/solved",
-        "Tokens/solved",
-        "Cost/solved",
-    )
-    ranked = sorted(claims.models, key=lambda model: (-model.ability, model.model))
-    return Table(title="Capability, size and cost", header=header, rows=tuple(map(_model_row, ranked)))
-
-
-def _model_row(model: ModelClaims) -> tuple[str, ...]:
-    def said(value: float | None) -> str:
-        return "unknown" if value is None else f"{value:.3g}"
-
-    return (
-        model.model,
-        model.country,
-        model.release_date or "unknown",
-        "unknown" if model.active_params is None else text.format_size(model.active_params),
-        "unknown" if not model.weight_bytes else text.format_bytes(model.weight_bytes),
-        model.gpu,
-        f"{100 * model.capability:.1f}%",
-        f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}",
-        said(model.seconds_per_solved),
-        said(model.tokens_per_solved),
-        said(model.cost_per_solved),
-    )
-
-
-def _gaps_table(claims: Claims) -> Table:
-    rows = tuple(
-        (
-            f"{gap.a} over {gap.b}",
-            f"{gap.best_a} over {gap.best_b}",
-            f"{gap.points:+.1f}",
-            "none" if gap.odds_ratio is None else f"{gap.odds_ratio:.2f}",
-            _interval(gap),
+def _expenses(a: MetricResult, b: MetricResult, gpus_a: int, gpus_b: int) -> tuple[Expenses, Expenses]:
+    """Engine seconds x GPUs of each attempt that was measured, with tasks numbered alike for both."""
+    ours, theirs = shared_clusters([a.observations], [b.observations])
+    first, second = (
+        Expenses(
+            np.asarray(codes["sample"]).astype(np.intp),
+            np.asarray(result.observations.values, dtype=np.float64),
+            result.observations.seconds * gpus,
+            result.observations.cut,
         )
-        for gap in claims.gaps
+        for codes, result, gpus in ((ours, a, gpus_a), (theirs, b, gpus_b))
     )
-    header = ("Origins", "Best models", "Points", "Odds ratio", "Ability")
-    return Table(title="Gap of the best models, by three instruments", header=header, rows=rows)
+    return first, second
 
 
-def _interval(gap: GapClaim) -> str:
-    if gap.ability_low is None or gap.ability_high is None:
-        return f"{gap.ability:+.2f} [no interval]"
-    return f"{gap.ability:+.2f} [{gap.ability_low:+.2f}, {gap.ability_high:+.2f}]"
-
-
-def _notes(claims: Claims) -> list[str]:
-    return [
-        *claims.allowed,
-        f"Ability: Rasch model by marginal maximum likelihood over {claims.questions} questions, in logits, "
-        "with 95% limits; 0 solves the average question half of the time; difficulties have a spread of "
-        f"{claims.spread:.2f}.",
-        "Capability: the mean over suites of their headline rates; intervals by suite are in the scorecard.",
-        "Points and odds are of the mean over suites; best models are those of the highest ability, and no "
-        "gap is corrected for choosing them.",
-        f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top.",
-        "Cost: engine seconds of the suites without attacks, failed attempts included, over attempts solved"
-        + (f", at {claims.price:g} an hour." if claims.price is not None else "; give --price for money."),
-    ]
+def _ratio(sides: tuple[Expenses, Expenses], method: CostMethod) -> Estimate:
+    """The ratio by a method; nothing where an attempt has no engine time."""
+    if all((side.cost > 0).all() for side in sides):
+        return COST_METHODS[method](*sides)
+    why = "no ratio: some attempts have no engine time"
+    return Estimate(value=None, low=None, high=None, n=0, missing=0, clusters=0, method=why)

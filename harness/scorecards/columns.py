@@ -79,6 +79,10 @@ class Attempts:
     labels: dict[str, Factor]
     scores: dict[str, Scored]
     usage: Usage
+    seconds: Floats
+    """Shape (n,): engine seconds of each."""
+    cut: Mask
+    """Which had a reply that hit its token budget."""
 
     @property
     def n(self) -> int:
@@ -135,6 +139,8 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         labels=_maps(table["labels"].chunks, place),
         scores=_scores(table["scores"].chunks, place, failed),
         usage=_usage(table),
+        seconds=table["engine_seconds"].to_numpy()[order],
+        cut=table["truncated"].to_numpy()[order],
     )
 
 

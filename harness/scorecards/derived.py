@@ -38,6 +38,10 @@ class Observations:
     """The scores; for a corpus metric the operands."""
     factors: dict[str, Factor]
     """Clustering factor -> n levels. The factor `sample` is always there."""
+    seconds: Floats
+    """Shape (n,): engine seconds of each attempt."""
+    cut: Mask
+    """Shape (n,): which attempts had a reply that hit its token budget."""
 
     @property
     def clusters(self) -> stats.Clusters:
@@ -64,7 +68,9 @@ class Measured:
         sample = attempts.sample.take(self.rows)
         found = {name: factor.take(self.rows) for name, factor in attempts.clusters.items()}
         own = {name: factor.or_own(sample) for name, factor in found.items() if (factor.codes >= 0).any()}
-        return Observations(self.values, {"sample": sample, **own})
+        return Observations(
+            self.values, {"sample": sample, **own}, attempts.seconds[self.rows], attempts.cut[self.rows]
+        )
 
 
 def measure(cell: CellEntry, attempts: Attempts) -> Iterator[Measured]:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import msgspec
 
+from harness.config import load_config
 from harness.errors import UserError
+from harness.scorecards.adoption import read_snapshot
 from harness.scorecards.build import ModelScorecard, build_scorecards
-from harness.scorecards.claims import make_claims, render_claims
+from harness.scorecards.claims import Asked, make_claims
+from harness.scorecards.claims_text import render_claims
 from harness.scorecards.compare import compare
 from harness.scorecards.compare_text import render_comparison
 from harness.scorecards.origins import build_origins
@@ -99,15 +102,33 @@ def _contents(directory: RunDirectory, card: ModelScorecard) -> dict[str, dict[s
 def claim(
     directory: RunDirectory,
     form: str,
-    price: float | None = None,
+    asked: Asked,
     *,
-    allow: Sequence[str] = (),
+    adoption: Path | None = None,
     width: int = 100,
     color: bool = False,
 ) -> str:
-    """The claims that a run supports as text; see `claims.make_claims`."""
+    """The claims that a run supports as text; see `claims.make_claims`.
+
+    Args:
+        directory: the run. Its config gives the price where `asked` has none.
+        form: `table`, `md` or `json`.
+        asked: what is asked.
+        adoption: a snapshot file, see `adoption`.
+        width: columns of the tables.
+        color: whether the tables may hold terminal colours.
+
+    Raises:
+        UserError: as `make_claims`, or the snapshot is not right.
+    """
+    config = load_config(directory.config_path) if directory.config_path.exists() else None
+    if asked.price is None and config is not None:
+        asked = msgspec.structs.replace(asked, price=config.price_per_gpu_hour)
+    if adoption is not None:
+        paths = {spec.name: spec.path for spec in config.models} if config else {}
+        asked = msgspec.structs.replace(asked, snapshot=read_snapshot(adoption), paths=paths)
     cards = build_scorecards(directory.manifest(), directory.columns)
-    return render_claims(make_claims(cards, price, allow), form, width=width, color=color)
+    return render_claims(make_claims(cards, asked), form, width=width, color=color)
 
 
 def _find_run(target: str) -> tuple[Path, str | None]:

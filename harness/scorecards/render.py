@@ -130,12 +130,13 @@ def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
             }
             for key, found in origin.metrics.items()
         },
-        "gaps": [_comparison_object(gap) for gap in origin.gaps],
-        "risk_ratios": [_comparison_object(ratio) for ratio in origin.risk_ratios],
+        "gaps": [comparison_object(gap) for gap in origin.gaps],
+        "risk_ratios": [comparison_object(ratio) for ratio in origin.risk_ratios],
     }
 
 
-def _comparison_object(comparison: Comparison) -> dict[str, Any]:
+def comparison_object(comparison: Comparison) -> dict[str, Any]:
+    """A comparison of two origins for JSON."""
     return {
         **estimate_object(comparison.estimate),
         "metric": comparison.key,

@@ -1,0 +1,136 @@
+"""What it costs one model to do what another does, by the two methods of CAISI.
+
+CAISI is the Center for AI Standards and Innovation at NIST. Costs are in any unit: ratios have none.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.stats.clusters import Floats
+from harness.types import Estimate
+
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True, eq=False)
+class Expenses:
+    """n attempts of one model."""
+
+    task: NDArray[np.intp]
+    """Shape (n,): which task; equal numbers mean the same task for both models that are compared."""
+    solved: Floats
+    """Shape (n,), each 0 or 1."""
+    cost: Floats
+    """Shape (n,)."""
+    cut: NDArray[np.bool_]
+    """Shape (n,): whether a budget of another kind, such as of tokens, ended the attempt."""
+
+    def of(self, tasks: NDArray[np.intp]) -> "Expenses":
+        """The attempts at some tasks, numbered anew in their order."""
+        rows = np.isin(self.task, tasks)
+        return Expenses(
+            np.searchsorted(tasks, self.task[rows]), self.solved[rows], self.cost[rows], self.cut[rows]
+        )
+
+
+Ratio = Callable[[Floats], float | None]
+"""Weight of each task -> cost of a over that of b."""
+
+
+def curve_ratio(a: Expenses, b: Expenses) -> Estimate:
+    """What a costs over what b costs, at the same performance: CAISI's method of September 2025.
+
+    A model gives a task up once that has cost a limit, which is a failure. As the limit rises, so do the
+    share of tasks that are solved, y, and the mean cost of a task, expense(y). A model's cost is
+    exp(E[log expense(y)]), with y uniform over the shares that both models reach. A curve ends at the
+    cheapest attempt that another budget has ended.
+    Source: CAISI, Evaluation of DeepSeek AI Models (NIST, 30 September 2025), appendix A6. There giving up a
+    multiple-choice task is a random guess; here it is a failure too.
+    """
+    tasks = np.intersect1d(a.task, b.task)
+    sides = a.of(tasks), b.of(tasks)
+
+    def ratio(weights: Floats) -> float | None:
+        curves = [_curve(side, weights) for side in sides]
+        top = min(float(share.sum()) for share, _ in curves)
+        if top <= 0:
+            return None
+        logs = [_mean_log(share, expense, top) for share, expense in curves]
+        return math.exp(logs[0] - logs[1])
+
+    return _estimate(
+        ratio,
+        tasks.size,
+        "ratio of performance-averaged expenses, exp(E[log expense(y)]) over the shares of solved tasks that "
+        "both reach (CAISI, September 2025, appendix A6)",
+    )
+
+
+def _curve(side: Expenses, weights: Floats) -> tuple[Floats, Floats]:
+    """(share of tasks that each attempt adds to what is solved, expense of a task), as the limit rises."""
+    order = np.argsort(side.cost, kind="stable")
+    each = weights / np.bincount(side.task, minlength=weights.size)  # a task counts once, however often tried
+    weight, cost = each[side.task][order], side.cost[order]
+    total = weight.sum()
+    spent = np.cumsum(weight * cost) + cost * (total - np.cumsum(weight))
+    end = side.cost[side.cut].min(initial=math.inf)
+    kept = cost <= end
+    return (weight * side.solved[order] / total)[kept], (spent / total)[kept]
+
+
+def _mean_log(share: Floats, expense: Floats, top: float) -> float:
+    """Mean of log expense(y) over y from 0 to `top`."""
+    upper = np.cumsum(share)
+    width = np.clip(np.minimum(upper, top) - (upper - share), 0.0, None)
+    used = width > 0
+    return float((width[used] * np.log(expense[used])).sum() / width.sum())
+
+
+def both_solved_ratio(a: Expenses, b: Expenses) -> Estimate:
+    """What a costs over what b costs, in the mean over tasks that both solved: CAISI's method of May 2026.
+
+    Of several attempts at a task, those that solved it are averaged. Source: CAISI, Evaluation of DeepSeek V4
+    Pro (NIST, 1 May 2026).
+    """
+    tasks = np.intersect1d(a.task[a.solved > 0], b.task[b.solved > 0])
+    costs = [_solved_cost(side, tasks) for side in (a, b)]
+
+    def ratio(weights: Floats) -> float | None:
+        return float((weights * costs[0]).sum() / (weights * costs[1]).sum())
+
+    return _estimate(
+        ratio, tasks.size, "ratio of mean costs over the tasks that both solved (CAISI, May 2026)"
+    )
+
+
+def _solved_cost(side: Expenses, tasks: NDArray[np.intp]) -> Floats:
+    """Mean cost of the successful attempts at each of some tasks, all of which were solved."""
+    won = side.of(tasks)
+    spent, times = (np.bincount(won.task, x, tasks.size) for x in (won.cost * won.solved, won.solved))
+    cost: Floats = spent / times
+    return cost
+
+
+def _estimate(ratio: Ratio, tasks: int, method: str) -> Estimate:
+    """With a percentile bootstrap interval over tasks, which both models share."""
+    value = low = high = None
+    if tasks:
+        value = ratio(np.ones(tasks))
+        random = np.random.default_rng(0)
+        weights = random.multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES).astype(np.float64)
+        found = [ratio(row) for row in weights] if tasks > 1 and value is not None else []
+        if found and None not in found:
+            low, high = np.quantile(np.asarray(found), [0.025, 0.975]).tolist()
+    return Estimate(
+        value=value,
+        low=low,
+        high=high,
+        n=tasks,
+        missing=0,
+        clusters=tasks,
+        method=f"{method}; percentile bootstrap over tasks, {RESAMPLES} resamples",
+    )
