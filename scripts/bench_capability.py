@@ -14,6 +14,7 @@ import asyncio
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
@@ -145,11 +146,14 @@ def run_side(side: str, args: argparse.Namespace, folder: Path) -> dict[str, Any
         env=environment(folder),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     )
     peak = 0.0
     while process.poll() is None:
         peak = max(peak, resident(process.pid))
         time.sleep(0.2)
+    with suppress(ProcessLookupError):  # vLLM's processes would go on, and take time from the next side
+        os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
         raise SystemExit(f"the side {side} failed with status {process.returncode}")
     found: dict[str, Any] = json.loads(out.read_text())

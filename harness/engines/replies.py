@@ -15,6 +15,7 @@ FOREIGN_MARKERS = (
     "<tool_call>",
     "<tool_calls>",
     "<function_call>",
+    "<function_calls>",
     "<function=",
     "<start_function_call>",
     "<minimax:tool_call>",
@@ -33,6 +34,15 @@ class RawCall(Struct):
     id: str | None
     name: str | None
     arguments: str | None
+
+
+class Marks(Struct):
+    """What calls are written between, as far as a parser says."""
+
+    begin: tuple[str, ...] = ()
+    """How a call begins."""
+    end: tuple[str, ...] = ()
+    """How one ends. Stated where a parser reads a call that has not ended as one with fewer arguments."""
 
 
 def read_calls(
@@ -74,19 +84,29 @@ def _decode(call: RawCall) -> tuple[str, dict[str, Any]]:
     return call.name, arguments
 
 
-def unread_call(
-    answer: str, text: str, read: int, markers: Sequence[str], tools: Sequence[Tool]
-) -> str | None:
+def unfinished_call(answer: str, marks: Marks) -> str | None:
+    """Why the last call of a reply, though it was read, is not one that the model made; None if it is.
+
+    Args:
+        answer: what the model wrote, without its reasoning.
+        marks: of calls, in the format of the parser.
+    """
+    if not marks.end or _last(answer, marks.begin) <= _last(answer, marks.end):
+        return None
+    return f"the reply ends inside of a tool call, which {' or '.join(map(repr, marks.end))} would end"
+
+
+def unread_call(answer: str, text: str, read: int, begin: Sequence[str], tools: Sequence[Tool]) -> str | None:
     """Why a reply looks as if a tool call in it was not read, or None if it does not.
 
     Args:
         answer: what the model wrote, without its reasoning.
         text: what the parser left of it as plain text.
         read: tool calls that were read out of it.
-        markers: how a call begins in the format of the parser.
+        begin: how a call begins in the format of the parser.
         tools: what the model was offered.
     """
-    for marker in markers:
+    for marker in begin:
         if answer.count(marker) > read:
             return f"{answer.count(marker)} tool calls begin with {marker!r}, {read} could be read"
     if read:
@@ -97,6 +117,11 @@ def unread_call(
     if any(_is_bare_call(text, tool.name) for tool in tools):
         return "the reply is a tool call in a format that the parser does not read"
     return None
+
+
+def _last(text: str, marks: Iterable[str]) -> int:
+    """Where the last of some marks begins in a text, -1 if there is none."""
+    return max((text.rfind(mark) for mark in marks), default=-1)
 
 
 def _is_bare_call(text: str, tool: str) -> bool:

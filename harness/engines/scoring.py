@@ -7,7 +7,8 @@ cache off and projects every prompt token onto the vocabulary. Here
 - continuations of one token that share a context are one request: vLLM names the log-probability of chosen
   tokens at the next position (`logprob_token_ids`);
 - a longer continuation is one request that may read the context from the prefix cache (`prompt_logprobs` with
-  `skip_reading_prefix_cache=False`), where the model has a cache;
+  `skip_reading_prefix_cache=False`), where the model has a cache. A long context is sent ahead by itself: its
+  own tokens are then projected for none of its continuations;
 - what was asked before is not asked again.
 
 What vLLM returns for prompt tokens that came from the cache was never computed. Its first model runner leaves
@@ -35,6 +36,9 @@ Ask = Callable[[Tokens, dict[str, Any]], Awaitable[Any]]
 MOST_STEPS = 4
 """Rows lost to the cache that are asked for one by one, before the whole question is put again."""
 
+WORTH_A_REQUEST = 64
+"""Tokens of context that are sent ahead; to project fewer is cheaper than another request."""
+
 KEPT_ANSWERS = 65_536
 """Answers that are kept for questions to come, about 300 bytes each."""
 
@@ -53,14 +57,14 @@ class Row(NamedTuple):
 class Scorer:
     """Scores continuations of contexts, both as tokens."""
 
-    def __init__(self, ask: Ask, prefix_caching: bool, candidates: int) -> None:
+    def __init__(self, ask: Ask, block_size: int | None, candidates: int) -> None:
         """Args:
         ask: how a request reaches vLLM.
-        prefix_caching: whether the model has a prefix cache that may be read.
+        block_size: tokens that the prefix cache keeps or forgets together; None if there is none to be read.
         candidates: most tokens that one request may name.
         """
         self._ask = ask
-        self._prefix_caching = prefix_caching
+        self._block_size = block_size
         self._candidates = candidates
         self._kept: OrderedDict[bytes, list[LogLikelihood]] = OrderedDict()
         self._running: dict[bytes, asyncio.Event] = {}
@@ -70,36 +74,49 @@ class Scorer:
 
         Tokens that were sent for several pairs are counted for the first of them.
         """
-        unique = {(tuple(context), tuple(rest)): None for context, rest in pairs}
-        single: dict[tuple[int, ...], list[int]] = {}
-        calls: list[Awaitable[list[LogLikelihood]]] = []
-        order: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = []
-        for context, rest in unique:
-            if len(rest) == 1:
-                single.setdefault(context, []).append(rest[0])
-            else:
-                order.append([(context, rest)])
-                calls.append(self._long(list(context), list(rest)))
-        for context, tokens in single.items():
-            order.append([(context, (token,)) for token in tokens])
-            calls.append(self._short(list(context), tokens))
+        by_context: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
+        for context, rest in pairs:
+            by_context.setdefault(tuple(context), {})[tuple(rest)] = None
+        calls = [self._of_context(list(context), list(rests)) for context, rests in by_context.items()]
         found: dict[Any, LogLikelihood] = {}
-        for group, answers in zip(order, await asyncio.gather(*calls), strict=True):
-            found.update(zip(group, answers, strict=True))
+        for key, answers in zip(by_context, await asyncio.gather(*calls), strict=True):
+            found |= {(key, rest): answer for rest, answer in answers.items()}
         return _spread(found, [(tuple(context), tuple(rest)) for context, rest in pairs])
+
+    async def _of_context(
+        self, context: Tokens, rests: Sequence[tuple[int, ...]]
+    ) -> dict[tuple[int, ...], LogLikelihood]:
+        """Single tokens in one request, each longer continuation in its own."""
+        single = [rest for rest in rests if len(rest) == 1]
+        long = [rest for rest in rests if len(rest) != 1]
+        found: dict[tuple[int, ...], LogLikelihood] = {}
+        if single:
+            found |= zip(single, await self._short(context, [token for (token,) in single]), strict=True)
+        ahead = await self._go_ahead(context, long)
+        answers = await asyncio.gather(*(self._long(context, list(rest)) for rest in long))
+        found |= zip(long, answers, strict=True)
+        return found | {rest: _costing(found[rest], ahead) for rest in long[:1] if ahead}
+
+    async def _go_ahead(self, context: Tokens, rests: Sequence[tuple[int, ...]]) -> list[Any]:
+        """Put a context into the prefix cache without projecting its tokens onto the vocabulary."""
+        if self._block_size is None or len(context) < max(self._block_size, WORTH_A_REQUEST):
+            return []
+        if all(_long_key(context, rest) in self._kept for rest in rests if rest):
+            return []
+        return [await self._ask(context, {})]
 
     async def _short(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
         return await self._once(_key(context, tokens), lambda: self.next_tokens(context, tokens))
 
-    async def _long(self, context: Tokens, rest: Tokens) -> list[LogLikelihood]:
+    async def _long(self, context: Tokens, rest: Tokens) -> LogLikelihood:
         if not rest:
-            return [NOTHING]
-        way = self.after_cache if self._prefix_caching else self.plain
+            return NOTHING
+        way = self.plain if self._block_size is None else self.after_cache
 
         async def compute() -> list[LogLikelihood]:
             return [await way(context, rest)]
 
-        return await self._once(_key(context, [-1, *rest]), compute)
+        return (await self._once(_long_key(context, rest), compute))[0]
 
     async def _once(
         self, key: bytes, compute: Callable[[], Awaitable[list[LogLikelihood]]]
@@ -162,17 +179,17 @@ class Scorer:
         return await self._ask(context, {"logprob_token_ids": candidates})
 
 
-def reads_prefix_cache(config: Any) -> bool:
-    """Whether rows after a cached prefix can be had from a model.
+def readable_block_size(config: Any) -> int | None:
+    """Tokens in a block of the prefix cache, None where rows after a cached prefix cannot be had.
 
     Args:
         config: vLLM's configuration. Models that keep a state instead of keys and values (Mamba, hybrids)
             restore it at places of their own choosing: they are asked without the cache.
     """
-    model = config.model_config
-    return bool(
-        config.cache_config.enable_prefix_caching and not model.is_hybrid and not model.is_attention_free
-    )
+    model, cache = config.model_config, config.cache_config
+    if not cache.enable_prefix_caching or model.is_hybrid or model.is_attention_free:
+        return None
+    return int(cache.block_size)
 
 
 def _prompt_logprobs(**more: Any) -> dict[str, Any]:
@@ -210,8 +227,8 @@ def _sum(rows: Sequence[Row], outputs: Sequence[Any]) -> LogLikelihood:
 def _costing(answer: LogLikelihood, outputs: Sequence[Any]) -> LogLikelihood:
     return msgspec.structs.replace(
         answer,
-        prompt_tokens=sum(len(output.prompt_token_ids) for output in outputs),
-        cached_tokens=sum(output.num_cached_tokens or 0 for output in outputs),
+        prompt_tokens=answer.prompt_tokens + sum(len(output.prompt_token_ids) for output in outputs),
+        cached_tokens=answer.cached_tokens + sum(output.num_cached_tokens or 0 for output in outputs),
     )
 
 
@@ -227,6 +244,10 @@ def _spread(found: dict[Any, LogLikelihood], pairs: Sequence[Any]) -> list[LogLi
         answers.append(_free(found[pair]) if pair in seen else found[pair])
         seen.add(pair)
     return answers
+
+
+def _long_key(context: Tokens, rest: Sequence[int]) -> bytes:
+    return _key(context, [-1, *rest])
 
 
 def _key(context: Tokens, rest: Tokens) -> bytes:

@@ -19,15 +19,17 @@ import msgspec
 from harness.engines.base import Load
 from harness.engines.orphans import Guard
 from harness.engines.replies import (
+    Marks,
     RawCall,
     count_calls,
     message_to_openai,
     read_calls,
     strip_tokens,
     tool_to_openai,
+    unfinished_call,
     unread_call,
 )
-from harness.engines.scoring import Scorer, reads_prefix_cache
+from harness.engines.scoring import Scorer, readable_block_size
 from harness.engines.tokens import Encoder, Tokens, check_template, fit
 from harness.engines.vllm_start import Launch, chat_renderer, facts, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
@@ -72,7 +74,7 @@ class VllmEngine:
         self._reasons = reasoning_parser is not None
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
-        self._scorer = Scorer(self._ask, reads_prefix_cache(llm.vllm_config), max_candidates())
+        self._scorer = Scorer(self._ask, readable_block_size(llm.vllm_config), max_candidates())
         self._ids = itertools.count()
         self._in_flight = 0
         self._closed = False
@@ -388,7 +390,11 @@ class VllmEngine:
         text = strip_tokens(content or "", self._special)
         if tools and problem is None:
             answer = raw.replace(reasoning, "", 1) if reasoning else raw
-            problem = unread_call(answer, text, len(calls), _markers(parser), tools)
+            marks = _marks(parser)
+            if problem := unfinished_call(answer, marks):
+                calls = calls[:-1]
+            else:
+                problem = unread_call(answer, text, len(calls), marks.begin, tools)
         return Reply(text=text, reasoning=reasoning, tool_calls=calls, error=problem)
 
     def _parser(self, request: Any, prompt_tokens: Tokens) -> Any:
@@ -471,22 +477,29 @@ def _finish_reason(reason: str, called: bool) -> FinishReason:
     return "tool_calls" if called else "stop"
 
 
-def _markers(parser: Any) -> tuple[str, ...]:
-    """How a tool call begins, as far as the parser says."""
+def _marks(parser: Any) -> Marks:
+    """How tool calls begin and end, as far as the parser says."""
     tool_parser = parser.tool_parser
     engine = getattr(tool_parser, "_parser_engine", None)
     if engine is not None:
-        return _grammar_markers(engine.parser_engine_config)
+        return _grammar_marks(engine.parser_engine_config)
     names = ("tool_call_start_token", "tool_calls_start_token", "tool_start_token", "bot_token")
-    return tuple({marker for name in names if (marker := getattr(tool_parser, name, None))})
+    return Marks(begin=tuple({mark for name in names if (mark := getattr(tool_parser, name, None))}))
 
 
-def _grammar_markers(grammar: Any) -> tuple[str, ...]:
-    """The terminals that open a call in the grammar of one of vLLM's newer parsers."""
-    openers = {
+def _grammar_marks(grammar: Any) -> Marks:
+    """The terminals around a call in the grammar of one of vLLM's newer parsers."""
+    begin = _terminals(grammar, "TOOL_CALL_START")
+    # Arguments in JSON tell by themselves that they have ended.
+    return Marks(begin=begin, end=() if grammar.tool_args_json else _terminals(grammar, "TOOL_CALL_END"))
+
+
+def _terminals(grammar: Any, event: str) -> tuple[str, ...]:
+    """The terminals by which an event comes about."""
+    found = {
         terminal
         for (_, terminal), transition in grammar.transitions.items()
-        if any(event.name == "TOOL_CALL_START" for event in transition.events)
+        if any(each.name == event for each in transition.events)
     }
-    literals = (grammar.terminal_literal(terminal) for terminal in sorted(openers))
+    literals = (grammar.terminal_literal(terminal) for terminal in sorted(found))
     return tuple(literal for literal in literals if literal)

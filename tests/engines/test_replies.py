@@ -1,6 +1,14 @@
 import pytest
 
-from harness.engines.replies import RawCall, message_to_openai, read_calls, strip_tokens, unread_call
+from harness.engines.replies import (
+    Marks,
+    RawCall,
+    message_to_openai,
+    read_calls,
+    strip_tokens,
+    unfinished_call,
+    unread_call,
+)
 from harness.types import Message, Tool, ToolCall
 
 SEND = Tool(name="send_money", description="", parameters={})
@@ -71,6 +79,22 @@ def test_calls_that_were_not_read(answer: str, read: int, markers: tuple[str, ..
 )
 def test_replies_in_order(answer: str, read: int, markers: tuple[str, ...]) -> None:
     assert unread_call(answer, answer, read, markers, [SEND]) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "broken"),
+    [
+        ("<call>f<x>1</x></call>", False),
+        ("<call>f<x>1</x></f></call> Done.", False),
+        ("<call>f<x>1</x></f>", False),
+        ("<call>f<x>1", True),
+        ("<call>f</call><call>f<x>1</x>", True),
+        ("Nothing was called.", False),
+    ],
+)
+def test_a_call_that_was_read_and_has_not_ended(answer: str, broken: bool) -> None:
+    assert bool(unfinished_call(answer, Marks(begin=("<call>",), end=("</call>", "</f>")))) == broken
+    assert unfinished_call(answer, Marks(begin=("<call>",))) is None  # nothing is known of its end
 
 
 def test_messages_in_the_api_format() -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.engines.scoring import MOST_STEPS, NOTHING, Scorer
+from harness.engines import scoring
+from harness.engines.scoring import MOST_STEPS, NOTHING, WORTH_A_REQUEST, Scorer
 from harness.engines.tokens import Tokens
 
 BLOCK = 4
@@ -111,7 +112,7 @@ def expected(context: Tokens, rest: Tokens) -> tuple[float, bool]:
 
 
 def scorer(vllm: Vllm) -> Scorer:
-    return Scorer(vllm.ask, vllm.caching, candidates=8)
+    return Scorer(vllm.ask, BLOCK if vllm.caching else None, candidates=8)
 
 
 def values(answers: list[Any]) -> list[tuple[float, bool]]:
@@ -134,7 +135,11 @@ def random_pairs(seed: int) -> list[tuple[Tokens, Tokens]]:
 
 @pytest.mark.parametrize("runner", [1, 2])
 @pytest.mark.parametrize("caching", [True, False])
-def test_every_value_is_that_of_the_model(runner: int, caching: bool) -> None:
+@pytest.mark.parametrize("ahead", [1, 1000])
+def test_every_value_is_that_of_the_model(
+    runner: int, caching: bool, ahead: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scoring, "WORTH_A_REQUEST", ahead)
     found = []
     for seed in range(40):
         vllm = Vllm(runner, caching)
@@ -171,6 +176,21 @@ def test_what_the_cache_swallowed_is_asked_for(warm: int, steps: int, plain: int
     later = [arguments for _, arguments in vllm.asked[asked + 1 :]]
     assert sum("logprob_token_ids" in arguments for arguments in later) == steps <= MOST_STEPS
     assert sum("prompt_logprobs" in arguments for arguments in later) == plain
+
+
+def test_a_long_context_is_sent_ahead_once() -> None:
+    vllm = Vllm(1)
+    ours = scorer(vllm)
+    context = [*range(WORTH_A_REQUEST)]
+    pairs = [(context, [5, 6]), (context, [7, 8, 9])]
+    answers = asyncio.run(ours.score(pairs))
+    assert values(answers) == [expected(*pair) for pair in pairs]
+    ahead, *rest = vllm.asked
+    assert ahead == (len(context), {})
+    assert all("prompt_logprobs" in arguments or "logprob_token_ids" in arguments for _, arguments in rest)
+    assert sum(answer.prompt_tokens for answer in answers) == sum(length for length, _ in vllm.asked)
+    asyncio.run(ours.score(pairs))
+    assert len(vllm.asked) == 1 + len(rest), "nothing is sent ahead of what is known"
 
 
 def test_tokens_of_one_context_are_one_request() -> None:
@@ -214,8 +234,9 @@ def test_who_waits_for_a_question_that_is_given_up_asks_it_himself() -> None:
     async def give_up() -> Any:
         first = asyncio.create_task(ours.score([([1, 2], [3, 4])]))
         second = asyncio.create_task(ours.score([([1, 2], [3, 4])]))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(10):
+            if not vllm.asked:
+                await asyncio.sleep(0)
         first.cancel()
         return await second
 

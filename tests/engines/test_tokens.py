@@ -42,6 +42,7 @@ def test_bos_tokens_are_counted_as_sent() -> None:
     assert [encoder.leading_bos(encoder.encode(text)) for text in ("ab", "^ab", "^^ab")] == [1, 1, 2]
 
 
+@pytest.mark.integration
 def test_rendered_prompts_hold_special_tokens_past_their_beginning() -> None:
     encoder = Encoder(tiny.tokenizer())
     assert encoder.is_rendered(encoder.encode("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"))
@@ -66,6 +67,7 @@ def test_no_prefix_token_is_a_failure_only_where_one_is_needed() -> None:
         encoder.pair("", "b")
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("length", [0, 1, 6, 7, 8, 14, 20])
 def test_rolling_windows_equal_those_of_lm_eval(length: int) -> None:
     from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
@@ -86,6 +88,7 @@ def test_long_contexts_lose_their_beginning() -> None:
     assert caught.value.kind is FailureKind.CONTEXT_OVERFLOW
 
 
+@pytest.mark.integration
 def test_pairs_equal_those_of_lm_eval() -> None:
     from lm_eval.api.model import TemplateLM
 
@@ -116,6 +119,10 @@ def test_templates_without_tools_are_refused() -> None:
         check_template("{{ messages }}")
     with pytest.raises(UserError, match="no chat template"):
         check_template(None, tools=False)
+
+
+@pytest.mark.integration
+def test_templates_of_tokenizers() -> None:
     with pytest.raises(UserError, match="no chat template"):
         check_template(tiny.tokenizer(chat_template=None))
     check_template(tiny.tokenizer())

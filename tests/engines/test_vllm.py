@@ -299,7 +299,7 @@ async def test_scores_after_a_cached_prefix_are_bit_for_bit_those_without(
     # At once, one after the other, and again from a scorer that remembers nothing.
     found = await asyncio.gather(*(scorer.after_cache(context, rest) for rest in rests))
     again = [await scorer.after_cache(context, rest) for rest in rests]
-    scored = await Scorer(engine._ask, True, 8).score([(context, rest) for rest in rests])
+    scored = await Scorer(engine._ask, 16, 8).score([(context, rest) for rest in rests])
     for one, two, three, plain in zip(found, again, scored, expected, strict=True):
         assert one.logprob == two.logprob == three.logprob == plain.logprob
         assert one.is_greedy == two.is_greedy == three.is_greedy == plain.is_greedy
