@@ -3,6 +3,7 @@
 import hashlib
 import os
 import platform
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -259,11 +260,22 @@ def make_manifest(plan: Plan) -> Manifest:
         versions=installed_versions(),
         hardware=hardware(),
         models={
-            name: ModelEntry(name=name, origin=model.spec.origin, architecture=model.architecture)
+            name: ModelEntry(
+                name=name,
+                origin=model.spec.origin,
+                architecture=model.architecture,
+                repository=_repository(model.spec),
+            )
             for name, model in plan.models.items()
         },
         cells={cell.entry.key: cell.entry for cell in plan.cells},
     )
+
+
+def _repository(spec: ModelSpec) -> str | None:
+    """The hub id of a model that is not a folder."""
+    found = re.fullmatch(r"[\w.-]+/[\w.-]+", spec.path)
+    return spec.path if found and not Path(spec.path).is_dir() else None
 
 
 def installed_versions() -> dict[str, str]:

@@ -312,6 +312,8 @@ class ModelEntry(Struct):
     architecture: Architecture | None
     engine: EngineFacts | None = None
     """None until the model was first loaded in this run."""
+    repository: str | None = None
+    """Hub id of its weights, None where they came from a folder alone."""
 
     @property
     def imported(self) -> bool:

@@ -6,7 +6,10 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.config import ModelSpec, RunConfig
 from harness.models.parsers import registered
+from harness.plan import Plan, PlannedModel, make_manifest
+from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve
 from tests.models.test_checkpoint import make
 from tests.test_runner import CONFIG, config
@@ -15,6 +18,13 @@ TINY = {
     "model_type": "llama", "num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 8,
     "intermediate_size": 16, "vocab_size": 100,
 }  # fmt: skip
+REPOSITORIES = {
+    "Qwen/Qwen3-8B": "Qwen/Qwen3-8B",
+    "harness:models/planted/x": None,
+    "/data/Qwen3-8B": None,
+    "${MODELS}/Qwen3-8B": None,
+    "gpt2": None,
+}
 PLAIN = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 
@@ -126,3 +136,11 @@ def test_the_speed_of_an_earlier_run_is_used(tmp_path: Path, capsys: pytest.Capt
     capsys.readouterr()
     assert main(["plan", str(later), "--gpus", "H100", "--measured", str(tmp_path / "out")]) == 0
     assert "measured throughput" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("path", REPOSITORIES)
+def test_the_manifest_knows_hub_ids_and_no_folders(path: str) -> None:
+    spec = ModelSpec(name="m", path=path, origin=Origin(developer="D", country="XA"))
+    config = RunConfig(name="r", models=(spec,), suites=(), sampling=Sampling())
+    plan = Plan(config, models={"m": PlannedModel(spec, None)})
+    assert make_manifest(plan).models["m"].repository == REPOSITORIES[path]

@@ -64,13 +64,16 @@ def test_trend_of_each_origin() -> None:
 def test_lag_with_the_lags_of_drawn_abilities() -> None:
     models = [*dated("XA", (0, 0), (6, 1), (12, 2)), *dated("XB", (14, 3))]
     ability = [0.0, 1.0, 2.0, 0.9]
-    drawn = np.asarray([[0.0, 1.0, 2.0, value] for value in [-0.5] * 10 + [0.9] * 80 + [1.5] * 10])
+    drawn = np.asarray([[0.0, 1.0, 2.0, value] for value in [-0.5] * 2 + [0.9] * 88 + [1.5] * 10])
     (found,) = lag_claims(models, ability, drawn)
     assert (found.leader, found.behind, found.reached_by, found.months) == ("XA", "XB", "XA1", 8.0)
-    assert (found.low, found.high, found.at_least) == (2.0, 14.0, False)
+    assert (found.low, found.high, found.at_least) == (2.0, 8.0, False)
     drawn[:5, 3] = 9.0  # in these nobody is as able
     (found,) = lag_claims(models, ability, drawn)
-    assert (found.low, found.high) == (None, 14.0)
+    assert (found.low, found.high) == (None, 8.0)
+    drawn[:5, 3] = -0.5  # in these the earliest is, and one before it may have been
+    (found,) = lag_claims(models, ability, drawn)
+    assert (found.low, found.high) == (2.0, None)
     (found,) = lag_claims(models, ability, None)
     assert (found.months, found.low, found.high) == (8.0, None, None)
 
@@ -109,6 +112,11 @@ def test_a_model_that_solves_nothing_has_no_cost_ratio() -> None:
     assert curve_ratio(a, b).value is None
     assert both_solved_ratio(a, b).value is None
     assert both_solved_ratio(a, b).n == 0
+
+
+def test_attempts_without_engine_time_are_not_free() -> None:
+    a, b = expenses([0, 1], [1, 1]), expenses([1, 1], [1, 1])
+    assert curve_ratio(a, b).value is None and both_solved_ratio(a, b).value is None
 
 
 def test_cost_of_what_both_solved() -> None:

@@ -33,7 +33,7 @@ def open_meter(facts: EngineFacts) -> Meter | None:
         boards = [pynvml.nvmlDeviceGetHandleByIndex(number) for number in _boards(facts.gpus)]
         if any(_divided(pynvml, board) for board in boards):
             return None
-    except (pynvml.NVMLError, IndexError, ValueError):
+    except (pynvml.NVMLError, AttributeError, IndexError, ValueError):  # vLLM promises none of these names
         return None
 
     def read() -> float | None:

@@ -1,7 +1,7 @@
 """vLLM inside this process: rendering and parsing here, the model in vLLM's own core process.
 
-With vllm_start.py the only file that imports vllm, and only inside functions. Written for vLLM 0.32 and
-0.33, whose `AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
+With vllm_start.py and energy.py the only file that imports vllm, and only inside functions. Written for
+vLLM 0.32 and 0.33, whose `AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
 """
 
 import asyncio

@@ -116,6 +116,8 @@ class CostClaim(Struct):
     a: str
     b: str
     ratio: Estimate
+    why: str | None
+    """Why there is no ratio."""
 
 
 class Claims(Struct):
@@ -413,8 +415,10 @@ def _costs(
         for ours in found[gap.best_a]:
             if (other := theirs.get(_key(ours))) is not None:
                 sides = _expenses(ours, other, gpus[gap.best_a], gpus[gap.best_b])
-                ratio = _ratio(sides, method)
-                claims.append(CostClaim(key=_key(ours), a=gap.best_a, b=gap.best_b, ratio=ratio))
+                ratio = COST_METHODS[method](*sides)
+                claims.append(
+                    CostClaim(key=_key(ours), a=gap.best_a, b=gap.best_b, ratio=ratio, why=_why(sides, ratio))
+                )
     return claims
 
 
@@ -433,9 +437,9 @@ def _expenses(a: MetricResult, b: MetricResult, gpus_a: int, gpus_b: int) -> tup
     return first, second
 
 
-def _ratio(sides: tuple[Expenses, Expenses], method: CostMethod) -> Estimate:
-    """The ratio by a method; nothing where an attempt has no engine time."""
-    if all((side.cost > 0).all() for side in sides):
-        return COST_METHODS[method](*sides)
-    why = "no ratio: some attempts have no engine time"
-    return Estimate(value=None, low=None, high=None, n=0, missing=0, clusters=0, method=why)
+def _why(sides: tuple[Expenses, Expenses], ratio: Estimate) -> str | None:
+    """Why there is no ratio, None if there is one."""
+    if ratio.value is not None:
+        return None
+    timeless = any((side.cost <= 0).any() for side in sides)
+    return "some attempts have no engine time" if timeless else "no task was solved that both can be held to"

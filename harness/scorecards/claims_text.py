@@ -8,7 +8,7 @@ import msgspec
 from harness import stats
 from harness.scorecards import tables, text
 from harness.scorecards.adoption import AdoptionClaim
-from harness.scorecards.claims import USABLE, Claims, GapClaim, ModelClaims, SizeClaim
+from harness.scorecards.claims import USABLE, Claims, CostClaim, GapClaim, ModelClaims, SizeClaim
 from harness.scorecards.origins import CALLED, OriginScorecard
 from harness.scorecards.render import comparison_object, markdown_table, print_tables, to_json
 from harness.scorecards.tables import Table
@@ -189,26 +189,22 @@ def _months(lag: LagClaim) -> str:
     if lag.low is None and lag.high is None:
         return f"{least}{lag.months:.1f} [no interval]"
     low = "not behind" if lag.low is None else f"{lag.low:.1f}"
-    high = "not behind" if lag.high is None else f"{lag.high:.1f}"
+    high = "∞" if lag.high is None else f"{lag.high:.1f}"
     return f"{least}{lag.months:.1f} [{low}, {high}]"
 
 
 def _ratios_table(claims: Claims) -> Table:
     rows = tuple(
-        (
-            f"{claim.a} over {claim.b}",
-            claim.key,
-            "none: " + claim.ratio.method
-            if not claim.ratio.n
-            else "none: one solved nothing"
-            if claim.ratio.value is None
-            else f"{claim.ratio.value:.3g} {_limits(claim.ratio.low, claim.ratio.high)}",
-            str(claim.ratio.n),
-        )
-        for claim in claims.costs
+        (f"{claim.a} over {claim.b}", claim.key, _ratio(claim), str(claim.ratio.n)) for claim in claims.costs
     )
     header = ("Best models", "Metric", "Cost ratio", "Tasks")
     return Table(title=f"Cost ratio ({claims.cost_method})", header=header, rows=rows)
+
+
+def _ratio(claim: CostClaim) -> str:
+    if claim.ratio.value is None:
+        return f"none: {claim.why}"
+    return f"{claim.ratio.value:.3g} {_limits(claim.ratio.low, claim.ratio.high)}"
 
 
 def _limits(low: float | None, high: float | None) -> str:

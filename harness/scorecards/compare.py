@@ -78,10 +78,14 @@ class Paired(Struct):
 
 def is_base(base: ModelEntry, derived: ModelEntry) -> bool:
     """True if a model lists another among the weights that it was derived from."""
-    names = {
-        name.lower() for listed in derived.origin.base_models for name in (listed, listed.split("/")[-1])
-    }
-    return base.name.lower() in names
+    return any(is_called(base, listed) for listed in derived.origin.base_models)
+
+
+def is_called(model: ModelEntry, listed: str) -> bool:
+    """True if a name in a list of base models is that of a model: its name, or its repository's."""
+    if model.repository is not None and model.repository.lower() == listed.lower():
+        return True
+    return model.name.lower() in (listed.lower(), listed.lower().split("/")[-1])
 
 
 Contents = Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]

@@ -12,7 +12,7 @@ from harness.errors import UserError
 from harness.models.registry import Node, lineage, specs, weights_countries
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.comparability import check_protocols
-from harness.scorecards.compare import compare_metric, shared_clusters
+from harness.scorecards.compare import compare_metric, is_called, shared_clusters
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 SIZES = ((4e9, "under 4B"), (15e9, "4B to 15B"), (40e9, "15B to 40B"), (150e9, "40B to 150B"))
@@ -23,16 +23,19 @@ def _base_country(model: ModelEntry, models: Mapping[str, ModelEntry]) -> str:
     """The country of the weights that a model goes back to, by this run's models, else by the registry."""
     found = _base_countries(model, models)
     if "?" in found:
-        return f"unknown, from {', '.join(model.origin.base_models)}"
+        return f"unknown, from {', '.join(model.origin.base_models) or model.repository}"
     return " and ".join(sorted(found))
 
 
 def _base_countries(model: ModelEntry, models: Mapping[str, ModelEntry]) -> set[str]:
     others = {name: other for name, other in models.items() if name != model.name}
-    found = set() if model.origin.base_models else {model.origin.country}
+    if not model.origin.base_models:
+        # The registry may know of a base that neither the spec nor the checkpoint states.
+        known = _lineage().get(model.repository) if model.repository else None
+        return set(_registry_countries(known.id)) if known and known.parents else {model.origin.country}
+    found: set[str] = set()
     for listed in model.origin.base_models:
-        names = (listed.lower(), listed.lower().split("/")[-1])
-        base = next((other for name, other in others.items() if name.lower() in names), None)
+        base = next((other for other in others.values() if is_called(other, listed)), None)
         found |= _base_countries(base, others) if base else set(_registry_countries(listed))
     return found
 

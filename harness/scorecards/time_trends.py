@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 
 from harness.stats.clusters import Floats
-from harness.stats.trends import fit_line, lag
+from harness.stats.trends import Lag, fit_line, lag
 from harness.types import Struct
 
 MONTH = 365.25 / 12
@@ -40,6 +40,7 @@ class LagClaim(Struct):
     low: float | None
     """None where the one behind may not be behind at all."""
     high: float | None
+    """None where the models of this run set no upper limit."""
     at_least: bool
     """The leader's earliest model here is as able already, so that one before it may have been."""
 
@@ -129,13 +130,19 @@ def _series(models: Sequence[Dated], ability: Sequence[float] | Floats) -> tuple
 def _interval(
     leading: Sequence[Dated], following: Sequence[Dated], drawn: Floats | None
 ) -> tuple[float | None, float | None]:
-    """95% of the lags that abilities drawn around the measured ones have; in some of them there is none."""
+    """95% of the lags that abilities drawn around the measured ones have."""
     if drawn is None:
         return None, None
-    lags = [lag(_series(leading, row), _series(following, row)) for row in drawn]
-    times = np.asarray([-np.inf if found is None else found.time for found in lags])
+    times = np.asarray([_time(lag(_series(leading, row), _series(following, row))) for row in drawn])
     low, high = np.quantile(times, [0.025, 0.975], method="inverted_cdf").tolist()
-    return (None if low == -np.inf else low), (None if high == -np.inf else high)
+    return (low if np.isfinite(low) else None), (high if np.isfinite(high) else None)
+
+
+def _time(found: Lag | None) -> float:
+    """The lag; without end if it may have begun before the leader's earliest model, or if there is none."""
+    if found is None:
+        return -np.inf
+    return np.inf if found.at_least else found.time
 
 
 def date_models(

@@ -67,6 +67,7 @@ def curve_ratio(a: Expenses, b: Expenses) -> Estimate:
         tasks.size,
         "ratio of performance-averaged expenses, exp(E[log expense(y)]) over the shares of solved tasks that "
         "both reach (CAISI, September 2025, appendix A6)",
+        timed=_timed(a, b),
     )
 
 
@@ -103,7 +104,10 @@ def both_solved_ratio(a: Expenses, b: Expenses) -> Estimate:
         return float((weights * costs[0]).sum() / (weights * costs[1]).sum())
 
     return _estimate(
-        ratio, tasks.size, "ratio of mean costs over the tasks that both solved (CAISI, May 2026)"
+        ratio,
+        tasks.size,
+        "ratio of mean costs over the tasks that both solved (CAISI, May 2026)",
+        timed=_timed(a, b),
     )
 
 
@@ -115,10 +119,15 @@ def _solved_cost(side: Expenses, tasks: NDArray[np.intp]) -> Floats:
     return cost
 
 
-def _estimate(ratio: Ratio, tasks: int, method: str) -> Estimate:
+def _timed(*sides: Expenses) -> bool:
+    """Whether every attempt has a cost: one without was not measured, and is not free."""
+    return all(bool((side.cost > 0).all()) for side in sides)
+
+
+def _estimate(ratio: Ratio, tasks: int, method: str, *, timed: bool) -> Estimate:
     """With a percentile bootstrap interval over tasks, which both models share."""
     value = low = high = None
-    if tasks:
+    if tasks and timed:
         value = ratio(np.ones(tasks))
         random = np.random.default_rng(0)
         weights = random.multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES).astype(np.float64)

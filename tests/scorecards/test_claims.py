@@ -142,7 +142,7 @@ def test_the_lag_is_between_release_dates() -> None:
         "XA", "XB", "borea-dense", "aster-dense",
     )  # fmt: skip
     assert lag.months == pytest.approx(365 / (365.25 / 12))
-    assert lag.at_least and lag.high == pytest.approx(lag.months)
+    assert lag.at_least and lag.high is None
     assert claims.undated == ("borea-moe",)
     assert all(trend.per_year is None for trend in claims.trends)
     text = " ".join(render_claims(claims, "table", width=160).split())

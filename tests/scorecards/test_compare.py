@@ -166,6 +166,14 @@ def test_a_derived_model_is_a_guardrail_change() -> None:
     assert json.loads(render_comparison(derived(), "json"))["b_is_derived_from_a"] is True
 
 
+def test_a_base_is_known_by_its_repository_too() -> None:
+    origin = msgspec.structs.replace(model("borea-moe").origin, base_models=("Hub/Astra",))
+    facts = {"borea-moe": {"origin": origin}, "aster-dense": {"repository": "hub/astra"}}
+    cards = changed(models=facts)
+    assert compare(cards["aster-dense"], cards["borea-moe"]).derived
+    assert not compare(cards["aster-moe"], cards["borea-moe"]).derived
+
+
 def test_no_difference_is_not_read_into_a_small_run(cards: dict[str, ModelScorecard]) -> None:
     text = " ".join(render_comparison(compare(cards["aster-dense"], cards["aster-moe"]), "table").split())
     assert (

@@ -223,6 +223,22 @@ def test_bases_that_are_not_in_the_run_are_found_in_the_registry() -> None:
     assert base_of("Qwen/Qwen2.5-7B", "who/knows")["unknown, from Qwen/Qwen2.5-7B, who/knows"]
 
 
+def test_the_registry_knows_bases_that_a_spec_does_not_state() -> None:
+    manifest, records = synthetic_run()
+    models = dict(manifest.models)
+    models["borea-moe"] = msgspec.structs.replace(
+        models["borea-moe"], repository="deepseek-ai/DeepSeek-R1-Distill-Llama-70B"
+    )
+    models["aster-moe"] = msgspec.structs.replace(models["aster-moe"], repository="Qwen/Qwen3-8B")
+    manifest = msgspec.structs.replace(manifest, models=models)
+    found = build_origins(build_scorecards(manifest, tables(records)), "base")
+    assert {origin.key: origin.models for origin in found} == {
+        "US": ("borea-moe",),
+        "XA": ("aster-dense", "aster-moe"),  # Qwen3-8B states no base
+        "XB": ("borea-dense",),
+    }
+
+
 def test_mean_over_models_and_the_luck_of_the_best(origins: list[OriginScorecard]) -> None:
     for origin in origins:
         for found in origin.metrics.values():
