@@ -118,8 +118,10 @@ def command(limits: Limits) -> list[str]:
         *["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--cap-add", "CAP_SETUID"],
         *["--cap-add", "CAP_SETGID", *binds, "--proc", "/proc", "--dev", "/dev"],
         *["--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp"],
-        *["--remount-ro", "/", "--setenv", "HOME", "/tmp", "--setenv", "OPENBLAS_NUM_THREADS", "1"],
-        *["--setenv", "OMP_NUM_THREADS", "1", "--setenv", "PYTHONHASHSEED", "0"],
+        # What lies beside the devices (/dev/shm) would be a second place to write to, without a limit.
+        *["--remount-ro", "/dev", "--remount-ro", "/"],
+        *["--setenv", "HOME", "/tmp", "--setenv", "PYTHONHASHSEED", "0"],
+        *["--setenv", "OPENBLAS_NUM_THREADS", "1", "--setenv", "OMP_NUM_THREADS", "1"],
         *[sys.executable, "-I", "-B", "-c", RUNNER],
     ]
 
