@@ -37,6 +37,22 @@ def test_standard_errors_are_those_of_simulated_runs() -> None:
     assert np.mean([abs(gap - 1.0) < 1.96 * error for gap, error in gaps]) >= 0.88
 
 
+def test_standard_errors_hold_with_more_models_than_questions() -> None:
+    truth = np.linspace(-1.5, 1.5, 16)
+    found = [rasch(x, np.ones_like(x)) for x in (simulate(list(truth), 12, 1.0, s) for s in range(40))]
+    gaps = [f.difference(10, 4) for f in found]
+    spread = np.std([gap for gap, _ in gaps], ddof=1)
+    assert np.mean([error for _, error in gaps]) == pytest.approx(spread, rel=0.3)
+    assert np.mean([abs(gap - 1.2) < 1.96 * error for gap, error in gaps]) >= 0.88
+
+
+def test_one_question_of_known_difficulty_has_binomial_information() -> None:
+    """Where all questions are alike, the variance of a log-odds is 1 / (n p (1 - p))."""
+    found = rasch(np.full((1, 40), 6.0), np.full((1, 40), 10.0))
+    assert found.spread < 0.1
+    assert found.standard_error[0] == pytest.approx(1 / math.sqrt(400 * 0.6 * 0.4), rel=0.02)
+
+
 def test_models_need_not_meet_the_same_questions() -> None:
     x = simulate([0.0, 1.0], 3000, 1.0, 3)
     put = np.ones_like(x)

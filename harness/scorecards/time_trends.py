@@ -12,6 +12,8 @@ from harness.types import Struct
 
 MONTH = 365.25 / 12
 """Days."""
+LAG_DRAWS = 500
+"""Of abilities, for the interval of a lag."""
 
 
 class TrendClaim(Struct):
@@ -133,7 +135,8 @@ def _interval(
     """95% of the lags that abilities drawn around the measured ones have."""
     if drawn is None:
         return None, None
-    times = np.asarray([_time(lag(_series(leading, row), _series(following, row))) for row in drawn])
+    rows = drawn[:LAG_DRAWS]
+    times = np.asarray([_time(lag(_series(leading, row), _series(following, row))) for row in rows])
     low, high = np.quantile(times, [0.025, 0.975], method="inverted_cdf").tolist()
     return (low if np.isfinite(low) else None), (high if np.isfinite(high) else None)
 

@@ -31,8 +31,9 @@ class Abilities(Struct):
 def rasch(successes: ArrayLike, attempts: ArrayLike, *, rounds: int = 500) -> Abilities:
     """Abilities by marginal maximum likelihood, difficulties normal.
 
-    Source: Bock and Aitkin, Psychometrika 46 (1981) 443-459 (EM over a grid); standard errors from the outer
-    product of the questions' scores. The one-parameter logistic model is that of Rasch (1960).
+    Source: Bock and Aitkin, Psychometrika 46 (1981) 443-459 (EM over a grid); standard errors from the
+    observed information, Louis, J. R. Stat. Soc. B 44 (1982) 226-233, the spread of difficulties taken as
+    known; questions may be fewer than models. The one-parameter logistic model is that of Rasch (1960).
 
     Args:
         successes: shape (models, questions).
@@ -54,8 +55,7 @@ def rasch(successes: ArrayLike, attempts: ArrayLike, *, rounds: int = 500) -> Ab
         if done:
             break
     weights, chance = _expectation(s, n, ability, spread)
-    scores = _moments(s, n, weights, chance)[0]
-    covariance = np.linalg.pinv(scores @ scores.T)
+    covariance = np.linalg.pinv(_information(n, weights, chance), hermitian=True)
     return Abilities(
         ability=tuple(ability.tolist()),
         standard_error=tuple(np.sqrt(np.diag(covariance)).tolist()),
@@ -78,3 +78,18 @@ def _moments(s: Floats, n: Floats, weights: Floats, chance: Floats) -> tuple[Flo
     expected = chance @ weights.T
     information = (n * ((chance * (1 - chance)) @ weights.T)).sum(axis=1)
     return s - n * expected, information
+
+
+def _information(n: Floats, weights: Floats, chance: Floats) -> Floats:
+    """Observed information of the abilities, shape (models, models): the complete, less what is missing.
+
+    What is missing is the covariance of the abilities' gradients over the difficulties that a question may
+    have.
+    """
+    complete = np.diag((n * ((chance * (1 - chance)) @ weights.T)).sum(axis=1))
+    expected = n * (chance @ weights.T)
+    products = np.zeros_like(complete)
+    for point, share in zip(chance.T, weights.T, strict=True):
+        products += ((n * share) @ n.T) * np.outer(point, point)
+    found: Floats = complete - (products - expected @ expected.T)
+    return found

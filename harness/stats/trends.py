@@ -85,7 +85,10 @@ def lag(
 def draws(values: Sequence[float], covariance: ArrayLike, *, number: int = 2000, seed: int = 0) -> Floats:
     """Normal draws around estimates, shape (number, values); the same every time."""
     random = np.random.default_rng(seed)
-    return random.multivariate_normal(np.asarray(values), np.asarray(covariance), number, method="eigh")
+    # A covariance with a rounding error below 0 is no reason for a warning.
+    return random.multivariate_normal(
+        np.asarray(values), np.asarray(covariance), number, check_valid="ignore", method="eigh"
+    )
 
 
 def luck(values: Sequence[float], drawn: Floats) -> float:
