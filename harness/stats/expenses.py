@@ -37,8 +37,11 @@ class Expenses:
         )
 
 
-Ratio = Callable[[Floats], float | None]
-"""Weight of each task -> cost of a over that of b."""
+Ratio = Callable[[Floats], Floats]
+"""Weights of tasks, shape (draws, tasks) -> cost of a over that of b, shape (draws,); NaN where there is no
+ratio."""
+CHUNK = 4_000_000
+"""Weights that are worked on at once, at most."""
 
 
 def curve_ratio(a: Expenses, b: Expenses) -> Estimate:
@@ -54,13 +57,12 @@ def curve_ratio(a: Expenses, b: Expenses) -> Estimate:
     tasks = np.intersect1d(a.task, b.task)
     sides = a.of(tasks), b.of(tasks)
 
-    def ratio(weights: Floats) -> float | None:
+    def ratio(weights: Floats) -> Floats:
         curves = [_curve(side, weights) for side in sides]
-        top = min(float(share.sum()) for share, _ in curves)
-        if top <= 0:
-            return None
+        top = np.minimum(*(share.sum(axis=1) for share, _ in curves))
         logs = [_mean_log(share, expense, top) for share, expense in curves]
-        return math.exp(logs[0] - logs[1])
+        found: Floats = np.exp(logs[0] - logs[1])
+        return found
 
     return _estimate(
         ratio,
@@ -72,23 +74,28 @@ def curve_ratio(a: Expenses, b: Expenses) -> Estimate:
 
 
 def _curve(side: Expenses, weights: Floats) -> tuple[Floats, Floats]:
-    """(share of tasks that each attempt adds to what is solved, expense of a task), as the limit rises."""
+    """(share of tasks that each attempt adds to what is solved, expense of a task), as the limit rises.
+
+    Both of shape (draws, attempts).
+    """
     order = np.argsort(side.cost, kind="stable")
-    each = weights / np.bincount(side.task, minlength=weights.size)  # a task counts once, however often tried
-    weight, cost = each[side.task][order], side.cost[order]
-    total = weight.sum()
-    spent = np.cumsum(weight * cost) + cost * (total - np.cumsum(weight))
-    end = side.cost[side.cut].min(initial=math.inf)
-    kept = cost <= end
-    return (weight * side.solved[order] / total)[kept], (spent / total)[kept]
+    each = weights / np.bincount(
+        side.task, minlength=weights.shape[1]
+    )  # a task counts once, however often tried
+    weight, cost = each[:, side.task[order]], side.cost[order]
+    total = weight.sum(axis=1, keepdims=True)
+    spent = np.cumsum(weight * cost, axis=1) + cost * (total - np.cumsum(weight, axis=1))
+    kept = cost <= side.cost[side.cut].min(initial=math.inf)
+    return (weight * side.solved[order] / total)[:, kept], (spent / total)[:, kept]
 
 
-def _mean_log(share: Floats, expense: Floats, top: float) -> float:
-    """Mean of log expense(y) over y from 0 to `top`."""
-    upper = np.cumsum(share)
-    width = np.clip(np.minimum(upper, top) - (upper - share), 0.0, None)
-    used = width > 0
-    return float((width[used] * np.log(expense[used])).sum() / width.sum())
+def _mean_log(share: Floats, expense: Floats, top: Floats) -> Floats:
+    """Mean of log expense(y) over y from 0 to `top`, by draw; NaN where that is 0."""
+    upper = np.cumsum(share, axis=1)
+    width = np.clip(np.minimum(upper, top[:, None]) - (upper - share), 0.0, None)
+    mean = np.full(top.shape, np.nan)
+    np.divide((width * np.log(expense)).sum(axis=1), width.sum(axis=1), out=mean, where=top > 0)
+    return mean
 
 
 def both_solved_ratio(a: Expenses, b: Expenses) -> Estimate:
@@ -100,8 +107,9 @@ def both_solved_ratio(a: Expenses, b: Expenses) -> Estimate:
     tasks = np.intersect1d(a.task[a.solved > 0], b.task[b.solved > 0])
     costs = [_solved_cost(side, tasks) for side in (a, b)]
 
-    def ratio(weights: Floats) -> float | None:
-        return float((weights * costs[0]).sum() / (weights * costs[1]).sum())
+    def ratio(weights: Floats) -> Floats:
+        found: Floats = (weights @ costs[0]) / (weights @ costs[1])
+        return found
 
     return _estimate(
         ratio,
@@ -128,12 +136,11 @@ def _estimate(ratio: Ratio, tasks: int, method: str, *, timed: bool) -> Estimate
     """With a percentile bootstrap interval over tasks, which both models share."""
     value = low = high = None
     if tasks and timed:
-        value = ratio(np.ones(tasks))
-        random = np.random.default_rng(0)
-        weights = random.multinomial(tasks, np.full(tasks, 1 / tasks), RESAMPLES).astype(np.float64)
-        found = [ratio(row) for row in weights] if tasks > 1 and value is not None else []
-        if found and None not in found:
-            low, high = np.quantile(np.asarray(found), [0.025, 0.975]).tolist()
+        whole = float(ratio(np.ones((1, tasks)))[0])
+        value = None if math.isnan(whole) else whole
+        drawn = _resampled(ratio, tasks) if value is not None and tasks > 1 else np.asarray([np.nan])
+        if not np.isnan(drawn).any():
+            low, high = np.quantile(drawn, [0.025, 0.975]).tolist()
     return Estimate(
         value=value,
         low=low,
@@ -143,3 +150,12 @@ def _estimate(ratio: Ratio, tasks: int, method: str, *, timed: bool) -> Estimate
         clusters=tasks,
         method=f"{method}; percentile bootstrap over tasks, {RESAMPLES} resamples",
     )
+
+
+def _resampled(ratio: Ratio, tasks: int) -> Floats:
+    """The ratio over tasks drawn with replacement, shape (RESAMPLES,); the same every time."""
+    random = np.random.default_rng(0)
+    rows = max(1, min(RESAMPLES, CHUNK // tasks))
+    sizes = [min(rows, RESAMPLES - start) for start in range(0, RESAMPLES, rows)]
+    even = np.full(tasks, 1 / tasks)
+    return np.concatenate([ratio(random.multinomial(tasks, even, size).astype(np.float64)) for size in sizes])
