@@ -117,6 +117,7 @@ def _table(cell: CellEntry, random: np.random.Generator) -> pa.Table:
         "completion_tokens": random.integers(1, 500, n),
         "cached_tokens": random.integers(0, 100, n),
         "requests": np.ones(n, np.int64),
+        "joules": random.random(n),
         "started": np.zeros(n),
         "seconds": random.random(n),
         "clusters": clusters.take(sample),

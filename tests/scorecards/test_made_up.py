@@ -1,0 +1,28 @@
+"""The records that scorecards are timed with are records as a run writes them."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+from harness.scorecards.files import render_scorecards
+from harness.store import RunDirectory
+from tests.conftest import ROOT
+
+
+def test_made_up_records_make_scorecards(tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("make_records", ROOT / "scripts" / "make_records.py")
+    assert spec
+    assert spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    script.make(tmp_path / "run", records=1600, models=2)
+    cards = json.loads(render_scorecards(RunDirectory(tmp_path / "run"), "json"))
+    assert [card["model"] for card in cards] == ["model-000", "model-001"]
+    for card in cards:
+        accuracy, asr = card["metrics"]["questions/accuracy"], card["metrics"]["agent/targeted_asr"]
+        assert accuracy["n"] + accuracy["missing"] == asr["n"] + asr["missing"] == 400
+        assert accuracy["low"] < accuracy["value"] < accuracy["high"]
+        # One attempt in fifty fails.
+        assert accuracy["missing"] / 400 == pytest.approx(0.02, abs=0.02)
