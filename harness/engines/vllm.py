@@ -31,7 +31,7 @@ from harness.engines.replies import (
 )
 from harness.engines.scoring import Scorer, readable_block_size
 from harness.engines.tokens import Encoder, Tokens, check_template, fit
-from harness.engines.vllm_start import Launch, chat_renderer, facts, launch, max_candidates
+from harness.engines.vllm_start import Launch, chat_renderer, facts, last_words, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
     FailureKind,
@@ -249,7 +249,8 @@ class VllmEngine:
         try:
             yield f"harness-{next(self._ids)}"
         except EngineDeadError as error:
-            raise EngineDead("vLLM's core process died; its last output says why") from error
+            why = str(last_words() or "") or "its last output says why"
+            raise EngineDead(f"vLLM's core process died: {why}") from error
         except VLLMError as error:
             if self._llm.errored:
                 raise EngineDead(f"vLLM's core process died: {error}") from error

@@ -12,8 +12,10 @@ import multiprocessing.resource_tracker
 import os
 import signal
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
+from harness.engines.last_words import CONFIG, LastWords
 from harness.engines.orphans import Guard
 from harness.engines.pieces import Pieces
 from harness.errors import EngineDead, UserError
@@ -158,8 +160,16 @@ def max_candidates() -> int:
     return int(MAX_LOGPROB_TOKEN_IDS)
 
 
+@lru_cache(maxsize=1)
+def last_words() -> LastWords | None:
+    """What vLLM's processes said last; None where the user configures what vLLM logs."""
+    return None if {"VLLM_LOGGING_LEVEL", CONFIG} & os.environ.keys() else LastWords("ERROR")
+
+
 def _quiet_environment() -> None:
     """What vLLM and torch say that is no error stays unsaid, unless the user set a level."""
+    if words := last_words():
+        words.forget()
     if "VLLM_LOGGING_LEVEL" not in os.environ:
         os.environ["VLLM_LOGGING_LEVEL"] = "ERROR"
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
@@ -200,7 +210,8 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
     try:
         config = AsyncEngineArgs(**arguments).create_engine_config()
     except (ValueError, TypeError, OSError) as error:
-        raise UserError(f"vLLM cannot load {model}: {_one_line(error)}") from error
+        why = _one_line(error).split(" Supported architectures: ")[0]  # three hundred names
+        raise UserError(f"vLLM cannot load {model}: {why}") from error
     # A Ctrl-C in the terminal reaches every process in it. The core and its workers inherit that it is
     # blocked, so that they go on until this process has decided what happens. The resource tracker is
     # started first because its start would unblock it.
@@ -209,7 +220,8 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
     try:
         return AsyncLLM.from_vllm_config(config, disable_log_stats=bool(arguments["disable_log_stats"]))
     except RuntimeError as error:
-        raise EngineDead(f"vLLM could not load {model}: {_one_line(error)}") from error
+        why = str(last_words() or "") or _one_line(error)
+        raise EngineDead(f"vLLM could not load {model}: {why}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
