@@ -1,5 +1,6 @@
 """Plans name what is wrong before any model is loaded."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,6 +117,68 @@ def test_more_gpus_than_there_are(
     setup.run.write_text(text)
     assert main(["run", str(setup.run), "--out", str(tmp_path / "out")]) == 2
     assert "model one asks for 4 GPUs, and this machine has 0" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "manifest.json").exists()
+
+
+ASKS = "    tool_call_parser: hermes\n"
+
+
+def _without_weights(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+
+
+def _cut_short(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-7])
+
+
+def _pickled(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def _template(source: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / "chat_template.jinja").write_text(source) and None
+
+
+def _as_it_is(folder: Path) -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("spoil", "asks", "says"),
+    [
+        (_without_weights, ASKS, "has no *.safetensors files"),
+        (_cut_short, ASKS, "is damaged or cut short"),
+        (_pickled, ASKS, "a pickle, which can run any code"),
+        (_template("{{ tools }}{{ messages[9].content }}"), ASKS, "fails to render a conversation"),
+        (_template(PLAIN), ASKS, "does not show tools"),
+        (_as_it_is, "    tool_call_parser: hermse\n", "vLLM has no 'hermse'; did you mean hermes?"),
+        (_as_it_is, ASKS + "    reasoning_parser: qwen\n", "reasoning_parser: vLLM has no 'qwen'"),
+        (
+            _as_it_is,
+            ASKS + "    engine_args: {pipeline_parallel_size: 3}\n",
+            "asks for 3 GPUs, and this machine",
+        ),
+    ],
+)
+def test_a_bad_model_is_refused_in_one_sentence_before_any_is_loaded(
+    setup: Setup,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    spoil: Callable[[Path], None],
+    asks: str,
+    says: str,
+) -> None:
+    if "parser: vLLM" in says and not registered("tool_parsers"):
+        pytest.skip("vLLM is not installed")
+    monkeypatch.setattr("harness.models.forecast.machine_gpus", list)
+    monkeypatch.setattr("harness.engines.vllm.VllmEngine.start", None)
+    spoil(setup.folder)
+    setup.run.write_text(setup.run.read_text().replace(ASKS, asks))
+    assert main(["run", str(setup.run), "--out", str(tmp_path / "out")]) == 2
+    [line] = capsys.readouterr().err.splitlines()
+    assert says in line
     assert not (tmp_path / "out" / "manifest.json").exists()
 
 

@@ -9,7 +9,7 @@ import msgspec
 from harness.config import ModelSpec, load_model, locate, names
 from harness.errors import UserError
 from harness.models import cache, checkpoint, hub, layers
-from harness.models.registry import stated_bases
+from harness.models.registry import base_countries, lineage, specs, with_stated_bases
 from harness.models.template import TemplateFacts, read_template
 from harness.models.tensors import count_tensors, quantization_config
 from harness.types import Architecture, Origin, Struct
@@ -36,6 +36,10 @@ class Inspection(Struct):
     template: TemplateFacts | None = None
     bases: tuple[str, ...] = ()
     """The weights that it says it was made of."""
+    derivation: str | None = None
+    """How it was made of them, by what it says."""
+    base_countries: tuple[str, ...] = ()
+    """Where those weights come from, by the registry; `?` for a developer that it does not know."""
 
     def lines(self) -> Iterator[str]:
         """The facts for a person."""
@@ -52,7 +56,8 @@ class Inspection(Struct):
         yield f"  context: {found.context_length or 'not stated'} tokens"
         yield f"  chat template: {self._template()}"
         if self.bases:
-            yield f"  made of: {', '.join(self.bases)}"
+            how = f" ({self.derivation})" if self.derivation else ""
+            yield f"  made of: {', '.join(self.bases)}{how}; base weights {', '.join(self.base_countries)}"
 
     def _cache(self) -> str:
         if self.kv_bytes_per_token is None:
@@ -84,7 +89,7 @@ def inspect(target: str) -> Inspection:
         config = checkpoint.read_json(folder / "config.json")
         tensors = [t for f in checkpoint.weight_files(folder) for t in checkpoint.read_header(f)]
         found = _inspection(str(folder), config, architecture, tensors, checkpoint.chat_template(folder))
-        return msgspec.structs.replace(found, bases=stated_bases(folder))
+        return _with_lineage(found, spec, folder)
     sha = hub.commit(spec.path, spec.revision)
     config_file = hub.file(spec.path, "config.json", sha)
     if config_file is None:
@@ -95,6 +100,17 @@ def inspect(target: str) -> Inspection:
     template = checkpoint.chat_template(config_file.parent)
     architecture = checkpoint.describe(config, tensors, template, None)
     return _inspection(f"{spec.path}@{sha}", config, architecture, tensors, template)
+
+
+def _with_lineage(found: Inspection, spec: ModelSpec, folder: Path) -> Inspection:
+    """What its spec or else its files say of where its weights come from."""
+    spec = with_stated_bases(spec, folder)
+    if not spec.origin.base_models:
+        return found
+    countries = base_countries(spec, lineage([*specs(), spec]))
+    return msgspec.structs.replace(
+        found, bases=spec.origin.base_models, derivation=spec.derivation, base_countries=countries
+    )
 
 
 def list_lines() -> Iterator[str]:

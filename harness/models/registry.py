@@ -1,5 +1,6 @@
 """The registry of models: what its specs do not say, and how its models derive from each other."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,12 +59,18 @@ def _stated(spec: ModelSpec, fact: str) -> bool:
 
 
 def check_lines(models: Iterable[ModelSpec]) -> Iterator[str]:
-    """What each spec leaves open, for a person."""
-    for spec in models:
-        if found := gaps(spec):
+    """What each spec leaves open, for a person, and how many leave it open."""
+    specs, empty = list(models), Counter[str]()
+    for spec in specs:
+        empty.update(found := gaps(spec))
+        if found:
             yield f"{spec.name}: empty: {', '.join(found)}"
         if found := unsourced(spec):
             yield f"{spec.name}: without a source: {', '.join(found)}"
+    if empty:
+        yield f"of {len(specs)} models: " + ", ".join(
+            f"{n} without {fact}" for fact, n in empty.most_common()
+        )
 
 
 @dataclass
@@ -126,7 +133,7 @@ def weights_countries(path: str, nodes: dict[str, Node]) -> tuple[str, ...]:
 def tree_lines(models: Sequence[ModelSpec]) -> Iterator[str]:
     """The derivations in the registry as an indented tree, bases first."""
     nodes = lineage(models)
-    for node in sorted(nodes.values(), key=lambda n: n.id.lower()):
+    for node in sorted(nodes.values(), key=_label):
         if not node.parents:
             yield from _branch(node, nodes, ())
 
@@ -135,8 +142,13 @@ def _branch(node: Node, nodes: dict[str, Node], above: tuple[str, ...]) -> Itera
     if node.id in above:
         return
     yield "  " * len(above) + _describe(node, nodes)
-    for child in sorted(node.children, key=lambda n: n.id.lower()):
+    for child in sorted(node.children, key=_label):
         yield from _branch(child, nodes, (*above, node.id))
+
+
+def _label(node: Node) -> str:
+    """What a line begins with, without the organisation that only some have."""
+    return (node.spec.name if node.spec else node.id.split("/")[-1]).lower()
 
 
 def _describe(node: Node, nodes: dict[str, Node]) -> str:

@@ -24,7 +24,36 @@ def test_inspect_prints_what_the_files_say(tmp_path: Path, capsys: pytest.Captur
     assert "left out: 32 in layers for multi-token prediction" in said
     assert "KV cache: 49,152 bytes a token in 16 bits, 12 layers keep a window only" in said
     assert "takes tools, reasoning switches: reasoning_effort" in said
-    assert "made of: a/b" in said
+    assert "made of: a/b; base weights ?" in said
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        (
+            {"README.md": "---\nbase_model: Qwen/Qwen3-8B\nbase_model_relation: finetune\n---\n"},
+            "made of: Qwen/Qwen3-8B (finetune); base weights CN",
+        ),
+        # not in the registry itself, but of a developer who is
+        (
+            {"adapter_config.json": '{"base_model_name_or_path": "meta-llama/Llama-3.2-1B"}'},
+            "made of: meta-llama/Llama-3.2-1B; base weights US",
+        ),
+        # its base in the registry has a base of its own
+        (
+            {"README.md": "---\nbase_model: [nvidia/DeepSeek-V3.1-NVFP4, x/y]\n---\n"},
+            "made of: nvidia/DeepSeek-V3.1-NVFP4, x/y; base weights ?, CN",
+        ),
+    ],
+)
+def test_inspect_tells_where_the_base_weights_come_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], says: str
+) -> None:
+    folder = make(tmp_path / "m")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    assert main(["models", "inspect", str(folder)]) == 0
+    assert says in capsys.readouterr().out
 
 
 def test_inspect_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

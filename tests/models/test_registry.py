@@ -63,7 +63,10 @@ def test_what_is_empty_is_listed_unless_sourced_as_absent() -> None:
     full = spec("m", openness=Openness(data=False), sources={"tool_call_parser": "https://a.b"})
     assert not {"openness.data", "tool_call_parser"} & set(registry.gaps(full))
     assert registry.unsourced(full) == ["openness", "country"]
-    assert list(registry.check_lines([full]))[1] == "m: without a source: openness, country"
+    lines = list(registry.check_lines([full, bare]))
+    assert lines[1] == "m: without a source: openness, country"
+    assert lines[-1].startswith("of 2 models: 2 without revision")
+    assert "1 without openness.data" in lines[-1]
     assert list(registry.check_lines([spec("m", source="its README")])) == []
 
 
@@ -83,11 +86,11 @@ def test_origin_by_base_weights() -> None:
 
 def test_the_tree() -> None:
     assert list(registry.tree_lines(MODELS)) == [
-        "nobody/knows (not in the registry)",
-        "  mix [D, XC; base weights ?, XA] merge",
         "base [D, XA]",
+        "  mix [D, XC; base weights ?, XA] merge",
         "  tuned [D, XB; base weights XA] finetune",
         "    small [D, XC; base weights XA] quantization",
+        "nobody/knows (not in the registry)",
         "  mix [D, XC; base weights ?, XA] merge",
     ]
 
