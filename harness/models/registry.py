@@ -155,10 +155,12 @@ def _describe(node: Node, nodes: dict[str, Node]) -> str:
     if node.spec is None:
         return f"{node.id} (not in the registry)"
     spec = node.spec
-    text = f"{spec.name} [{spec.origin.developer}, {spec.origin.country}"
-    bases = base_countries(spec, nodes)
-    text += f"; base weights {', '.join(bases)}]" if bases != (spec.origin.country,) else "]"
-    return text + (f" {spec.derivation}" if spec.derivation else "")
+    origin, bases = f"{spec.origin.developer}, {spec.origin.country}", base_countries(spec, nodes)
+    if bases != (spec.origin.country,):
+        origin += f"; base weights {', '.join(bases)}"
+    if "base_models" in gaps(spec):
+        origin += "; base not stated"
+    return f"{spec.name} [{origin}]" + (f" {spec.derivation}" if spec.derivation else "")
 
 
 def stated_bases(folder: Path) -> tuple[str, ...]:

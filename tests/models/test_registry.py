@@ -86,7 +86,7 @@ def test_origin_by_base_weights() -> None:
 
 def test_the_tree() -> None:
     assert list(registry.tree_lines(MODELS)) == [
-        "base [D, XA]",
+        "base [D, XA; base not stated]",
         "  mix [D, XC; base weights ?, XA] merge",
         "  tuned [D, XB; base weights XA] finetune",
         "    small [D, XC; base weights XA] quantization",
@@ -98,7 +98,7 @@ def test_the_tree() -> None:
 def test_a_cycle_does_not_hang() -> None:
     ring = [spec("a", "org-XA/b", "org-XA/c"), spec("b", "org-XA/a"), spec("c")]
     assert registry.base_countries(ring[1], registry.lineage(ring)) == ("XA",)
-    assert list(registry.tree_lines(ring)) == ["c [D, XA]", "  a [D, XA]", "    b [D, XA]"]
+    assert list(registry.tree_lines(ring)) == ["c [D, XA; base not stated]", "  a [D, XA]", "    b [D, XA]"]
 
 
 CARD = "---\nlicense: mit\nbase_model: {}\nbase_model_relation: {}\n---\n# A model\n"
