@@ -24,6 +24,7 @@ INTEGRATION = (
     "replay",
     "show",
     "parity",
+    "engines/test_pieces.py",
     "models/test_planted.py",
     "test_coverage.py",
     "test_docs.py",
@@ -33,11 +34,22 @@ INTEGRATION = (
 """Tests that go through lm-eval, AgentDojo, Inspect or long computations: seconds each, not milliseconds."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Where no integration test is wanted their modules are not imported either: that alone takes seconds."""
+    if "not integration" not in config.option.markexpr:
+        return None
+    return _is_integration(collection_path) or None
+
+
+def _is_integration(path: Path) -> bool:
+    tests = ROOT / "tests"
+    return path.is_relative_to(tests) and path.relative_to(tests).as_posix().startswith(INTEGRATION)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is no unit test, by where it lies."""
     for item in items:
-        place = item.path.relative_to(ROOT / "tests").as_posix()
-        if place.startswith(INTEGRATION):
+        if _is_integration(item.path):
             item.add_marker("integration")
 
 

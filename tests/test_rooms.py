@@ -43,13 +43,13 @@ def imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_go_upwards(path: Path) -> None:
-    own = room(path)
+    own, others = room(path), imported(path)
     if own == "__init__":
-        assert not imported(path)
+        assert not others
         return
     assert own in RANK, f"{own} is not in the list of rooms"
-    below = {other for other in imported(path) if RANK[other] > RANK[own]}
-    beside = {other for other in imported(path) if RANK[other] == RANK[own] and other != own}
+    below = {other for other in others if RANK[other] > RANK[own]}
+    beside = {other for other in others if RANK[other] == RANK[own] and other != own}
     assert not below, f"{path.name} imports from {below}, which come after {own}"
     assert not beside, f"{path.name} imports from {beside}, which stand beside {own}"
 

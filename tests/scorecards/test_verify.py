@@ -17,10 +17,15 @@ from tests.scorecards.synthetic import synthetic_run
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> RunDirectory:
-    """The synthetic run as `harness run` leaves it."""
+def run(tmp_path: Path, finished: Path) -> RunDirectory:
+    """The synthetic run as `harness run` leaves it, to be tampered with."""
+    return RunDirectory(Path(shutil.copytree(finished, tmp_path / "run")))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest, records = synthetic_run()
-    directory = RunDirectory(tmp_path / "run")
+    directory = RunDirectory(tmp_path_factory.mktemp("finished"))
     (directory.path / "records").mkdir(parents=True)
     directory.config_path.write_text("name: synthetic\n")
     directory.write_manifest(manifest)
@@ -31,7 +36,7 @@ def run(tmp_path: Path) -> RunDirectory:
         writer.close()
         directory.compact(cell)
     write_scorecards(directory, width=100, color=False)
-    return directory
+    return directory.path
 
 
 def bad(run: RunDirectory, key: Path | None = None) -> list[str]:
