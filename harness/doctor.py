@@ -27,6 +27,7 @@ def examine() -> Iterator[Finding]:
     yield accelerator(engine)
     yield torchvision(engine)
     yield memory()
+    yield data()
     yield cache()
     yield hub()
 
@@ -92,20 +93,41 @@ def memory() -> Finding:
     return Finding(free >= 3, f"memory: {free:.0f} of {total:.0f} GiB free", remedy)
 
 
+def data() -> Finding:
+    """Benchmark data in local files, which some suites are measured on."""
+    readers = "suites local_* and configs/runs/real-data.yaml"
+    folder = os.environ.get("HARNESS_DATA")
+    if not folder:
+        return Finding(True, f"HARNESS_DATA is not set: to run {readers}, set it to the folder of their data")
+    remedy = f"set HARNESS_DATA to the folder of the data of {readers}, or unset it"
+    if not Path(folder).is_dir():
+        return Finding(False, f"HARNESS_DATA: there is no folder {folder}", remedy)
+    return Finding(True, f"HARNESS_DATA {folder}: the data of {readers}")
+
+
+def offline() -> bool:
+    """Whether the hub may not be asked."""
+    return os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "ON", "YES")
+
+
 def cache() -> Finding:
-    """Where downloaded models and data go."""
+    """Where downloaded models and data go, and how many are there."""
     home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
-    parent = next(p for p in (home, *home.parents) if p.exists())
-    good = os.access(parent, os.W_OK)
+    folder = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    parent = next(p for p in (folder, *folder.parents) if p.exists())
+    if not os.access(parent, os.W_OK):
+        return Finding(False, f"hub cache {folder} cannot be written", "set HF_HOME to a writable folder")
+    repositories = [sum(1 for _ in folder.glob(f"{kind}--*")) for kind in ("models", "datasets")]
     free = shutil.disk_usage(parent).free / 2**30
-    return Finding(
-        good, f"hub cache {home}: {free:.0f} GiB free on its disk", "set HF_HOME to a writable folder"
-    )
+    said = "is not there yet" if parent != folder else "{} models, {} data sets".format(*repositories)
+    remedy = "unset HF_HUB_OFFLINE for `harness fetch CONFIG`, or use folders alone, as the demo does"
+    good = any(repositories) or not offline()
+    return Finding(good, f"hub cache {folder}: {said}, {free:.0f} GiB free on its disk", remedy)
 
 
 def hub() -> Finding:
     """Whether models and data that are not on this machine can be reached."""
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "TRUE", "ON", "YES"):
+    if offline():
         return Finding(True, "HF_HUB_OFFLINE is set: only models and data on this machine are used")
     host = os.environ.get("HF_ENDPOINT", "https://huggingface.co").split("://")[-1].split("/")[0]
     name, _, port = host.partition(":")
