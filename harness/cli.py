@@ -66,6 +66,11 @@ def parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run a config; the same command resumes")
     _config_arguments(run)
     run.add_argument("--out", type=Path, help="where results go (default: results/<name>-<digest>)")
+    run.add_argument(
+        "--retry-failures",
+        action="store_true",
+        help="run attempts again that ended in an engine error; what comes of it supersedes their records",
+    )
     run.set_defaults(command=run_command)
 
     fetch = commands.add_parser("fetch", help="download models and data, and write a lock of what they are")
@@ -228,7 +233,7 @@ def run_command(args: argparse.Namespace) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with directory.lock(), LiveProgress(console) as progress:
         directory.prepare(config)
-        asyncio.run(run(plan, directory, progress))
+        asyncio.run(run(plan, directory, progress, retry_failures=args.retry_failures))
         progress.close()
         text = write_scorecards(directory, width=console.width, color=console.is_terminal)
     console.print(text, markup=False, highlight=False, soft_wrap=True)

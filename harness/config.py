@@ -3,8 +3,10 @@
 A run config is YAML. Names in `models` and `suites` stand for files of `configs/models` and
 `configs/suites`; what is kept with the results is the resolved config, with no names left in it.
 
-Paths in a config: `harness:some/path` lies inside the installed package; `./x` and `../x` are relative
-to the file that says so; `${VARIABLE}` is replaced when the path is used; anything else is as written.
+Paths in a config: `harness:some/path` lies inside the installed package, `configs:some/path` in its
+registry; `./x` and `../x` are relative to the file that says so; `${VARIABLE}` is replaced when the path is
+used; anything else is as written. A relative path is held as `FOLDER/./x`, where FOLDER is that of the run
+config, and kept as `./x`: neither digest nor results depend on where a checkout lies.
 """
 
 import difflib
@@ -16,7 +18,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -25,6 +27,7 @@ from harness.types import Origin, Sampling, Struct
 
 T = TypeVar("T")
 KeyPath = tuple[str | int, ...]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Openness(Struct):
@@ -80,6 +83,12 @@ class SuiteSpec(Struct):
     adapter: str
     name: str | None = None
     options: dict[str, Any] = {}
+    lines: dict[str, str] = {}
+    """Option -> the `file:line` that sets it, "" -> that of the entry. For errors; not kept with results."""
+
+
+ENGINES = ("vllm", "endpoint")
+"""Kinds of engines that have a name; any other is given as `package.module:factory`."""
 
 
 class EngineSpec(Struct):
@@ -87,14 +96,10 @@ class EngineSpec(Struct):
 
     kind: str = "vllm"
     """`vllm`, `endpoint`, or `package.module:factory`."""
-    max_concurrency: int = 256
+    max_concurrency: Count = 256
     """Attempts in flight at once."""
     args: dict[str, Any] = {}
     """Arguments of the engine, for every model of the run."""
-
-    def __post_init__(self) -> None:
-        if self.max_concurrency < 1:
-            raise ValueError("max_concurrency must be at least 1")
 
 
 class RunConfig(Struct):
@@ -106,9 +111,9 @@ class RunConfig(Struct):
     sampling: Sampling
     """Every draw is named: what is not written here has the default of `harness.types.Sampling`."""
     description: str = ""
-    attempts: int = 1
+    attempts: Count = 1
     """Repetitions of each sample, each with a seed of its own."""
-    limit: int | None = None
+    limit: Count | None = None
     """Only the first samples of every suite that sets no limit itself. For trying things out."""
     engine: EngineSpec = EngineSpec()
     published: bool = False
@@ -118,10 +123,17 @@ class RunConfig(Struct):
     depends on it, and a run may be resumed with another one."""
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
-            raise ValueError("attempts must be at least 1")
         if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
             raise ValueError("price_per_gpu_hour must be a number above 0")
+
+
+class OptionError(UserError):
+    """An option of a suite is wrong."""
+
+    def __init__(self, message: str, option: str) -> None:
+        """Args: message: the sentence. option: which."""
+        super().__init__(message)
+        self.option = option
 
 
 class Document:
@@ -142,7 +154,7 @@ class Document:
             raise UserError(f"{path} is not UTF-8 text; give the path of a YAML file") from error
         except yaml.YAMLError as error:
             where = getattr(error, "problem_mark", None)
-            line = f":{where.line + 1}" if where else ""
+            line = f":{min(where.line + 1, len(text.splitlines()))}" if where else ""
             problem = getattr(error, "problem", None) or "not YAML"
             raise UserError(f"{path}{line}: {problem}; expected YAML") from error
         self.lines: dict[KeyPath, int] = {}
@@ -244,6 +256,8 @@ def locate(path: str) -> str:
     """
     if path.startswith("harness:"):
         return str(Path(str(files("harness"))) / path.removeprefix("harness:"))
+    if path.startswith("configs:"):
+        return str(registry() / path.removeprefix("configs:"))
     for variable in re.findall(r"\$\{(\w+)\}", path):
         if variable not in os.environ:
             raise UserError(f"{path!r} needs the environment variable {variable}: set it to a folder")
@@ -274,23 +288,35 @@ def load_options(options: Mapping[str, Any], kind: type[T], what: str) -> T:
     """Options as an adapter's own struct, with their paths as this machine's.
 
     Raises:
-        UserError: a key is unknown or missing, or a value has the wrong type.
+        OptionError: a key is unknown or missing, or a value has the wrong type.
     """
+    found = {}
+    for key, value in options.items():
+        try:
+            found[key] = locate(value) if isinstance(value, str) else value
+        except UserError as error:
+            raise OptionError(f"{what}: {error}", key) from error
     try:
-        found = {k: locate(v) if isinstance(v, str) else v for k, v in options.items()}
         return msgspec.convert(found, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise UserError(f"{what}: {explain(error, kind)[0]}") from error
+        message, at = explain(error, kind)
+        raise OptionError(f"{what}: {message}", str(at[0]) if at else "") from error
 
 
-def load_model(name: str) -> ModelSpec:
+def load_model(name: str, folder: Path | None = None) -> ModelSpec:
     """A model of the registry by name, or of a YAML file by path.
+
+    Args:
+        name: which.
+        folder: from which relative paths are told; that of the file if not given.
 
     Raises:
         UserError: there is no such model, or its file is not right.
     """
     document = Document(_find("models", name))
-    data = _relative_paths(document.data, document.path.parent)
+    data, base = document.data, document.path.parent
+    if isinstance(data, dict):
+        data = _relative_model(data, base, folder or base)
     return document.convert(data, ModelSpec)
 
 
@@ -309,12 +335,13 @@ def _find(kind: str, name: str) -> Path:
     return path
 
 
-def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
     """Read, override, check and resolve a run config.
 
     Args:
         path: the YAML file.
         overrides: `key=value`, keys dotted (`sampling.max_tokens=64`, `suites.0.limit=10`), values YAML.
+        folder: what ./ and ../ of the file are relative to; its own folder if not given.
 
     Raises:
         UserError: anything about it is wrong; the sentence says where and what to do.
@@ -325,12 +352,14 @@ def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
     data = dict(document.data)
     for override in overrides:
         _override(data, override)
+    folder = folder or path.parent
     for key, resolve in (("models", _resolve_model), ("suites", _resolve_suite)):
         entries = data.get(key)
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{document.where((key,))}: key `{key}`: expected a list of at least one")
-        data[key] = [resolve(document, entry, (key, i)) for i, entry in enumerate(entries)]
+        data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
     config = document.convert(data, RunConfig)
+    _check_engine(document, config.engine.kind)
     _check_unique(document, "models", [m.name for m in config.models])
     _check_remote_code(document, config.models)
     if config.published:
@@ -369,46 +398,85 @@ def _step(target: Any, part: str, override: str) -> Any:
     raise UserError(f"override {override!r}: there is nothing at {part!r} to set")
 
 
-def _resolve_model(document: Document, entry: Any, at: KeyPath) -> Any:
+def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) -> Any:
     if isinstance(entry, dict):
-        return _relative_paths(entry, document.path.parent)
+        return _relative_model(entry, folder, folder)
     if not isinstance(entry, str):
         raise UserError(f"{document.where(at)}: expected the name of a model, or a mapping with its facts")
     if entry.startswith(("./", "../")):
-        entry = str(document.path.parent / entry)
+        entry = str(folder / entry)
     try:
-        return msgspec.to_builtins(load_model(entry))
+        return msgspec.to_builtins(load_model(entry, folder))
     except UserError as error:
         raise UserError(f"{document.where(at)}: {error}") from error
 
 
-def _resolve_suite(document: Document, entry: Any, at: KeyPath) -> dict[str, Any]:
+def _relative_model(entry: dict[str, Any], base: Path, folder: Path) -> dict[str, Any]:
+    path = {key: value for key, value in entry.items() if key == "path"}
+    return {**entry, **_relative_paths(path, base, folder)}
+
+
+def _resolve_suite(document: Document, entry: Any, at: KeyPath, folder: Path) -> dict[str, Any]:
     if isinstance(entry, str):
         try:
             named = Document(_find("suites", entry))
         except UserError as error:
             raise UserError(f"{document.where(at)}: {error}") from error
-        return {"name": entry, **_resolve_suite(named, named.data, ())}
+        return {"name": entry, **_resolve_suite(named, named.data, (), folder)}
     if not isinstance(entry, dict) or not isinstance(entry.get("adapter"), str):
         raise UserError(
             f"{document.where(at)}: expected the name of a suite ({', '.join(names('suites'))}), "
             "or a mapping with the key `adapter` and its options"
         )
     options = {k: v for k, v in entry.items() if k not in ("adapter", "name")}
-    resolved = {"adapter": entry["adapter"], "options": _relative_paths(options, document.path.parent)}
+    resolved = {
+        "adapter": entry["adapter"],
+        "options": _relative_paths(options, folder if at else document.path.parent, folder),
+        "lines": {"": document.where(at), **{str(k): document.where((*at, k)) for k in options}},
+    }
     return resolved | ({"name": entry["name"]} if "name" in entry else {})
 
 
-def _relative_paths(data: Any, base: Path) -> Any:
-    """The mapping with values that begin with ./ or ../ made absolute."""
-    if not isinstance(data, dict):
-        return data
+def _relative_paths(data: dict[str, Any], base: Path, folder: Path) -> dict[str, Any]:
+    """The mapping with values that begin with ./ or ../ told from another folder, or from the registry."""
     return {
-        key: str((base / value).resolve())
-        if isinstance(value, str) and value.startswith(("./", "../"))
-        else value
+        key: _relative_path(value, base, folder) if isinstance(value, str) else value
         for key, value in data.items()
     }
+
+
+def _relative_path(value: str, base: Path, folder: Path) -> str:
+    if not value.startswith(("./", "../")):
+        return value.replace("/./", "/") if value.startswith("/") else value
+    target = Path(os.path.normpath(base.absolute() / value))  # symbolic links stay: they may lead anywhere
+    if target.is_relative_to(registry()):
+        return f"configs:{target.relative_to(registry())}"
+    return f"{folder.absolute()}/./{os.path.relpath(target, folder.absolute())}"
+
+
+def as_written(path: str) -> str:
+    """A path as a run config says it, whatever folder that lies in."""
+    _, found, rest = path.partition("/./")
+    if not found:
+        return path
+    return rest if rest.startswith("../") else f"./{rest}"
+
+
+def base_folder(config: RunConfig) -> Path | None:
+    """What the relative paths of a config are relative to, None if it has none."""
+    options = [value for suite in config.suites for value in suite.options.values()]
+    for value in (*options, *(model.path for model in config.models)):
+        if isinstance(value, str) and value != as_written(value):
+            return Path(value.partition("/./")[0])
+    return None
+
+
+def _check_engine(document: Document, kind: str) -> None:
+    if kind not in ENGINES and not re.fullmatch(r"[\w.]+:\w+", kind):
+        raise UserError(
+            f"{document.where(('engine', 'kind'))}: key `engine.kind`: there is no engine {kind!r}: "
+            f"use one of {', '.join(ENGINES)}, or package.module:factory of your own"
+        )
 
 
 def _check_unique(document: Document, key: str, given: Sequence[str]) -> None:
@@ -446,7 +514,13 @@ def to_yaml(config: RunConfig) -> str:
 
 def _flat(config: RunConfig) -> dict[str, Any]:
     data: dict[str, Any] = msgspec.to_builtins(config)
-    data["suites"] = [{"adapter": s["adapter"], "name": s["name"], **s["options"]} for s in data["suites"]]
+    for model in data["models"]:
+        model["path"] = as_written(model["path"])
+    data["suites"] = [
+        {"adapter": s["adapter"], "name": s["name"]}
+        | {key: as_written(value) if isinstance(value, str) else value for key, value in s["options"].items()}
+        for s in data["suites"]
+    ]
     return data
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config import ModelSpec, RunConfig, locate
+from harness.config import ModelSpec, RunConfig, as_written, locate
 from harness.errors import UserError
 from harness.models import hub
 from harness.plan import Plan, make_plan
@@ -109,7 +109,7 @@ def _differences(lock: Lock, plan: Plan) -> Iterator[str]:
     for spec in plan.config.models if plan.config.engine.kind == "vllm" else ():
         if (model := lock.models.get(spec.name)) is None:
             yield f"model {spec.name} is not in the lock"
-        elif model.path != spec.path or (spec.revision and model.revision != spec.revision):
+        elif model.path != as_written(spec.path) or (spec.revision and model.revision != spec.revision):
             yield f"model {spec.name} is not the one that was fetched (path or revision changed)"
 
 
@@ -124,7 +124,7 @@ def _suites(plan: Plan) -> dict[str, Suite]:
 def _fetch_model(spec: ModelSpec) -> LockedModel:
     found = Path(locate(spec.path))
     if found.is_dir():
-        return LockedModel(path=spec.path, revision=None, files=_hashes(found))
+        return LockedModel(path=as_written(spec.path), revision=None, files=_hashes(found))
     revision = hub.commit(spec.path, spec.revision)
     return LockedModel(path=spec.path, revision=revision, files=_hashes(hub.snapshot(spec.path, revision)))
 

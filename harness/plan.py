@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from harness import __version__
-from harness.config import ModelSpec, RunConfig, digest, locate
+from harness.config import ModelSpec, RunConfig, as_written, digest, locate
 from harness.errors import UserError
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, check_gpus, forecast
@@ -238,10 +238,10 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite) -> CellEntry:
 def _weights_identity(model: PlannedModel) -> str:
     """What tells two checkpoints apart: the commit where it is pinned, else the files themselves."""
     if model.spec.revision is not None:
-        return f"{model.spec.path}@{model.spec.revision}"
+        return f"{as_written(model.spec.path)}@{model.spec.revision}"
     if model.architecture and model.architecture.weights_hash and Path(locate(model.spec.path)).is_dir():
         return model.architecture.weights_hash
-    return model.spec.path
+    return as_written(model.spec.path)
 
 
 def attempt_seed(sampling: Sampling, sample: str, attempt: int) -> int:

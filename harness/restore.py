@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from harness.config import ModelSpec, RunConfig, load_config
+from harness.config import ModelSpec, RunConfig
 from harness.engines.replies import message_to_openai
 from harness.errors import UserError
 from harness.models import checkpoint
@@ -30,7 +30,7 @@ class Restored:
     @cached_property
     def config(self) -> RunConfig:
         """The config of the run; UserError if it is not there."""
-        return load_config(self.directory.config_path)
+        return self.directory.config()
 
     @cached_property
     def _suites(self) -> dict[str, Suite]:

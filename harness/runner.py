@@ -7,7 +7,7 @@ again; what was in flight when the process died is owed again.
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -58,8 +58,16 @@ class Job:
     attempt: int
 
 
-async def run(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+async def run(
+    plan: Plan, directory: RunDirectory, progress: Progress, *, retry_failures: bool = False
+) -> None:
     """Run everything that the plan owes to the directory.
+
+    Args:
+        plan: what is asked for.
+        directory: where records go.
+        progress: who watches.
+        retry_failures: whether attempts are owed again that ended in an engine error before now.
 
     Raises:
         UserError: a model cannot be loaded, or its engine is not the one that the directory knows.
@@ -70,8 +78,9 @@ async def run(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
         check_same_cells(directory, plan)
     else:
         directory.write_manifest(make_manifest(plan))
+    retry_before = time.time() if retry_failures else 0.0
     for model in plan.models.values():
-        await run_model(plan, model, directory, progress)
+        await run_model(plan, model, directory, progress, retry_before)
 
 
 def check_same_cells(directory: RunDirectory, plan: Plan) -> None:
@@ -93,37 +102,56 @@ def check_same_cells(directory: RunDirectory, plan: Plan) -> None:
             )
 
 
-async def run_model(plan: Plan, model: PlannedModel, directory: RunDirectory, progress: Progress) -> None:
-    """Run one model's cells; load it only if any of them is owed something."""
+async def run_model(
+    plan: Plan,
+    model: PlannedModel,
+    directory: RunDirectory,
+    progress: Progress,
+    retry_before: float = 0.0,
+) -> None:
+    """Run one model's cells; load it only if any of them is owed something.
+
+    Args:
+        plan: what is asked for.
+        model: whose turn it is.
+        directory: where records go.
+        progress: who watches.
+        retry_before: Unix time; an engine error from before it is owed again.
+    """
     cells = plan.of_model(model.spec.name)
-    done = {cell.entry.key: _finished(directory, cell) for cell in cells}
+    done = {cell.entry.key: _finished(directory, cell, retry_before) for cell in cells}
     progress.model(
         model.spec.name,
         {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in cells},
         {cell.suite.name: len(done[cell.entry.key]) for cell in cells},
     )
-    _compact_complete(directory, cells)
+    _compact_complete(directory, cells, retry_before)
+    for cell in cells:
+        complete = directory.records_path(cell.entry, "parquet").exists()
+        if complete and len(done[cell.entry.key]) < len(_finished(directory, cell)):
+            directory.reopen(cell.entry)
     owed = [c for c in cells if not directory.records_path(c.entry, "parquet").exists()]
     restarts = 0
     while owed:
-        before = sum(len(_finished(directory, cell)) for cell in owed)
+        before = sum(len(_finished(directory, cell, retry_before)) for cell in owed)
         try:
-            await _run_cells(plan, model, owed, directory, progress)
+            await _run_cells(plan, model, owed, directory, progress, retry_before)
             break
         except EngineDead as error:
-            finished = sum(len(_finished(directory, cell)) for cell in owed) - before
+            finished = sum(len(_finished(directory, cell, retry_before)) for cell in owed) - before
             restarts = 0 if finished else restarts + 1
             if restarts > MAX_RESTARTS:
                 raise
             progress.note(f"the engine of {model.spec.name} died ({error}); starting it again")
-    _compact_complete(directory, owed)
+    _compact_complete(directory, owed, retry_before)
 
 
-def _compact_complete(directory: RunDirectory, cells: Sequence[PlannedCell]) -> None:
+def _compact_complete(directory: RunDirectory, cells: Sequence[PlannedCell], retry_before: float) -> None:
     """Compact every cell that owes nothing, and finish what a dying process began to compact."""
     for cell in cells:
         begun = directory.records_path(cell.entry, "parquet").exists()
-        if begun or len(_finished(directory, cell)) == cell.entry.samples * cell.entry.attempts:
+        finished = 0 if begun else len(_finished(directory, cell, retry_before))
+        if begun or finished == cell.entry.samples * cell.entry.attempts:
             directory.compact(cell.entry)
 
 
@@ -133,12 +161,15 @@ async def _run_cells(
     cells: Sequence[PlannedCell],
     directory: RunDirectory,
     progress: Progress,
+    retry_before: float,
 ) -> None:
     engine = await _open(plan, model)
     try:
         _record_engine(directory, model, engine)
         progress.loaded(engine)
-        jobs = order([job for cell in cells for job in owed_jobs(directory, cell, model, engine)])
+        jobs = order(
+            [job for cell in cells for job in owed_jobs(directory, cell, model, engine, retry_before)]
+        )
         with _writers(directory, cells) as writers:
             limit = plan.config.engine.max_concurrency
             await run_jobs(jobs, engine, plan.config.sampling, limit, writers, progress)
@@ -186,17 +217,28 @@ def _writers(directory: RunDirectory, cells: Sequence[PlannedCell]) -> Iterator[
         yield writers
 
 
-def _finished(directory: RunDirectory, cell: PlannedCell) -> set[tuple[str, int]]:
-    return {(r.sample, r.attempt) for r in directory.records(cell.entry)}
+def _finished(directory: RunDirectory, cell: PlannedCell, retry_before: float = 0.0) -> set[tuple[str, int]]:
+    """(sample, attempt) of what need not be run; see `run_model` for `retry_before`."""
+    return {
+        (r.sample, r.attempt)
+        for r in directory.records(cell.entry)
+        if r.failure is not FailureKind.ENGINE_ERROR or r.started >= retry_before
+    }
 
 
-def owed_jobs(directory: RunDirectory, cell: PlannedCell, model: PlannedModel, engine: Engine) -> list[Job]:
-    """The attempts of a cell that have no record yet."""
+def owed_jobs(
+    directory: RunDirectory,
+    cell: PlannedCell,
+    model: PlannedModel,
+    engine: Engine,
+    retry_before: float = 0.0,
+) -> list[Job]:
+    """The attempts of a cell that have no record yet, or one that is to be superseded."""
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         return engine.render(messages, add_generation_prompt=add_generation_prompt)
 
-    finished = _finished(directory, cell)
+    finished = _finished(directory, cell, retry_before)
     samples = cell.suite.samples(model.called, render)
     return [
         Job(cell, sample, attempt)
@@ -244,23 +286,26 @@ async def run_jobs(
             writers[job.cell.entry.key].append(record)
             progress.finished(job.cell.suite.name, record)
 
-    async def sync() -> None:
-        while True:
-            await asyncio.sleep(SYNC_SECONDS)
-            for writer in writers.values():
-                writer.sync()
+    done = asyncio.Event()
 
-    syncing = asyncio.create_task(sync())
+    async def sync() -> None:
+        while not done.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(done.wait(), SYNC_SECONDS)
+            for writer in writers.values():  # in a thread: a slow disk would hold up every attempt
+                await asyncio.to_thread(writer.sync)
+
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(max_concurrency, len(jobs))):
-                group.create_task(work())
+        async with asyncio.TaskGroup() as both:  # what one raises ends the other
+            both.create_task(sync())
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(max_concurrency, len(jobs))):
+                    group.create_task(work())
+            done.set()
     except* EngineDead as errors:
         raise EngineDead(str(_first(errors))) from errors
     except* UserError as errors:
         raise UserError(str(_first(errors))) from errors
-    finally:
-        syncing.cancel()
 
 
 def _first(errors: BaseException) -> BaseException:
@@ -284,9 +329,11 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
             scores = await asyncio.to_thread(suite.score, sample, transcript)
         else:
             scores = suite.score(sample, transcript)
+        _check_once(scores)
     except Exception as error:
         scoring = transcript is not None
         failure = classify(error, FailureKind.SCORER_ERROR if scoring else FailureKind.ENGINE_ERROR)
+        scores = ()
     transcript = transcript or engine.transcript
     return Record(
         cell=job.cell.entry.key,
@@ -304,3 +351,10 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
         failure_message=failure.message if failure else None,
         truncated=any(reply.finish_reason == "length" for reply in transcript.generations),
     )
+
+
+def _check_once(scores: Sequence[Score]) -> None:
+    """Raises ValueError at two scores of one metric: nobody can say which of them counts."""
+    metrics = [score.metric for score in scores]
+    if len(set(metrics)) < len(metrics):
+        raise ValueError(f"the suite gave two scores of one metric: {', '.join(sorted(metrics))}")

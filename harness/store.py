@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -41,17 +42,18 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     @property
+    def folder_path(self) -> Path:
+        """Where the config lay that was run: of this machine, and no part of the results."""
+        return self.path / ".folder"
+
+    @property
     def manifest_path(self) -> Path:
         """What the run says about itself."""
         return self.path / "manifest.json"
 
     def records_path(self, cell: CellEntry, suffix: str) -> Path:
-        """Where a cell's records are: suffix `jsonl` while it runs, `parquet` when complete.
-
-        Names of models and suites may hold anything; the key keeps the cleaned-up names apart.
-        """
-        readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
-        return self.path / "records" / f"{readable}--{cell.key[:12]}.{suffix}"
+        """Where a cell's records are: suffix `jsonl` while it runs, `parquet` when complete."""
+        return self.path / "records" / f"{records_stem(cell)}.{suffix}"
 
     def injections_path(self, cell: CellEntry) -> Path:
         """Sample -> what was injected, of an imported cell: no attack can be asked for it again."""
@@ -66,16 +68,37 @@ class RunDirectory:
         if not self.config_path.exists():
             (self.path / "records").mkdir(parents=True, exist_ok=True)
             replace(self.config_path, configs.to_yaml(config).encode())
+            self._keep_folder(config)
             return
-        kept = configs.load_config(self.config_path)
+        kept = self.config()
         changed = configs.differences(kept, config)
         if changed:
             raise UserError(
                 f"{self.path} holds results of another config, which differs in {', '.join(changed)}: "
                 "set these back to resume, or give another --out"
             )
+        self._keep_folder(config)
         if kept.price_per_gpu_hour != config.price_per_gpu_hour:
             self._reprice(kept, config.price_per_gpu_hour)
+
+    def config(self) -> RunConfig:
+        """The resolved config.
+
+        Its relative paths begin at the folder of the config that was run last, where that is on this machine,
+        else at the directory itself.
+
+        Raises:
+            UserError: there is none, or it is not right.
+        """
+        try:
+            folder = (self.path / self.folder_path.read_text(encoding="utf8")).resolve()
+        except OSError:
+            folder = self.path
+        return configs.load_config(self.config_path, folder=folder if folder.is_dir() else self.path)
+
+    def _keep_folder(self, config: RunConfig) -> None:
+        if folder := configs.base_folder(config):
+            replace(self.folder_path, os.path.relpath(folder, self.path).encode())
 
     def _reprice(self, kept: RunConfig, price: float | None) -> None:
         """Write another price into the kept config. A checksum that it had and no longer has stays broken."""
@@ -110,7 +133,7 @@ class RunDirectory:
         replace(self.manifest_path, msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
 
     def records(self, cell: CellEntry) -> list[Record]:
-        """Finished attempts of a cell, in the order of sample and attempt."""
+        """Finished attempts of a cell, in the order of sample and attempt; of two records the later."""
         found = {(r.sample, r.attempt): r for r in self._read(cell)}
         return [found[key] for key in sorted(found)]
 
@@ -155,6 +178,23 @@ class RunDirectory:
         self.seal()
         source.unlink(missing_ok=True)
 
+    def reopen(self, cell: CellEntry) -> None:
+        """Make the records of a complete cell ones that more are appended to; a later one supersedes.
+
+        A process that dies in between changes nothing: while the Parquet file is there it alone counts.
+
+        Raises:
+            UserError: the file is not the one that was sealed.
+        """
+        source, target = self.records_path(cell, "jsonl"), self.records_path(cell, "parquet")
+        manifest, name = self.manifest(), str(target.relative_to(self.path))
+        if checksum(target) != manifest.checksums.get(name, checksum(target)):
+            raise UserError(f"{target} was changed after it was complete: restore it from a copy")
+        replace(source, b"".join(msgspec.json.encode(record) + b"\n" for record in self.records(cell)))
+        sums = {key: value for key, value in manifest.checksums.items() if key != name}
+        self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
+        target.unlink()
+
     def seal(self) -> None:
         """Keep the checksums of files that will not change any more in the manifest.
 
@@ -188,8 +228,20 @@ class RunDirectory:
         return handle
 
 
+def records_stem(cell: CellEntry) -> str:
+    """Name of the files of a cell's records, without what tells their form.
+
+    Names of models and suites may hold anything; the key keeps the cleaned-up names apart.
+    """
+    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
+    return f"{readable}--{cell.key[:12]}"
+
+
 class RecordWriter:
-    """Appends records to a cell's file. Lines reach the kernel at once and the disk with `sync`."""
+    """Appends records to a cell's file. Lines reach the kernel at once and the disk with `sync`.
+
+    `sync` may run in a thread of its own while another appends.
+    """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -197,27 +249,39 @@ class RecordWriter:
         self._file = path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
         self._dirty = False
+        self._syncing = threading.Lock()
 
     def append(self, record: Record) -> None:
         """Add one finished attempt, as one write of one line."""
         line = self._encoder.encode(record) + b"\n"
         end = self._file.tell()
-        self._dirty = True
         if self._file.write(line) != len(line):  # a full disk may take a part
             self._file.truncate(end)
             raise UserError(f"the disk is full: {self._file.name} could not be written; free some space")
+        self._dirty = True
 
     def sync(self) -> None:
-        """Force what was appended onto the disk."""
-        if self._dirty:
-            os.fsync(self._file.fileno())
-            self._dirty = False
+        """Force what was appended onto the disk. Raises UserError if the disk refuses."""
+        with self._syncing:
+            if not self._dirty or self._file.closed:
+                return
+            self._dirty = False  # before: what is appended meanwhile may come too late for this one
+            try:
+                os.fsync(self._file.fileno())
+            except OSError as error:
+                self._dirty = True
+                raise UserError(
+                    f"{self._file.name} could not be forced onto the disk ({error.strerror}): "
+                    "check the disk and its space, then resume"
+                ) from error
 
     def close(self) -> None:
         """Sync and close. Safe to call twice."""
-        if not self._file.closed:
+        try:
             self.sync()
-            self._file.close()
+        finally:
+            with self._syncing:  # a thread may still be at it
+                self._file.close()
 
 
 def cut_torn_line(path: Path) -> None:

@@ -89,6 +89,17 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     return engine
 
 
+FLAKY = {"left": 0}
+"""How many more requests `flaky` refuses."""
+
+
+def _flaky(messages: tuple[Message, ...], tools: tuple[Tool, ...], sampling: Sampling) -> Reply:
+    if FLAKY["left"] > 0:
+        FLAKY["left"] -= 1
+        raise RuntimeError("the engine hiccuped")
+    return last_digit(messages, tools, sampling)
+
+
 class Mortal(ScriptedEngine):
     """Dies after a number of requests."""
 
@@ -134,5 +145,6 @@ FAILING = {
     "scorer_error": _say(Reply(text="unscorable")),
     "surrogate": _say(Reply(text="\ud800")),
     "interrupt": _interrupt,
+    "flaky": _flaky,
 }
 """What happens to the sample with the number 3 (or, for `interrupt`, to the process at number 9)."""

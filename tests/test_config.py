@@ -7,6 +7,7 @@ import pytest
 from harness import config as configs
 from harness.config import RunConfig, load_config, to_yaml
 from harness.errors import UserError
+from harness.suites import ADAPTERS, load_suites
 from tests.conftest import ROOT
 
 GOOD = """\
@@ -39,7 +40,7 @@ def refusal(folder: Path, text: str, *overrides: str) -> str:
 def test_a_good_config_is_resolved(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     assert config.sampling.temperature == 0.5
-    assert config.models[0].path == str(tmp_path / "weights")
+    assert Path(config.models[0].path) == tmp_path / "weights"
     assert config.suites[0].options == {"suite": "banking"}
 
 
@@ -47,7 +48,8 @@ def test_the_resolved_config_reads_back_equal(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
     again = tmp_path / "resolved.yaml"
     again.write_text(to_yaml(config))
-    assert load_config(again) == config
+    assert to_yaml(load_config(again)) == to_yaml(config)
+    assert load_config(again).models == config.models
     assert configs.digest(load_config(again)) == configs.digest(config)
 
 
@@ -115,8 +117,21 @@ def test_remote_code_needs_a_pinned_revision(tmp_path: Path) -> None:
     assert load_config(write(tmp_path, pinned)).models[0].trust_remote_code
 
 
-def test_attempts_below_one_are_refused(tmp_path: Path) -> None:
-    assert "at least 1" in refusal(tmp_path, GOOD + "attempts: 0\n")
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("attempts: 0", "key `attempts`: expected `int` >= 1"),
+        ("limit: 0", "key `limit`: expected `int` >= 1"),
+        ("limit: -3", "key `limit`: expected `int` >= 1"),
+        ("limit: 2.5", "key `limit`: expected `int"),
+        ("limit: true", "key `limit`: expected `int"),
+        ("engine: {max_concurrency: 0}", "key `engine.max_concurrency`: expected `int` >= 1"),
+        ("engine: {kind: vlm}", "key `engine.kind`: there is no engine 'vlm': use one of vllm, endpoint, or"),
+        ("engine: {kind: my.module}", "key `engine.kind`: there is no engine 'my.module'"),
+    ],
+)
+def test_wrong_values_are_refused_where_they_stand(tmp_path: Path, line: str, says: str) -> None:
+    assert f"run.yaml:11: {says}" in refusal(tmp_path, f"{GOOD}{line}\n")
 
 
 def test_overrides(tmp_path: Path) -> None:
@@ -164,6 +179,84 @@ def test_locate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SOME_FOLDER")
     with pytest.raises(UserError, match="SOME_FOLDER"):
         configs.locate("${SOME_FOLDER}/x")
+
+
+@pytest.mark.parametrize(
+    ("suite", "says"),
+    [
+        ("tests.fakes,\n  sampels: 3", "run.yaml:4: suite tests.fakes: unknown key `sampels` (did you mean"),
+        ("tests.fakes,\n  samples: few", "run.yaml:4: suite tests.fakes: key `samples`: expected `int`"),
+        ("nobody", "run.yaml:3: there is no adapter 'nobody'"),
+        ("tests.fakes,\n  scorer: '${ABSENT}'", "run.yaml:4: suite tests.fakes: '${ABSENT}' needs"),
+    ],
+    ids=["unknown", "type", "adapter", "variable"],
+)
+def test_errors_about_suites_name_the_line(tmp_path: Path, suite: str, says: str) -> None:
+    path = write(
+        tmp_path, f"name: a\nmodels: [aster-dense]\nsuites: [{{adapter: {suite}}}]\nsampling: {{}}\n"
+    )
+    (spec,) = load_config(path).suites
+    with pytest.raises(UserError) as caught:
+        load_suites(spec)
+    assert f"{tmp_path}/{says}" in str(caught.value)
+
+
+def test_errors_about_suites_of_the_registry_name_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HARNESS_DATA", raising=False)
+    (spec,) = load_config(
+        write(tmp_path, GOOD.replace("- adapter: agentdojo\n    suite: banking", "- local_gsm8k"))
+    ).suites
+    with pytest.raises(
+        UserError, match=r"configs/suites/local_gsm8k\.yaml:\d+: suite local_gsm8k: .*HARNESS_DATA"
+    ):
+        load_suites(spec)
+
+
+def test_the_folder_of_a_config_is_no_part_of_it(tmp_path: Path) -> None:
+    """Two copies of a folder are the same config, kept in the same words."""
+    text = GOOD.replace("suite: banking", "suite: banking\n    extra: ../tasks")
+    text += "description: ./as it is\n"
+    found = []
+    for name in ("a", "far/b"):
+        folder = tmp_path / name / "configs"
+        folder.mkdir(parents=True)
+        found.append(load_config(write(folder, text)))
+        assert Path(found[-1].models[0].path).resolve() == folder / "weights"
+        assert Path(found[-1].suites[0].options["extra"]).resolve() == tmp_path / name / "tasks"
+    assert configs.digest(found[0]) == configs.digest(found[1])
+    assert configs.differences(*found) == []
+    assert to_yaml(found[0]) == to_yaml(found[1])
+    assert str(tmp_path) not in to_yaml(found[0])
+    assert "path: ./weights" in to_yaml(found[0]) and "extra: ../tasks" in to_yaml(found[0])
+
+
+def test_relative_paths_of_other_files_are_told_from_the_config(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    model = "name: m\npath: ./weights\norigin: {developer: D, country: XA}\n"
+    (tmp_path / "models" / "m.yaml").write_text(model)
+    text = "name: a\nmodels: [./models/m.yaml]\nsuites: [local_gsm8k]\nsampling: {}\n"
+    config = load_config(write(tmp_path, text))
+    assert Path(config.models[0].path) == tmp_path / "models" / "weights"
+    assert configs.as_written(config.models[0].path) == "./models/weights"
+    include_path = config.suites[0].options["include_path"]
+    assert include_path == "configs:suites/lm_eval_local"
+    assert Path(configs.locate(include_path)) == ROOT / "configs" / "suites" / "lm_eval_local"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "suites").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_suite_has_options_that_its_adapter_knows(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    text = f"name: a\nmodels: [aster-dense]\nsuites: [{path.stem}]\nsampling: {{}}\n"
+    (spec,) = load_config(write(tmp_path, text)).suites
+    assert spec.name == path.stem
+    module = ADAPTERS[spec.adapter]
+    kind = configs.load_object(f"{module}:Options", "adapter")
+    options = configs.load_options(spec.options, kind, path.stem)
+    assert {key for key in spec.options if not hasattr(options, key)} == set()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "runs").glob("*.yaml")), ids=lambda p: p.stem)

@@ -1,11 +1,14 @@
 """Runs: resumed, killed, failing, and always the same in the end."""
 
+import errno
 import json
 import math
+import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -155,6 +158,113 @@ def test_a_failure_changes_no_rate_and_raises_its_own_counter(tmp_path: Path, ki
     assert {r.failure for r in failed} == {FailureKind(kind)}
     assert all(r.scores == () and r.failure_message for r in failed)
     assert all(r.transcript.messages for r in failed)
+
+
+def failures(folder: Path, out: str) -> list[FailureKind]:
+    return [r.failure for r in records(folder, out) if r.failure]
+
+
+def test_engine_errors_are_run_again_where_that_is_asked_for(tmp_path: Path) -> None:
+    fails = "engine.args.fail=flaky"
+    run(tmp_path, fails, out="good")
+    fakes.FLAKY["left"] = 25
+    assert run(tmp_path, fails, out="bad") == 0
+    assert failures(tmp_path, "bad") == [FailureKind.ENGINE_ERROR] * 25
+    fakes.STARTED.clear()
+    assert run(tmp_path, fails, out="bad") == 0
+    assert fakes.STARTED == [] and len(failures(tmp_path, "bad")) == 25
+
+    fakes.FLAKY["left"] = 3  # fails once more: a new record, and not run for ever
+    assert run(tmp_path, fails, "--retry-failures", out="bad") == 0
+    assert failures(tmp_path, "bad") == [FailureKind.ENGINE_ERROR] * 3
+    assert fakes.STARTED == ["one"], "the other model owes nothing"
+    assert run(tmp_path, fails, "--retry-failures", out="bad") == 0
+    assert failures(tmp_path, "bad") == []
+    assert scorecards(tmp_path, "bad") == scorecards(tmp_path, "good")
+    assert main(["verify", str(tmp_path / "bad")]) == 0
+    fakes.STARTED.clear()
+    assert run(tmp_path, fails, "--retry-failures", out="bad") == 0
+    assert fakes.STARTED == []
+
+
+def test_failures_of_the_model_are_not_run_again(tmp_path: Path) -> None:
+    run(tmp_path, "engine.args.fail=tool_parse")
+    fakes.STARTED.clear()
+    assert run(tmp_path, "engine.args.fail=tool_parse", "--retry-failures") == 0
+    assert fakes.STARTED == []
+
+
+def test_a_process_killed_while_it_retries_loses_nothing(tmp_path: Path) -> None:
+    fails = "engine.args.fail=flaky"
+    fakes.FLAKY["left"] = 25
+    run(tmp_path, fails)
+    before = scorecards(tmp_path)
+    directory = RunDirectory(tmp_path / "out")
+    for cell in directory.manifest().cells.values():
+        directory.reopen(cell)
+    assert run(tmp_path, fails) == 0
+    assert scorecards(tmp_path) == before
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    for cell in directory.manifest().cells.values():
+        directory.reopen(cell)
+    assert run(tmp_path, fails, "--retry-failures") == 0
+    assert failures(tmp_path, "out") == []
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def test_records_are_forced_onto_the_disk_beside_the_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, threads = os.fsync, []
+
+    def fsync(descriptor: int) -> None:
+        threads.append(threading.current_thread())
+        real(descriptor)
+
+    monkeypatch.setattr("harness.store.os.fsync", fsync)
+    assert run(tmp_path) == 0
+    assert any(thread is not threading.main_thread() for thread in threads)
+
+    def broken(descriptor: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr("harness.store.os.fsync", broken)
+    capsys.readouterr()
+    assert run(tmp_path, out="broken") == 2
+    said = capsys.readouterr().err
+    assert "could not be forced onto the disk (Input/output error)" in said and said.count("\n") == 1
+
+
+def test_a_suite_with_two_scores_of_one_metric_fails_its_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = fakes.DigitSuite.score
+    monkeypatch.setattr(fakes.DigitSuite, "score", lambda *args: real(*args) * 2)
+    assert run(tmp_path) == 0
+    assert {r.failure for r in records(tmp_path)} == {FailureKind.SCORER_ERROR}
+    assert {r.scores for r in records(tmp_path)} == {()}
+
+
+def test_a_run_goes_on_from_another_copy_of_its_folder(tmp_path: Path) -> None:
+    """Same directory by default, nothing run twice, and no path of a machine is kept."""
+    text = CONFIG.replace("path: one", "path: ./weights")
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    out = tmp_path / "out"
+    assert main(["run", str(config(tmp_path / "a", text)), "--out", str(out)]) == 0
+    kept = (out / "config.yaml").read_bytes()
+    assert str(tmp_path).encode() not in kept and b"path: ./weights" in kept
+    assert Path(RunDirectory(out).config().models[0].path) == tmp_path / "a" / "weights"
+    fakes.STARTED.clear()
+    assert main(["run", str(config(tmp_path / "b", text)), "--out", str(out)]) == 0
+    assert fakes.STARTED == []
+    assert (out / "config.yaml").read_bytes() == kept
+    assert Path(RunDirectory(out).config().models[0].path).resolve() == tmp_path / "b" / "weights"
+    assert main(["verify", str(out)]) == 0
+    (out / ".folder").unlink()
+    assert Path(RunDirectory(out).config().models[0].path) == out / "weights"
 
 
 def test_bad_input_found_by_an_attempt_ends_the_run_in_one_sentence(

@@ -1,6 +1,8 @@
 """The run directory: nothing is lost, torn lines are owed again, and pandas reads the files."""
 
+import errno
 import json
+import threading
 from pathlib import Path
 
 import msgspec
@@ -14,6 +16,7 @@ from harness.types import (
     CellEntry,
     FailureKind,
     Generation,
+    Manifest,
     Message,
     Record,
     Score,
@@ -161,3 +164,59 @@ def test_two_processes_do_not_write_to_one_directory(tmp_path: Path) -> None:
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no results"):
         RunDirectory(tmp_path).manifest()
+
+
+def test_what_is_appended_while_the_disk_is_written_is_synced_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = RecordWriter(RunDirectory(tmp_path).records_path(CELL, "jsonl"))
+    writing, go_on, calls = threading.Event(), threading.Event(), []
+
+    def fsync(descriptor: int) -> None:
+        calls.append(descriptor)
+        writing.set()
+        assert go_on.wait(5)
+
+    monkeypatch.setattr("harness.store.os.fsync", fsync)
+    writer.append(record("a"))
+    thread = threading.Thread(target=writer.sync)
+    thread.start()
+    assert writing.wait(5)
+    writer.append(record("b"))  # does not wait for the disk
+    go_on.set()
+    thread.join()
+    writer.close()
+    assert len(calls) == 2
+    assert [r.sample for r in read_jsonl(RunDirectory(tmp_path).records_path(CELL, "jsonl"))] == ["a", "b"]
+
+
+def test_a_disk_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = RecordWriter(RunDirectory(tmp_path).records_path(CELL, "jsonl"))
+    writer.append(record("a"))
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.store.os.fsync", fsync)
+        for _ in range(2):
+            with pytest.raises(UserError, match=r"jsonl could not be forced onto the disk \(Input/output"):
+                writer.sync()
+    writer.close()
+
+
+def test_a_changed_file_is_not_opened_again(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    writer = RecordWriter(directory.records_path(CELL, "jsonl"))
+    writer.append(record("a"))
+    writer.close()
+    manifest = Manifest(
+        name="n", config_digest="", harness_version="", created="", versions={}, hardware={}, models={},
+        cells={CELL.key: CELL},
+    )  # fmt: skip
+    directory.write_manifest(manifest)
+    directory.compact(CELL)
+    path = directory.records_path(CELL, "parquet")
+    path.write_bytes(path.read_bytes() + b"x")
+    with pytest.raises(UserError, match="was changed after it was complete"):
+        directory.reopen(CELL)
+    assert path.exists()

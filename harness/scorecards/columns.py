@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.errors import UserError
+from harness.store import records_stem
 from harness.types import CellEntry, Usage
 
 Codes = NDArray[np.int32]
@@ -119,7 +120,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         table: as from `RunDirectory.columns`.
 
     Raises:
-        UserError: an attempt is recorded twice.
+        UserError: an attempt is recorded twice, or has two scores of one metric.
     """
     sample = _sorted_levels(_encode(table["sample"].chunks))
     attempt = table["attempt"].to_numpy()
@@ -129,6 +130,15 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
     counts = np.bincount(failure.codes[failed], minlength=len(failure.levels))
     place = np.empty_like(order)
     place[order] = np.arange(order.size)
+    try:
+        scores = _scores(table["scores"].chunks, place, failed)
+    except TwoScores as error:
+        row = order[error.row]
+        raise UserError(
+            f"records/{records_stem(cell)}: attempt {attempt[row]} of sample "
+            f"{sample.levels[sample.codes[row]].as_py()!r} has two scores of metric {error.metric!r}, where "
+            "one was expected: restore the file from a copy, or delete it to have the cell measured again"
+        ) from error
     return Attempts(
         sample=sample.take(order),
         attempt=attempt[order],
@@ -137,7 +147,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         truncated=pc.sum(table["truncated"]).as_py() or 0,
         clusters=_maps(table["clusters"].chunks, place),
         labels=_maps(table["labels"].chunks, place),
-        scores=_scores(table["scores"].chunks, place, failed),
+        scores=scores,
         usage=_usage(table),
         seconds=table["engine_seconds"].to_numpy()[order],
         cut=table["truncated"].to_numpy()[order],
@@ -227,8 +237,17 @@ def _compact(codes: Codes, levels: int) -> tuple[Codes, Rows]:
     return place[codes], used
 
 
+class TwoScores(Exception):
+    """A record with two scores of one metric: nobody can say which of them was measured."""
+
+    def __init__(self, metric: str, row: int) -> None:
+        """Args: metric: its name. row: the attempt, by sample and attempt."""
+        super().__init__(metric)
+        self.metric, self.row = metric, row
+
+
 def _scores(chunks: Sequence[pa.ListArray], place: Rows, failed: Mask) -> dict[str, Scored]:
-    """Metric -> scores. A failed attempt has none."""
+    """Metric -> scores. A failed attempt has none. Raises TwoScores."""
     rows = _rows(chunks, place)
     items = [chunk.flatten() for chunk in chunks]
     metric = _encode([item.field("metric") for item in items])
@@ -237,8 +256,12 @@ def _scores(chunks: Sequence[pa.ListArray], place: Rows, failed: Mask) -> dict[s
     found = {}
     for code, name in enumerate(metric.levels.to_pylist()):
         chosen = np.flatnonzero((metric.codes == code) & ~failed[rows])
-        if (np.diff(rows[chosen]) <= 0).any():  # not in order, or two scores of one metric: the first counts
-            chosen = chosen[np.unique(rows[chosen], return_index=True)[1]]
+        steps = np.diff(rows[chosen])
+        if (steps < 0).any():
+            chosen = chosen[np.argsort(rows[chosen], kind="stable")]
+            steps = np.diff(rows[chosen])
+        if (steps == 0).any():
+            raise TwoScores(name, int(rows[chosen][np.flatnonzero(steps == 0)[0]]))
         found[name] = Scored(rows[chosen], values[chosen], operands.take(pa.array(chosen)).combine_chunks())
     return found
 

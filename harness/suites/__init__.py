@@ -3,7 +3,7 @@
 An adapter is a module with an `Options` struct and `build(name, options) -> list[Suite]`.
 """
 
-from harness.config import SuiteSpec, load_object, load_options
+from harness.config import OptionError, SuiteSpec, load_object, load_options
 from harness.errors import UserError
 from harness.suites.base import Suite
 
@@ -24,8 +24,18 @@ def load_suites(spec: SuiteSpec, limit: int | None = None) -> list[Suite]:
         limit: how many samples, where the options do not say.
 
     Raises:
-        UserError: the adapter does not exist, or its options are not right.
+        UserError: the adapter does not exist, or its options are not right; the sentence begins with the
+            file and the line that say so, where the spec was read from a file.
     """
+    try:
+        return _load_suites(spec, limit)
+    except UserError as error:
+        option = error.option if isinstance(error, OptionError) else ""
+        line = spec.lines.get(option, spec.lines.get(""))
+        raise UserError(f"{line}: {error}" if line else str(error)) from error
+
+
+def _load_suites(spec: SuiteSpec, limit: int | None) -> list[Suite]:
     module = ADAPTERS.get(spec.adapter, spec.adapter)
     if spec.adapter not in ADAPTERS and "." not in spec.adapter:
         raise UserError(

@@ -14,7 +14,7 @@ from harness.scorecards.build import build_scorecards
 from harness.scorecards.columns import Factor, pool_factors, read_attempts
 from harness.scorecards.render import render
 from harness.store import RecordWriter, RunDirectory, record_schema, to_table
-from harness.types import Manifest, Record, Score
+from harness.types import FailureKind, Manifest, Score
 from tests.scorecards.synthetic import cell, record, synthetic_run, tables
 
 
@@ -67,11 +67,18 @@ def test_attempts_are_sorted_with_all_that_belongs_to_them() -> None:
     assert not found.of_kind((), {}).any()
 
 
-def test_the_first_of_two_scores_of_one_metric_counts() -> None:
+@pytest.mark.parametrize("disorder", [False, True])
+def test_two_scores_of_one_metric_are_refused(disorder: bool) -> None:
     twice = tuple(Score(metric="x", value=value) for value in (1.0, 0.0))
-    entry = cell("aster-moe", "s", (), 1)
-    one: Record = msgspec.structs.replace(record("k", "s", {}), scores=twice)
-    assert read_attempts(entry, to_table(entry, [one])).scores["x"].values.tolist() == [1.0]
+    entry = cell("aster-moe", "s", (), 3)
+    records = [record("k", f"s{i}", {"x": 1.0, "y": 0.0}) for i in range(3)]
+    records[1] = msgspec.structs.replace(records[1], scores=twice)
+    said = rf"^records/aster-moe--s--{entry.key[:12]}: attempt 0 of sample 's1' has two scores of metric 'x'"
+    with pytest.raises(UserError, match=said):
+        read_attempts(entry, to_table(entry, records[::-1] if disorder else records))
+    failed = msgspec.structs.replace(records[1], failure=FailureKind.SCORER_ERROR)
+    found = read_attempts(entry, to_table(entry, [records[0], failed, records[2]]))
+    assert found.scores["x"].rows.tolist() == [0, 2], "of a failed attempt no score counts"
 
 
 def test_pooled_factors_share_equal_levels() -> None:
