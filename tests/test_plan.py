@@ -80,6 +80,15 @@ def test_templates(setup: Setup, capsys: pytest.CaptureFixture[str], template: s
     assert says in setup.said(capsys)
 
 
+def test_prompts_that_vllm_writes_in_code_need_no_template(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (setup.folder / "chat_template.jinja").unlink()
+    text = setup.run.read_text()
+    setup.run.write_text(text.replace(ASKS, ASKS + "    engine_args: {tokenizer_mode: deepseek_v32}\n"))
+    assert "missing" not in setup.said(capsys)
+
+
 def test_parsers(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     if not registered("tool_parsers"):
         pytest.skip("vLLM is not installed")

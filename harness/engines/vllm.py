@@ -72,6 +72,8 @@ class VllmEngine:
         self._encoder = Encoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
         self._reasons = reasoning_parser is not None
+        # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
+        self._templated = type(llm.renderer).__name__ == "HfRenderer"
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
         self._scorer = Scorer(self._ask, readable_block_size(llm.vllm_config), max_candidates())
@@ -195,7 +197,8 @@ class VllmEngine:
         Raises:
             UserError: there is no chat template.
         """
-        check_template(self._tokenizer, tools=False)
+        if self._templated:
+            check_template(self._tokenizer, tools=False)
         conversation = [message_to_openai(message, arguments_as_text=False) for message in messages]
         rendered: str = self._tokenizer.apply_chat_template(
             conversation, tokenize=False, add_generation_prompt=add_generation_prompt
@@ -225,7 +228,7 @@ class VllmEngine:
         """How prompts begin, as they are really sent, and what template makes them."""
         from jinja2 import TemplateError
 
-        encoder, template = self._encoder, self._tokenizer.chat_template
+        encoder, template = self._encoder, getattr(self._tokenizer, "chat_template", None)
         told = {"bos_tokens": str(encoder.leading_bos(encoder.encode("x")))}
         if isinstance(template, str):
             told["chat_template_hash"] = hashlib.sha256(template.encode()).hexdigest()[:16]
@@ -331,14 +334,13 @@ class VllmEngine:
             return completion.stop_reason
         last = completion.token_ids[-1] if completion.token_ids else None
         if completion.finish_reason == "stop" and last in self._special_ids:
-            return str(self._tokenizer.convert_ids_to_tokens(last))
+            return str(self._tokenizer.convert_ids_to_tokens([last])[0])
         return ""
 
     # Chat
 
     def _check_chat(self, tools: bool) -> None:
-        # Other renderers (gpt-oss, Mistral's, DeepSeek's) write the prompt in code, without a template.
-        if type(self._llm.renderer).__name__ == "HfRenderer" and not self._chat.use_harmony:
+        if self._templated and not self._chat.use_harmony:  # gpt-oss's prompts are written in code
             check_template(self._tokenizer, tools=tools)
         if tools and (self._chat.parser is None or self._chat.parser.tool_parser_cls is None):
             raise UserError(
