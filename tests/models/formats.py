@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 ADDED = (
-    "<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>",
+    "<think>", "</think>", "<mm:think>", "</mm:think>", "]<]minimax[>[", "<tool_call>", "</tool_call>",
     "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
-    "<｜tool▁sep｜>", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>", "<|tool_call_begin|>",
-    "<|tool_call_end|>", "<|tool_call_argument_begin|>", "<minimax:tool_call>", "</minimax:tool_call>",
-    "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|python_tag|>", "[TOOL_CALLS]", "[ARGS]",
-    "[THINK]", "[/THINK]", "<function_calls>", "</function_calls>",
+    "<｜tool▁sep｜>", "｜DSML｜", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
+    "<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_call_argument_begin|>", "<minimax:tool_call>",
+    "</minimax:tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|python_tag|>",
+    "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|tool_call>", "<tool_call|>", "<|channel>", "<channel|>",
+    '<|"|>',
 )  # fmt: skip
 """Tokens of their own in the vocabularies of released models, which parsers look up."""
 
@@ -22,7 +23,7 @@ ARGUMENTS = "{{ c.arguments | tojson }}"
 
 @dataclass(frozen=True)
 class Format:
-    """How a reply writes its tool calls."""
+    """How a reply writes its reasoning and its tool calls."""
 
     call: str
     """Jinja source of one call `c`, which has `name` and `arguments`; `loop` counts them."""
@@ -31,12 +32,15 @@ class Format:
     after: str = ""
     broken: str = ""
     """A call that the model began and did not finish."""
-    lenient: bool = False
-    """vLLM's parser reads an unfinished call as one without arguments."""
-    silent: bool = False
-    """A broken call is read as an answer: neither vLLM's parser nor its markers tell."""
-    thinks: bool = True
-    """Models that use it also reason, between <think> and </think>."""
+    vocabulary: tuple[str, ...] = ()
+    """Further tokens that the parser looks up, though calls are written without them."""
+    opens: str = "<think>"
+    closes: str = "</think>"
+    """Around the reasoning."""
+    switch: str | None = None
+    """Variable of the chat template that turns reasoning on where it is off."""
+    own_tokens: bool = True
+    """The words around reasoning are tokens of their own, as far as `ADDED` has them."""
 
     def template(self) -> str:
         """A chat template that shows tools as JSON and writes past calls in this format."""
@@ -46,6 +50,16 @@ class Format:
             "{% if m.tool_calls %}" + self._calls("m.tool_calls", ".function") + "{% endif %}<|im_end|>\n"
             "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
         )
+
+    def added(self) -> list[str]:
+        """Tokens of its own that a tokenizer has for this format."""
+        parts = (self.call, self.before, self.after, self.broken)
+        written = "".join(parts) + (self.opens + self.closes) * self.own_tokens
+        return [token for token in ADDED if token in written or token in self.vocabulary]
+
+    def think(self, thought: str) -> str:
+        """What a model writes to think, before anything else."""
+        return self.opens + thought + self.closes
 
     def write(self, calls: Sequence[dict[str, Any]]) -> str:
         """What a model writes to make some calls."""
@@ -63,14 +77,26 @@ class Format:
 
 PAIRS = "{% for k, v in c.arguments.items() %}"
 JSON_CALL = '{"name": "{{ c.name }}", "arguments": ' + ARGUMENTS + "}"
+DSML_CALL = (
+    '<｜DSML｜invoke name="{{ c.name }}">\n'
+    + PAIRS
+    + '<｜DSML｜parameter name="{{ k }}" string="true">{{ v }}'
+    "</｜DSML｜parameter>\n{% endfor %}</｜DSML｜invoke>"
+)
+DSML_BROKEN = '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" string="true">Par'
+
+
+def _dsml(block: str, switch: str) -> Format:
+    return Format(
+        DSML_CALL, before=f"\n\n<｜DSML｜{block}>\n", between="\n", after=f"\n</｜DSML｜{block}>",
+        switch=switch, broken=f"\n\n<｜DSML｜{block}>\n{DSML_BROKEN}",
+    )  # fmt: skip
+
+
 FORMATS = {
     "hermes": Format(
         f"<tool_call>\n{JSON_CALL}\n</tool_call>", between="\n",
         broken='<tool_call>\n{"name": "get_weather", "arg'
-    ),
-    "granite4": Format(
-        f"<tool_call>\n{JSON_CALL}\n</tool_call>", between="\n", thinks=False,
-        broken='<tool_call>\n{"name": "get_weather", "arg',
     ),
     "qwen3_coder": Format(
         "<tool_call>\n<function={{ c.name }}>\n" + PAIRS
@@ -85,13 +111,15 @@ FORMATS = {
     ),
     "deepseek_v31": Format(
         "<｜tool▁call▁begin｜>{{ c.name }}<｜tool▁sep｜>" + ARGUMENTS + "<｜tool▁call▁end｜>",
-        before="<｜tool▁calls▁begin｜>", after="<｜tool▁calls▁end｜>", thinks=False,
+        before="<｜tool▁calls▁begin｜>", after="<｜tool▁calls▁end｜>", switch="thinking",
         broken="<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{",
     ),
+    "deepseek_v32": _dsml("function_calls", "thinking"),
+    "deepseek_v4": _dsml("tool_calls", "thinking"),
     "glm45": Format(
         "<tool_call>{{ c.name }}\n" + PAIRS
         + "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>",
-        between="\n", broken="<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Par", lenient=True,
+        between="\n", broken="<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Par",
     ),
     "kimi_k2": Format(
         "<|tool_call_begin|>functions.{{ c.name }}:{{ loop.index0 }}<|tool_call_argument_begin|>" + ARGUMENTS
@@ -104,28 +132,53 @@ FORMATS = {
         '<invoke name="{{ c.name }}">\n' + PAIRS
         + '<parameter name="{{ k }}">{{ v }}</parameter>\n{% endfor %}</invoke>\n',
         before="<minimax:tool_call>\n", after="</minimax:tool_call>",
+        opens="",  # the template writes it
         broken='<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Par',
     ),
+    "minimax_m3": Format(
+        ']<]minimax[>[<invoke name="{{ c.name }}">\n' + PAIRS
+        + "]<]minimax[>[<{{ k }}>{{ v }}]<]minimax[>[</{{ k }}>\n{% endfor %}]<]minimax[>[</invoke>\n",
+        before="]<]minimax[>[<tool_call>\n", after="]<]minimax[>[</tool_call>",
+        opens="<mm:think>", closes="</mm:think>",
+        broken=']<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name="get_weather">\n]<]minimax[>[<city>Par',
+    ),
     "llama3_json": Format(
-        '{"name": "{{ c.name }}", "parameters": ' + ARGUMENTS + "}", between="; ", thinks=False,
-        broken='{"name": "get_weather", "parameters": {"city": ',
+        '{"name": "{{ c.name }}", "parameters": ' + ARGUMENTS + "}", between="; ",
+        broken='{"name": "get_weather", "parameters": {"city": ', vocabulary=("<|python_tag|>",),
     ),
     "llama4_pythonic": Format(
         "{{ c.name }}(" + PAIRS + "{{ k }}='{{ v }}'{% if not loop.last %}, {% endif %}{% endfor %})",
-        before="[", between=", ", after="]", thinks=False, broken="[get_weather(city=",
+        before="[", between=", ", after="]", broken="[get_weather(city=",
     ),
-    # As of its eleventh tokenizer. Earlier ones write a list of calls, which vLLM 0.32 misreads.
     "mistral": Format(
-        "[TOOL_CALLS]{{ c.name }}[ARGS]" + ARGUMENTS, thinks=False,
-        broken='[TOOL_CALLS]get_weather[ARGS]{"ci',
+        '{"name": "{{ c.name }}", "arguments": ' + ARGUMENTS + ', "id": "call0000{{ loop.index0 }}"}',
+        before="[TOOL_CALLS] [", between=", ", after="]", broken='[TOOL_CALLS] [{"name": "get_weather", "arg',
+    ),
+    # Of its eleventh tokenizer and later ones
+    "mistral_v11": Format(
+        "[TOOL_CALLS]{{ c.name }}[ARGS]" + ARGUMENTS, broken='[TOOL_CALLS]get_weather[ARGS]{"ci'
     ),
     "phi4_mini_json": Format(
-        JSON_CALL, before="functools[", between=", ", after="]", thinks=False,
+        JSON_CALL, before="functools[", between=", ", after="]",
         broken='functools[{"name": "get_weather", "arg',
     ),
     "olmo3": Format(
         "{{ c.name }}(" + PAIRS + '{{ k }}="{{ v }}"{% if not loop.last %}, {% endif %}{% endfor %})',
-        before="<function_calls>", between="\n", after="</function_calls>", thinks=False,
-        broken="<function_calls>get_weather(city=</function_calls>", silent=True,
+        before="<function_calls>", between="\n", after="</function_calls>", own_tokens=False,
+        broken="<function_calls>get_weather(city=</function_calls>",
+    ),
+    "gemma4": Format(
+        "<|tool_call>call:{{ c.name }}{{ '{' }}" + PAIRS
+        + '{{ k }}:<|"|>{{ v }}<|"|>{% if not loop.last %},{% endif %}{% endfor %}}<tool_call|>',
+        opens="<|channel>thought\n", closes="<channel|>", switch="enable_thinking",
+        broken='<|tool_call>call:get_weather{city:<|"|>Par',
+    ),
+    "openai": Format(
+        "<|channel|>commentary to=functions.{{ c.name }} <|constrain|>json<|message|>" + ARGUMENTS
+        + "<|call|>",
+        between="<|start|>assistant",
+        opens="<|channel|>analysis<|message|>", closes="<|end|><|start|>assistant",
+        broken='<|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"ci',
     ),
 }  # fmt: skip
+FORMATS |= {"granite4": FORMATS["hermes"], "glm47": FORMATS["glm45"], "qwen3_xml": FORMATS["qwen3_coder"]}

@@ -2,31 +2,44 @@
 
 Random weights write no tool calls, so replies in the published format of the family are put through the
 same parsing as generated ones. With FAMILIES_TABLE set to a file, what was found is written there.
+Where vLLM cannot load a class on a CPU, its own message is what is found, and its replies are read all the
+same: rendering and parsing need no weights.
 """
 
 import gc
+import json
 import os
+import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.config import ModelSpec, load_model
+from harness.config import ModelSpec, load_model, names
+from harness.engines.orphans import Guard
+from harness.engines.pieces import Pieces
 from harness.engines.vllm import VllmEngine, _chat_request
 from harness.errors import EngineDead, UserError
 from harness.models import cache, checkpoint
 from harness.models.inspection import layers_of
 from harness.models.layers import count_parameters
+from harness.models.tensors import count_tensors
 from harness.types import Generation, Message, Sampling, Tool, ToolCall
 from tests.models.formats import Format
-from tests.models.tiny_families import FAMILIES, Family, build
+from tests.models.tiny_families import FAMILIES, Family, build, build_speaker
 
+STAND_INS = Path(__file__).parent / "stand_ins"
+IN_TEXT = {"minimax_m2_append_think"}
+"""Parsers that leave the reasoning in the text, marked, as its developers want it sent back."""
+UNDESCRIBED = {"gemma4", "minimax_m3"}
+"""Classes whose layers the harness cannot tell from config.json: they are counted from tensors alone."""
 FAST = ("qwen3_moe", "deepseek_v3")
 SMALL = {
-    "max_model_len": 512, "kv_cache_memory_bytes": 128 << 20, "max_num_seqs": 4,
-    "max_num_batched_tokens": 512,
+    "max_model_len": 1024, "kv_cache_memory_bytes": 128 << 20, "max_num_seqs": 4,
+    "max_num_batched_tokens": 1024,
 }  # fmt: skip
 CALLS = ({"name": "get_weather", "arguments": {"city": "Paris"}},
          {"name": "get_weather", "arguments": {"city": "Rome"}})  # fmt: skip
@@ -48,12 +61,15 @@ CONVERSATION = (
     Message(role="tool", content="sunny", tool_call_id="call00000", name="get_weather"),
 )
 
+# Llama 4 keeps complex numbers in a buffer, which is not stored.
+BUILDS = pytest.mark.filterwarnings("ignore:Casting complex values:UserWarning")
 engine_test = [
     pytest.mark.asyncio(loop_scope="function"),
     # torch and transformers deprecate names that vLLM's import touches.
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    BUILDS,
 ]
 
 
@@ -72,54 +88,116 @@ def _row(name: str, folder: Path, loads: str, tools: str, reasoning: str, began:
     path.write_text("\n".join([*head, *ordered, ""]), encoding="utf8")
 
 
+@BUILDS
 @pytest.mark.slow
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", sorted(FAMILIES.keys() - UNDESCRIBED))
 def test_parameters_are_counted_alike_from_tensors_and_from_config(name: str, tmp_path: Path) -> None:
     folder = build(name, tmp_path / name)
-    found = checkpoint.inspect(folder)
-    computed = count_parameters(checkpoint.read_json(folder / "config.json"))
-    assert found.total_params == pytest.approx(computed.total, rel=0.005)
-    assert found.active_params == pytest.approx(computed.active, rel=0.005)
-    assert found.dense == (found.active_params == found.total_params)
+    found, config = checkpoint.inspect(folder), checkpoint.read_json(folder / "config.json")
+    tensors = [t for file in checkpoint.weight_files(folder) for t in checkpoint.read_header(file)]
+    computed = count_parameters(config)
+    # DeepSeek V4's hyper-connections, places in blocks and table of hashed experts are left out: in a model
+    # of released size they are next to nothing.
+    near = 0.1 if name == "deepseek_v4" else 0.005
+    towers = count_tensors(config, tensors).towers
+    assert found.total_params - towers == pytest.approx(computed.total, rel=near)
+    assert found.active_params == pytest.approx(computed.active, rel=near)
+    assert found.dense == (found.active_params == found.total_params - towers)
+
+
+def test_every_model_of_the_registry_has_a_family() -> None:
+    covered = [name for family in FAMILIES.values() for name in (family.spec, *family.also)]
+    assert sorted(covered) == sorted(names("models"))
+
+
+PARSERS = sorted(
+    {
+        (spec.tool_call_parser or "", spec.reasoning_parser or "", name)
+        for name, family in FAMILIES.items()
+        for spec in map(load_model, (family.spec, *family.also))
+    }
+)
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize(("tools", "reasoning", "name"), PARSERS, ids=["-".join(p) for p in PARSERS])
+async def test_replies_are_read(tools: str, reasoning: str, name: str, tmp_path: Path) -> None:
+    """By every pair of parsers that a spec names, without a model."""
+    family = FAMILIES[name]
+    for spec in map(load_model, (family.spec, *family.also)):
+        if (spec.tool_call_parser or "", spec.reasoning_parser or "") == (tools, reasoning):
+            written = family.written(spec)
+            folder = build_speaker(written, tmp_path / spec.name)
+            if family.finish:
+                family.finish(folder)
+            speaker = _speaker(folder, spec)
+            await _talk(speaker, written, spec, family.mute)
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.engine, *engine_test]) for n in FAST]
     + [pytest.param(n, marks=[pytest.mark.families, *engine_test]) for n in FAMILIES if n not in FAST]
 )  # fmt: skip
-async def test_family(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+async def test_family(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     family, spec = FAMILIES[name], load_model(FAMILIES[name].spec)
-    began = time.monotonic()
+    written, began = family.written(spec), time.monotonic()
+    if family.needs_torchvision:
+        _stand_in(monkeypatch)
     folder = build(name, tmp_path / name)
     if family.refused:
         with pytest.raises((UserError, EngineDead)) as caught:
             await _use(await _start(folder, family, spec))
-        captured = capfd.readouterr()  # the core process says it there
-        lines = f"{caught.value}\n{captured.out}\n{captured.err}".splitlines()
-        said = [line.split("] ")[-1].strip() for line in lines if family.refused in line]
-        assert said
-        _row(name, folder, f"no: {said[-1]}", "-", "-", began)
+        said = str(caught.value).partition(": ")[2]
+        assert family.refused in said
         del caught
         gc.collect()  # what vLLM leaves open is collected here, not when another test runs
+        speaker = _speaker(build_speaker(written, tmp_path / "speaker"), spec)
+        _row(name, folder, f"no: {said}", *await _talk(speaker, written, spec), began)
         return
     engine = await _start(folder, family, spec)
     try:
         _check_cache(engine, folder)
         await _generate(engine)
-        tools, reasoning = await _talk(engine, family.written, spec)
+        tools, reasoning = await _talk(engine, written, spec, family.mute)
     finally:
         await engine.close()
     _row(name, folder, "yes", tools, reasoning, began)
 
 
-async def _start(folder: Path, family: Family, spec: ModelSpec) -> VllmEngine:
+def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let vLLM import a torchvision that has no content, here and in its core process."""
+    monkeypatch.syspath_prepend(STAND_INS)
+    monkeypatch.setenv("PYTHONPATH", str(STAND_INS))
+
+
+def _arguments(family: Family, spec: ModelSpec) -> dict[str, Any]:
     given = {"dtype": "bfloat16", **spec.engine_args, **SMALL, **family.args}
+    return {key: value for key, value in given.items() if value is not None}
+
+
+async def _start(folder: Path, family: Family, spec: ModelSpec) -> VllmEngine:
     return await VllmEngine.start(
         str(folder),
         tool_call_parser=spec.tool_call_parser,
         reasoning_parser=spec.reasoning_parser,
-        engine_args={key: value for key, value in given.items() if value is not None},
+        trust_remote_code=spec.trust_remote_code,
+        engine_args=_arguments(family, spec),
     )
+
+
+def _speaker(folder: Path, spec: ModelSpec) -> VllmEngine:
+    """An engine that renders and parses with everything that the spec says, and has no model."""
+    from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.renderers import renderer_from_config
+
+    given: dict[str, Any] = {key: v for key, v in spec.engine_args.items() if key == "tokenizer_mode"}
+    given |= {"reasoning_parser": spec.reasoning_parser or "", "kv_cache_memory_bytes": 1 << 20}
+    config = AsyncEngineArgs(str(folder), **given).create_engine_config()
+    llm: Any = SimpleNamespace(
+        renderer=renderer_from_config(config), model_config=config.model_config, vllm_config=config
+    )
+    return VllmEngine(llm, Guard("nothing"), spec.tool_call_parser, spec.reasoning_parser)
 
 
 async def _use(engine: VllmEngine) -> None:
@@ -132,7 +210,7 @@ async def _use(engine: VllmEngine) -> None:
 def _check_cache(engine: VllmEngine, folder: Path) -> None:
     """vLLM makes as many blocks of the cache as the harness forecasts, where all layers cache alike."""
     layers = layers_of(checkpoint.read_json(folder / "config.json")) or []
-    if any(layer.state_bytes or layer.window or not layer.cache_elements for layer in layers):
+    if not layers or any(layer.state_bytes or layer.window or not layer.cache_elements for layer in layers):
         return
     config = engine._llm.vllm_config.cache_config
     block = config.block_size * cache.bytes_per_token(layers)
@@ -151,42 +229,76 @@ async def _generate(engine: VllmEngine) -> None:
     assert [score.logprob for score in again] == [score.logprob for score in scores]
 
 
-async def _talk(engine: VllmEngine, written: Format | None, spec: ModelSpec) -> tuple[str, str]:
-    """Render a conversation with tools, read a good reply and a broken one."""
+async def _talk(
+    engine: VllmEngine, written: Format, spec: ModelSpec, mute: str | None = None
+) -> tuple[str, str]:
+    """Render a conversation with two tools, read a good reply and a broken one: what is said of both."""
+    if mute:
+        with pytest.raises(TypeError, match=re.escape(mute)):
+            await _check_prompt(engine, written)
+        return f"no: {mute}", "-"
     if spec.tool_call_parser is None:
-        return "none named", f"{spec.reasoning_parser}, not tried" if spec.reasoning_parser else "-"
-    if written is None:  # gpt-oss, which writes the token ids of its real vocabulary
-        return f"{spec.tool_call_parser}, not tried", f"{spec.reasoning_parser}, not tried"
-    rendered = engine.render(CONVERSATION)
-    assert written.write(CALLS) in rendered
-    thought = "<think>Two cities.</think>" if spec.reasoning_parser and written.thinks else ""
-    reply = await _read(engine, thought + written.write(CALLS))
-    assert [(c.name, c.arguments) for c in reply.tool_calls] == [
+        with pytest.raises(UserError, match="no tool_call_parser"):
+            await engine.chat(CONVERSATION[:1], TOOLS, Sampling())
+        if spec.reasoning_parser is None:
+            return "none named", "-"
+        reply = await _read(engine, written.think("Sun.") + "It shines.", ())
+        assert (reply.reasoning, reply.text.strip()) == ("Sun.", "It shines.")
+        return "none named", spec.reasoning_parser
+    await _check_prompt(engine, written)
+    thought, expected = "", None
+    if spec.reasoning_parser:
+        thought, expected = written.think("Two cities."), "Two cities."
+    good = await _read(engine, thought + written.write(CALLS), TOOLS, written.switch)
+    assert [(c.name, c.arguments) for c in good.tool_calls] == [
         ("get_weather", {"city": "Paris"}), ("get_weather", {"city": "Rome"})
     ]  # fmt: skip
-    assert reply.parse_error is None
-    if thought:
-        assert (reply.reasoning or "").removeprefix("<think>").strip() == "Two cities."
-    broken = await _read(engine, thought + written.broken)
-    if written.lenient:
-        assert [c.arguments for c in broken.tool_calls] == [{}]
-    else:
-        assert broken.tool_calls == ()
-        assert (broken.parse_error is None) == written.silent
-    note = (
-        " (reads an unfinished call)" * written.lenient + " (a broken call is read as text)" * written.silent
-    )
-    return spec.tool_call_parser + note, spec.reasoning_parser if thought and spec.reasoning_parser else "-"
+    assert good.parse_error is None
+    in_text = spec.reasoning_parser in IN_TEXT
+    assert (good.reasoning or "").strip() == ("" if in_text or expected is None else expected)
+    assert (expected is not None and expected in good.text) == in_text
+    broken = await _read(engine, thought + written.broken, TOOLS, written.switch)
+    assert broken.parse_error is not None
+    assert broken.tool_calls == ()
+    return spec.tool_call_parser, (spec.reasoning_parser or "-") + " (leaves it in the text)" * in_text
 
 
-async def _read(engine: VllmEngine, written: str) -> Generation:
+async def _check_prompt(engine: VllmEngine, written: Format) -> None:
+    """What the model is shown has the tools and the past calls in it, in the tokens of the whole text."""
+    inputs = await engine._render_chat(_chat_request(CONVERSATION, TOOLS))
+    tokens, encoder = inputs["prompt_token_ids"], _encoder(engine)
+    shown = encoder.decode(tokens)
+    assert all(tool.name in shown and tool.description in shown for tool in TOOLS)
+    if engine._chat.use_harmony:
+        assert all(f"<|message|>{json.dumps(c['arguments'])}<|call|>" in shown for c in CALLS)
+        return
+    assert written.write(CALLS) in shown
+    pieces = Pieces(engine._tokenizer)
+    assert pieces.encode(shown) == tokens == encoder.encode(shown, add_special_tokens=False)
+    assert len(pieces._cuts.pieces(shown)) > 1  # none of its tokens made it look at whole texts
+
+
+def _encoder(engine: VllmEngine) -> Any:
+    """What turns text into the tokens of the model: gpt-oss has its own, whatever the checkpoint says."""
+    from vllm.entrypoints.openai.parser.harmony_utils import get_encoding
+
+    return get_encoding() if engine._chat.use_harmony else engine._tokenizer
+
+
+async def _read(
+    engine: VllmEngine, written: str, tools: Sequence[Tool], switch: str | None = None
+) -> Generation:
     """The generation that the engine makes of a reply, as if the model had written it."""
-    request = _chat_request(CONVERSATION[:1], TOOLS)
+    request = _chat_request(CONVERSATION[:1], tools)
+    request.chat_template_kwargs = {switch: True} if switch else None
     inputs = await engine._render_chat(request)
-    tokens = engine._encoder.encode_bare(written + "<|im_end|>")
+    if engine._chat.use_harmony:
+        tokens = _encoder(engine).encode(written, allowed_special="all")
+    else:
+        tokens = engine._encoder.encode_bare(written + "<|im_end|>")
     completion: Any = SimpleNamespace(text=written, token_ids=tokens, finish_reason="stop", stop_reason=None)
     output = SimpleNamespace(
         outputs=[completion], prompt_token_ids=inputs["prompt_token_ids"], num_cached_tokens=0
     )
-    reply = engine._parse(request, output.prompt_token_ids, completion, CONVERSATION[:1], TOOLS)
+    reply = engine._parse(request, output.prompt_token_ids, completion, CONVERSATION[:1], tools)
     return engine._generation(output, reply, started=0.0)

@@ -5,12 +5,14 @@ through its code; only the sizes are small.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.models.formats import ADDED, FORMATS, Format
+from harness.config import ModelSpec, load_model
+from tests.models.formats import FORMATS, Format
 
 VOCABULARY = 2048
 SIZES: dict[str, Any] = {
@@ -37,6 +39,112 @@ YARN = {"type": "yarn", "factor": 4, "original_max_position_embeddings": 512, "b
         "beta_slow": 1, "mscale": 1.0, "mscale_all_dim": 1.0}  # fmt: skip
 
 
+VISION = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "image_size": 28, "patch_size": 14}  # fmt: skip
+ROPE_QWEN = {"rope_type": "default", "rope_theta": 1e7, "partial_rotary_factor": 0.25,
+             "mrope_interleaved": True, "mrope_section": [6, 5, 5]}  # fmt: skip
+CONFIGURATION_DECILM = """
+from transformers import LlamaConfig
+
+
+class Block(dict):
+    def __init__(self, values):
+        super().__init__({k: Block(v) if isinstance(v, dict) else v for k, v in values.items()})
+
+    def __getattr__(self, name):
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class DeciLMConfig(LlamaConfig):
+    model_type = "nemotron-nas"
+
+    def __init__(self, block_configs=(), **more):
+        self.block_configs = [Block(block) for block in block_configs]
+        super().__init__(**more)
+        self.num_key_value_heads = None
+"""
+
+
+MISTRAL_PARAMS = {
+    "dim": 64, "n_layers": 2, "n_heads": 2, "n_kv_heads": 2, "hidden_dim": 128, "norm_eps": 1e-6,
+    "vocab_size": VOCABULARY, "rope_theta": 10000.0, "max_position_embeddings": 2048, "head_dim": 128,
+    "tied_embeddings": False, **LATENT,
+    "llama_4_scaling": {"original_max_position_embeddings": 8192, "beta": 0.1},
+    "yarn": {"original_max_position_embeddings": 8192, "factor": 16, "apply_scale": False, "beta": 32,
+             "alpha": 1},
+    "moe": {"expert_parallel": 1, "expert_model_parallel": 1, "route_every_n": 1, "first_k_dense_replace": 1,
+            "num_experts": 8, "num_experts_per_tok": 2, "num_expert_groups": 1,
+            "num_expert_groups_per_tok": 1, "routed_scale": 1.0, "expert_hidden_dim": 32,
+            "num_shared_experts": 1},
+}  # fmt: skip
+MISTRAL_TOKENS = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]", "[AVAILABLE_TOOLS]", "[/AVAILABLE_TOOLS]",
+                  "[TOOL_RESULTS]", "[/TOOL_RESULTS]", "[TOOL_CALLS]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]",
+                  "[ARGS]", "[CALL_ID]", "<pad>", "[IMG]", "[IMG_BREAK]", "[IMG_END]", "[PREFIX]", "[MIDDLE]",
+                  "[SUFFIX]", "[THINK]", "[/THINK]", "[TOOL_CONTENT]")  # fmt: skip
+MISTRAL_NAMES = {
+    "model.embed_tokens": "tok_embeddings", "lm_head": "output", "model.": "",
+    "input_layernorm": "attention_norm", "post_attention_layernorm": "ffn_norm", "q_a_proj": "wq_a",
+    "q_b_proj": "wq_b", "q_a_layernorm": "q_a_norm", "kv_a_proj_with_mqa": "wkv_a_with_mqa",
+    "kv_a_layernorm": "kv_a_norm", "kv_b_proj": "wkv_b", "o_proj": "wo", "self_attn": "attention",
+    "gate_proj": "w1", "down_proj": "w2", "up_proj": "w3", "mlp.shared_experts": "shared_experts",
+    "mlp.experts": "experts", "mlp.gate.weight": "gate.weight", "mlp": "feed_forward",
+}  # fmt: skip
+
+
+def _mistral_large_3(tensor: str) -> str | None:
+    for old, new in MISTRAL_NAMES.items():
+        tensor = tensor.replace(old, new)
+    return None if "e_score" in tensor else tensor
+
+
+def write_mistral_files(folder: Path) -> None:
+    """The files that Mistral's own format has: parameters, weights, and a tokenizer of bytes."""
+    import mistral_common
+
+    (folder / "params.json").write_text(json.dumps(MISTRAL_PARAMS))
+    if (folder / "model.safetensors").is_file():
+        (folder / "model.safetensors").rename(folder / "consolidated.safetensors")
+    shipped = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
+    tekken = json.loads(shipped.read_text(encoding="utf8"))
+    size, special = (
+        1000,
+        [{"rank": rank, "token_str": text, "is_control": True} for rank, text in enumerate(MISTRAL_TOKENS)],
+    )
+    config = tekken["config"] | {
+        "version": "v13", "num_vocab_tokens": size, "default_num_special_tokens": len(special),
+        "default_vocab_size": size + len(special),
+    }  # fmt: skip
+    written = {"config": config, "vocab": tekken["vocab"][:size], "special_tokens": special}
+    (folder / "tekken.json").write_text(json.dumps(written))
+
+
+def _block(heads_in_group: int | None) -> dict[str, Any]:
+    attention = {"n_heads_in_group": heads_in_group, "no_op": heads_in_group is None}
+    return {
+        "attention": attention | {"replace_with_linear": False},
+        "ffn": {"ffn_mult": 2.0, "no_op": False, "replace_with_linear": False},
+    }
+
+
+def _without_attention(tensor: str) -> str | None:
+    """The second layer of the tiny Llama-Nemotron has no attention."""
+    return None if re.search(r"layers\.1\.(self_attn|input_layernorm)", tensor) else tensor
+
+
+def _kimi_k25(tensor: str) -> str:
+    return tensor.replace("language_model.model.blocks", "language_model.model.layers").replace(
+        "model.mm_projector", "mm_projector"
+    )
+
+
+def _deepseek_v4(tensor: str) -> str:
+    tensor = tensor.removeprefix("model.").replace("embed_tokens", "embed")
+    return tensor.replace("hc_head.hc_", "hc_head_").replace(".attn.norm.", ".attn.kv_norm.")
+
+
 @dataclass(frozen=True)
 class Family:
     """One architecture class."""
@@ -44,25 +152,38 @@ class Family:
     spec: str
     """Name of a model of that class in the registry."""
     model: str
-    """Class of transformers."""
+    """Class of transformers, without what it is for."""
     sizes: Mapping[str, Any]
     patch: Mapping[str, Any] = field(default_factory=dict)
     """What the released config.json has and transformers does not write; None removes a key."""
+    text_patch: Mapping[str, Any] = field(default_factory=dict)
+    """The same inside of `text_config`."""
     architecture: str | None = None
     """As released, where it is not the name of the class of transformers."""
     args: Mapping[str, Any] = field(default_factory=dict)
     """Engine arguments that a CPU or a tiny model needs; None takes one of the spec's away."""
     refused: str | None = None
     """What vLLM says where it cannot load the class on a CPU."""
+    mute: str | None = None
+    """What vLLM says where it can load the class, but shows it no tools."""
     format: str | None = None
     """Of its tool calls, where it is not the one named by the spec's parser."""
+    also: tuple[str, ...] = ()
+    """The other models of the registry that are of this class."""
+    head: str = "ForCausalLM"
+    """What the class of transformers is for."""
+    rename: Callable[[str], str | None] | None = None
+    """A tensor as released -> by the name that transformers gives it; None leaves it out."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """Further files of the checkpoint."""
+    finish: Callable[[Path], None] | None = None
+    """What else makes a folder one of the released ones."""
+    needs_torchvision: bool = False
+    """Its processors of images are imported even where only text is served."""
 
-    @property
-    def written(self) -> Format | None:
-        """How it writes tool calls."""
-        from harness.config import load_model
-
-        return FORMATS.get(self.format or load_model(self.spec).tool_call_parser or "")
+    def written(self, spec: ModelSpec) -> Format:
+        """How one of its models writes, that of most models where nothing is said of it."""
+        return FORMATS[self.format or spec.tool_call_parser or "hermes"]
 
 
 def _family(spec: str, model: str, *sizes: Mapping[str, Any], **more: Any) -> Family:
@@ -72,39 +193,90 @@ def _family(spec: str, model: str, *sizes: Mapping[str, Any], **more: Any) -> Fa
     return Family(spec, model, merged, **more)
 
 
+def _text(*sizes: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Sizes of the language model inside of a model that also sees."""
+    merged: dict[str, Any] = {key: value for key, value in SIZES.items() if key != "pad_token_id"}
+    for part in sizes:
+        merged |= part
+    return merged | more
+
+
 NO_CACHE = {"enable_prefix_caching": False}
+TEXT_ONLY = {"language_model_only": True}
 DENSE_WIDTH = {"intermediate_size": 32}
+SPARSE = {"index_topk": 2048, "index_head_dim": 128, "index_n_heads": 2}
+SLIDING = {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]}
+LLAMA4 = {"intermediate_size_mlp": 128, "num_local_experts": 4, "num_experts_per_tok": 1,
+          "interleave_moe_layer_step": 1, "attention_chunk_size": 1024, "no_rope_layers": [1, 0]}  # fmt: skip
 FAMILIES = {
-    "qwen2": _family("qwen2.5-7b-instruct", "Qwen2"),
-    "qwen3": _family("qwen3-8b", "Qwen3", HEADS),
-    "qwen3_moe": _family("qwen3-30b-a3b", "Qwen3Moe", HEADS, EXPERTS, {"num_experts": 8}),
+    "qwen2": _family(
+        "qwen2.5-7b-instruct", "Qwen2", also=("qwen2.5-72b-instruct", "deepseek-r1-distill-qwen-32b")
+    ),
+    "qwen3": _family("qwen3-8b", "Qwen3", HEADS, also=("qwen3-32b", "aster-dense", "borea-dense")),
+    "qwen3_moe": _family(
+        "qwen3-30b-a3b", "Qwen3Moe", HEADS, EXPERTS, {"num_experts": 8},
+        also=("qwen3-235b-a22b-instruct-2507", "aster-moe", "borea-moe"),
+    ),
     "qwen3_next": _family(
         "qwen3-next-80b-a3b-instruct", "Qwen3Next", EXPERTS, DELTA,
         {"num_experts": 8, "shared_expert_intermediate_size": 32},
         args=NO_CACHE,
     ),
-    "deepseek_v3": _family(
-        "deepseek-r1", "DeepseekV3", SHARED, LATENT, {"n_group": 2, "rope_scaling": YARN}, patch=ROUTING
+    "qwen3_5_moe": _family(
+        "qwen3.5-35b-a3b", "Qwen3_5Moe",
+        {"text_config": _text(EXPERTS, DELTA, {"num_experts": 8, "shared_expert_intermediate_size": 32,
+                                               "rope_parameters": ROPE_QWEN}),
+         "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
+                           "out_hidden_size": 64, "num_position_embeddings": 16},
+         "image_token_id": 10, "video_token_id": 11, "vision_start_token_id": 12, "vision_end_token_id": 13},
+        text_patch={"attn_output_gate": True}, head="ForConditionalGeneration", args=NO_CACHE,
+        needs_torchvision=True, also=("qwen3.5-397b-a17b",),
     ),
-    "deepseek_v31": _family(
-        "deepseek-v3.1", "DeepseekV3", SHARED, LATENT, {"n_group": 2, "rope_scaling": YARN}, patch=ROUTING
+    "deepseek_v3": _family(
+        "deepseek-r1", "DeepseekV3", SHARED, LATENT, {"n_group": 2, "rope_scaling": YARN}, patch=ROUTING,
+        also=("deepseek-r1-0528", "deepseek-v3", "deepseek-v3.1", "deepseek-v3.1-nvfp4"),
     ),
     "deepseek_v32": _family(
-        "deepseek-v3.2", "DeepseekV32", SHARED, LATENT,
-        {"index_topk": 2048, "index_head_dim": 128, "index_n_heads": 2},
-        patch=ROUTING, args={"tokenizer_mode": None}, refused="Sparse Attention is not supported on CPU",
+        "deepseek-v3.2", "DeepseekV32", SHARED, LATENT, SPARSE,
+        patch=ROUTING, refused="Sparse Attention is not supported on CPU",
+    ),
+    "deepseek_v4": _family(
+        "deepseek-v4-flash", "DeepseekV4", EXPERTS,
+        {"n_routed_experts": 8, "n_shared_experts": 1, "head_dim": 512, "q_lora_rank": 64, "o_groups": 2,
+         "o_lora_rank": 32, "index_n_heads": 2, "index_head_dim": 128, "index_topk": 64,
+         "layer_types": ["heavily_compressed_attention", "compressed_sparse_attention"],
+         "mlp_layer_types": ["hash_moe", "moe"]},
+        patch={"layer_types": None, "mlp_layer_types": None, "compress_rates": None, "num_hash_layers": 1,
+               "compress_ratios": [128, 4], "qk_rope_head_dim": 64, "rope_parameters": None,
+               "rope_theta": 10000.0, "rope_scaling": YARN, "topk_method": "noaux_tc",
+               "expert_dtype": "bf16"},
+        args={"kv_cache_dtype": None, "block_size": None}, rename=_deepseek_v4,
+        refused="is not subscriptable", also=("deepseek-v4-pro",),
     ),
     "kimi_k2": _family(
         "kimi-k2-thinking", "DeepseekV3", SHARED, LATENT, {"rope_scaling": YARN},
-        patch={**ROUTING, "model_type": "kimi_k2"},
+        patch={**ROUTING, "model_type": "kimi_k2"}, also=("kimi-k2-instruct",),
+    ),
+    "kimi_k25": _family(
+        "kimi-k2.5", "Kimi_K25",
+        {"text_config": _text(SHARED, LATENT, {"rope_scaling": YARN, "model_type": "deepseek_v3"}),
+         "vision_config": VISION, "projection_hidden_size": 32, "image_token_id": 10, "video_token_id": 11,
+         "vision_start_token_id": 12, "vision_end_token_id": 13, "tie_word_embeddings": False},
+        text_patch={**ROUTING, "model_type": "kimi_k2"},
+        architecture="KimiK25ForConditionalGeneration", head="ForConditionalGeneration", rename=_kimi_k25,
+        files={"preprocessor_config.json": json.dumps({"media_proc_cfg": {
+            "patch_size": 14, "merge_kernel_size": 2, "temporal_merge_kernel_size": 4,
+            "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "in_patch_limit": 1024,
+            "in_patch_limit_each_frame": 256, "in_patch_limit_video": 1024, "patch_limit_on_one_side": 512,
+            "fixed_output_tokens": None}})},
+        needs_torchvision=True,
     ),
     "glm4_moe": _family(
         "glm-4.5", "Glm4Moe", HEADS, SHARED, {"use_qk_norm": True, "attention_bias": True},
-        patch={"num_nextn_predict_layers": 0},
+        patch={"num_nextn_predict_layers": 0}, also=("glm-4.5-air", "glm-4.6", "glm-4.7"),
     ),
     "glm_moe_dsa": _family(
-        "glm-5", "GlmMoeDsa", SHARED, LATENT,
-        {"index_topk": 2048, "index_head_dim": 128, "index_n_heads": 2},
+        "glm-5", "GlmMoeDsa", SHARED, LATENT, SPARSE,
         patch=ROUTING, refused="Sparse Attention is not supported on CPU",
     ),
     "minimax_m2": _family(
@@ -112,13 +284,49 @@ FAMILIES = {
         {"num_local_experts": 8, "num_experts_per_tok": 2, "rotary_dim": 16},
         patch={"rotary_dim": 16, "scoring_func": "sigmoid", "use_routing_bias": True, "use_qk_norm": True,
                "qk_norm_type": "per_layer"},
-        refused="scoring_func",
+        refused="scoring_func", also=("minimax-m2.1", "minimax-m2.5", "minimax-m2.7"),
     ),
-    "llama3": _family("llama-3.1-8b-instruct", "Llama", HEADS),
-    "llama4_text": _family(
-        "llama-4-scout", "Llama4", HEADS,
-        {"intermediate_size_mlp": 128, "num_local_experts": 4, "num_experts_per_tok": 1,
-         "interleave_moe_layer_step": 1, "attention_chunk_size": 1024, "no_rope_layers": [1, 0]},
+    "minimax_m3": _family(
+        "minimax-m3", "MiniMaxM3Sparse",
+        {"text_config": _text(HEADS, DENSE_WIDTH, {
+            "num_local_experts": 8, "num_experts_per_tok": 2, "rotary_dim": 16,
+            "dense_intermediate_size": 128, "shared_intermediate_size": 32, "index_n_heads": 1,
+            "layer_types": ["full_attention", "minimax_m3_sparse"], "mlp_layer_types": ["dense", "sparse"]}),
+         "vision_config": {**VISION, "image_size": 28}, "projector_hidden_size": 64,
+         "image_token_index": 10, "video_token_index": 11},
+        text_patch={
+            "moe_layer_freq": [0, 1], "n_shared_experts": 1, "scoring_func": "sigmoid",
+            "hidden_act": "swigluoai",
+            "use_routing_bias": True, "use_gemma_norm": True, "use_qk_norm": True,
+            "qk_norm_type": "per_head", "rope_theta": 5e6, "partial_rotary_factor": 0.5, "swiglu_beta": 1.0,
+            "sparse_attention_config": {
+                "use_sparse_attention": True, "sparse_index_dim": 128, "sparse_num_index_heads": 1,
+                "sparse_topk_blocks": 16, "sparse_block_size": 128, "sparse_disable_index_value": [0, 1],
+                "sparse_score_type": "max", "sparse_init_block": 0, "sparse_local_block": 1,
+                "sparse_attention_freq": [0, 1]},
+        },
+        patch={"vision_config": {**VISION, "num_channels": 3, "layer_norm_eps": 1e-5,
+                                 "img_token_compression_config": {}}},
+        head="ForConditionalGeneration", needs_torchvision=True, refused="No Unquantized MoE backend",
+    ),
+    "llama3": _family(
+        "llama-3.1-8b-instruct", "Llama", HEADS,
+        also=("llama-3.1-70b-instruct", "llama-3.3-70b-instruct", "deepseek-r1-distill-llama-70b"),
+    ),
+    "llama4": _family(
+        "llama-4-scout", "Llama4",
+        {"text_config": _text(HEADS, LLAMA4),
+         "vision_config": {**VISION, "vision_output_dim": 32, "projector_input_dim": 32,
+                           "projector_output_dim": 32},
+         "boi_token_index": 10, "eoi_token_index": 11, "image_token_index": 12},
+        head="ForConditionalGeneration", args=TEXT_ONLY, needs_torchvision=True, also=("llama-4-maverick",),
+    ),
+    "nemotron_nas": _family(
+        "llama-3.3-nemotron-super-49b-v1.5", "Llama", {"intermediate_size": 256},
+        patch={"model_type": "nemotron-nas", "block_configs": [_block(2), _block(None)],
+               "num_key_value_heads": None, "auto_map": {"AutoConfig": "configuration_decilm.DeciLMConfig"}},
+        architecture="DeciLMForCausalLM", rename=_without_attention,
+        files={"configuration_decilm.py": CONFIGURATION_DECILM},
     ),
     "nemotron_h": _family(
         "nemotron-nano-9b-v2", "NemotronH", HEADS, MAMBA, {"hybrid_override_pattern": "M-*-"},
@@ -132,25 +340,58 @@ FAMILIES = {
         patch={"hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "layers_block_type": None},
         args=NO_CACHE, refused="is_act_and_mul",
     ),
+    "nemotron_h_latent": _family(
+        "nemotron-3-super-120b-a12b", "NemotronH", HEADS, MAMBA, EXPERTS,
+        {"hybrid_override_pattern": "ME*E", "n_routed_experts": 8, "n_shared_experts": 1,
+         "moe_latent_size": 32, "moe_shared_expert_intermediate_size": 64},
+        patch={"hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "layers_block_type": None},
+        args=NO_CACHE, refused="is_act_and_mul", also=("nemotron-3-ultra-550b-a55b",),
+    ),
     "gpt_oss": _family(
         "gpt-oss-20b", "GptOss", HEADS,
-        {"intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 128},
+        # conversations are written in the token ids of the real vocabulary
+        {"intermediate_size": 64, "num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": 128,
+         "vocab_size": 201088},
+        also=("gpt-oss-120b",),
     ),
     "mistral": _family("mistral-7b-instruct-v0.3", "Mistral", HEADS, {"sliding_window": None}),
+    "mistral3": _family(
+        "mistral-small-3.2-24b-instruct", "Mistral3",
+        {"text_config": _text(HEADS, {"sliding_window": None}, model_type="mistral"),
+         "vision_config": {**VISION, "model_type": "pixtral", "head_dim": 16},
+         "image_token_index": 10, "tie_word_embeddings": False},
+        head="ForConditionalGeneration", args=TEXT_ONLY, needs_torchvision=True, format="mistral_v11",
+    ),
+    "mistral_large_3": _family(
+        "mistral-large-3", "DeepseekV3", SHARED, LATENT, patch=ROUTING,
+        architecture="MistralLarge3ForCausalLM", rename=_mistral_large_3, finish=write_mistral_files,
+        format="mistral_v11",
+        # vLLM 0.32 calls a function of mistral_common as it was before 1.13
+        mute="get_lark_from_jinja() missing 1 required positional argument: 'force_tool_names'",
+    ),
     "mixtral": _family(
         "mixtral-8x7b-instruct", "Mixtral",
         {"num_local_experts": 4, "num_experts_per_tok": 2, "sliding_window": None},
     ),
-    "gemma3_text": _family(
-        "gemma-3-27b-it", "Gemma3", HEADS,
-        {"query_pre_attn_scalar": 32, "sliding_window": 64,
-         "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma3": _family(
+        "gemma-3-27b-it", "Gemma3",
+        {"text_config": _text(HEADS, SLIDING, {"query_pre_attn_scalar": 32}),
+         "vision_config": {**VISION, "vision_use_head": False},
+         "mm_tokens_per_image": 4, "boi_token_index": 10, "eoi_token_index": 11, "image_token_index": 12},
+        head="ForConditionalGeneration", args=TEXT_ONLY, needs_torchvision=True,
     ),
-    "phi3": _family("phi-4-mini-instruct", "Phi3", {"original_max_position_embeddings": 2048}),
-    "olmo3": _family(
-        "olmo-3-7b-instruct", "Olmo3",
-        {"sliding_window": 64, "layer_types": ["sliding_attention", "full_attention"]},
+    "gemma4": _family(
+        "gemma-4-31b-it", "Gemma4",
+        {"text_config": _text(HEADS, SLIDING, {
+            "global_head_dim": 64, "hidden_size_per_layer_input": 0,
+            "vocab_size_per_layer_input": VOCABULARY}),
+         "vision_config": {**VISION, "head_dim": 16}, "audio_config": None},
+        head="ForConditionalGeneration", needs_torchvision=True,
     ),
+    "phi3": _family(
+        "phi-4-mini-instruct", "Phi3", {"original_max_position_embeddings": 2048}, also=("phi-4",)
+    ),
+    "olmo3": _family("olmo-3-32b-think", "Olmo3", SLIDING, also=("olmo-3-7b-instruct",)),
     "granite": _family("granite-3.3-8b-instruct", "Granite"),
     "granitemoehybrid": _family(
         "granite-4.0-h-small", "GraniteMoeHybrid", DENSE_WIDTH,
@@ -169,21 +410,50 @@ def build(name: str, folder: Path) -> Path:
 
     family = FAMILIES[name]
     torch.manual_seed(0)
-    model_class: Callable[..., Any] = getattr(transformers, f"{family.model}ForCausalLM")
+    model_class: Callable[..., Any] = getattr(transformers, family.model + family.head)
     model = model_class(model_class.config_class(**family.sizes))
     for parameter in model.parameters():
         # Wider than the default, so that the next token is not almost uniform.
         if parameter.dim() > 1:
             torch.nn.init.normal_(parameter.data, std=0.1)
     model.to(torch.bfloat16).eval().save_pretrained(folder)
-    tokenizer(family.written).save_pretrained(folder)
+    if family.rename:
+        _rename(folder / "model.safetensors", family.rename)
+    tokenizer(family.written(load_model(family.spec))).save_pretrained(folder)
     file = folder / "config.json"
     config = json.loads(file.read_text()) | family.patch
+    if family.architecture:
+        config["architectures"] = [family.architecture]
+    if family.text_patch:
+        config["text_config"] |= family.text_patch
     file.write_text(json.dumps({k: v for k, v in config.items() if k not in family.patch or v is not None}))
+    for path, text in family.files.items():
+        (folder / path).write_text(text)
+    if family.finish:
+        family.finish(folder)
     return folder
 
 
-def tokenizer(written: Format | None) -> Any:
+def build_speaker(written: Format, folder: Path) -> Path:
+    """Write the tokenizer and the chat template of a format, and the config of a class that vLLM has."""
+    import transformers
+
+    # gpt-oss is known by its class to have conversations of its own
+    kind = "GptOss" if written is FORMATS["openai"] else "Qwen3"
+    config_class = getattr(transformers, f"{kind}Config")
+    config_class(**{**SIZES, **HEADS}, architectures=[f"{kind}ForCausalLM"]).save_pretrained(folder)
+    tokenizer(written).save_pretrained(folder)
+    return folder
+
+
+def _rename(file: Path, rename: Callable[[str], str | None]) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = {new: tensor for old, tensor in load_file(file).items() if (new := rename(old))}
+    save_file(tensors, file, metadata={"format": "pt"})
+
+
+def tokenizer(written: Format) -> Any:
     """Byte-level BPE with the tokens that parsers look up, and a template that writes calls as given."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import AddedToken, PreTrainedTokenizerFast
@@ -197,10 +467,12 @@ def tokenizer(written: Format | None) -> Any:
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    core.train([__file__], trainer)
+    # OLMo's parser of reasoning looks for the words of its vocabulary that make the mark
+    text = [Path(__file__).read_text(encoding="utf8"), " </think></think>" * 1000]
+    core.train_from_iterator(text, trainer)
     wrapped = PreTrainedTokenizerFast(
         tokenizer_object=core, eos_token="<|im_end|>", pad_token="<|endoftext|>"
     )
-    wrapped.add_tokens([AddedToken(text, special=False, normalized=False) for text in ADDED])
-    wrapped.chat_template = (written or FORMATS["hermes"]).template()
+    wrapped.add_tokens([AddedToken(text, special=False, normalized=False) for text in written.added()])
+    wrapped.chat_template = written.template()
     return wrapped
