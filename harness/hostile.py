@@ -17,6 +17,8 @@ def strip_control(text: str) -> str:
     Removes whole escape sequences (ECMA-48), control and format characters (C0, C1, bidirectional overrides,
     zero width), lone surrogates, private-use characters, line and paragraph separators.
     """
+    if text.isprintable():  # nearly every text is: nothing of what is removed counts as printable
+        return text
     text = _ESCAPES.sub("", text)
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
 

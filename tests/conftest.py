@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ INTEGRATION = (
     "parity",
     "engines/test_pieces.py",
     "models/test_planted.py",
+    "test_bench_hijack.py",
     "test_coverage.py",
     "test_docs.py",
     "test_irt.py",
@@ -51,6 +53,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if _is_integration(item.path):
             item.add_marker("integration")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_fsync() -> Iterator[None]:
+    """Results of tests need not outlive a power cut: waiting for the disk takes seconds in all."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

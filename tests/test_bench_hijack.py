@@ -72,7 +72,6 @@ def test_runs_that_broke_off_and_runs_without_an_attack_have_no_verdict_on_it() 
     assert BENCH.their_verdict(run(injection_task=None, security=True)) == (True, None)
 
 
-@pytest.mark.integration
 def test_the_harness_is_asked_in_agentdojos_terms() -> None:
     judge = BENCH.ImportedSuite("banking", "v1.2.2", "important_instructions")
     hijacked = (Score(metric="utility_under_attack", value=0.0), Score(metric="targeted_asr", value=1.0))

@@ -1,5 +1,6 @@
 """What a model wrote, made harmless."""
 
+import sys
 import time
 
 import pytest
@@ -44,6 +45,11 @@ def test_strip_control_takes_linear_time(unit: str) -> None:
     started = time.perf_counter()
     strip_control(unit * 100_000)
     assert time.perf_counter() - started < 1.0
+
+
+def test_what_counts_as_printable_is_kept() -> None:
+    printable = "".join(char for char in map(chr, range(sys.maxunicode + 1)) if char.isprintable())
+    assert strip_control(printable + "\n") == printable + "\n"
 
 
 def test_one_line() -> None:

@@ -41,6 +41,14 @@ engine:
 """
 
 
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run in which nothing fails, at `out`. Not to be written to."""
+    folder = tmp_path_factory.mktemp("good")
+    assert run(folder) == 0
+    return folder
+
+
 @pytest.fixture(autouse=True)
 def _fresh() -> None:
     fakes.STARTED.clear()
@@ -146,12 +154,11 @@ def test_attempts_have_seeds_of_their_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["engine_error", "context_overflow", "tool_parse", "scorer_error"])
-def test_a_failure_changes_no_rate_and_raises_its_own_counter(tmp_path: Path, kind: str) -> None:
-    run(tmp_path, out="good")
+def test_a_failure_changes_no_rate_and_raises_its_own_counter(tmp_path: Path, good: Path, kind: str) -> None:
     assert run(tmp_path, f"engine.args.fail={kind}", out="bad") == 0
-    good, bad = scorecards(tmp_path, "good")[0], scorecards(tmp_path, "bad")[0]
+    whole, bad = scorecards(good)[0], scorecards(tmp_path, "bad")[0]
     assert bad["failures"]["few"] == {kind: 2}
-    metric, reference = bad["metrics"]["few/acc"], good["metrics"]["few/acc"]
+    metric, reference = bad["metrics"]["few/acc"], whole["metrics"]["few/acc"]
     assert (metric["n"], metric["missing"]) == (38, 2)
     assert metric["value"] * 38 == pytest.approx(reference["value"] * 40 - 2, abs=1e-3)
     failed = [r for r in records(tmp_path, "bad") if r.failure]
@@ -164,9 +171,8 @@ def failures(folder: Path, out: str) -> list[FailureKind]:
     return [r.failure for r in records(folder, out) if r.failure]
 
 
-def test_engine_errors_are_run_again_where_that_is_asked_for(tmp_path: Path) -> None:
+def test_engine_errors_are_run_again_where_that_is_asked_for(tmp_path: Path, good: Path) -> None:
     fails = "engine.args.fail=flaky"
-    run(tmp_path, fails, out="good")
     fakes.FLAKY["left"] = 25
     assert run(tmp_path, fails, out="bad") == 0
     assert failures(tmp_path, "bad") == [FailureKind.ENGINE_ERROR] * 25
@@ -180,7 +186,7 @@ def test_engine_errors_are_run_again_where_that_is_asked_for(tmp_path: Path) -> 
     assert fakes.STARTED == ["one"], "the other model owes nothing"
     assert run(tmp_path, fails, "--retry-failures", out="bad") == 0
     assert failures(tmp_path, "bad") == []
-    assert scorecards(tmp_path, "bad") == scorecards(tmp_path, "good")
+    assert [c["metrics"] for c in scorecards(tmp_path, "bad")] == [c["metrics"] for c in scorecards(good)]
     assert main(["verify", str(tmp_path / "bad")]) == 0
     fakes.STARTED.clear()
     assert run(tmp_path, fails, "--retry-failures", out="bad") == 0
@@ -298,14 +304,12 @@ def test_what_utf8_cannot_hold_is_replaced(tmp_path: Path) -> None:
     assert "?" in {r.transcript.generations[0].text for r in records(tmp_path) if r.sample == "003"}
 
 
-def test_a_dead_engine_is_started_again(tmp_path: Path) -> None:
-    run(tmp_path, out="good")
-    fakes.STARTED.clear()
+def test_a_dead_engine_is_started_again(tmp_path: Path, good: Path) -> None:
     text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {deaths: 2, die_after: 30}")
     assert run(tmp_path, text=text, out="bad") == 0
     assert fakes.STARTED == ["one"] * 3 + ["two"] * 3
-    good, bad = ([c["metrics"] for c in scorecards(tmp_path, out)] for out in ("good", "bad"))
-    assert good == bad
+    whole, bad = ([c["metrics"] for c in cards] for cards in (scorecards(good), scorecards(tmp_path, "bad")))
+    assert whole == bad
 
 
 def test_an_engine_that_dies_again_and_again_ends_the_run(

@@ -2,6 +2,7 @@ import asyncio
 import json
 import os
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -75,6 +76,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These servers speak plain HTTP; reading a machine's certificates takes 50 ms a client."""
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *args, **named: None)
 
 
 @pytest.fixture
