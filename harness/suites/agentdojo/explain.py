@@ -48,6 +48,7 @@ def explain(suite: AgentDojoSuite, sample: Sample, transcript: Transcript) -> Ex
     """What there is to say about an attempt. The calls are made again in a fresh environment."""
     task: Task = sample.payload
     world = Watched(suite._dojo, task)
+    world.offer(suite._defence.offered(transcript.messages, suite.tools))
     return Explanation(
         injections=task.injections,
         effects=tuple(world.effects(transcript.messages)),

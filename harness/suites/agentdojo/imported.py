@@ -19,7 +19,7 @@ from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.stored import StoredRun
 from harness.suites.agentdojo.suite import AgentDojoSuite
 from harness.suites.agentdojo.world import CLOCK, Outcome, Task, World
-from harness.types import FailureKind, Message, Sample, Score, Struct, ToolCall, Transcript
+from harness.types import FailureKind, Message, Sample, Score, Struct, Tool, ToolCall, Transcript
 
 MAIN_ATTACK = "important_instructions"
 """The attack whose pairs stand together with the benign tasks, as in the suites of this harness."""
@@ -53,6 +53,11 @@ class AsStored(Undefended):
     def shows(self, shown: str, outcome: Outcome) -> bool:
         """Always."""
         return True
+
+    def offered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
+        """All but those of which the agent was told that there is no such tool (a filter took them away)."""
+        refused = {m.name for m in messages if m.content == f"Invalid tool {m.name} provided."}
+        return [tool.name for tool in tools if tool.name not in refused]
 
 
 class ImportedSuite(AgentDojoSuite):
@@ -164,7 +169,7 @@ class ImportedSuite(AgentDojoSuite):
 
     def _verdicts(self, task: Task, messages: Sequence[Message]) -> tuple[bool, bool]:
         """(utility, security) of a conversation that the harness would not score."""
-        world = Unfinished(self._dojo, task)
+        world = self._unfinished(task, messages)
         for calls, results in turns(messages):
             world.run(calls) if results else world.note(calls)
         answer = messages[-1].content
@@ -174,9 +179,14 @@ class ImportedSuite(AgentDojoSuite):
         goal = self._dojo.injection_tasks[task.injection_task]
         return utility, not utility if self._is_dos else self._verdict(world, goal, answer)
 
+    def _unfinished(self, task: Task, messages: Sequence[Message]) -> "Unfinished":
+        world = Unfinished(self._dojo, task)
+        world.offer(self._defence.offered(messages, self.tools))
+        return world
+
     def changed_answer(self, run: StoredRun, called: str) -> str | None:
         """The first tool result that is another one today, the clock and white space left aside."""
-        world = Unfinished(self._dojo, self.sample(run, called).payload)
+        world = self._unfinished(self.sample(run, called).payload, run.messages)
         for calls, results in turns(run.messages):
             for now, was in zip(world.run(calls) if results else (), results, strict=False):
                 if comparable(now.message.content) != comparable(was.content):
