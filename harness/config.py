@@ -51,7 +51,7 @@ class ModelSpec(Struct):
     revision: str | None = None
     """Commit of the hub repository."""
     called: str | None = None
-    """The model's name in prose, which attacks address it by. Default: the developer's model name."""
+    """The model's name in prose, which attacks address it by ("Qwen"). Default: `name`."""
     tool_call_parser: str | None = None
     """vLLM's name of the parser for its tool calls."""
     reasoning_parser: str | None = None

@@ -49,6 +49,14 @@ def test_an_unknown_parser_is_refused_with_those_there_are() -> None:
     check_parsers(spec("m", tool_call_parser="mine"), {"tool_parser_plugin": "mine.py"})
 
 
+@pytest.mark.parametrize("found", SPECS, ids=lambda s: s.name)
+def test_attacks_address_a_model_by_a_name_in_prose(found: ModelSpec) -> None:
+    """An attack says "to you, Qwen", not "to you, qwen3-8b"."""
+    assert found.called
+    assert found.called != found.name
+    assert not any(char.isdigit() for char in found.called)
+
+
 def test_enough_families() -> None:
     developers = {s.origin.developer for s in SPECS}
     assert len(SPECS) >= 40
