@@ -136,8 +136,14 @@ def _measured_energy(card: ModelScorecard) -> bool:
 
 
 def _cost_row(model: str, suite: str, usage: Usage, energy: bool) -> tuple[str, ...]:
-    tokens = (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens, usage.requests)
-    row = (model, suite, f"{usage.engine_seconds:.1f}", *(f"{count:,}" for count in tokens))
+    hits = f" ({usage.cached_tokens / usage.prompt_tokens:.0%})" if usage.prompt_tokens else ""
+    tokens = (
+        f"{usage.prompt_tokens:,}",
+        f"{usage.cached_tokens:,}{hits}",
+        f"{usage.completion_tokens:,}",
+        f"{usage.requests:,}",
+    )
+    row = (model, suite, f"{usage.engine_seconds:.1f}", *tokens)
     return (*row, text.format_energy(usage.joules)) if energy else row
 
 
