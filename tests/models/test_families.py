@@ -162,7 +162,8 @@ async def test_family(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         tools, reasoning = await _talk(engine, written, spec, family.mute)
     finally:
         await engine.close()
-    _row(name, folder, "yes", tools, reasoning, began)
+    loads = "yes, as text, with a stand-in for torchvision" if family.needs_torchvision else "yes"
+    _row(name, folder, loads, tools, reasoning, began)
 
 
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
