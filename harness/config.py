@@ -339,13 +339,15 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
     """Read, override, check and resolve a run config.
 
     Args:
-        path: the YAML file.
+        path: the YAML file, or the name of one that ships with the harness.
         overrides: `key=value`, keys dotted (`sampling.max_tokens=64`, `suites.0.limit=10`), values YAML.
         folder: what ./ and ../ of the file are relative to; its own folder if not given.
 
     Raises:
         UserError: anything about it is wrong; the sentence says where and what to do.
     """
+    if not path.exists() and re.fullmatch(r"[\w-]+", str(path)):
+        path = _find("runs", str(path))
     document = Document(path)
     if not isinstance(document.data, dict):
         raise UserError(f"{path}: expected a mapping with the keys {', '.join(_fields(RunConfig))}")
@@ -359,7 +361,9 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
             raise UserError(f"{document.where((key,))}: key `{key}`: expected a list of at least one")
         data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
     config = document.convert(data, RunConfig)
+    _check_name(document, config.name)
     _check_engine(document, config.engine.kind)
+    _check_countries(document, config.models)
     _check_unique(document, "models", [m.name for m in config.models])
     _check_remote_code(document, config.models)
     if config.published:
@@ -477,6 +481,26 @@ def _check_engine(document: Document, kind: str) -> None:
             f"{document.where(('engine', 'kind'))}: key `engine.kind`: there is no engine {kind!r}: "
             f"use one of {', '.join(ENGINES)}, or package.module:factory of your own"
         )
+
+
+def _check_name(document: Document, name: str) -> None:
+    """Results go to a folder of this name."""
+    if not re.fullmatch(r"\w[\w. -]*", name):
+        raise UserError(
+            f"{document.where(('name',))}: key `name`: {name!r} cannot be the name of a folder: use letters, "
+            "digits, spaces, `.`, `_` and `-`, and begin with a letter or digit"
+        )
+
+
+def _check_countries(document: Document, models: Sequence[ModelSpec]) -> None:
+    """Two spellings of a country would be two origins."""
+    for i, model in enumerate(models):
+        if not re.fullmatch(r"[A-Z]{2}", model.origin.country):
+            raise UserError(
+                f"{document.where(('models', i, 'origin', 'country'))}: model {model.name}: key "
+                f"`origin.country`: expected two capitals of ISO 3166-1, such as CN or US, not "
+                f"{model.origin.country!r}"
+            )
 
 
 def _check_unique(document: Document, key: str, given: Sequence[str]) -> None:

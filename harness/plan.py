@@ -14,6 +14,7 @@ import msgspec
 
 from harness import __version__
 from harness.config import ModelSpec, RunConfig, as_written, digest, locate
+from harness.engines import check_engine
 from harness.errors import UserError
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, check_gpus, forecast
@@ -99,6 +100,10 @@ def make_plan(config: RunConfig) -> Plan:
     What cannot be resolved becomes a problem of the plan, so that all of them are seen at once.
     """
     plan = Plan(config)
+    try:
+        check_engine(config.engine, config.models)
+    except UserError as error:
+        plan.problems.append(str(error))
     for spec in config.models:
         _plan_model(plan, spec)
     suites = _plan_suites(plan)

@@ -65,8 +65,9 @@ class RunDirectory:
         Raises:
             UserError: it holds results of another config; the keys that differ are named.
         """
-        if not self.config_path.exists():
+        if not self._has_records():
             (self.path / "records").mkdir(parents=True, exist_ok=True)
+            self.manifest_path.unlink(missing_ok=True)
             replace(self.config_path, configs.to_yaml(config).encode())
             self._keep_folder(config)
             return
@@ -80,6 +81,10 @@ class RunDirectory:
         self._keep_folder(config)
         if kept.price_per_gpu_hour != config.price_per_gpu_hour:
             self._reprice(kept, config.price_per_gpu_hour)
+
+    def _has_records(self) -> bool:
+        """Whether anything was measured; a run that failed before may be corrected."""
+        return any(path.stat().st_size for path in (self.path / "records").glob("*.*"))
 
     def config(self) -> RunConfig:
         """The resolved config.
@@ -214,9 +219,9 @@ class RunDirectory:
         """Hold the directory for this process until the returned file is closed.
 
         Raises:
-            UserError: another process is writing to it.
+            UserError: another process is writing to it, or it cannot be written to.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        make_folder(self.path)
         handle = (self.path / ".lock").open("wb")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -226,6 +231,20 @@ class RunDirectory:
                 f"another process is writing to {self.path}: wait for it, or give another --out"
             ) from error
         return handle
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, with those above it.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {path} ({error.strerror}): give another --out") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {path}: you may not; give another --out")
 
 
 def records_stem(cell: CellEntry) -> str:

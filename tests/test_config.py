@@ -291,3 +291,21 @@ def test_a_price_is_no_part_of_what_is_measured(tmp_path: Path) -> None:
 def test_a_price_is_a_number_above_0(tmp_path: Path, price: str) -> None:
     said = refusal(tmp_path, GOOD, f"price_per_gpu_hour={price}")
     assert "price_per_gpu_hour" in said
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "", "-x"])
+def test_a_name_that_is_no_folder_is_refused(tmp_path: Path, name: str) -> None:
+    said = refusal(tmp_path, GOOD.replace("name: small", f"name: {name!r}"))
+    assert f"run.yaml:1: key `name`: {name!r} cannot be the name of a folder" in said
+
+
+def test_a_country_is_two_capitals(tmp_path: Path) -> None:
+    said = refusal(tmp_path, GOOD.replace("country: XA", "country: China"))
+    assert "run.yaml:5: model m: key `origin.country`: expected two capitals of ISO 3166-1" in said
+
+
+def test_a_config_that_ships_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_config(Path("demo")) == load_config(ROOT / "configs" / "runs" / "demo.yaml")
+    with pytest.raises(UserError, match=r"there is no run 'demmo' .*: use one of demo"):
+        load_config(Path("demmo"))

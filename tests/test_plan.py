@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.config import ModelSpec, RunConfig
+from harness.config import ModelSpec, RunConfig, load_config
 from harness.models.parsers import registered
-from harness.plan import Plan, PlannedModel, make_manifest
+from harness.plan import Plan, PlannedModel, make_manifest, make_plan
 from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve
 from tests.models.test_checkpoint import make
@@ -216,3 +216,20 @@ def test_the_manifest_knows_hub_ids_and_no_folders(path: str) -> None:
     config = RunConfig(name="r", models=(spec,), suites=(), sampling=Sampling())
     plan = Plan(config, models={"m": PlannedModel(spec, None)})
     assert make_manifest(plan).models["m"].repository == REPOSITORIES[path]
+
+
+@pytest.mark.parametrize(
+    ("engine", "says"),
+    [
+        ("{kind: endpoint}", "engine.args of `endpoint`: Object missing required field `base_url`"),
+        ("{kind: endpoint, args: {base_url: 5}}", "Expected `str`, got `int`"),
+        ("{kind: endpoint, args: {base_url: x, speed: 5}}", "unknown field `speed`"),
+        ("{kind: 'os:getcwd'}", "engine.kind 'os:getcwd' is no factory of engines"),
+    ],
+)
+def test_engines_are_checked_before_a_run(tmp_path: Path, engine: str, says: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: x\nmodels: [aster-dense]\nsuites: [planted_choice]\nsampling: {}\n" + f"engine: {engine}\n"
+    )
+    assert any(says in problem for problem in make_plan(load_config(path)).problems)

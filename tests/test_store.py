@@ -145,10 +145,33 @@ def test_record_files_stay_inside_the_directory(tmp_path: Path) -> None:
     assert not path.name.startswith(".")
 
 
+def keep(directory: RunDirectory, *records: Record) -> None:
+    writer = RecordWriter(directory.records_path(CELL, "jsonl"))
+    for one in records:
+        writer.append(one)
+    writer.close()
+
+
+def test_a_config_that_measured_nothing_may_be_corrected(tmp_path: Path) -> None:
+    path = write(tmp_path, GOOD)
+    directory = RunDirectory(tmp_path / "out")
+    directory.prepare(load_config(path, ["engine.args.base_url=htp://x"]))
+    RecordWriter(directory.records_path(CELL, "jsonl")).close()
+    directory.prepare(load_config(path, ["engine.args.base_url=http://x"]))
+    assert directory.config().engine.args == {"base_url": "http://x"}
+
+
+def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"cannot write to .*file .*: give another --out"):
+        RunDirectory(tmp_path / "file").lock()
+
+
 def test_a_changed_config_is_refused_naming_the_keys(tmp_path: Path) -> None:
     path = write(tmp_path, GOOD)
     directory = RunDirectory(tmp_path / "out")
     directory.prepare(load_config(path))
+    keep(directory, record("a"))
     directory.prepare(load_config(path, ["engine.max_concurrency=3"]))
     with pytest.raises(UserError, match=r"differs in sampling\.top_p"):
         directory.prepare(load_config(path, ["sampling.top_p=0.9"]))

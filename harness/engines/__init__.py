@@ -1,9 +1,43 @@
 """How tokens are got. `open_engine` turns a run's engine spec and a model into a loaded `Engine`."""
 
+import inspect
+from collections.abc import Sequence
 from typing import Any
+
+import msgspec
 
 from harness.config import EngineSpec, ModelSpec, load_object, locate
 from harness.engines.base import Engine
+from harness.errors import UserError
+
+
+def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:
+    """Check an engine and its arguments as far as that goes without starting it.
+
+    vLLM's own arguments are checked when it starts: to know them takes seconds.
+
+    Raises:
+        UserError: there is no such engine, or its arguments are not right.
+    """
+    if spec.kind == "endpoint":
+        from harness.engines.endpoint import Arguments
+
+        for model in models:
+            try:
+                msgspec.convert({**spec.args, **model.engine_args}, Arguments)
+            except msgspec.ValidationError as error:
+                raise UserError(
+                    f"engine.args of `endpoint`: {error}; base_url is http://localhost:8000/v1, say"
+                ) from error
+    elif spec.kind != "vllm":
+        factory = load_object(spec.kind, "engine.kind")
+        try:
+            inspect.signature(factory).bind(models[0], {})
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"engine.kind {spec.kind!r} is no factory of engines: expected an async function "
+                "(ModelSpec, dict of arguments) -> Engine"
+            ) from error
 
 
 async def open_engine(spec: EngineSpec, model: ModelSpec) -> Engine:

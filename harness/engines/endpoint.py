@@ -26,6 +26,7 @@ from harness.types import (
     LogLikelihood,
     Message,
     Sampling,
+    Struct,
     Tool,
     ToolCall,
 )
@@ -34,6 +35,22 @@ T = TypeVar("T")
 
 OVERFLOW_WORDS = ("context length", "context_length", "maximum model length", "too long", "too many tokens")
 """What servers write when a prompt does not fit (vLLM, OpenAI, SGLang, llama.cpp, Anthropic)."""
+
+
+class Arguments(Struct):
+    """What `engine.args` may hold for an endpoint."""
+
+    base_url: str
+    """Ends in /v1, as a rule."""
+    api_key_env: str | None = None
+    """Name of the environment variable that holds the key; None sends none."""
+    timeout_seconds: float = 600.0
+    """Of one request."""
+    max_retries: int = 3
+    """Further tries after lost connections, timeouts and statuses 408, 409, 429 and 5xx."""
+    extra_sampling: bool = True
+    """Also send top_k, min_p and repetition_penalty, which the protocol does not have but vLLM, SGLang and
+    llama.cpp know. False refuses sampling that needs them."""
 
 
 class EndpointEngine:
@@ -48,46 +65,33 @@ class EndpointEngine:
         self.facts = facts
 
     @classmethod
-    async def start(
-        cls,
-        model: str,
-        *,
-        base_url: str,
-        api_key_env: str | None = None,
-        timeout_seconds: float = 600.0,
-        max_retries: int = 3,
-        extra_sampling: bool = True,
-    ) -> "EndpointEngine":
+    async def start(cls, model: str, **arguments: Any) -> "EndpointEngine":
         """Connect, and see whether the server has the model.
 
         Args:
             model: as the server calls it.
-            base_url: ends in /v1, as a rule.
-            api_key_env: name of the environment variable that holds the key; None sends none.
-            timeout_seconds: of one request.
-            max_retries: further tries after lost connections, timeouts and statuses 408, 409, 429 and 5xx.
-            extra_sampling: also send top_k, min_p and repetition_penalty, which the protocol does not
-                have but vLLM, SGLang and llama.cpp know. False refuses sampling that needs them.
+            arguments: see `Arguments`.
 
         Raises:
             UserError: the server cannot be reached, does not have the model, or the key is missing.
         """
         from openai import AsyncOpenAI
 
+        given = Arguments(**arguments)
         client = AsyncOpenAI(
-            base_url=base_url,
-            api_key=_api_key(api_key_env),
-            timeout=timeout_seconds,
-            max_retries=max_retries,
+            base_url=given.base_url,
+            api_key=_api_key(given.api_key_env),
+            timeout=given.timeout_seconds,
+            max_retries=given.max_retries,
         )
         try:
-            version = await _connect(client, base_url, model)
+            version = await _connect(client, given.base_url, model)
         except UserError:
             await client.close()
             raise
-        details = {"base_url": base_url, "model": model, "timeout_seconds": str(timeout_seconds)}
+        details = {"base_url": given.base_url, "model": model, "timeout_seconds": str(given.timeout_seconds)}
         facts = EngineFacts(name="endpoint", version=version, details=details)
-        return cls(client, model, facts, extra_sampling=extra_sampling)
+        return cls(client, model, facts, extra_sampling=given.extra_sampling)
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness.config import load_object
 from harness.errors import UserError
-from harness.store import RunDirectory
+from harness.store import RunDirectory, make_folder
 
 FORMATS = {
     "csv": "harness.exports.tabular:write_csv",
@@ -34,6 +34,6 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
     if form not in FORMATS:
         raise UserError(f"there is no export format {form!r}: use one of {', '.join(FORMATS)}")
     write = load_object(FORMATS[form], "export format")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     paths: list[Path] = write(directory, out)
     return paths
