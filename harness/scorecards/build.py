@@ -13,6 +13,7 @@ from harness import stats
 from harness.errors import UserError
 from harness.scorecards.columns import Attempts, read_attempts
 from harness.scorecards.derived import Measured, Observations, measure
+from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
 from harness.suites.lm_eval_metrics import aggregate
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
 
@@ -43,6 +44,8 @@ class SuiteResult(Struct):
     truncated: int
     """Attempts with a reply that hit its token budget, scored or not."""
     usage: Usage
+    by_injection_task: dict[str, InjectionTaskResult] = {}
+    """Injection task -> its rates, for suites that attack agents."""
 
     @property
     def owed(self) -> int:
@@ -101,13 +104,14 @@ def _scorecard(
     for suite in sorted(cells):
         cell = cells[suite]
         attempts = read_attempts(cell, tables(cell))
-        suites[suite] = _suite_result(cell, attempts)
-        for measured in measure(cell, attempts):
-            metrics[f"{suite}/{measured.metric.name}"] = _metric_result(suite, measured, attempts)
+        measured = list(measure(cell, attempts))
+        suites[suite] = _suite_result(cell, attempts, measured)
+        for one in measured:
+            metrics[f"{suite}/{one.metric.name}"] = _metric_result(suite, one, attempts)
     return ModelScorecard(model=model, suites=suites, metrics=metrics)
 
 
-def _suite_result(cell: CellEntry, attempts: Attempts) -> SuiteResult:
+def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:
     return SuiteResult(
         suite=cell.suite,
         protocol=cell.protocol,
@@ -116,6 +120,7 @@ def _suite_result(cell: CellEntry, attempts: Attempts) -> SuiteResult:
         failures=attempts.failures,
         truncated=attempts.truncated,
         usage=attempts.usage,
+        by_injection_task=by_injection_task(cell, attempts, measured),
     )
 
 

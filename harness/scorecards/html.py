@@ -114,8 +114,11 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
             plot_height=PLOT_HEIGHT,
             tables=_tables(scorecards, origins),
             footnotes=[
-                make(scorecards)
-                for make in (tables.methods_table, tables.engines_table, tables.protocols_table)
+                *tables.injection_task_tables(scorecards),
+                *(
+                    make(scorecards)
+                    for make in (tables.methods_table, tables.engines_table, tables.protocols_table)
+                ),
             ],
         )
         .rstrip()

@@ -12,6 +12,7 @@ from harness.hostile import one_line, strip_control
 from harness.scorecards import tables, text
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.html import render_html
+from harness.scorecards.injection_tasks import InjectionTaskResult
 from harness.scorecards.origins import Comparison, OriginScorecard
 from harness.scorecards.tables import Table
 from harness.types import Estimate, Usage
@@ -66,7 +67,10 @@ def to_json(value: Any) -> str:
 
 
 def _model_object(card: ModelScorecard) -> dict[str, Any]:
-    """The JSON object of a model. Measured times stand under `cost` and nowhere else."""
+    """The JSON object of a model. Measured times stand under `cost` and nowhere else.
+
+    `by_injection_task` is suite -> injection task -> {harm, metrics}, of the suites that attack agents.
+    """
     origin, architecture, engine = card.model.origin, card.model.architecture, card.model.engine
     return {
         "model": card.model.name,
@@ -84,6 +88,11 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
             for name, suite in card.suites.items()
         },
         "metrics": {key: _metric_object(result) for key, result in card.metrics.items()},
+        "by_injection_task": {
+            name: {task: _injection_task_object(found) for task, found in suite.by_injection_task.items()}
+            for name, suite in card.suites.items()
+            if suite.by_injection_task
+        },
         "failures": {name: suite.failures for name, suite in card.suites.items()},
         "truncated": {name: suite.truncated for name, suite in card.suites.items()},
         "cost": {
@@ -95,6 +104,13 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
 
 def _metric_object(result: MetricResult) -> dict[str, Any]:
     return {**estimate_object(result.estimate), "higher_is_better": result.metric.higher_is_better}
+
+
+def _injection_task_object(found: InjectionTaskResult) -> dict[str, Any]:
+    return {
+        "harm": found.harm,
+        "metrics": {name: estimate_object(estimate) for name, estimate in found.estimates.items()},
+    }
 
 
 def estimate_object(estimate: Estimate) -> dict[str, Any]:
@@ -152,7 +168,8 @@ def render_markdown(scorecards: Sequence[ModelScorecard], origins: Sequence[Orig
     blocks = ["# Scorecards", markdown_table(tables.models_table(scorecards))]
     suites = [tables.suite_table(scorecards, suite) for suite in tables.suite_names(scorecards)]
     after = [tables.attempts_table(scorecards), tables.origins_table(origins)]
-    blocks += [markdown_table(table) for table in (*suites, *after)]
+    tasks = tables.injection_task_tables(scorecards)
+    blocks += [markdown_table(table) for table in (*suites, *tasks, *after)]
     said = [*tables.comparisons(origins), *tables.notes(origins), *tables.cost_notes(scorecards)]
     blocks.append("\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said))
     last = (tables.cost_table, tables.methods_table, tables.engines_table, tables.protocols_table)
@@ -185,6 +202,8 @@ def render_terminal(
     said = [*tables.comparisons(origins), *tables.notes(origins), *tables.cost_notes(scorecards)]
     if shown < metrics:
         said.append(f"These are {shown} of {metrics} metrics; the other formats (md, json, html) show all.")
+    if tables.injection_task_tables(scorecards):
+        said.append("Rates by injection task are in the other formats (md, json, html).")
     return print_tables(found, said, [tables.cost_table(scorecards)], color=color, width=width)
 
 

@@ -3,12 +3,14 @@
 Text here is raw: names come from configs and may hold anything, every format escapes them its own way.
 """
 
+import re
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
+from harness.scorecards.injection_tasks import InjectionTaskResult
 from harness.scorecards.origins import CALLED, Comparison, OriginMetric, OriginScorecard
 from harness.types import Metric, Struct, Usage
 
@@ -84,9 +86,13 @@ def metrics_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> dic
 def suite_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
     """One suite: a row a model, a column a metric."""
     metrics = metrics_of(cards, suite)
-    columns = tuple(f"{m.name} {'↑' if m.higher_is_better else '↓'}" for m in metrics.values())
+    columns = tuple(_column_name(metric) for metric in metrics.values())
     rows = tuple(_suite_row(card, suite, list(metrics)) for card in ordered(cards))
     return Table(title=suite, header=("Model", "Origin, type", *columns), rows=rows)
+
+
+def _column_name(metric: Metric) -> str:
+    return f"{metric.name} {'↑' if metric.higher_is_better else '↓'}"
 
 
 def _suite_row(card: ModelScorecard, suite: str, keys: Sequence[str]) -> tuple[str, ...]:
@@ -105,6 +111,43 @@ def _metric_cell(result: MetricResult | None) -> str:
         return "not run"
     interval = text.format_interval(result.estimate, result.metric)
     return f"{interval}\n{text.format_count(result.estimate)}"
+
+
+def injection_task_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
+    """One table a suite that attacks agents: a row an injection task and model, a column a rate."""
+    attacked = {name for card in cards for name, suite in card.suites.items() if suite.by_injection_task}
+    return [_injection_task_table(cards, suite) for suite in sorted(attacked)]
+
+
+def _injection_task_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
+    found = [
+        (task, card.model.name, result)
+        for card in ordered(cards)
+        if suite in card.suites
+        for task, result in card.suites[suite].by_injection_task.items()
+    ]
+    split = {name for _, _, result in found for name in result.estimates}
+    metrics = [metric for metric in metrics_of(cards, suite).values() if metric.name in split]
+    rows = tuple(
+        (task, result.harm or "none given", model, *(_rate_cell(result, metric) for metric in metrics))
+        for task, model, result in sorted(found, key=lambda row: _by_number(row[0]))
+    )
+    columns = tuple(_column_name(metric) for metric in metrics)
+    return Table(
+        title=f"By injection task: {suite}", header=("Injection task", "Harm", "Model", *columns), rows=rows
+    )
+
+
+def _by_number(name: str) -> tuple[str, str]:
+    """A sort key under which `task_2` stands before `task_10`."""
+    return re.sub(r"\d+", lambda digits: digits[0].zfill(12), name), name
+
+
+def _rate_cell(result: InjectionTaskResult, metric: Metric) -> str:
+    estimate = result.estimates.get(metric.name)
+    if estimate is None:
+        return "not run"
+    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate)}"
 
 
 def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
