@@ -6,6 +6,9 @@ unexport PYTHONDONTWRITEBYTECODE
 
 STAMP := .venv/.installed
 HARNESS := .venv/bin/harness
+# Two processes, each file in one of them: an engine in each takes a core and 3 GB.
+PYTEST := HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
+BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 
 install: $(STAMP)
 
@@ -17,17 +20,16 @@ demo: install  ## four tiny models through vLLM on the CPU, then their scorecard
 	HF_HUB_OFFLINE=1 $(HARNESS) run configs/runs/demo.yaml
 
 test: install  ## every test but those of test-models and test-parity
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest -m "not families and not parity"
+	$(PYTEST) $(BY_TWO) -m "not families and not parity"
 
 test-parity: install  ## lm-eval itself beside the harness, on public data: minutes
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest tests/parity
+	$(PYTEST) tests/parity
 
 test-models: install  ## every architecture class of the registry, loaded by vLLM: minutes
-	FAMILIES_TABLE=tests/models/families.md HF_HUB_OFFLINE=1 \
-		.venv/bin/python -m pytest tests/models/test_families.py -k test_family
+	FAMILIES_TABLE=tests/models/families.md $(PYTEST) tests/models/test_families.py -k test_family
 
 unit: install  ## the tests that need neither an engine nor a large library
-	HF_HUB_OFFLINE=1 .venv/bin/python -m pytest \
+	$(PYTEST) $(BY_TWO) \
 		-m "not engine and not families and not training and not slow and not integration"
 
 lint: install  ## style and types

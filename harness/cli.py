@@ -3,7 +3,8 @@
 import argparse
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -211,6 +212,16 @@ def _load(args: argparse.Namespace) -> "RunConfig":
     return load_config(args.config, args.overrides)
 
 
+@contextmanager
+def _stopped_by(number: int) -> Iterator[None]:
+    """Let a signal stop what is under way as Ctrl-C does."""
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 def run_command(args: argparse.Namespace) -> None:
     """`harness run`."""
     import asyncio
@@ -230,8 +241,7 @@ def run_command(args: argparse.Namespace) -> None:
     plan.check()
     check_machine(plan)
     console = _console()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with directory.lock(), LiveProgress(console) as progress:
+    with directory.lock(), _stopped_by(signal.SIGTERM), LiveProgress(console) as progress:
         directory.prepare(config)
         asyncio.run(run(plan, directory, progress, retry_failures=args.retry_failures))
         progress.close()

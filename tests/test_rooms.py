@@ -15,12 +15,10 @@ ROOMS = [
     {"config"},
     {"models", "engines", "store", "stats"},
     {"suites"},
-    {"judges"},
     {"plan", "restore"},
     {"runner", "fetch", "replay", "scorecards", "show", "doctor"},
     {"exports"},
     {"progress"},
-    {"launch"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}
