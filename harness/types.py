@@ -7,7 +7,7 @@ of a cell into `Estimate`s. `Manifest` describes the run that the records belong
 """
 
 from enum import StrEnum
-from math import prod
+from math import inf, prod
 from typing import Any, Literal, dataclass_transform
 
 import msgspec
@@ -91,8 +91,9 @@ class Sampling(Struct):
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.temperature < 0 or self.max_tokens < 1 or not 0 < self.top_p <= 1:
-            raise ValueError("temperature must be at least 0, max_tokens at least 1, top_p in (0, 1]")
+        # A comparison with nan is false, so what is right is asked for.
+        if not (0 <= self.temperature < inf and self.max_tokens >= 1 and 0 < self.top_p <= 1):
+            raise ValueError("temperature must be a number from 0, max_tokens at least 1, top_p in (0, 1]")
 
 
 class Generation(Struct):
