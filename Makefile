@@ -8,7 +8,7 @@ STAMP := .venv/.installed
 HARNESS := .venv/bin/harness
 # Two processes, each file in one of them: an engine in each takes a core and 3 GB.
 PYTEST := HF_HUB_OFFLINE=1 .venv/bin/python -m pytest
-BY_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+BY_TWO := -n 2 --dist loadfile
 
 install: $(STAMP)
 
@@ -20,7 +20,7 @@ demo: install  ## four tiny models through vLLM on the CPU, then their scorecard
 	HF_HUB_OFFLINE=1 $(HARNESS) run configs/runs/demo.yaml
 
 test: install  ## every test but those of test-models and test-parity
-	$(PYTEST) $(BY_TWO) -m "not families and not parity"
+	$(PYTEST) $(BY_TWO) --no-loadscope-reorder -m "not families and not parity"
 
 test-parity: install  ## lm-eval itself beside the harness, on public data: minutes
 	$(PYTEST) tests/parity

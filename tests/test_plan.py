@@ -230,6 +230,7 @@ def test_the_manifest_knows_hub_ids_and_no_folders(path: str) -> None:
 def test_engines_are_checked_before_a_run(tmp_path: Path, engine: str, says: str) -> None:
     path = tmp_path / "run.yaml"
     path.write_text(
-        "name: x\nmodels: [aster-dense]\nsuites: [planted_choice]\nsampling: {}\n" + f"engine: {engine}\n"
+        "name: x\nmodels: [aster-dense]\nsuites: [{adapter: tests.fakes, name: few, samples: 2}]\n"
+        f"sampling: {{}}\nengine: {engine}\n"
     )
     assert any(says in problem for problem in make_plan(load_config(path)).problems)
