@@ -2,6 +2,12 @@
 
 import re
 import unicodedata
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 _ESCAPES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"  # control sequences: colours, cursor
@@ -26,3 +32,27 @@ def strip_control(text: str) -> str:
 def one_line(text: str) -> str:
     """`strip_control`, with every run of white space as one space."""
     return " ".join(strip_control(text).split())
+
+
+@cache
+def page_template(path: Path) -> "Template":
+    """The template of a page. All that it prints is escaped, and stripped of control characters.
+
+    Kept: compiling it takes longer than filling it in.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(path.parent),
+        autoescape=True,
+        finalize=_clean,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(path.name)
+
+
+def _clean(value: Any) -> Any:
+    """Strip what a template prints, except markup of its own macros, in which that was done."""
+    return strip_control(value) if type(value) is str else value

@@ -5,20 +5,15 @@ text keeps its size.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import cache
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from harness.hostile import strip_control
+from harness.hostile import page_template
 from harness.scorecards import tables, text
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.origins import OriginScorecard
 from harness.scorecards.tables import Table
 from harness.types import Estimate, Metric, Struct
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 COLORS = 8
 """Colours of origins in the page's style sheet."""
@@ -102,7 +97,7 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
     """The page. Every text in it is escaped, and stripped of control characters."""
     colors = {country: i % COLORS for i, country in enumerate(_countries(scorecards))}
     return (
-        _template()
+        page_template(Path(__file__).with_name("page.html.j2"))
         .render(
             models=len(scorecards),
             origins=colors,
@@ -124,27 +119,6 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
         .rstrip()
         + "\n"
     )
-
-
-@cache
-def _template() -> "Template":
-    """The page's template; compiling it takes longer than filling it in."""
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        finalize=_clean,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html.j2")
-
-
-def _clean(value: Any) -> Any:
-    """Strip what the template prints, except markup of its own macros, in which that was done."""
-    return strip_control(value) if type(value) is str else value
 
 
 def _countries(cards: Sequence[ModelScorecard]) -> list[str]:
