@@ -65,7 +65,7 @@ class RunDirectory:
         Raises:
             UserError: it holds results of another config; the keys that differ are named.
         """
-        if not self._has_records():
+        if not self.config_path.exists() or self._measured_nothing():
             (self.path / "records").mkdir(parents=True, exist_ok=True)
             self.manifest_path.unlink(missing_ok=True)
             replace(self.config_path, configs.to_yaml(config).encode())
@@ -82,9 +82,13 @@ class RunDirectory:
         if kept.price_per_gpu_hour != config.price_per_gpu_hour:
             self._reprice(kept, config.price_per_gpu_hour)
 
-    def _has_records(self) -> bool:
-        """Whether anything was measured; a run that failed before may be corrected."""
-        return any(path.stat().st_size for path in (self.path / "records").glob("*.*"))
+    def _measured_nothing(self) -> bool:
+        """Whether a run began here and failed before its first record: its config may be corrected.
+
+        Without a folder of records no run began here, and a config.yaml is somebody else's.
+        """
+        records = self.path / "records"
+        return records.is_dir() and not any(path.stat().st_size for path in records.iterdir())
 
     def config(self) -> RunConfig:
         """The resolved config.

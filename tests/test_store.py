@@ -161,6 +161,14 @@ def test_a_config_that_measured_nothing_may_be_corrected(tmp_path: Path) -> None
     assert directory.config().engine.args == {"base_url": "http://x"}
 
 
+def test_a_config_that_no_run_left_is_not_overwritten(tmp_path: Path) -> None:
+    own = tmp_path / "config.yaml"
+    own.write_text(GOOD)
+    with pytest.raises(UserError, match="results of another config"):
+        RunDirectory(tmp_path).prepare(load_config(own, ["sampling.top_p=0.9"]))
+    assert own.read_text() == GOOD
+
+
 def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"cannot write to .*file .*: give another --out"):
