@@ -201,6 +201,8 @@ def test_ifeval_checks_what_was_asked() -> None:
     try:
         (suite,) = suites("local_ifeval")
     except UserError as error:
+        if "punkt_tab" not in str(error):
+            raise
         pytest.skip(str(error))
     samples = suite.samples("m", None)
     assert len(samples) == 541
