@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from transformers import DeepseekV3Config
 
 from harness.config import ModelSpec, load_model, names
 from harness.engines.orphans import Guard
@@ -113,6 +114,20 @@ def test_parameters_are_counted_alike_from_tensors_and_from_config(name: str, tm
     assert found.total_params - towers == pytest.approx(computed.total, rel=0.005)
     assert found.active_params == pytest.approx(computed.active, rel=0.005)
     assert found.dense == (found.active_params == found.total_params - towers)
+
+
+@BUILDS
+@pytest.mark.slow
+def test_a_checkpoint_is_the_same_after_vllm_gave_its_class_another_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = build("deepseek_v3", tmp_path / "before")
+    monkeypatch.setattr(DeepseekV3Config, "model_type", "kimi_k2")
+    after = build("deepseek_v3", tmp_path / "after")
+    assert {f.name: f.read_bytes() for f in before.iterdir()} == {
+        f.name: f.read_bytes() for f in after.iterdir()
+    }
+    assert DeepseekV3Config.model_type == "kimi_k2"
 
 
 def test_every_model_of_the_registry_has_a_family() -> None:

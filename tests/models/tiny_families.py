@@ -6,7 +6,8 @@ through its code; only the sizes are small.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -418,12 +419,8 @@ def build(name: str, folder: Path) -> Path:
     family = FAMILIES[name]
     torch.manual_seed(0)
     model_class: Callable[..., Any] = getattr(transformers, family.model + family.head)
-    model = model_class(model_class.config_class(**family.sizes))
-    for parameter in model.parameters():
-        # Wider than the default, so that the next token is not almost uniform.
-        if parameter.dim() > 1:
-            torch.nn.init.normal_(parameter.data, std=0.1)
-    model.to(torch.bfloat16).eval().save_pretrained(folder)
+    with released_type(model_class.config_class):
+        write_model(model_class(model_class.config_class(**family.sizes)), folder)
     if family.rename:
         _rename(folder / "model.safetensors", family.rename)
     tokenizer(family.written(load_model(family.spec))).save_pretrained(folder)
@@ -439,6 +436,34 @@ def build(name: str, folder: Path) -> Path:
     if family.finish:
         family.finish(folder)
     return folder
+
+
+@contextmanager
+def released_type(config_class: Any) -> Iterator[None]:
+    """The type of a config's models as transformers has it.
+
+    vLLM gives some classes a second name (Kimi K2's to DeepSeek V3's) by overwriting the first: after its
+    import the same class would write another config.json and other names of tensors.
+    """
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    types = [kind for kind, name in CONFIG_MAPPING_NAMES.items() if name == config_class.__name__]
+    kept = config_class.model_type
+    config_class.model_type = kept if kept in types or not types else types[0]
+    try:
+        yield
+    finally:
+        config_class.model_type = kept
+
+
+def write_model(model: Any, folder: Path) -> None:
+    """Weights drawn wider than is usual, so that the next token is not almost uniform."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter.data, std=0.1)
+    model.to(torch.bfloat16).eval().save_pretrained(folder)
 
 
 def build_speaker(written: Format, folder: Path) -> Path:

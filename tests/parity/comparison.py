@@ -7,7 +7,7 @@ responses, which may be as far off as the log-likelihoods are, and are equal whe
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from lm_eval.api.metrics import stderr_for_metric
@@ -30,7 +30,29 @@ OF_FEW = 100
 """lm-eval resamples BLEU and its like so often at most."""
 
 
-def compare_task(suite: LmEvalSuite, documents: Sequence[Answered], side: Any, tolerance: float) -> None:
+class Compared(NamedTuple):
+    """How much was compared, and what of it was not the same bit for bit."""
+
+    documents: int = 0
+    replies: int = 0
+    """All of them the same."""
+    likelihoods: int = 0
+    equal: int = 0
+    """Log-likelihoods that are the same bit for bit."""
+    worst: float = 0.0
+    """Nats, the largest difference between two log-likelihoods."""
+
+    def plus(self, other: "Compared") -> "Compared":
+        return Compared(
+            self.documents + other.documents,
+            self.replies + other.replies,
+            self.likelihoods + other.likelihoods,
+            self.equal + other.equal,
+            max(self.worst, other.worst),
+        )
+
+
+def compare_task(suite: LmEvalSuite, documents: Sequence[Answered], side: Any, tolerance: float) -> Compared:
     """Every prompt, response, score, aggregate and standard error of a task.
 
     Args:
@@ -40,10 +62,10 @@ def compare_task(suite: LmEvalSuite, documents: Sequence[Answered], side: Any, t
     rows: dict[str, list[Any]] = {}
     for row in side["samples"]:
         rows.setdefault(row["filter"], []).append(row)
-    worst, rescored = 0.0, []
+    compared, rescored = Compared(), []
     for answered, row in zip(documents, next(iter(rows.values())), strict=True):
         assert str(row["doc_id"]) == answered.sample.id
-        worst = max(worst, compare_responses(answered, row, tolerance))
+        compared = compared.plus(compare_responses(answered, row, tolerance))
         rescored.append(suite.score(answered.sample, their_transcript(answered.sample, row)))
     first = next(iter(rows))
     reported = {key for key in side["results"] if "," in key and "_stderr," not in key}
@@ -56,27 +78,28 @@ def compare_task(suite: LmEvalSuite, documents: Sequence[Answered], side: Any, t
         logged = [row[key] for row in rows[name]]
         value, error = side["results"][f"{key},{name}"], side["results"][f"{key}_stderr,{name}"]
         compare = compare_corpus if metric.kind == "corpus" else compare_mean
-        compare(metric, own, given, logged, value, error, worst)
+        compare(metric, own, given, logged, value, error, compared.worst)
+    return compared
 
 
-def compare_responses(answered: Answered, row: Any, tolerance: float) -> float:
-    """Prompts, replies, log-likelihoods and greediness of one document; returns the largest difference."""
+def compare_responses(answered: Answered, row: Any, tolerance: float) -> Compared:
+    """Prompts, replies, log-likelihoods and greediness of one document."""
     instances = answered.sample.payload.instances
     assert [list(instance.args) for instance in instances] == row["arguments"]
     filled = [response for i in fill(instances, answered.transcript) for response in i.resps]
     responses = [response for request in row["resps"] for response in request]
     if answered.transcript.generations:
         assert filled == responses
-        return 0.0
-    worst = 0.0
+        return Compared(documents=1, replies=len(filled))
+    differences = []
     for mine, other in zip(filled, responses, strict=True):
         (chance, *greedy), (their_chance, *their_greedy) = parts(mine), parts(other)
         difference = abs(chance - their_chance)
         rounding = abs(their_chance) * FLOAT32_EPSILON if tolerance else 0.0
         assert difference <= tolerance + rounding, (row["doc_id"], row["arguments"])
         assert greedy == their_greedy, (row["doc_id"], row["arguments"])
-        worst = max(worst, difference)
-    return worst
+        differences.append(difference)
+    return Compared(1, 0, len(differences), differences.count(0.0), max(differences))
 
 
 def parts(response: Any) -> Sequence[Any]:

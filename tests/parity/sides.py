@@ -44,6 +44,13 @@ class Job(NamedTuple):
         return " ".join(str(value) for key, value in asked if key not in ("data", "include"))
 
     @property
+    def title(self) -> str:
+        """As a reader knows it."""
+        shots = "the task's own examples" if self.num_fewshot is None else f"{self.num_fewshot}-shot"
+        chat = "chat template" + ", examples as messages" * self.multiturn if self.chat else ""
+        return ", ".join(filter(None, (self.task, shots, chat, "system message" * bool(self.system))))
+
+    @property
     def stated(self) -> dict[str, Any]:
         """As the other process reads it."""
         told = {"key": self.key, "data": str(self.data), "include": [str(path) for path in self.include]}
