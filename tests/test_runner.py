@@ -1,6 +1,7 @@
 """Runs: resumed, killed, failing, and always the same in the end."""
 
 import errno
+import gc
 import json
 import math
 import os
@@ -19,7 +20,7 @@ import pytest
 from harness.cli import main
 from harness.config import load_config
 from harness.engines.metered import BusyClock
-from harness.runner import Job, order
+from harness.runner import COLLECT_AFTER, Job, order, rare_collections
 from harness.store import RunDirectory
 from harness.types import FailureKind, Record
 from tests import fakes
@@ -145,6 +146,14 @@ def test_order_and_concurrency_do_not_matter(tmp_path: Path) -> None:
     run(tmp_path, "engine.max_concurrency=1", out="a")
     run(tmp_path, "engine.max_concurrency=64", out="b")
     assert scorecards(tmp_path, "a") == scorecards(tmp_path, "b")
+
+
+def test_garbage_is_collected_as_before_once_a_run_has_ended() -> None:
+    before = gc.get_threshold()
+    with pytest.raises(KeyError), rare_collections():
+        assert gc.get_threshold() == (COLLECT_AFTER, *before[1:])
+        raise KeyError
+    assert gc.get_threshold() == before
 
 
 def test_attempts_have_seeds_of_their_own(tmp_path: Path) -> None:
