@@ -28,8 +28,8 @@ SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
 
 COLLECT_AFTER = 50_000
-"""New objects after which Python looks for unreachable ones. An environment of AgentDojo's has hundreds, which
-go as soon as they are not wanted: with Python's own 700 it would look many times a second, for nothing."""
+"""New objects after which Python looks for unreachable ones. An environment of AgentDojo's has hundreds,
+which go as soon as they are not wanted: with its own 700 it would look many times a second, for nothing."""
 
 MAX_RESTARTS = 3
 """How often a dead engine is started again for one model without any attempt having finished."""
