@@ -31,6 +31,7 @@ from harness.engines.replies import (
     unread_call,
 )
 from harness.engines.scoring import Scorer, readable_block_size
+from harness.engines.texts import Decoder
 from harness.engines.tokens import Encoder, Tokens, check_template, fit
 from harness.engines.vllm_start import Launch, chat_renderer, facts, last_words, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
@@ -71,6 +72,7 @@ class VllmEngine:
         self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
         self._encoder = Encoder(self._tokenizer)
+        self._decoder = Decoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
         self._reasons = reasoning_parser is not None
         # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
@@ -146,7 +148,7 @@ class VllmEngine:
         params = self._sampling_params(self._drawn(sampling), len(inputs["prompt_token_ids"]), stops)
         # Parsers may ask for a grammar, as they do in vLLM's own server.
         params.structured_outputs = request.structured_outputs
-        output = await self._generate(inputs, params)
+        output = await self._reply(inputs, params)
         reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
         return self._generation(output, self._cut(reply, sampling), started)
 
@@ -274,10 +276,20 @@ class VllmEngine:
             raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM gave the request up: {reason}")
         return output
 
+    async def _reply(self, inputs: Any, params: Any) -> Any:
+        """The finished `RequestOutput` with its text, also where vLLM was not asked for that."""
+        output = await self._generate(inputs, params)
+        completion = output.outputs[0]
+        if not params.detokenize:
+            # Without stop strings it is a token that stops a reply, and it is no part of the text.
+            end = len(completion.token_ids) - (completion.finish_reason == "stop")
+            completion.text = self._decoder.decode(output.prompt_token_ids, completion.token_ids[:end])
+        return output
+
     async def _generate_from(self, tokens: Tokens, params: Any) -> Any:
         from vllm.inputs import tokens_input
 
-        return await self._generate(tokens_input(tokens), params)
+        return await self._reply(tokens_input(tokens), params)
 
     def _drawn(self, sampling: Sampling) -> Sampling:
         """The sampling as vLLM is told: a stop string inside of the reasoning must not end the reply."""
@@ -302,6 +314,7 @@ class VllmEngine:
             stop=list(sampling.stop),
             stop_token_ids=list(stops),
             skip_special_tokens=False,
+            detokenize=bool(sampling.stop) or not self._decoder.able,
         )
 
     def _room(self, prompt_tokens: int) -> int:
@@ -426,8 +439,10 @@ class VllmEngine:
         ]
 
     async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:
+        from vllm.inputs import tokens_input
+
         params = _final_only(max_tokens=1, temperature=0.0, detokenize=False, **arguments)
-        return await self._generate_from(tokens, params)
+        return await self._generate(tokens_input(tokens), params)
 
 
 # Conversions

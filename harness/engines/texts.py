@@ -1,0 +1,53 @@
+"""Texts of replies, decoded when they are whole.
+
+vLLM decodes token by token beside the engine, and begins with the prompt, which it decodes whole so as to
+know how the reply goes on from it: milliseconds a request with a long one. Where no stop string has to be
+looked for, the reply is decoded here once, after the last tokens of its prompt. The text is the same.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from harness.engines.tokens import Tokens
+
+PRIMED = 16
+"""Tokens of the prompt that a reply is decoded after: spaces and characters may depend on what is before."""
+
+
+class Decoder:
+    """A tokenizer's way from tokens to text, as in vLLM's `FastIncrementalDetokenizer`."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """Args: tokenizer: a Hugging Face tokenizer; one that is not fast cannot be asked."""
+        from tokenizers import Tokenizer
+
+        backend = getattr(tokenizer, "_tokenizer", None)
+        self._backend: Any = backend if isinstance(backend, Tokenizer) else None
+
+    @property
+    def able(self) -> bool:
+        """Whether it can decode."""
+        return self._backend is not None
+
+    def decode(self, prompt: Tokens, reply: Tokens) -> str:
+        """The text that the reply adds to the prompt's, special tokens included.
+
+        A character that the reply does not finish is left out.
+        """
+        return "".join(self._parts(prompt, reply))
+
+    def _parts(self, prompt: Tokens, reply: Tokens) -> Iterator[str]:
+        from tokenizers.decoders import DecodeStream
+
+        stream = DecodeStream(ids=list(prompt[-PRIMED:]), skip_special_tokens=False)
+        for token in reply:
+            try:
+                part = stream.step(self._backend, token)
+            except Exception as error:  # tokenizers has no class for it
+                if not str(error).startswith("Invalid prefix"):
+                    raise
+                # Bytes that are no text can make what was decoded before another text, with which a stream
+                # cannot go on. vLLM begins a new one.
+                stream = DecodeStream(skip_special_tokens=False)
+                part = stream.step(self._backend, token)
+            yield part or ""

@@ -1,0 +1,95 @@
+"""The text of a reply is the one that vLLM decodes beside the engine, token by token."""
+
+import random
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from harness.engines.texts import Decoder
+from tests.engines import tiny
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+]
+
+
+def with_bytes() -> PreTrainedTokenizerFast:
+    """As Llama 2's and Mistral's: words begin with a space of their own, what is unknown is bytes."""
+    words = [
+        "<unk>",
+        "<s>",
+        *(f"<0x{n:02X}>" for n in range(256)),
+        "▁",
+        "▁the",
+        "▁a",
+        "cat",
+        "s",
+        ".",
+        "▁▁",
+        "é",
+    ]
+    core = Tokenizer(
+        models.BPE(
+            vocab={w: i for i, w in enumerate(words)}, merges=[], unk_token="<unk>", byte_fallback=True
+        )
+    )
+    core.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
+    core.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    core.add_special_tokens(["<|end|>"])
+    return PreTrainedTokenizerFast(tokenizer_object=core)
+
+
+KINDS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
+    "bytes": tiny.tokenizer,
+    "byte fallback": with_bytes,
+}
+
+
+READ = ("the ", "cat", " a", "\n", "漢字", "é", "🙂", " ", ".", "<|im_end|>", "<|end|>")
+"""Prompts are made of these; replies are any tokens at all."""
+
+
+def vllm_text(tokenizer: Any, prompt: list[int], reply: list[int]) -> str:
+    """What vLLM's own detokenizer makes of a reply that comes token by token."""
+    from vllm import SamplingParams
+    from vllm.v1.engine.detokenizer import FastIncrementalDetokenizer
+
+    params = SamplingParams(skip_special_tokens=False)
+    request: Any = SimpleNamespace(sampling_params=params, prompt_token_ids=prompt, request_id="r")
+    streamed = FastIncrementalDetokenizer(tokenizer, request)
+    for token in reply:
+        streamed.update([token], False)
+    return str(streamed.get_next_output_text(finished=True, delta=False))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_text_is_vllms(kind: str) -> None:
+    tokenizer = KINDS[kind]()
+    decoder, draw, unfinished = Decoder(tokenizer), random.Random(0), 0
+    for _ in range(400):
+        prompt = tokenizer.encode("".join(draw.choices(READ, k=draw.randrange(1, 40))))
+        reply = draw.choices(range(len(tokenizer)), k=draw.randrange(12))
+        text = decoder.decode(prompt, reply)
+        assert text == vllm_text(tokenizer, prompt, reply), (prompt, reply)
+        unfinished += text != tokenizer.decode(prompt + reply)[-len(text) :]
+    assert unfinished  # characters that break off came up
+
+
+def test_spaces_and_special_tokens_stay() -> None:
+    tokenizer = with_bytes()
+    end, the, cat = tokenizer.convert_tokens_to_ids(["<|end|>", "▁the", "cat"])
+    assert Decoder(tokenizer).decode([cat], [the, cat, end]) == " thecat<|end|>"
+    assert Decoder(tokenizer).decode([], [the]) == "the"  # nothing is before it
+
+
+def test_a_tokenizer_that_is_not_fast_is_left_to_vllm() -> None:
+    assert Decoder(tiny.tokenizer()).able
+    assert not Decoder(SimpleNamespace(is_fast=True)).able
