@@ -102,6 +102,7 @@ def many_real() -> list[Job]:
         local("local_hellaswag", "hellaswag", 24),
         local("local_hellaswag", "hellaswag", 24, num_fewshot=3),
         local("local_hellaswag", "hellaswag", 12, num_fewshot=3, chat=True, multiturn=True),
+        local("local_hellaswag", "hellaswag", 3, num_fewshot=50),
         local("local_mmlu", "mmlu/default", 4),
         local("local_mmlu", "mmlu/default", 4, num_fewshot=2, chat=True, multiturn=True),
         local("local_truthfulqa", "truthfulqa", 16),
