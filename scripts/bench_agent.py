@@ -41,7 +41,6 @@ FIRST_LONG = 60
 """Steps that see short lessons alone; afterwards every second one sees long ones."""
 MANY, FEW = 16, 2
 """Short and long lessons of a step."""
-EXAMINED = (32, 1500, LONG[1])
 
 
 def turns(tokenizer: Any) -> list[Tokens]:
@@ -92,24 +91,16 @@ def learning_rate(step: int) -> float:
     return PEAK_LEARNING_RATE * warmup * (0.1 + 0.9 * decay)
 
 
-def train(network: Any, known: Sequence[Tokens], seed: int) -> int:
-    """Train until every token is certain, behind short and whole prompts; returns the number of steps.
-
-    Raises:
-        RuntimeError: the steps ran out.
-    """
+def train(network: Any, known: Sequence[Tokens], seed: int) -> None:
+    """Show the network all lessons, in their order."""
     import torch
 
     order = random.Random(seed)
     optimiser = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
-    exam = [[ending(turn, length)] for length in EXAMINED for turn in (*known[:8], *known[-8:])]
     for step in range(STEPS):
         for parameters in optimiser.param_groups:
             parameters["lr"] = learning_rate(step)
         planted_models.take_step(network, optimiser, [lessons(known, order, step)])
-        if step % 40 == 39 and planted_models.smallest_probability(network, exam) > planted_models.ENOUGH:
-            return step + 1
-    raise RuntimeError(f"not certain of every token after {STEPS} steps")
 
 
 def make(folder: Path, seed: int = 0) -> str:
@@ -126,14 +117,14 @@ def make(folder: Path, seed: int = 0) -> str:
     started = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / LIKE)
     known, network = turns(tokenizer), planted_models.make_model(LIKE)
-    steps = train(network, known, seed)
+    train(network, known, seed)
     certainty = planted_models.smallest_probability(network, [[turn] for turn in known])
     if certainty < planted_models.SAFE:
         raise RuntimeError(f"a token of a reply has a probability of {certainty:.3f} only")
     network.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     seconds = time.monotonic() - started
-    return f"{folder}: {steps} steps, {seconds:.0f} s; least likely token {certainty:.3f}"
+    return f"{folder}: {STEPS} steps, {seconds:.0f} s; least likely token {certainty:.3f}"
 
 
 def main() -> int:

@@ -2,17 +2,21 @@
 
     python scripts/bench_hijack.py --suites workspace travel banking slack --max-tokens 64 --json FILE
     python scripts/bench_hijack.py --suites banking --pairs 6      # a quick look
+    python scripts/bench_hijack.py --model FOLDER ...              # of bench_agent.py: two turns a task
 
 The same pairs (and the injection tasks alone, which AgentDojo always runs too), the same model, greedy:
 
 - agentdojo: `python -m agentdojo.scripts.benchmark --model VLLM_PARSED` against `vllm serve`, one process a
   suite. Its wall time, less that of the same command with `--help`, which is the time of its imports.
 - harness: `harness.runner.run_jobs` with `VllmEngine`, attack texts, records on disk and Parquet included.
-- bare engine: exactly the requests that the harness made, as token ids, all at once. It is the limit, but
-  for one thing: later turns of a conversation cannot find the earlier ones in the prefix cache.
+- bare engine: the prompts that the harness sent, as token ids, all at once, with the same limits: what vLLM
+  does with them by itself. It is the limit, but for two things: later turns of a conversation cannot find
+  the earlier ones in the prefix cache, and vLLM decodes prompts with their replies, which the harness spares.
+- front end: the same once more with exactly the harness's requests, replies left as tokens. What of this
+  process's CPU time the harness has beyond it is its own.
 
-Loading the model is in none of them. Harness and bare engine take turns on one engine; each begins with an
-empty prefix cache, and the first pass of both is not counted. The server is sent one request beforehand.
+Loading the model is in none of them. All but AgentDojo's take turns on one engine; each begins with an empty
+prefix cache, and the first pass of each is not counted. The server is sent one request beforehand.
 
 Equal conditions. AgentDojo sends neither `max_tokens` nor, since it takes 0.0 for "not given", a temperature:
 the server is told both (`--override-generation-config`). Its turns are limited to 1 + 15, the harness's to
@@ -106,6 +110,19 @@ class Timing:
     cpu_seconds: float = 0.0
     """Of this process in all of its threads: rendering, tokenizing, parsing, tools, scoring, records, and
     vLLM's front end (its queue to the core process, detokenizing). The core process is not in it."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What was timed on the harness's engine, pass by pass."""
+
+    harness: list[Timing] = field(default_factory=list)
+    bare: list[Timing] = field(default_factory=list)
+    front_end: list[Timing] = field(default_factory=list)
+
+    def counted(self) -> "Passes":
+        """All but the first, which warms up."""
+        return Passes(self.harness[1:], self.bare[1:], self.front_end[1:])
 
 
 class Attempt(NamedTuple):
@@ -229,24 +246,25 @@ class Silent:
         """Nothing."""
 
 
-async def measure_ours(setup: Setup, folder: Path) -> tuple[list[Timing], list[Timing], list[Attempt]]:
-    """Passes of the harness, passes of the bare engine, and the harness's attempts of the last one."""
+async def measure_ours(setup: Setup, folder: Path) -> tuple[Passes, list[Attempt]]:
+    """All passes that count, and the harness's attempts of the last one."""
     config = run_config(setup)
     engine: Any = await open_engine(config.engine, config.models[0])
     engine._llm = recorder = Recorder(engine._llm)
-    ours, bare = [], []
+    passes = Passes()
     attempts: list[Attempt] = []
     try:
         for number in range(setup.repeats + 1):
             plan = make_plan(config)  # anew each time, so that no suite remembers the pass before
             plan.check()
             timing, attempts = await harness_pass(plan, RunDirectory(folder / str(number)), engine, recorder)
-            ours.append(timing)
-            bare.append(await bare_pass(recorder))
+            passes.harness.append(timing)
+            passes.bare.append(await bare_pass(recorder, decode=True))
+            passes.front_end.append(await bare_pass(recorder, decode=False))
     finally:
         engine._llm = recorder._llm
         await engine.close()
-    return ours[1:], bare[1:], attempts
+    return passes.counted(), attempts
 
 
 async def harness_pass(
@@ -302,12 +320,19 @@ def finished(plan: Plan, directory: RunDirectory) -> Iterator[Attempt]:
             yield Attempt(cell.entry.suite, record, injections[record.sample])
 
 
-async def bare_pass(recorder: Recorder) -> Timing:
-    """Put all recorded requests to the engine at once."""
+async def bare_pass(recorder: Recorder, *, decode: bool) -> Timing:
+    """Put all recorded prompts to the engine at once.
+
+    Args:
+        recorder: has them, and the engine.
+        decode: whether vLLM makes texts of the replies, as it does unless it is told not to.
+    """
     from vllm.inputs import tokens_input
 
     await recorder.reset_prefix_cache()
     requests = [(tokens_input(p["prompt_token_ids"]), params.clone()) for p, params in recorder.requests]
+    for _, params in requests:
+        params.detokenize = decode
 
     async def ask(number: int) -> int:
         output: Any = None
@@ -589,41 +614,41 @@ def explain_message(theirs: Message, ours: Message, position: int) -> str:
 # What is told
 
 
-def result(
-    agentdojo: Timing, ours: Sequence[Timing], bare: Sequence[Timing], verdicts: Comparison
-) -> dict[str, Any]:
+def result(agentdojo: Timing, passes: Passes, verdicts: Comparison) -> dict[str, Any]:
     """The figures as JSON. Ratios are of medians; turns are requests to the engine.
 
     The harness's own CPU time is that of its process less what the same process takes to hand the same
     requests to the engine and to read its answers.
     """
-    seconds = statistics.median(t.seconds for t in ours)
+    seconds = statistics.median(t.seconds for t in passes.harness)
     cpu, front_end = (
-        statistics.median(1000 * t.cpu_seconds / max(1, t.work.requests) for t in passes)
-        for passes in (ours, bare)
+        statistics.median(1000 * t.cpu_seconds / max(1, t.work.requests) for t in timings)
+        for timings in (passes.harness, passes.front_end)
     )
     return {
         "vs_agentdojo": round(agentdojo.seconds / seconds, 2),
-        "vs_bare_engine": round(seconds / statistics.median(t.seconds for t in bare), 3),
+        "vs_bare_engine": round(seconds / statistics.median(t.seconds for t in passes.bare), 3),
         "cpu_ms_per_turn": round(cpu - front_end, 2),
         "verdicts_equal": verdicts.verdicts_equal,
         "pairs": verdicts.pairs,
         "details": {
             "verdicts": asdict(verdicts),
             "agentdojo": asdict(agentdojo),
-            "harness": [asdict(t) for t in ours],
-            "bare_engine": [asdict(t) for t in bare],
+            "harness": [asdict(t) for t in passes.harness],
+            "bare_engine": [asdict(t) for t in passes.bare],
+            "front_end": [asdict(t) for t in passes.front_end],
             "load_average": os.getloadavg(),
         },
     }
 
 
-def table(agentdojo: Timing, ours: Sequence[Timing], bare: Sequence[Timing]) -> str:
+def table(agentdojo: Timing, passes: Passes) -> str:
     """The passes as a Markdown table."""
     rows = [
         ("AgentDojo's script", agentdojo),
-        *(("harness", t) for t in ours),
-        *(("bare engine", t) for t in bare),
+        *(("harness", t) for t in passes.harness),
+        *(("bare engine", t) for t in passes.bare),
+        *(("front end", t) for t in passes.front_end),
     ]
     head = ("", "seconds", "requests", "prompt tokens", "generated tokens", "CPU ms a request")
     lines = [f"| {' | '.join(head)} |", "|---|" + " ---: |" * (len(head) - 1)]
@@ -642,7 +667,7 @@ def summary(found: Mapping[str, Any], verdicts: Comparison) -> Iterator[str]:
     """The figures in words."""
     yield f"{found['vs_agentdojo']} times as fast as AgentDojo's script"
     yield f"{found['vs_bare_engine']} times the time of the bare engine"
-    yield f"{found['cpu_ms_per_turn']} ms of CPU time a turn over that of the bare engine's front end"
+    yield f"{found['cpu_ms_per_turn']} ms of CPU time a turn over that of vLLM's front end"
     yield (
         f"{verdicts.verdicts_equal} of {verdicts.pairs} pairs with equal verdicts "
         f"({verdicts.conversations_equal} conversations the same word for word), "
@@ -669,7 +694,9 @@ def read_arguments() -> tuple[Setup, Path | None]:
     parser.add_argument("--pairs", type=int, help="of each suite, rounded down to whole user tasks")
     parser.add_argument("--max-tokens", type=int, default=64, help="of a reply")
     parser.add_argument("--max-concurrency", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3, help="counted passes of harness and bare engine")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="counted passes of harness, bare engine and front end"
+    )
     parser.add_argument("--engine-args", type=json.loads, default={}, help="JSON, over the defaults")
     parser.add_argument("--json", type=Path, metavar="FILE")
     args = parser.parse_args()
@@ -698,15 +725,15 @@ def main() -> None:
     setup, file = read_arguments()
     before = fingerprint(setup.model)
     with tempfile.TemporaryDirectory() as name:
-        ours, bare, attempts = asyncio.run(measure_ours(setup, Path(name)))
+        passes, attempts = asyncio.run(measure_ours(setup, Path(name)))
         agentdojo, runs = measure_agentdojo(setup, Path(name))
     if fingerprint(setup.model) != before:
         raise SystemExit(
             f"{setup.model} was changed meanwhile: the two sides had different models, run again"
         )
     verdicts = compare(runs, attempts)
-    found = result(agentdojo, ours, bare, verdicts)
-    print(table(agentdojo, ours, bare), "", *summary(found, verdicts), sep="\n")
+    found = result(agentdojo, passes, verdicts)
+    print(table(agentdojo, passes), "", *summary(found, verdicts), sep="\n")
     if file:
         file.write_text(json.dumps({**found, "setup": asdict(setup)}, indent=2) + "\n")
 

@@ -134,12 +134,13 @@ def test_comparison_counts_pairs_and_lists_what_differs() -> None:
 def test_the_figures_are_ratios_of_medians() -> None:
     work = BENCH.Work(requests=10, prompt_tokens=100, completion_tokens=20)
     ours = [BENCH.Timing(seconds=s, work=work, cpu_seconds=0.02) for s in (2.0, 2.2, 9.0)]
-    bare = [BENCH.Timing(seconds=2.0, work=work, cpu_seconds=0.005)]
+    bare = [BENCH.Timing(seconds=2.0, work=work, cpu_seconds=0.012)]
+    front_end = [BENCH.Timing(seconds=1.9, work=work, cpu_seconds=0.005)]
     verdicts = BENCH.Comparison(pairs=3, verdicts_equal=2)
     verdicts.differences.append(
         BENCH.Difference("t", BENCH.Verdict(True, None), BENCH.Verdict(None, None), "r")
     )
-    found = BENCH.result(BENCH.Timing(seconds=22.0, work=work), ours, bare, verdicts)
+    found = BENCH.result(BENCH.Timing(seconds=22.0, work=work), BENCH.Passes(ours, bare, front_end), verdicts)
     figures = json.loads(json.dumps(found))
     assert figures.pop("details")["verdicts"]["differences"][0]["reason"] == "r"
     assert figures == {
