@@ -168,6 +168,8 @@ class Family:
     """Engine arguments that a CPU or a tiny model needs; None takes one of the spec's away."""
     refused: str | None = None
     """What vLLM says where it cannot load the class on a CPU."""
+    stand_in: str | None = None
+    """What its build for a CPU lacks and stand_ins/vllm_cpu fills, so that the class does load."""
     mute: str | None = None
     """What vLLM says where it can load the class, but shows it no tools."""
     format: str | None = None
@@ -287,14 +289,17 @@ FAMILIES = {
     ),
     "glm_moe_dsa": _family(
         "glm-5", "GlmMoeDsa", SHARED, LATENT, SPARSE,
-        patch=ROUTING, refused="Sparse Attention is not supported on CPU",
+        # the kernel for a CPU takes queries for contiguous, and those of latent attention are not
+        args={"compilation_config": {"custom_ops": ["-rotary_embedding"]}},
+        patch=ROUTING, refused="Sparse Attention is not supported on CPU", stand_in="sparse_attention",
     ),
     "minimax_m2": _family(
         "minimax-m2", "MiniMaxM2", HEADS, DENSE_WIDTH,
         {"num_local_experts": 8, "num_experts_per_tok": 2, "rotary_dim": 16},
         patch={"rotary_dim": 16, "scoring_func": "sigmoid", "use_routing_bias": True, "use_qk_norm": True,
                "qk_norm_type": "per_layer"},
-        refused="scoring_func", also=("minimax-m2.1", "minimax-m2.5", "minimax-m2.7"),
+        refused="scoring_func", stand_in="sigmoid_routing",
+        also=("minimax-m2.1", "minimax-m2.5", "minimax-m2.7"),
     ),
     "minimax_m3": _family(
         "minimax-m3", "MiniMaxM3Sparse",
