@@ -205,7 +205,7 @@ async def test_public_programs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parity
-def test_the_table() -> None:
+async def test_the_table() -> None:
     untried = [case for case in ON_PUBLIC_DATA if case not in FOUND]
     assert not untried, f"not compared to their end: {untried}; {TABLE.name} stays as it was"
     write(FOUND)
