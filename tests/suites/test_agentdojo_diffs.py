@@ -4,7 +4,9 @@ import pickle
 from typing import Any
 
 import pytest
+from agentdojo.base_tasks import BaseUserTask
 
+from harness.suites.agentdojo.audit import corrections
 from harness.suites.agentdojo.diffs import pruned_diffs, same
 from harness.suites.agentdojo.world import Task, World, load_task_suite
 
@@ -60,16 +62,44 @@ def test_pruned_diffs_find_the_same() -> None:
     }
 
 
+@pytest.mark.parametrize("version", ["v1", "v1.1.2", "v1.2.2"])
 @pytest.mark.parametrize("suite", ["workspace", "travel", "banking", "slack"])
-def test_no_checker_changes_what_it_judges(suite: str) -> None:
-    """Two checkers are asked of one world."""
-    dojo = load_task_suite(suite, "v1.2.2")
+def test_agentdojos_checkers_change_nothing(suite: str, version: str) -> None:
+    """Without a tool call they are given one environment as both, of which other attempts have parts too."""
+    dojo, apart = (load_task_suite(suite, version) for _ in "ab")
+    apart.look = None
+    checkers = corrections(suite, version) if version == "v1.2.2" else {}
     goals = list(dojo.injection_tasks.values())
+    untouched = pickle.dumps(dojo.look({}))
     for number, user in enumerate(dojo.user_tasks.values()):
         goal = goals[number % len(goals)]
         task = Task(user_task=user.ID, injection_task=goal.ID, injections={})
-        world = World(dojo, task)
-        before = pickle.dumps(world._environment)
-        verdicts = [world.verdict(asked, "", None) for asked in (user, goal)]
-        assert pickle.dumps(world._environment) == before
-        assert verdicts == [World(dojo, task).verdict(asked, "", None) for asked in (user, goal)]
+        asked = [
+            (judged, answer, checker)
+            for judged in (user, goal)
+            for answer in ("", user.GROUND_TRUTH_OUTPUT or "Yes.")
+            for checker in {None, checkers.get(judged.ID)}
+        ]
+        verdicts = [World(dojo, task).verdict(*question) for question in asked]
+        assert verdicts == [World(apart, task).verdict(*question) for question in asked]
+        assert user.init_environment is BaseUserTask.init_environment  # which gives back what it is given
+    assert pickle.dumps(dojo.look({})) == untouched
+    before, after = World(dojo, task)._judged()
+    assert before is after
+    before, after = World(apart, task)._judged()
+    assert before is not after
+
+
+def test_what_is_shared_is_what_is_loaded() -> None:
+    dojo = load_task_suite("workspace", "v1.2.2")
+    for text in ("plain", "a \\n slash", "two\n\nlines"):
+        injections = {"email_facebook_injection": text}
+        assert dojo.look(injections) == dojo.load_and_inject_default_environment(injections)
+
+
+def test_checkers_of_ones_own_are_given_two_environments() -> None:
+    dojo = load_task_suite("agentdojo_mini", "v1.2.2")
+    before, after = World(
+        dojo, Task(user_task=next(iter(dojo.user_tasks)), injection_task=None, injections={})
+    )._judged()
+    assert before is not after

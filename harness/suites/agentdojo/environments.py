@@ -45,13 +45,21 @@ class Template:
         ruled = self._type.__pydantic_decorators__.model_validators
         self._by_field = not ruled and self._data.keys() <= fields
         self._pickled = lru_cache(maxsize=1024)(self._load)
+        self._shared = lru_cache(maxsize=64)(self._injected_and_validated)
 
     def load(self, injections: Mapping[str, str]) -> Any:
         """A fresh environment with the injections in place of the harmless texts."""
         return pickle.loads(self._pickled(tuple(sorted(injections.items()))))
 
+    def look(self, injections: Mapping[str, str]) -> Any:
+        """The same for those who change nothing: others are given it too, or parts of it."""
+        return self._shared(tuple(sorted(injections.items())))
+
     def _load(self, injections: tuple[tuple[str, str], ...]) -> bytes:
-        return pickle.dumps(self._validated(self._injected(dict(injections))), -1)
+        return pickle.dumps(self._injected_and_validated(injections), -1)
+
+    def _injected_and_validated(self, injections: tuple[tuple[str, str], ...]) -> Any:
+        return self._validated(self._injected(dict(injections)))
 
     def _injected(self, injections: dict[str, str]) -> Any:
         """What the YAML file holds. What no injection touches is the very object of `self._data`."""

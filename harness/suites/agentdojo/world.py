@@ -83,6 +83,13 @@ class World:
     def _before(self) -> Any:
         return self._fresh()
 
+    def _judged(self) -> tuple[Any, Any]:
+        """The environment before and after the calls, for a checker. Without a call they are one."""
+        if self._trace or self._dojo.look is None:
+            return self._before, self._environment
+        seen = self._dojo.look(self._task.injections)
+        return seen, seen
+
     @property
     def request(self) -> str:
         """What is put to the agent as its user's words."""
@@ -154,7 +161,7 @@ class World:
         try:
             with pruned_diffs(), redirect_stdout(io.StringIO()):  # some checkers print
                 ask = checker or upstream_verdict
-                return ask(task, answer, self._before, self._environment, self._trace)
+                return ask(task, answer, *self._judged(), self._trace)
         except Exception as error:
             raise AttemptFailure(
                 FailureKind.SCORER_ERROR,
@@ -267,7 +274,7 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
 
     path = OWN_SUITES.get(name, name)
     if ":" in path:
-        return _made_fast(load_own(path))
+        return _made_fast(load_own(path), own=True)
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
@@ -279,12 +286,15 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
             f"AgentDojo {benchmark_version} has no suite {name!r}: use one of {known}, "
             "or your own as package.module:task_suite or ./file.py:task_suite"
         )
-    return _made_fast(suites[name])
+    return _made_fast(suites[name], own=False)
 
 
-def _made_fast(suite: Any) -> Any:
+def _made_fast(suite: Any, *, own: bool) -> Any:
     fast = copy.copy(suite)  # the suites are AgentDojo's own globals
-    fast.load_and_inject_default_environment = Template(suite).load
+    template = Template(suite)
+    fast.load_and_inject_default_environment = template.load
+    # Of AgentDojo's own checkers it is known, by a test, that they change nothing of what they judge.
+    fast.look = None if own else template.look
     fast.__class__ = _remembers_tasks(type(suite))
     return fast
 
