@@ -39,6 +39,8 @@ SHORT, LONG = (16, 300), (300, 9800)
 """Tokens of a prompt, from its end, that lessons show."""
 FIRST_LONG = 60
 """Steps that see short lessons alone; afterwards every second one sees long ones."""
+SURE = 0.8
+"""A checkpoint with a token below this probability is refused. Greedy decoding needs more than a half."""
 MANY, FEW = 16, 2
 """Short and long lessons of a step."""
 
@@ -119,7 +121,7 @@ def make(folder: Path, seed: int = 0) -> str:
     known, network = turns(tokenizer), planted_models.make_model(LIKE)
     train(network, known, seed)
     certainty = planted_models.smallest_probability(network, [[turn] for turn in known])
-    if certainty < planted_models.SAFE:
+    if certainty < SURE:
         raise RuntimeError(f"a token of a reply has a probability of {certainty:.3f} only")
     network.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
