@@ -62,3 +62,10 @@ def test_one_of_several_injections_is_enough_and_none_never_is() -> None:
 @pytest.mark.parametrize("hostile", ["\\", "\\x", "\\uD800", "\\U7FFFFFFF", "\\" * 99, "\\x41\\"])
 def test_hostile_escapes_do_no_harm(hostile: str) -> None:
     assert isinstance(skeleton(hostile), str)
+
+
+def test_ascii_and_other_texts_lose_the_same() -> None:
+    every = "".join(map(chr, range(128)))
+    kept = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+    assert skeleton(every.replace("\\", "")) == kept
+    assert skeleton(every.replace("\\", "") + "é") == kept + "é"

@@ -16,6 +16,8 @@ ESCAPE = re.compile(r"\\(?:\n[ \t]*|x([0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|U([0-9a-
 """An escaped line break is YAML's way to go on in the next line: nothing of it belongs to the text."""
 NAMED = {c: " " for c in "0abefnrtvNLP_"}
 """Escapes of YAML and Python that stand for white space or a control character."""
+OTHER_ASCII = {code: None for code in range(128) if not chr(code).isalnum()}
+"""All of ASCII but letters and digits, for deletion."""
 MAX_NESTING = 4
 """How often a text may have been quoted within a quotation."""
 
@@ -38,7 +40,8 @@ def skeleton(text: str) -> str:
         if "\\" not in text:
             break
         text = ESCAPE.sub(unescape, text)
-    return re.sub(r"[\W_]+", "", text)
+    # Deleting by a table is twenty times as fast, but only where it is short.
+    return text.translate(OTHER_ASCII) if text.isascii() else re.sub(r"[\W_]+", "", text)
 
 
 def unescape(match: re.Match[str]) -> str:
