@@ -1,11 +1,14 @@
-"""Every architecture class of the registry: loaded by vLLM with its spec's own arguments, and used.
+"""Every architecture class of the registry: loaded by vLLM on a CPU where it can be, and used.
+
+The engine arguments are those of its spec, but for what a CPU and a tiny model need.
 
 Random weights write no tool calls, so replies in the published format of the family are put through the
 same parsing as generated ones. What is found must be what families.md says, but for the seconds; a run of
 all classes writes it anew.
 Where vLLM cannot load a class on a CPU, its own message is what is found. Where stand_ins/vllm_cpu has what
 is lacking, the class is then loaded with it and used like the others; elsewhere its replies are read all
-the same: rendering and parsing need no weights.
+the same: rendering and parsing need no weights. Classes whose processors of images import torchvision are
+served as text alone, with a stand-in for it.
 """
 
 import gc

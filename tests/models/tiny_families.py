@@ -167,9 +167,9 @@ class Family:
     args: Mapping[str, Any] = field(default_factory=dict)
     """Engine arguments that a CPU or a tiny model needs; None takes one of the spec's away."""
     refused: str | None = None
-    """What vLLM says where it cannot load the class on a CPU."""
+    """What vLLM says where by itself it cannot load the class on a CPU."""
     stand_in: str | None = None
-    """What its build for a CPU lacks and stand_ins/vllm_cpu fills, so that the class does load."""
+    """The plugin of stand_ins/vllm_cpu with which vLLM does load a class that by itself it refuses."""
     mute: str | None = None
     """What vLLM says where it can load the class, but shows it no tools."""
     format: str | None = None
@@ -249,8 +249,10 @@ FAMILIES = {
         also=("deepseek-r1-0528", "deepseek-v3", "deepseek-v3.1", "deepseek-v3.1-nvfp4"),
     ),
     "deepseek_v32": _family(
-        "deepseek-v3.2", "DeepseekV32", SHARED, LATENT, SPARSE,
-        patch=ROUTING, refused="Sparse Attention is not supported on CPU",
+        "deepseek-v3.2", "DeepseekV32", SHARED, LATENT, SPARSE, {"rope_scaling": YARN},
+        # its renderer writes more of tools than 1024 tokens of a tiny vocabulary
+        args={"max_model_len": 2048, "max_num_batched_tokens": 2048},
+        patch=ROUTING, refused="Sparse Attention is not supported on CPU", stand_in="sparse_attention",
     ),
     "deepseek_v4": _family(
         "deepseek-v4-flash", "DeepseekV4", EXPERTS,
@@ -353,14 +355,15 @@ FAMILIES = {
         {"hybrid_override_pattern": "ME*E", "n_routed_experts": 8, "n_shared_experts": 1,
          "moe_shared_expert_intermediate_size": 64},
         patch={"hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "layers_block_type": None},
-        args=NO_CACHE, refused="is_act_and_mul",
+        args=NO_CACHE, refused="is_act_and_mul", stand_in="ungated_experts",
     ),
     "nemotron_h_latent": _family(
         "nemotron-3-super-120b-a12b", "NemotronH", HEADS, MAMBA, EXPERTS,
         {"hybrid_override_pattern": "ME*E", "n_routed_experts": 8, "n_shared_experts": 1,
          "moe_latent_size": 32, "moe_shared_expert_intermediate_size": 64},
         patch={"hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "layers_block_type": None},
-        args=NO_CACHE, refused="is_act_and_mul", also=("nemotron-3-ultra-550b-a55b",),
+        args=NO_CACHE, refused="is_act_and_mul", stand_in="ungated_experts",
+        also=("nemotron-3-ultra-550b-a55b",),
     ),
     "gpt_oss": _family(
         "gpt-oss-20b", "GptOss", HEADS,

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def sparse_attention() -> None:
-    """GLM-5 attends to the `index_topk` tokens that an indexer chooses of those before.
+    """DeepSeek V3.2 and GLM-5 attend to the `index_topk` tokens that an indexer chooses of those before.
 
     vLLM has no sparse attention on a CPU. Of a context that is no longer than that all are chosen, so the
     dense attention that the class has where a config names no `index_topk` gives the same.
@@ -53,3 +53,58 @@ def sigmoid_routing() -> None:
         )
 
     CPURouter._compute_routing = in_one_group
+
+
+def ungated_experts() -> None:
+    """The experts of Nemotron 3 are two matrices with a squared ReLU between them, and no gate.
+
+    vLLM's kernel for a CPU has a third matrix, the gate. Theirs are multiplied one expert after the other.
+    """
+    import torch
+    from vllm.model_executor.layers.fused_moe.activation import MoEActivation
+    from vllm.model_executor.layers.fused_moe.config import FusedMoEConfig
+    from vllm.model_executor.layers.fused_moe.experts.cpu_moe import CPUUnquantizedExperts
+    from vllm.model_executor.layers.fused_moe.oracle import unquantized
+
+    class UngatedExperts(CPUUnquantizedExperts):  # type: ignore[misc]
+        @staticmethod
+        def _supports_no_act_and_mul() -> bool:
+            return True
+
+        @staticmethod
+        def _supports_activation(activation: Any) -> bool:
+            return bool(activation == MoEActivation.RELU2_NO_MUL)
+
+        def process_weights_after_loading(self, layer: Any) -> None:
+            """Leave them as they are: the kernel's order is not wanted."""
+
+        def apply(
+            self,
+            output: Any,
+            hidden_states: Any,
+            w1: Any,
+            w2: Any,
+            topk_weights: Any,
+            topk_ids: Any,
+            *rest: Any,
+            **options: Any,
+        ) -> None:
+            total = torch.zeros_like(hidden_states, dtype=torch.float32)
+            for expert in topk_ids.unique().tolist():
+                token, rank = (topk_ids == expert).nonzero(as_tuple=True)
+                inner = torch.relu(hidden_states[token] @ w1[expert].T).square()
+                weight = topk_weights[token, rank].float().unsqueeze(1)
+                total.index_add_(0, token, (inner @ w2[expert].T).float() * weight)
+            output.copy_(total)
+
+    check, kernels = FusedMoEConfig.__post_init__, unquantized.backend_to_kernel_cls
+
+    def unchecked(self: Any) -> None:
+        try:
+            check(self)
+        except NotImplementedError as error:  # the last thing that it does
+            if "is_act_and_mul" not in str(error):
+                raise
+
+    FusedMoEConfig.__post_init__ = unchecked
+    unquantized.backend_to_kernel_cls = lambda backend: [*kernels(backend), UngatedExperts]
