@@ -17,9 +17,9 @@ HEAD = """# This harness beside lm-eval on public data
     make test-parity
 
 Every prompt, reply, verdict, aggregate and standard error was the same; so was whether a continuation is the
-greedy one. Both sides with vLLM: log-likelihoods were at most 0.0001 nats apart, nearly all of them the same bit
-for bit. lm-eval with Hugging Face, other kernels: at most as much, and what float32 leaves open, in which that
-backend adds up whole texts (two neighbours of 50,000 nats are 0.004 apart).
+greedy one. Both sides with vLLM: log-likelihoods were at most 0.0001 nats apart, nearly all of them the same
+bit for bit. lm-eval with Hugging Face, other kernels: at most as much, and what float32 leaves open, in which
+that backend adds up whole texts (two neighbours at 50,000 nats are 0.004 apart).
 """
 
 WHY = """
