@@ -23,7 +23,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from transformers import DeepseekV3Config
 
 from harness.config import ModelSpec, load_model, names
 from harness.engines.orphans import Guard
@@ -125,6 +124,8 @@ def test_parameters_are_counted_alike_from_tensors_and_from_config(name: str, tm
 def test_a_checkpoint_is_the_same_after_vllm_gave_its_class_another_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from transformers import DeepseekV3Config
+
     before = build("deepseek_v3", tmp_path / "before")
     monkeypatch.setattr(DeepseekV3Config, "model_type", "kimi_k2")
     after = build("deepseek_v3", tmp_path / "after")

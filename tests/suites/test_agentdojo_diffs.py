@@ -4,7 +4,6 @@ import pickle
 from typing import Any
 
 import pytest
-from agentdojo.base_tasks import BaseUserTask
 
 from harness.suites.agentdojo.audit import corrections
 from harness.suites.agentdojo.diffs import pruned_diffs, same
@@ -66,6 +65,8 @@ def test_pruned_diffs_find_the_same() -> None:
 @pytest.mark.parametrize("suite", ["workspace", "travel", "banking", "slack"])
 def test_agentdojos_checkers_change_nothing(suite: str, version: str) -> None:
     """Without a tool call they are given one environment as both, of which other attempts have parts too."""
+    from agentdojo.base_tasks import BaseUserTask
+
     dojo, apart = (load_task_suite(suite, version) for _ in "ab")
     apart.look = None
     checkers = corrections(suite, version) if version == "v1.2.2" else {}
