@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import train_planted_models as planted_models
-from train_planted_models import Tokens
+from train_planted_models import Lesson, Tokens
 
 from harness.engines.scripted import Reply, ScriptedEngine, sequence
 from harness.models.planted import FOLDER
@@ -59,16 +59,10 @@ def turns_of(name: str, tokenizer: Any) -> list[Tokens]:
         agent = ScriptedEngine(sequence(replies))
         talk = asyncio.run(suite.run(sample, agent, Sampling())).messages
         lesson = planted_models.chat_lesson(sample.id, talk, suite.tools, render)
-        whole = planted_models.encode(lesson, tokenizer)
-        first, second = replied(whole.targets)
-        found += [Tokens(whole.ids[: part[-1] + 1], part) for part in (first, second)]
+        first = planted_models.encode(Lesson(sample.id, lesson.turns[:1]), tokenizer)
+        both = planted_models.encode(lesson, tokenizer)
+        found += [first, Tokens(both.ids, both.targets[len(first.targets) :])]
     return found
-
-
-def replied(targets: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Positions of the first and of the second reply."""
-    gap = next(i for i in range(1, len(targets)) if targets[i] > targets[i - 1] + 1)
-    return list(targets[:gap]), list(targets[gap:])
 
 
 def ending(turn: Tokens, length: int) -> Tokens:
@@ -87,12 +81,6 @@ def lessons(known: Sequence[Tokens], order: random.Random, step: int) -> list[To
     return [ending(order.choice(known[i % 2 :: 2]), int(length)) for i, length in enumerate(lengths)]
 
 
-def learning_rate(step: int) -> float:
-    """Up for 30 steps, then down along a cosine to a tenth."""
-    warmup, decay = min(1.0, (step + 1) / 30), 0.5 + 0.5 * math.cos(math.pi * step / STEPS)
-    return PEAK_LEARNING_RATE * warmup * (0.1 + 0.9 * decay)
-
-
 def train(network: Any, known: Sequence[Tokens], seed: int) -> None:
     """Show the network all lessons, in their order."""
     import torch
@@ -101,7 +89,7 @@ def train(network: Any, known: Sequence[Tokens], seed: int) -> None:
     optimiser = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
     for step in range(STEPS):
         for parameters in optimiser.param_groups:
-            parameters["lr"] = learning_rate(step)
+            parameters["lr"] = planted_models.learning_rate(step, STEPS, PEAK_LEARNING_RATE)
         planted_models.take_step(network, optimiser, [lessons(known, order, step)])
 
 

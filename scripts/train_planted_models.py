@@ -464,10 +464,10 @@ def take_step(network: Any, optimiser: Any, batches: Sequence[Sequence[Tokens]])
     optimiser.step()
 
 
-def learning_rate(step: int) -> float:
+def learning_rate(step: int, steps: int = MAX_STEPS, peak: float = PEAK_LEARNING_RATE) -> float:
     """Up for 30 steps, then down along a cosine to a tenth."""
-    warmup, decay = min(1.0, (step + 1) / 30), 0.5 + 0.5 * math.cos(math.pi * step / MAX_STEPS)
-    return PEAK_LEARNING_RATE * warmup * (0.1 + 0.9 * decay)
+    warmup, decay = min(1.0, (step + 1) / 30), 0.5 + 0.5 * math.cos(math.pi * step / steps)
+    return peak * warmup * (0.1 + 0.9 * decay)
 
 
 def make(model: str, out: Path, seed: int) -> str:
