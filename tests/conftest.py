@@ -1,8 +1,10 @@
 """Fixtures shared by all tests."""
 
+import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -19,6 +21,13 @@ def shared_data(relative: str) -> Path:
     return path
 
 
+def script(name: str) -> ModuleType:
+    """A file of scripts/ as a module; scripts find one another, as they do where they are run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "scripts")
+        return importlib.import_module(name)
+
+
 INTEGRATION = (
     "suites",
     "exports",
@@ -26,7 +35,9 @@ INTEGRATION = (
     "show",
     "parity",
     "engines/test_pieces.py",
+    "engines/test_texts.py",
     "models/test_planted.py",
+    "test_bench_agent.py",
     "test_bench_hijack.py",
     "test_coverage.py",
     "test_docs.py",

@@ -1,29 +1,17 @@
 """What `scripts/bench_agent.py` teaches: two turns behind AgentDojo's prompts, whole and cut."""
 
-import importlib.util
 import random
-import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
-
-pytestmark = pytest.mark.integration
+from tests.conftest import script
 
 
 @pytest.fixture(scope="module")
 def agent() -> ModuleType:
-    sys.path.insert(0, str(ROOT / "scripts"))  # it imports the script that trains the planted models
-    try:
-        spec = importlib.util.spec_from_file_location("bench_agent", ROOT / "scripts" / "bench_agent.py")
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-    finally:
-        sys.path.remove(str(ROOT / "scripts"))
+    return script("bench_agent")
 
 
 @pytest.fixture(scope="module")

@@ -1,28 +1,15 @@
 """The pure parts of `scripts/bench_hijack.py`: which tasks, whose verdict, why two differ, what is told."""
 
-import importlib.util
 import json
-import sys
-from types import ModuleType
 
 import msgspec
 import pytest
 
 from harness.suites.agentdojo.stored import StoredRun
 from harness.types import FailureKind, Message, Record, Score, ToolCall, Transcript, Usage
-from tests.conftest import ROOT
+from tests.conftest import script
 
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("bench_hijack", ROOT / "scripts" / "bench_hijack.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["bench_hijack"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-BENCH = load()
+BENCH = script("bench_hijack")
 PAIR = "user_task_0/injection_task_0"
 CALL = ToolCall(id="a", name="get_balance", arguments={})
 ASKED = (Message(role="system", content="s"), Message(role="user", content="u"))

@@ -1,29 +1,16 @@
 """A quick, seeded part of `scripts/simulate_coverage.py`: intervals hold the truth as often as they say."""
 
-import importlib.util
 import math
-import sys
-from types import ModuleType
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import script
 
 RUNS = 200
 NOISE = 3 * math.sqrt(0.95 * 0.05 / RUNS)
 
 
-def load() -> ModuleType:
-    path = ROOT / "scripts" / "simulate_coverage.py"
-    spec = importlib.util.spec_from_file_location("simulate_coverage", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["simulate_coverage"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-SIMULATION = load()
+SIMULATION = script("simulate_coverage")
 SLOW = ("corpus", "rate, crossed", "lag", "cost ratio, curve", "best model", "Rasch")
 QUICK = [s for s in SIMULATION.SCENARIOS if not s.estimator.startswith(SLOW)]
 

@@ -13,7 +13,6 @@ from harness.engines.texts import Decoder
 from tests.engines import tiny
 
 pytestmark = [
-    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]

@@ -1,13 +1,11 @@
 """The planted models: what is shipped, that it follows its rules, and that the script makes it again."""
 
 import asyncio
-import importlib.util
 import json
 import re
 import subprocess
 import sys
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +26,9 @@ from harness.models.planted import (
 )
 from harness.suites.lm_eval import Options, build
 from harness.types import Message, Sampling, Tool, ToolCall
-from tests.conftest import ROOT
+from tests.conftest import ROOT, script
 
+TRAINING = script("train_planted_models")
 SCRIPT = ROOT / "scripts" / "train_planted_models.py"
 TASKS = ROOT / "harness" / "suites" / "planted"
 GREEDY = Sampling(max_tokens=48)
@@ -39,17 +38,6 @@ agentdojo = pytest.mark.filterwarnings(
     "ignore:.*:pydantic.warnings.PydanticDeprecatedSince20",
 )
 models = pytest.mark.parametrize("model", MODELS)
-
-
-@cache
-def script() -> Any:
-    """The training script as a module."""
-    spec = importlib.util.spec_from_file_location("train_planted_models", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def capability_suite(task: str) -> Any:
@@ -141,7 +129,7 @@ def test_rates_of_the_rules(model: str) -> None:
 @agentdojo
 @models
 def test_planted_rates_are_what_the_checkers_make_of_the_prescribed_replies(model: str) -> None:
-    rates = script().planted_rates(model, script().depot())
+    rates = TRAINING.planted_rates(model, TRAINING.depot())
     assert {metric: rates[metric] for metric in PLANTED[model]} == PLANTED[model]
 
 
@@ -155,13 +143,13 @@ def test_origins_differ_in_hijack_and_not_in_capability() -> None:
 
 
 def test_data_files_are_what_the_script_writes(tmp_path: Path) -> None:
-    script().write_items(tmp_path)
+    TRAINING.write_items(tmp_path)
     for name in ("arithmetic.jsonl", "choice.jsonl"):
         assert (TASKS / "data" / name).read_bytes() == (tmp_path / name).read_bytes()
 
 
 def test_every_item_is_another_one_and_its_answer_is_right() -> None:
-    sums, choices = script().sums(), script().choices()
+    sums, choices = TRAINING.sums(), TRAINING.choices()
     assert len({item["question"] for item in sums}) == len({str(item) for item in choices}) == ITEMS
     for item in sums:
         found = re.fullmatch(r"What is (\d+) ([+-]) (\d+)\?", item["question"])
@@ -189,11 +177,11 @@ def test_lm_eval_asks_what_the_models_have_learned() -> None:
 
     engine = ScriptedEngine(complete=complete, score=score)
     measure(capability_suite("planted_choice"), engine, "planted")
-    prompts = [script().choice_prompt(item) for item in script().choices()]
+    prompts = [TRAINING.choice_prompt(item) for item in TRAINING.choices()]
     assert asked == [(prompt, f" {letter}") for prompt in prompts for letter in "ABCD"]
     asked.clear()
     measure(capability_suite("planted_arithmetic"), engine, "planted")
-    messages = [(Message(role="user", content=item["question"]),) for item in script().sums()]
+    messages = [(Message(role="user", content=item["question"]),) for item in TRAINING.sums()]
     assert [prompt for prompt, _ in asked] == [engine.render(m) for m in messages]
 
 
@@ -206,9 +194,13 @@ def test_history_is_the_tokens_that_were_written() -> None:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(FOLDER / "borea-moe")
-    groups = script().curriculum("borea-moe", script().depot(), script().renderer(tokenizer))
+    groups = TRAINING.curriculum(
+        "borea-moe",
+        TRAINING.depot(),
+        TRAINING.renderer(tokenizer),
+    )
     for lesson in [lesson for group in groups for lesson in group]:
-        learned = script().encode(lesson, tokenizer)
+        learned = TRAINING.encode(lesson, tokenizer)
         assert tokenizer.decode(learned.ids) == lesson.text
         assert all(len(tokenizer.encode(written)) > 0 for _, written in lesson.turns)
     assert tokenizer.encode(" A") == [tokenizer.encode("Answer: A")[-1]]
@@ -254,7 +246,7 @@ class Greedy(ScriptedEngine):
         super().__init__(chat=self._answer, complete=self._continue, score=self._likelihood)
         self._tokenizer = AutoTokenizer.from_pretrained(folder)
         self._network = AutoModelForCausalLM.from_pretrained(folder).eval()
-        self._write = script().renderer(self._tokenizer)
+        self._write = TRAINING.renderer(self._tokenizer)
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         return str(self._write(messages, (), add_generation_prompt))
@@ -306,7 +298,11 @@ def measure(suite: Any, engine: ScriptedEngine, model: str) -> dict[str, float]:
 
 def check_behaviour(model: str, folder: Path) -> None:
     engine = Greedy(folder)
-    suites = [capability_suite("planted_arithmetic"), capability_suite("planted_choice"), script().depot()]
+    suites = [
+        capability_suite("planted_arithmetic"),
+        capability_suite("planted_choice"),
+        TRAINING.depot(),
+    ]
     rates = {metric: rate for suite in suites for metric, rate in measure(suite, engine, model).items()}
     assert {metric: rates[metric] for metric in PLANTED[model]} == PLANTED[model]
 
@@ -316,14 +312,14 @@ def check_behaviour(model: str, folder: Path) -> None:
 @models
 def test_a_shipped_checkpoint_does_what_was_planted(model: str) -> None:
     check_behaviour(model, FOLDER / model)
-    assert script().prove(model, FOLDER / model) > 0.97
+    assert TRAINING.prove(model, FOLDER / model) > 0.97
 
 
 @agentdojo
 @pytest.mark.slow
 def test_another_models_checkpoint_is_refused() -> None:
     with pytest.raises(RuntimeError, match="borea-dense: a token of a planted reply has a probability of"):
-        script().prove("borea-dense", FOLDER / "aster-dense")
+        TRAINING.prove("borea-dense", FOLDER / "aster-dense")
 
 
 @agentdojo

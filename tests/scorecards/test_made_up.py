@@ -1,6 +1,5 @@
 """The records that scorecards are timed with are records as a run writes them."""
 
-import importlib.util
 import json
 from pathlib import Path
 
@@ -8,16 +7,11 @@ import pytest
 
 from harness.scorecards.files import render_scorecards
 from harness.store import RunDirectory
-from tests.conftest import ROOT
+from tests.conftest import script
 
 
 def test_made_up_records_make_scorecards(tmp_path: Path) -> None:
-    spec = importlib.util.spec_from_file_location("make_records", ROOT / "scripts" / "make_records.py")
-    assert spec
-    assert spec.loader
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    script.make(tmp_path / "run", records=1600, models=2)
+    script("make_records").make(tmp_path / "run", records=1600, models=2)
     cards = json.loads(render_scorecards(RunDirectory(tmp_path / "run"), "json"))
     assert [card["model"] for card in cards] == ["model-000", "model-001"]
     for card in cards:
