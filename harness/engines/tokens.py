@@ -1,15 +1,14 @@
-"""Tokenisation of scored texts, and what a chat template can do. Pure functions; no engine in here.
+"""Tokenisation of scored texts. Pure functions; no engine in here.
 
 Contexts and continuations are cut the way lm-evaluation-harness 0.4.13 cuts them (`TemplateLM` in
 lm_eval/api/model.py, `VLLM` in lm_eval/models/vllm_causallms.py), so that both score the same tokens.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from typing import Any
 
-from harness.errors import AttemptFailure, UserError
+from harness.errors import AttemptFailure
 from harness.types import FailureKind
 
 Tokens = list[int]
@@ -124,27 +123,3 @@ def fit(context: Tokens, continuation: Tokens, max_tokens: int) -> Tokens:
             f"a continuation of {len(continuation)} tokens leaves no room for context in {max_tokens}",
         )
     return context[-room:]
-
-
-def check_template(template: Any, *, tools: bool = True) -> None:
-    """Refuse a model that has no chat template, or one that cannot show tools.
-
-    Args:
-        template: a tokenizer, or its `chat_template`: text, name -> text, or None.
-        tools: whether tools are asked for.
-
-    Raises:
-        UserError: with the remedy.
-    """
-    source = template if isinstance(template, str | dict) or template is None else template.chat_template
-    text = "\n".join(source.values()) if isinstance(source, dict) else source
-    if not text:
-        raise UserError(
-            "the model has no chat template, which this suite needs: choose its instruction-tuned"
-            " variant, or add `chat_template` to its tokenizer_config.json"
-        )
-    if tools and not re.search(r"\btools\b", text):
-        raise UserError(
-            "the model's chat template does not show tools, which this suite needs: choose a model"
-            " whose template refers to `tools`, or leave this suite out for it"
-        )

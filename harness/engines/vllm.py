@@ -31,8 +31,9 @@ from harness.engines.replies import (
     unread_call,
 )
 from harness.engines.scoring import Scorer, readable_block_size
+from harness.engines.templates import Shown, check_template
 from harness.engines.texts import Decoder
-from harness.engines.tokens import Encoder, Tokens, check_template, fit
+from harness.engines.tokens import Encoder, Tokens, fit
 from harness.engines.vllm_start import Launch, chat_renderer, facts, last_words, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
@@ -495,7 +496,8 @@ def _tool_params(tools: bytes, templated: bool) -> list[Any]:
 
     params = [Param(**tool_to_openai(tool)) for tool in msgspec.json.decode(tools, type=list[Tool])]
     for param in params:
-        param._written = ChatCompletionToolsParam.model_dump(param)
+        written = ChatCompletionToolsParam.model_dump(param)
+        param._written = Shown(written) if templated else written
     return params
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from harness.engines.last_words import CONFIG, LastWords
 from harness.engines.orphans import Guard
 from harness.engines.pieces import Pieces
+from harness.engines.templates import recall_json
 from harness.errors import EngineDead, UserError
 from harness.types import EngineFacts, Struct
 
@@ -102,7 +103,7 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
 
 
 def render_quickly(renderer: Any) -> None:
-    """Let vLLM's renderer of Hugging Face chat templates tokenise what a turn added, and no more.
+    """Let vLLM's renderer of Hugging Face chat templates write tools and tokenise messages once.
 
     Templates are rendered in the event loop: one takes less time than its way to a thread and back.
     """
@@ -126,6 +127,7 @@ def render_quickly(renderer: Any) -> None:
 
     renderer._apply_chat_template_async = apply_template
     renderer._tokenize_prompt_async = tokenize_in_pieces
+    recall_json(getattr(renderer.get_tokenizer(), "chat_template", None))
 
 
 def facts(

@@ -1,7 +1,7 @@
 import pytest
 
-from harness.engines.tokens import Encoder, check_template, empty_context, encode_pair, fit, rolling_windows
-from harness.errors import AttemptFailure, UserError
+from harness.engines.tokens import Encoder, empty_context, encode_pair, fit, rolling_windows
+from harness.errors import AttemptFailure
 from harness.types import FailureKind
 from tests.engines import tiny
 
@@ -104,25 +104,3 @@ def test_pairs_equal_those_of_lm_eval() -> None:
             assert ours.pair(context, continuation) == TemplateLM._encode_pair(
                 Theirs(), context, continuation
             )
-
-
-@pytest.mark.parametrize(
-    "template", ["{% if tools %}x{% endif %}", {"default": "{{ messages }}", "tool_use": "{{ tools }}"}]
-)
-def test_templates_with_tools(template: object) -> None:
-    check_template(template)
-
-
-def test_templates_without_tools_are_refused() -> None:
-    check_template("{{ messages }}", tools=False)
-    with pytest.raises(UserError, match="does not show tools"):
-        check_template("{{ messages }}")
-    with pytest.raises(UserError, match="no chat template"):
-        check_template(None, tools=False)
-
-
-@pytest.mark.integration
-def test_templates_of_tokenizers() -> None:
-    with pytest.raises(UserError, match="no chat template"):
-        check_template(tiny.tokenizer(chat_template=None))
-    check_template(tiny.tokenizer())

@@ -4,9 +4,10 @@ import pickle
 from typing import Any
 
 import pytest
+from deepdiff import DeepDiff
 
 from harness.suites.agentdojo.audit import corrections
-from harness.suites.agentdojo.diffs import pruned_diffs, same
+from harness.suites.agentdojo.diffs import _equal_parts, pruned_diffs, same
 from harness.suites.agentdojo.world import Task, World, load_task_suite
 
 pytestmark = [
@@ -41,16 +42,43 @@ def changed(environment: Any) -> None:
     environment.cloud_drive.files["3"].size = float(environment.cloud_drive.files["3"].size)
 
 
+def emptied(environment: Any) -> None:
+    """So much is gone that deepdiff takes the mails for others altogether."""
+    emails = environment.inbox.emails
+    for key in list(emails)[:-10]:
+        del emails[key]
+    environment.cloud_drive.files.clear()
+
+
+def sent(environment: Any) -> None:
+    for number in range(4):
+        environment.inbox.send_email(["a@b.com"], f"mail {number}", "body")
+
+
+@pytest.mark.parametrize("gone", range(11))
+def test_pruned_mappings_are_walked_into_where_whole_ones_are(gone: int) -> None:
+    """From a third of the keys in common on; 10 keys here, of which one has another value."""
+    a = {str(key): [key] for key in range(10)}
+    for b in (
+        {**dict(list(a.items())[gone:]), "9": [99]},
+        {**dict(list(a.items())[gone:]), **{f"new {n}": n for n in range(gone)}, "9": [99]},
+    ):
+        pruned = DeepDiff(a, b, custom_operators=[_equal_parts()]).to_dict()
+        assert pruned == DeepDiff(a, b).to_dict() != {}
+
+
 def test_pruned_diffs_find_the_same() -> None:
     load = load_task_suite("workspace", "v1.2.2").load_and_inject_default_environment
     from agentdojo.default_suites.v1.workspace.task_suite import WorkspaceDeepDiff  # only after the suites
 
-    for change in (lambda environment: None, changed):
+    for change in (lambda environment: None, emptied, sent, changed):
         before, after = load({}), load({})
         change(after)
         with pruned_diffs():
             pruned = WorkspaceDeepDiff(before, after).to_dict()
         assert pruned == WorkspaceDeepDiff(before, after).to_dict()
+        with pruned_diffs():
+            assert WorkspaceDeepDiff(after, before).to_dict() != pruned or not pruned
     assert "custom_operators" not in WorkspaceDeepDiff.keywords
     assert pruned.keys() == {
         "dictionary_item_added",

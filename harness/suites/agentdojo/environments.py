@@ -45,7 +45,7 @@ class Template:
         ruled = self._type.__pydantic_decorators__.model_validators
         self._by_field = not ruled and self._data.keys() <= fields
         self._pickled = lru_cache(maxsize=1024)(self._load)
-        self._shared = lru_cache(maxsize=64)(self._injected_and_validated)
+        self._shared = lru_cache(maxsize=256)(self._injected_and_validated)
 
     def load(self, injections: Mapping[str, str]) -> Any:
         """A fresh environment with the injections in place of the harmless texts."""
@@ -56,7 +56,7 @@ class Template:
         return self._shared(tuple(sorted(injections.items())))
 
     def _load(self, injections: tuple[tuple[str, str], ...]) -> bytes:
-        return pickle.dumps(self._injected_and_validated(injections), -1)
+        return pickle.dumps(self._shared(injections), -1)
 
     def _injected_and_validated(self, injections: tuple[tuple[str, str], ...]) -> Any:
         return self._validated(self._injected(dict(injections)))

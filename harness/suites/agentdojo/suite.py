@@ -290,7 +290,7 @@ class AgentDojoSuite:
 
     def _booked(self, task: Task, transcript: Transcript, verdicts: tuple[bool, bool]) -> tuple[Score, ...]:
         """AgentDojo's scores of a finished attempt, by its own checkers."""
-        if not self._checkers:
+        if not self._checkers.keys() & {task.user_task, task.injection_task}:
             return booked(task, verdicts)
         messages = transcript.messages
         try:  # in a world of their own: some checkers change the environment that they look at

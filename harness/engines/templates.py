@@ -1,0 +1,83 @@
+"""Chat templates: whether they can show what a suite needs, and tools shown to them again and again."""
+
+import re
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+from harness.errors import UserError
+
+MAX_RECALLED = 1000
+"""Characters of a text that is remembered as JSON: a description's. What a model writes may be longer."""
+
+
+class Shown(dict[str, Any]):
+    """A tool, or an object in it, as chat templates are shown it. It never changes."""
+
+    def __init__(self, shown: dict[str, Any]) -> None:
+        """Args: shown: as the chat completions API has it."""
+        super().__init__({k: Shown(v) if isinstance(v, dict) else v for k, v in shown.items()})
+        self.texts: dict[str, str] = {}
+        """Options of the JSON -> the JSON."""
+
+
+class RecallingFilter:
+    """The filter `tojson`, which writes once what comes again and again: tools, their names, descriptions.
+
+    Templates write them one by one, which takes longer than the rest of a turn's prompt.
+    """
+
+    def __init__(self, tojson: Callable[..., str]) -> None:
+        """Args: tojson: the filter of the template's environment."""
+        self._tojson = tojson
+        self._of_text = lru_cache(maxsize=4096)(tojson)
+
+    def __call__(self, value: Any, *arguments: Any, **options: Any) -> str:
+        """The text that the filter itself gives."""
+        if type(value) is str and len(value) <= MAX_RECALLED and not (arguments or options):
+            return self._of_text(value)
+        if not isinstance(value, Shown):
+            return self._tojson(value, *arguments, **options)
+        # Options by their types too: 1 is True as a key, and not as an indent.
+        key = repr((arguments, sorted(options.items())))
+        if key not in value.texts:
+            value.texts[key] = self._tojson(value, *arguments, **options)
+        return value.texts[key]
+
+
+def recall_json(template: Any) -> None:
+    """Let a template of transformers' write what is `Shown` once.
+
+    Args:
+        template: a tokenizer's `chat_template`: text, name -> text, or None.
+    """
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    for text in template.values() if isinstance(template, dict) else filter(None, [template]):
+        filters = _compile_jinja_template(text).environment.filters  # transformers keeps what it compiled
+        if not isinstance(filters["tojson"], RecallingFilter):
+            filters["tojson"] = RecallingFilter(filters["tojson"])
+
+
+def check_template(template: Any, *, tools: bool = True) -> None:
+    """Refuse a model that has no chat template, or one that cannot show tools.
+
+    Args:
+        template: a tokenizer, or its `chat_template`: text, name -> text, or None.
+        tools: whether tools are asked for.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    source = template if isinstance(template, str | dict) or template is None else template.chat_template
+    text = "\n".join(source.values()) if isinstance(source, dict) else source
+    if not text:
+        raise UserError(
+            "the model has no chat template, which this suite needs: choose its instruction-tuned"
+            " variant, or add `chat_template` to its tokenizer_config.json"
+        )
+    if tools and not re.search(r"\btools\b", text):
+        raise UserError(
+            "the model's chat template does not show tools, which this suite needs: choose a model"
+            " whose template refers to `tools`, or leave this suite out for it"
+        )

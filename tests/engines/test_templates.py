@@ -1,0 +1,78 @@
+from typing import Any
+
+import pytest
+
+from harness.engines.templates import RecallingFilter, Shown, check_template, recall_json
+from harness.errors import UserError
+from tests.engines import tiny
+
+PARAMETERS = {"type": "object", "properties": {"x": {"type": "string"}}}
+TOOL: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "look", "description": "Löst <b> & 'x'", "parameters": PARAMETERS},
+}
+
+
+@pytest.mark.parametrize(
+    "template", ["{% if tools %}x{% endif %}", {"default": "{{ messages }}", "tool_use": "{{ tools }}"}]
+)
+def test_templates_with_tools(template: object) -> None:
+    check_template(template)
+
+
+def test_templates_without_tools_are_refused() -> None:
+    check_template("{{ messages }}", tools=False)
+    with pytest.raises(UserError, match="does not show tools"):
+        check_template("{{ messages }}")
+    with pytest.raises(UserError, match="no chat template"):
+        check_template(None, tools=False)
+
+
+@pytest.mark.integration
+def test_templates_of_tokenizers() -> None:
+    with pytest.raises(UserError, match="no chat template"):
+        check_template(tiny.tokenizer(chat_template=None))
+    check_template(tiny.tokenizer())
+
+
+def test_json_of_tools_is_what_it_was() -> None:
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    forms = ("tojson", "tojson(1)", "tojson(true, 1)", "tojson(indent=1)", "tojson(indent=true)")
+    parts = ("t", "t.function", "t.function.parameters", "t.function.name")
+    shown = "".join(f"{{{{ {part} | {form} }}}}" for form in forms for part in parts)
+    template = "{% for t in tools %}" + shown + "{% endfor %}{{ messages | tojson(indent=2) }}"
+    message = {"role": "user", "content": "x"}
+    (plain,), _ = render_jinja_template([[message]], tools=[TOOL, TOOL], chat_template=template)
+    recall_json({"default": template})
+    tool = Shown(TOOL)
+    for _ in range(2):
+        (recalled,), _ = render_jinja_template([[message]], tools=[tool, tool], chat_template=template)
+        assert recalled == plain
+    function = tool["function"]
+    assert len(forms) == len(tool.texts) == len(function.texts) == len(function["parameters"].texts)
+
+
+def test_tools_and_their_texts_are_recalled_and_nothing_else() -> None:
+    asked = []
+
+    def tojson(value: Any, **options: Any) -> str:
+        asked.append(value)
+        return str(value)
+
+    recalling, tool = RecallingFilter(tojson), Shown(TOOL)
+    for value in (tool, "name", TOOL, [tool], "x" * 2000, 1, True):
+        assert recalling(value) == recalling(value) == str(value)
+    assert asked == [tool, "name", *[TOOL] * 2, *[[tool]] * 2, *["x" * 2000] * 2, 1, 1, True, True]
+    assert [type(value) for value in asked[-4:]] == [int, int, bool, bool]
+
+
+def test_filters_are_replaced_once() -> None:
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    template = "{{ tools | tojson }} of this test"
+    recall_json(template)
+    first = _compile_jinja_template(template).environment.filters["tojson"]
+    recall_json(template)
+    assert _compile_jinja_template(template).environment.filters["tojson"] is first
+    recall_json(None)
