@@ -486,18 +486,18 @@ def _tool_params(tools: bytes, templated: bool) -> list[Any]:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
 
     class Param(ChatCompletionToolsParam):  # type: ignore[misc]
-        _written: Any = None
+        __slots__ = ("written",)  # pydantic takes long to find a private attribute
 
         def model_dump(self, **options: Any) -> Any:
             if options:
                 return super().model_dump(**options)
             # The sandbox lets no template change what it is shown; a renderer in code may.
-            return self._written if templated else copy.deepcopy(self._written)
+            return self.written if templated else copy.deepcopy(self.written)
 
     params = [Param(**tool_to_openai(tool)) for tool in msgspec.json.decode(tools, type=list[Tool])]
     for param in params:
         written = ChatCompletionToolsParam.model_dump(param)
-        param._written = Shown(written) if templated else written
+        object.__setattr__(param, "written", Shown(written) if templated else written)
     return params
 
 

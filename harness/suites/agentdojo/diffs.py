@@ -5,10 +5,9 @@ values, of which an agent changes a few; walking through all of them is most of 
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
-from unittest.mock import patch
 
 
 @contextmanager
@@ -17,10 +16,14 @@ def pruned_diffs() -> Iterator[None]:
     from agentdojo.default_suites.v1.travel.task_suite import TravelDeepDiff
     from agentdojo.default_suites.v1.workspace.task_suite import WorkspaceDeepDiff
 
-    with ExitStack() as stack:
-        for diff in (TravelDeepDiff, WorkspaceDeepDiff):
-            stack.enter_context(patch.dict(diff.keywords, custom_operators=[_equal_parts()]))
+    diffs = (TravelDeepDiff, WorkspaceDeepDiff)
+    for diff in diffs:
+        diff.keywords["custom_operators"] = [_equal_parts()]
+    try:
         yield
+    finally:
+        for diff in diffs:
+            del diff.keywords["custom_operators"]
 
 
 @lru_cache

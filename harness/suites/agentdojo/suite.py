@@ -149,7 +149,7 @@ class AgentDojoSuite:
         user = [(t.ID, t.PROMPT) for t in self._dojo.user_tasks.values()]
         return user + [(t.ID, t.GOAL, self._harm(t)) for t in self._dojo.injection_tasks.values()]
 
-    @property
+    @cached_property
     def _is_dos(self) -> bool:
         return self.options.attack is not None and is_denial_of_service(self.options.attack)
 
