@@ -318,15 +318,13 @@ async def run_jobs(
 
 @contextmanager
 def rare_collections() -> Iterator[None]:
-    """Let Python's garbage collector begin every `COLLECT_AFTER` objects, and look at new ones alone."""
+    """Let Python's garbage collector begin every `COLLECT_AFTER` objects, and no more often."""
     before = gc.get_threshold()
-    gc.freeze()  # the samples are wanted to the end
     gc.set_threshold(COLLECT_AFTER, *before[1:])
     try:
         yield
     finally:
         gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _first(errors: BaseException) -> BaseException:

@@ -31,6 +31,7 @@ AgentDojo would give, so that agents are compared and not book-keeping; how many
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import re
@@ -53,7 +54,7 @@ from harness.engines import open_engine
 from harness.engines.base import Engine
 from harness.models.planted import FOLDER, MODELS
 from harness.plan import Plan, make_manifest, make_plan
-from harness.runner import order, owed_jobs, run_jobs
+from harness.runner import order, owed_jobs, rare_collections, run_jobs
 from harness.store import RecordWriter, RunDirectory
 from harness.suites.agentdojo import world
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable
@@ -276,6 +277,7 @@ async def harness_pass(
     forget_yaml()
     directory.path.mkdir()
     directory.write_manifest(make_manifest(plan))
+    gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     await run_plan(plan, directory, engine)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -340,9 +342,11 @@ async def bare_pass(recorder: Recorder, *, decode: bool) -> Timing:
             output = part
         return len(output.outputs[0].token_ids)
 
-    wall, cpu = time.perf_counter(), time.process_time()
-    tokens = await asyncio.gather(*map(ask, range(len(requests))))
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    gc.collect()
+    with rare_collections():  # as in the harness's pass
+        wall, cpu = time.perf_counter(), time.process_time()
+        tokens = await asyncio.gather(*map(ask, range(len(requests))))
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     prompt_tokens = sum(len(prompt["prompt_token_ids"]) for prompt, _ in recorder.requests)
     return Timing(seconds=wall, work=Work(len(requests), prompt_tokens, sum(tokens)), cpu_seconds=cpu)
 

@@ -17,7 +17,7 @@ class Shown(dict[str, Any]):
     def __init__(self, shown: dict[str, Any]) -> None:
         """Args: shown: as the chat completions API has it."""
         super().__init__({k: Shown(v) if isinstance(v, dict) else v for k, v in shown.items()})
-        self.texts: dict[str, str] = {}
+        self._texts: dict[str, str] = {}
         """Options of the JSON -> the JSON."""
 
 
@@ -41,9 +41,9 @@ class RecallingFilter:
             return self._tojson(value, *arguments, **options)
         # Options by their types too: 1 is True as a key, and not as an indent.
         key = repr((arguments, sorted(options.items()))) if told else ""
-        if key not in value.texts:
-            value.texts[key] = self._tojson(value, *arguments, **options)
-        return value.texts[key]
+        if key not in value._texts:
+            value._texts[key] = self._tojson(value, *arguments, **options)
+        return value._texts[key]
 
 
 def recall_json(template: Any) -> None:
@@ -52,10 +52,14 @@ def recall_json(template: Any) -> None:
     Args:
         template: a tokenizer's `chat_template`: text, name -> text, or None.
     """
+    from jinja2 import TemplateError
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     for text in template.values() if isinstance(template, dict) else filter(None, [template]):
-        filters = _compile_jinja_template(text).environment.filters  # transformers keeps what it compiled
+        try:
+            filters = _compile_jinja_template(text).environment.filters  # transformers keeps what it compiled
+        except TemplateError:  # whoever chats with the model is told of it
+            continue
         if not isinstance(filters["tojson"], RecallingFilter):
             filters["tojson"] = RecallingFilter(filters["tojson"])
 

@@ -50,7 +50,7 @@ def test_json_of_tools_is_what_it_was() -> None:
         (recalled,), _ = render_jinja_template([[message]], tools=[tool, tool], chat_template=template)
         assert recalled == plain
     function = tool["function"]
-    assert len(forms) == len(tool.texts) == len(function.texts) == len(function["parameters"].texts)
+    assert len(forms) == len(tool._texts) == len(function._texts) == len(function["parameters"]._texts)
 
 
 def test_tools_and_their_texts_are_recalled_and_nothing_else() -> None:
@@ -76,3 +76,11 @@ def test_filters_are_replaced_once() -> None:
     recall_json(template)
     assert _compile_jinja_template(template).environment.filters["tojson"] is first
     recall_json(None)
+
+
+def test_a_template_that_cannot_be_read_is_left_alone() -> None:
+    good = "{{ tools | tojson }} beside a bad one"
+    recall_json({"bad": "{% no_such_tag %}", "default": good})
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    assert isinstance(_compile_jinja_template(good).environment.filters["tojson"], RecallingFilter)

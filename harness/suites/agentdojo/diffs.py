@@ -16,14 +16,16 @@ def pruned_diffs() -> Iterator[None]:
     from agentdojo.default_suites.v1.travel.task_suite import TravelDeepDiff
     from agentdojo.default_suites.v1.workspace.task_suite import WorkspaceDeepDiff
 
-    diffs = (TravelDeepDiff, WorkspaceDeepDiff)
-    for diff in diffs:
-        diff.keywords["custom_operators"] = [_equal_parts()]
+    options = TravelDeepDiff.keywords, WorkspaceDeepDiff.keywords
+    before = [dict(each) for each in options]
+    for each in options:
+        each["custom_operators"] = [_equal_parts()]
     try:
         yield
     finally:
-        for diff in diffs:
-            del diff.keywords["custom_operators"]
+        for each, was in zip(options, before, strict=True):
+            each.clear()
+            each.update(was)
 
 
 @lru_cache
@@ -72,7 +74,7 @@ def same(a: Any, b: Any) -> bool:
     if type(a) is not type(b):
         return False
     if isinstance(a, str):  # most of them are
-        return a == b
+        return bool(a == b)
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(value, b[key]) for key, value in a.items())
     if isinstance(a, list | tuple):
