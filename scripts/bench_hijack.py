@@ -112,6 +112,11 @@ class Timing:
     """Of this process in all of its threads: rendering, tokenizing, parsing, tools, scoring, records, and
     vLLM's front end (its queue to the core process, detokenizing). The core process is not in it."""
 
+    @property
+    def cpu_ms(self) -> float:
+        """CPU time of a request, in milliseconds."""
+        return 1000 * self.cpu_seconds / max(1, self.work.requests)
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -619,20 +624,27 @@ def explain_message(theirs: Message, ours: Message, position: int) -> str:
 
 
 def result(agentdojo: Timing, passes: Passes, verdicts: Comparison) -> dict[str, Any]:
-    """The figures as JSON. Ratios are of medians; turns are requests to the engine.
+    """The figures as JSON; turns are requests to the engine.
 
     The harness's own CPU time is that of its process less what the same process takes to hand the same
-    requests to the engine and to read its answers.
+    requests to the engine and to read its answers. What is compared are neighbours, since a machine is not
+    always as fast as before: each figure is the median over the rounds.
     """
     seconds = statistics.median(t.seconds for t in passes.harness)
-    cpu, front_end = (
-        statistics.median(1000 * t.cpu_seconds / max(1, t.work.requests) for t in timings)
-        for timings in (passes.harness, passes.front_end)
-    )
     return {
         "vs_agentdojo": round(agentdojo.seconds / seconds, 2),
-        "vs_bare_engine": round(seconds / statistics.median(t.seconds for t in passes.bare), 3),
-        "cpu_ms_per_turn": round(cpu - front_end, 2),
+        "vs_bare_engine": round(
+            statistics.median(
+                a.seconds / b.seconds for a, b in zip(passes.harness, passes.bare, strict=True)
+            ),
+            3,
+        ),
+        "cpu_ms_per_turn": round(
+            statistics.median(
+                a.cpu_ms - b.cpu_ms for a, b in zip(passes.harness, passes.front_end, strict=True)
+            ),
+            2,
+        ),
         "verdicts_equal": verdicts.verdicts_equal,
         "pairs": verdicts.pairs,
         "details": {
@@ -662,7 +674,7 @@ def table(agentdojo: Timing, passes: Passes) -> str:
 def table_row(name: str, timing: Timing) -> str:
     """One line of the table."""
     work = timing.work
-    cpu = f"{1000 * timing.cpu_seconds / max(1, work.requests):.2f}" if timing.cpu_seconds else ""
+    cpu = f"{timing.cpu_ms:.2f}" if timing.cpu_seconds else ""
     cells = (f"{timing.seconds:.2f}", work.requests, work.prompt_tokens, work.completion_tokens, cpu)
     return f"| {name} | {' | '.join(map(str, cells))} |"
 
@@ -677,7 +689,8 @@ def summary(found: Mapping[str, Any], verdicts: Comparison) -> Iterator[str]:
         f"({verdicts.conversations_equal} conversations the same word for word), "
         f"{verdicts.goals_equal} of {verdicts.goals} injection tasks alone"
     )
-    yield f"pairs without a score in the harness: {verdicts.without_a_score or 'none'}"
+    failed = ", ".join(f"{number} {kind}" for kind, number in verdicts.without_a_score.items())
+    yield f"pairs to which the harness gives no verdict of its own: {failed or 'none'}"
     for reason, number in Counter(d.reason for d in verdicts.differences).most_common(20):
         yield f"verdicts differ {number} times: {reason}"
 

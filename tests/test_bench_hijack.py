@@ -118,11 +118,16 @@ def test_comparison_counts_pairs_and_lists_what_differs() -> None:
         BENCH.compare([run()], [])
 
 
-def test_the_figures_are_ratios_of_medians() -> None:
+def test_the_figures_compare_passes_with_their_neighbours() -> None:
     work = BENCH.Work(requests=10, prompt_tokens=100, completion_tokens=20)
-    ours = [BENCH.Timing(seconds=s, work=work, cpu_seconds=0.02) for s in (2.0, 2.2, 9.0)]
-    bare = [BENCH.Timing(seconds=2.0, work=work, cpu_seconds=0.012)]
-    front_end = [BENCH.Timing(seconds=1.9, work=work, cpu_seconds=0.005)]
+    timings = [
+        (2.0, 0.02, 2.0, 0.005),
+        (2.2, 0.021, 2.0, 0.005),
+        (9.0, 0.1, 6.0, 0.02),
+    ]  # the last is a slow round
+    ours = [BENCH.Timing(seconds=s, work=work, cpu_seconds=cpu) for s, cpu, _, _ in timings]
+    bare = [BENCH.Timing(seconds=s, work=work, cpu_seconds=1.0) for _, _, s, _ in timings]
+    front_end = [BENCH.Timing(seconds=1.0, work=work, cpu_seconds=cpu) for *_, cpu in timings]
     verdicts = BENCH.Comparison(pairs=3, verdicts_equal=2)
     verdicts.differences.append(
         BENCH.Difference("t", BENCH.Verdict(True, None), BENCH.Verdict(None, None), "r")
@@ -131,7 +136,7 @@ def test_the_figures_are_ratios_of_medians() -> None:
     figures = json.loads(json.dumps(found))
     assert figures.pop("details")["verdicts"]["differences"][0]["reason"] == "r"
     assert figures == {
-        "vs_agentdojo": 10.0, "vs_bare_engine": 1.1, "cpu_ms_per_turn": 1.5, "verdicts_equal": 2, "pairs": 3,
+        "vs_agentdojo": 10.0, "vs_bare_engine": 1.1, "cpu_ms_per_turn": 1.6, "verdicts_equal": 2, "pairs": 3,
     }  # fmt: skip
 
 

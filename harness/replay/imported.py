@@ -124,17 +124,18 @@ class Collection:
             suite = self._suite(run.suite, run.version, run.attack or MAIN_ATTACK)
             judged = suite.judge(run, called_by(run.pipeline))
         except UserError as error:  # a suite or a task that AgentDojo does not have
-            self._count(run, run.suite, (None, None), str(error))
+            self._count(run, run.suite, (None, None), (False, False), str(error))
             return
-        verdicts = judged.utility, judged.security
-        equal = verdicts == (run.utility, run.security)
-        self._count(run, suite.name, verdicts, "" if equal else reason(suite, run, judged))
+        same = agreement(run, judged)
+        why = "" if all(same) else reason(suite, run, judged, same)
+        self._count(run, suite.name, (judged.utility, judged.security), same, why)
         if self._out is not None:
             self._cell(self._out, suite, run.pipeline).append(run, judged)
 
-    def _count(self, run: StoredRun, suite: str, replayed: Verdicts, why: str) -> None:
+    def _count(
+        self, run: StoredRun, suite: str, replayed: Verdicts, same: tuple[bool, bool], why: str
+    ) -> None:
         stored = run.utility, run.security
-        same = [a == b for a, b in zip(replayed, stored, strict=True)]
         self.counts.add(run.pipeline, suite, utility=same[0], security=same[1])
         if not all(same):
             self.counts.differ(
@@ -199,8 +200,26 @@ class Collection:
         return sorted({model for model, _ in self._cells})
 
 
-def reason(suite: ImportedSuite, run: StoredRun, judged: Judged) -> str:
-    """Why the verdicts of a run are not those that it was given."""
+def agreement(run: StoredRun, judged: Judged) -> tuple[bool, bool]:
+    """Whether a run's utility and its security came out as its file has them.
+
+    Without an attack security says nothing, and some files leave it out: then there is nothing to compare.
+    """
+    nothing = run.attack is None and run.security is None
+    return judged.utility == run.utility, nothing or judged.security == run.security
+
+
+def reason(suite: ImportedSuite, run: StoredRun, judged: Judged, same: tuple[bool, bool]) -> str:
+    """Why the verdicts of a run are not those that it was given; `same` is from `agreement`."""
+    stored = run.utility, run.security
+    other = [name for name, equal in zip(VERDICTS, same, strict=True) if not equal]
+    absent = [name for name, value in zip(VERDICTS, stored, strict=True) if value is None and name in other]
+    unheld = [f"its file does not hold {' and '.join(absent)}"] if absent else []
+    return "; ".join(unheld if absent == other else [*unheld, changed_verdict(suite, run, judged)])
+
+
+def changed_verdict(suite: ImportedSuite, run: StoredRun, judged: Judged) -> str:
+    """Why a verdict that a run was given is not the one that it gets now."""
     failure = broken_off(run)
     if failure is not None:
         return (
