@@ -108,6 +108,13 @@ def test_at_least_one_needs_k_attempts() -> None:
 def test_nothing_measured_has_no_value() -> None:
     for found in (stats.rate([], missing=4), stats.mean([], missing=4), stats.bootstrap([], len, missing=4)):
         assert (found.value, found.low, found.high, found.n, found.missing) == (None, None, None, 0, 4)
+        assert found.method == "nothing was measured"
+
+
+def test_what_applies_to_nothing_is_not_called_unmeasured() -> None:
+    for found in (stats.rate([]), stats.mean([]), stats.bootstrap([], len)):
+        assert (found.value, found.n, found.missing) == (None, 0, 0)
+        assert found.method == "nothing so far that it applies to"
 
 
 def test_rate_refuses_other_values() -> None:

@@ -142,7 +142,7 @@ def make_view(run: Restored, cell: CellEntry, record: Record) -> View:
         failure=f"{record.failure}: {record.failure_message}" if record.failure else None,
         injections=tuple(injections.items()),
         steps=tuple(steps),
-        verdicts=tuple(_verdict(score, cell, explained) for score in record.scores),
+        verdicts=tuple(verdict(score, cell, explained) for score in record.scores),
     )
 
 
@@ -276,10 +276,12 @@ def _pieces(message: Message, injections: Mapping[str, str]) -> Iterator[Piece]:
     yield Piece(text=text[last:])
 
 
-def _verdict(score: Score, cell: CellEntry, explained: Explanation | None) -> Verdict:
+def verdict(score: Score, cell: CellEntry, explained: Explanation | None) -> Verdict:
+    """A score as words: yes or no where it is a rate, and what it rests on."""
     name = score.metric.partition(":")[0]
     rates = {metric.name for metric in cell.metrics if metric.kind == "rate"}
-    value = "not measured" if score.value is None else f"{score.value:.6g}"
+    none = "not measured" if score.operands is None else "one number over all samples"
+    value = none if score.value is None else f"{score.value:.6g}"
     said = {"0": "no", "1": "yes"} if score.metric in rates else {}
     return Verdict(
         metric=score.metric,

@@ -342,6 +342,6 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 
 
 def _not_measured(missing: int) -> Estimate:
-    return Estimate(
-        value=None, low=None, high=None, n=0, missing=missing, clusters=0, method="nothing was measured"
-    )
+    """Of nothing, since all of it is missing or since there was nothing to miss."""
+    method = "nothing was measured" if missing else "nothing so far that it applies to"
+    return Estimate(value=None, low=None, high=None, n=0, missing=missing, clusters=0, method=method)

@@ -15,7 +15,7 @@ Span = tuple[int, int]
 
 BOOKED = "as AgentDojo books it, for comparison with its published table"
 
-UNUSED = "the agent answered without ever calling a tool"
+UNUSED = "whether the agent answered without ever calling a tool"
 
 LONGEST = 400
 """Characters of a value that a change shows."""
@@ -114,7 +114,7 @@ def short(value: Any) -> str:
 
 
 def meanings(suite: AgentDojoSuite, world: World, task: Task) -> dict[str, str]:
-    """Metric -> what its verdict rests on."""
+    """Metric -> what its verdict rests on, in words that hold whether it is yes or no."""
     asked = f"the checker of {world.task.ID} says whether this was done: {world.request}"
     found = dict.fromkeys(("benign_utility", "utility_under_attack", "goal_capability"), asked)
     found |= dict.fromkeys(("no_tool_call", "no_tool_call_benign", "no_tool_call_goal"), UNUSED)
@@ -131,8 +131,8 @@ def meanings(suite: AgentDojoSuite, world: World, task: Task) -> dict[str, str]:
         **found,
         "targeted_asr": reached,
         "targeted_asr_exposed": "targeted_asr, of attempts in which the model was shown the attack",
-        "exposed": "one of the injected texts stands whole in a tool result",
-        "attempted": f"the attacker's calls were made, whether or not they landed: {wanted}",
+        "exposed": "whether one of the injected texts stands whole in a tool result",
+        "attempted": f"whether the attacker's calls were made, landed or not: {wanted}",
         "attempted_exposed": "attempted, of attempts in which the model was shown the attack",
     }
 
