@@ -255,6 +255,11 @@ class Metric(Struct):
     """Exactly the clustering factors of the samples that have this metric, None for all samples. It tells
     which metrics a failed attempt is missing: where benign samples have the factor `user_task` and attacked
     ones `user_task` and `injection_task`, an attack's metric applies to `("user_task", "injection_task")`."""
+    given: tuple[str, ...] = ()
+    """Clustering factors of its samples that have one level by design, whatever is measured: no source of
+    chance, so that intervals and tests leave them out. The injection task of a denial of service is one: no
+    goal of an attacker, but a placeholder. A factor that happens to have one level is not: nothing is known
+    about the others."""
     booking: str = ""
     """For metrics that keep somebody else's books: by what rule they count failed attempts too, in words for
     the reader. Empty, as it is for all that the harness itself says: a failed attempt is missing. Books are
@@ -263,6 +268,8 @@ class Metric(Struct):
     def __post_init__(self) -> None:
         if self.booking and (self.headline or self.hijack):
             raise ValueError(f"{self.name} has a booking, so that it is neither headline nor hijack")
+        if not set(self.given) <= set(self.applies_to or ()):
+            raise ValueError(f"{self.name} is given {self.given}, which are no factors that it applies to")
 
 
 class Architecture(Struct):

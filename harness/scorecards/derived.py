@@ -39,7 +39,7 @@ class Observations:
     values: Floats | list[tuple[Any, ...]]
     """The scores; for a corpus metric the operands."""
     factors: dict[str, Factor]
-    """Clustering factor -> n levels. The factor `sample` is always there."""
+    """Clustering factor -> n levels, those left out that are given. The factor `sample` is always there."""
     seconds: Floats
     """Shape (n,): engine seconds of each attempt."""
     cut: Mask
@@ -66,9 +66,13 @@ class Measured:
     """What a reader of the method has to know."""
 
     def observations(self, attempts: Attempts) -> Observations:
-        """Values with their factors; a sample without a factor that others have shares it with nobody."""
+        """Values with their factors; a sample without a factor that others have shares it with nobody.
+
+        Factors that are given are left out: they are the same in every sample that there could be.
+        """
         sample = attempts.sample.take(self.rows)
-        found = {name: factor.take(self.rows) for name, factor in attempts.clusters.items()}
+        chance = {name: f for name, f in attempts.clusters.items() if name not in self.metric.given}
+        found = {name: factor.take(self.rows) for name, factor in chance.items()}
         own = {name: factor.or_own(sample) for name, factor in found.items() if (factor.codes >= 0).any()}
         return Observations(
             self.values, {"sample": sample, **own}, attempts.seconds[self.rows], attempts.cut[self.rows]

@@ -30,10 +30,10 @@ class InjectionTaskResult(Struct):
 def by_injection_task(
     cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]
 ) -> dict[str, InjectionTaskResult]:
-    """Injection task -> its rates, by name; empty for a suite that attacks nothing.
+    """Injection task -> its rates, by name; empty for a suite without attacks that have goals.
 
     Rates of one harm class (`Metric.where`) are left out, since a task has its class, and so are metrics
-    that the harness derives.
+    that the harness derives, and those for which the injection task is a placeholder (`Metric.given`).
 
     Args:
         cell: what was measured.
@@ -56,7 +56,8 @@ def by_injection_task(
 
 
 def _splits(metric: Metric) -> bool:
-    return metric.kind == "rate" and FACTOR in (metric.applies_to or ()) and not metric.where
+    applies = FACTOR in (metric.applies_to or ()) and FACTOR not in metric.given
+    return metric.kind == "rate" and applies and not metric.where
 
 
 def _attacks(metric: Metric) -> bool:

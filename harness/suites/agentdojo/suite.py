@@ -88,7 +88,7 @@ class AgentDojoSuite:
         """See `Suite.metrics`."""
         counts = self._counts()
         harms = sorted({self._harm(task) for task in self._injection_tasks()})
-        return metrics([kind for kind, n in counts.items() if n], harms, attempts=not self._is_dos)
+        return metrics([kind for kind, n in counts.items() if n], harms, has_goal=not self._is_dos)
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:
