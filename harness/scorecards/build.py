@@ -13,7 +13,15 @@ import pyarrow as pa
 from harness import stats
 from harness.errors import UserError
 from harness.scorecards.columns import Attempts, read_attempts
-from harness.scorecards.derived import Measured, Observations, measure
+from harness.scorecards.derived import (
+    Goals,
+    Measured,
+    Observations,
+    but_for_the_attack,
+    goals_reached,
+    measure,
+    measures_goals,
+)
 from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
 from harness.suites.lm_eval_metrics import aggregate
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
@@ -106,15 +114,21 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
 def _scorecard(
     model: ModelEntry, cells: Mapping[str, CellEntry], tables: Callable[[CellEntry], pa.Table]
 ) -> ModelScorecard:
-    suites, metrics = {}, {}
-    for suite in sorted(cells):
-        cell = cells[suite]
+    suites: dict[str, SuiteResult] = {}
+    found: dict[str, list[MetricResult]] = {}
+    goals: dict[tuple[tuple[str, str], ...], Goals] = {}
+    # What the model can do when asked is known before what it did under attacks that stand in other cells.
+    for suite in sorted(cells, key=lambda suite: (not measures_goals(cells[suite]), suite)):
+        cell, protocol = cells[suite], but_for_the_attack(cells[suite])
         attempts = read_attempts(cell, tables(cell))
-        measured = list(measure(cell, attempts))
+        own = goals_reached(cell, attempts) if measures_goals(cell) else None
+        if own is not None:
+            goals.setdefault(protocol, own)
+        measured = list(measure(cell, attempts, own or goals.get(protocol)))
         suites[suite] = _suite_result(cell, attempts, measured)
-        for one in measured:
-            metrics[f"{suite}/{one.metric.name}"] = _metric_result(suite, one, attempts)
-    return ModelScorecard(model=model, suites=suites, metrics=metrics)
+        found[suite] = [_metric_result(suite, one, attempts) for one in measured]
+    metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
+    return ModelScorecard(model=model, suites=dict(sorted(suites.items())), metrics=metrics)
 
 
 def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:
