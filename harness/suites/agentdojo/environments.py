@@ -45,7 +45,8 @@ class Template:
         ruled = self._type.__pydantic_decorators__.model_validators
         self._by_field = not ruled and self._data.keys() <= fields
         self._pickled = lru_cache(maxsize=1024)(self._load)
-        self._shared = lru_cache(maxsize=256)(self._injected_and_validated)
+        # Few, for objects are what the garbage collector walks through.
+        self._shared = lru_cache(maxsize=16)(self._injected_and_validated)
 
     def load(self, injections: Mapping[str, str]) -> Any:
         """A fresh environment with the injections in place of the harmless texts."""
