@@ -23,6 +23,7 @@ from harness.scorecards.derived import (
     measures_goals,
 )
 from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
+from harness.scorecards.pooled import Pooled, pool
 from harness.suites.lm_eval_metrics import aggregate
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
 
@@ -74,6 +75,8 @@ class ModelScorecard(Struct):
     suites: dict[str, SuiteResult]
     metrics: dict[str, MetricResult]
     """`<suite>/<metric>` -> result."""
+    pooled: tuple[Pooled, ...] = ()
+    """AgentDojo's books over several of its suites."""
 
     @property
     def complete(self) -> bool:
@@ -128,7 +131,14 @@ def _scorecard(
         suites[suite] = _suite_result(cell, attempts, measured)
         found[suite] = [_metric_result(suite, one, attempts) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
-    return ModelScorecard(model=model, suites=dict(sorted(suites.items())), metrics=metrics)
+    booked = {
+        key: (result.observations, result.estimate.missing)
+        for key, result in metrics.items()
+        if result.metric.booking
+    }
+    return ModelScorecard(
+        model=model, suites=dict(sorted(suites.items())), metrics=metrics, pooled=pool(cells.values(), booked)
+    )
 
 
 def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:

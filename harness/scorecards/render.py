@@ -14,6 +14,7 @@ from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.html import render_html
 from harness.scorecards.injection_tasks import InjectionTaskResult
 from harness.scorecards.origins import Comparison, OriginScorecard
+from harness.scorecards.pooled import Pooled, PooledRate
 from harness.scorecards.tables import Table
 from harness.types import Estimate, Metric, ModelEntry, Usage
 
@@ -72,6 +73,7 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
     """The JSON object of a model. Measured times stand under `cost` and nowhere else.
 
     Nothing under `metrics` counts a failed attempt. What does, by somebody else's rule, is under `bookings`.
+    `pooled_bookings`, the same over several of AgentDojo's suites, is there where a model has several.
     `by_injection_task` is suite -> injection task -> {harm, metrics, bookings}, of the suites that attack
     agents.
     """
@@ -93,6 +95,7 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
         },
         "metrics": _metric_objects(card, tables.metrics_of([card])),
         "bookings": _metric_objects(card, tables.bookings_of([card])),
+        **({"pooled_bookings": [_pooled_object(one) for one in card.pooled]} if card.pooled else {}),
         "by_injection_task": {
             name: {
                 task: _injection_task_object(found, tables.bookings_of([card], name))
@@ -117,7 +120,17 @@ def _metric_objects(card: ModelScorecard, keys: Iterable[str]) -> dict[str, dict
     return {key: _metric_object(card.metrics[key]) for key in keys}
 
 
-def _metric_object(result: MetricResult) -> dict[str, Any]:
+def _pooled_object(pooled: Pooled) -> dict[str, Any]:
+    return {
+        "extent": pooled.extent,
+        "all_suites": pooled.whole,
+        "suites": pooled.suites,
+        "protocol": pooled.protocol,
+        "bookings": {name: _metric_object(rate) for name, rate in pooled.rates.items()},
+    }
+
+
+def _metric_object(result: MetricResult | PooledRate) -> dict[str, Any]:
     metric = result.metric
     found = {**estimate_object(result.estimate), "higher_is_better": metric.higher_is_better}
     return {**found, "booking": metric.booking} if metric.booking else found
@@ -230,16 +243,18 @@ def render_terminal(
         *tables.notes(origins),
         *tables.cost_notes(scorecards),
     ]
+    pooled = [part for table in tables.pooled_tables(scorecards) for part in _chunks(table, 2, width)]
     if shown < metrics:
         said.append(f"These are {shown} of {metrics} metrics; the other formats (md, json, html) show all.")
     if books:
         said.append(
             f"Somebody else's books ({books} metric(s)), which count failed attempts too, are in the other "
-            "formats, apart from these."
+            "formats, apart from these." + (" Pooled over suites, they come last." if pooled else "")
         )
     if tables.injection_task_tables(scorecards):
         said.append("Rates by injection task are in the other formats (md, json, html).")
-    return print_tables(found, said, [tables.cost_table(scorecards)], color=color, width=width)
+    last = [tables.cost_table(scorecards), *pooled]
+    return print_tables(found, said, last, color=color, width=width)
 
 
 def print_tables(

@@ -10,12 +10,13 @@ from msgspec.structs import replace
 
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.injection_tasks import InjectionTaskResult
 from harness.scorecards.origins import CALLED, Comparison, OriginMetric, OriginScorecard
+from harness.scorecards.pooled import Pooled
 from harness.types import Estimate, Metric, Struct, Usage
 
 BOOKS = "Somebody else's books, no rates of this harness: {}"
 """Title of a table of metrics with a `booking`."""
+POOLED = BOOKS.format("AgentDojo's suites, pooled")
 TASK_COLUMNS = ("Injection task", "Harm", "Model")
 
 
@@ -103,13 +104,49 @@ def suite_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
 
 
 def booking_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
-    """What somebody else's books say of each suite that keeps them, and of its injection tasks."""
+    """What somebody else's books say: pooled, of each suite that keeps them, and of its injection tasks."""
     found = [(suite, bookings_of(cards, suite)) for suite in suite_names(cards)]
     whole = [_suite_table(cards, suite, books, BOOKS.format(suite)) for suite, books in found if books]
     split = [_injection_task_table(cards, suite, books) for suite, books in found if books]
-    return whole + [
-        replace(table, title=BOOKS.format(table.title)) for table in split if table.header != TASK_COLUMNS
+    return [
+        *pooled_tables(cards),
+        *whole,
+        *(replace(t, title=BOOKS.format(t.title)) for t in split if t.header != TASK_COLUMNS),
     ]
+
+
+def pooled_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
+    """AgentDojo's suites pooled, a row a model and protocol; none where no model has several of them."""
+    found = [(card, pooled) for card in ordered(cards) for pooled in card.pooled]
+    metrics = {name: rate.metric for _, pooled in found for name, rate in pooled.rates.items()}
+    rows = tuple(
+        (
+            card.model.name + ("\n(imported)" if card.model.imported else ""),
+            _pooled_over(card, pooled),
+            *(_estimate_cell(_pooled_estimate(pooled, name), metric) for name, metric in metrics.items()),
+        )
+        for card, pooled in found
+    )
+    columns = tuple(_column_name(metric) for metric in metrics.values())
+    return [Table(title=POOLED, header=("Model", "Pooled over", *columns), rows=rows)] if rows else []
+
+
+def _pooled_over(card: ModelScorecard, pooled: Pooled) -> str:
+    """Under which protocol, how much of the benchmark, and which suites of the run."""
+    protocol = pooled.protocol
+    suites = [card.suites[name] for name in pooled.suites.values()]
+    owed, expected = sum(suite.owed for suite in suites), sum(suite.expected for suite in suites)
+    under = [
+        f"{protocol['attack']}, {protocol['benchmark_version']}",
+        *([] if protocol["defence"] == "none" else [f"defence {protocol['defence']}"]),
+        *([] if protocol["variant"] == "upstream" else [protocol["variant"]]),
+    ]
+    extent = pooled.extent + (f"\n({owed} of {expected} owed)" if owed else "")
+    return ";\n".join([",\n".join(under), f"{extent}:\n" + ",\n".join(pooled.suites.values())])
+
+
+def _pooled_estimate(pooled: Pooled, name: str) -> Estimate | None:
+    return pooled.rates[name].estimate if name in pooled.rates else None
 
 
 def _suite_table(
@@ -136,10 +173,13 @@ def _suite_row(card: ModelScorecard, suite: str, keys: Sequence[str]) -> tuple[s
 
 
 def _metric_cell(result: MetricResult | None) -> str:
-    if result is None:
+    return "not run" if result is None else _estimate_cell(result.estimate, result.metric)
+
+
+def _estimate_cell(estimate: Estimate | None, metric: Metric) -> str:
+    if estimate is None:
         return "not run"
-    interval = text.format_interval(result.estimate, result.metric)
-    return f"{interval}\n{text.format_count(result.estimate)}"
+    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate)}"
 
 
 def injection_task_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
@@ -158,7 +198,12 @@ def _injection_task_table(cards: Sequence[ModelScorecard], suite: str, among: Ma
     split = {name for _, _, result in found for name in result.estimates}
     metrics = [metric for metric in among.values() if metric.name in split]
     rows = tuple(
-        (task, result.harm or "none given", model, *(_rate_cell(result, metric) for metric in metrics))
+        (
+            task,
+            result.harm or "none given",
+            model,
+            *(_estimate_cell(result.estimates.get(metric.name), metric) for metric in metrics),
+        )
         for task, model, result in sorted(found, key=lambda row: _by_number(row[0]))
     )
     columns = tuple(_column_name(metric) for metric in metrics)
@@ -168,13 +213,6 @@ def _injection_task_table(cards: Sequence[ModelScorecard], suite: str, among: Ma
 def _by_number(name: str) -> tuple[str, str]:
     """A sort key under which `task_2` stands before `task_10`."""
     return re.sub(r"\d+", lambda digits: digits[0].zfill(12), name), name
-
-
-def _rate_cell(result: InjectionTaskResult, metric: Metric) -> str:
-    estimate = result.estimates.get(metric.name)
-    if estimate is None:
-        return "not run"
-    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate)}"
 
 
 def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
@@ -410,7 +448,13 @@ def methods_table(cards: Sequence[ModelScorecard]) -> Table:
         for card in ordered(cards)
         if key in card.metrics
     )
-    return Table(title="Methods", header=("Metric", "Model", "Method"), rows=rows)
+    pooled = tuple(
+        (f"{name}, {one.extent}", card.model.name, rate.estimate.method)
+        for card in ordered(cards)
+        for one in card.pooled
+        for name, rate in one.rates.items()
+    )
+    return Table(title="Methods", header=("Metric", "Model", "Method"), rows=rows + pooled)
 
 
 def engines_table(cards: Sequence[ModelScorecard]) -> Table:
