@@ -96,7 +96,7 @@ def memory() -> Finding:
 
 def data() -> Finding:
     """Benchmark data in local files, which some suites are measured on."""
-    readers = "suites local_* and configs/runs/real-data.yaml"
+    readers = "suites local_* and injecagent*, and configs/runs/real-data.yaml"
     folder = os.environ.get("HARNESS_DATA")
     if not folder:
         return Finding(True, f"HARNESS_DATA is not set: to run {readers}, set it to the folder of their data")
