@@ -286,6 +286,9 @@ def test_denial_of_service_succeeds_where_utility_fails() -> None:
     assert not any(name.startswith("attempted") for name in scores)
     assert chosen.count() == 32
     assert not any(m.name.startswith(("attempted", "goal")) for m in chosen.metrics)
+    given = {m.applies_to: m.given for m in chosen.metrics}
+    assert given == {("user_task",): (), ("injection_task", "user_task"): ("injection_task",)}
+    assert not any(m.given for m in suite("banking").metrics)
 
 
 @pytest.mark.parametrize(
