@@ -8,7 +8,7 @@ so a special token and what follows it up to the next have the same tokens where
 import re
 from collections.abc import Iterable
 from functools import lru_cache
-from itertools import chain, pairwise
+from itertools import pairwise
 from typing import Any
 
 from harness.engines.tokens import Tokens
@@ -33,7 +33,9 @@ class Pieces:
 
     def encode(self, text: str) -> Tokens:
         """Tokens of a text as a chat template wrote it: none is added."""
-        tokens = list(chain.from_iterable(map(self._remembered, self._cuts.pieces(text))))
+        tokens: Tokens = []
+        for piece in self._cuts.pieces(text):
+            tokens += self._remembered(piece)
         return tokens if self._checked >= CHECKED else self._check(text, tokens)
 
     def _encode(self, text: str) -> tuple[int, ...]:

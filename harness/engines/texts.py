@@ -13,6 +13,9 @@ from harness.engines.tokens import Tokens
 PRIMED = 16
 """Tokens of the prompt that a reply is decoded after: spaces and characters may depend on what is before."""
 
+UNFINISHED = "\ufffd"
+"""What stands for bytes that are no character, or not yet one."""
+
 
 class Decoder:
     """A tokenizer's way from tokens to text, as in vLLM's `FastIncrementalDetokenizer`."""
@@ -34,12 +37,22 @@ class Decoder:
 
         A character that the reply does not finish is left out.
         """
-        return "".join(self._parts(prompt, reply))
+        tail = list(prompt[-PRIMED:])
+        if UNFINISHED in self._text(tail):  # it may begin within a character
+            tail = list(prompt)
+        before, whole = self._text(tail), self._text([*tail, *reply])
+        if UNFINISHED not in whole and whole.startswith(before):
+            return whole[len(before) :]
+        return "".join(self._parts(tail, reply))
 
-    def _parts(self, prompt: Tokens, reply: Tokens) -> Iterator[str]:
+    def _text(self, tokens: Tokens) -> str:
+        return str(self._backend.decode(tokens, skip_special_tokens=False))
+
+    def _parts(self, tail: Tokens, reply: Tokens) -> Iterator[str]:
+        """Token by token, as vLLM goes about it: where bytes are no text, it matters how they come."""
         from tokenizers.decoders import DecodeStream
 
-        stream = DecodeStream(ids=list(prompt[-PRIMED:]), skip_special_tokens=False)
+        stream = DecodeStream(ids=tail, skip_special_tokens=False)
         for token in reply:
             try:
                 part = stream.step(self._backend, token)

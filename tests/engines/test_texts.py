@@ -9,7 +9,7 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from harness.engines.texts import Decoder
+from harness.engines.texts import PRIMED, UNFINISHED, Decoder
 from tests.engines import tiny
 
 pytestmark = [
@@ -72,14 +72,21 @@ def vllm_text(tokenizer: Any, prompt: list[int], reply: list[int]) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_text_is_vllms(kind: str) -> None:
     tokenizer = KINDS[kind]()
-    decoder, draw, unfinished = Decoder(tokenizer), random.Random(0), 0
-    for _ in range(400):
+    decoder, draw, unfinished, whole, cut = Decoder(tokenizer), random.Random(0), 0, 0, 0
+    for number in range(800):
         prompt = tokenizer.encode("".join(draw.choices(READ, k=draw.randrange(1, 40))))
         reply = draw.choices(range(len(tokenizer)), k=draw.randrange(12))
+        if number % 2:
+            reply = tokenizer.encode("".join(draw.choices(READ, k=draw.randrange(40))))
         text = decoder.decode(prompt, reply)
         assert text == vllm_text(tokenizer, prompt, reply), (prompt, reply)
+        assert text == "".join(decoder._parts(prompt, reply))
         unfinished += text != tokenizer.decode(prompt + reply)[-len(text) :]
+        whole += UNFINISHED not in tokenizer.decode(prompt[-PRIMED:] + reply)
+        cut += UNFINISHED in tokenizer.decode(prompt[-PRIMED:]) and UNFINISHED not in tokenizer.decode(prompt)
     assert unfinished  # characters that break off came up
+    assert whole > 100  # and texts that are decoded in one go
+    assert cut  # and prompts whose last tokens begin within a character
 
 
 def test_spaces_and_special_tokens_stay() -> None:
