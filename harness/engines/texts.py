@@ -38,9 +38,11 @@ class Decoder:
         A character that the reply does not finish is left out.
         """
         tail = list(prompt[-PRIMED:])
-        if UNFINISHED in self._text(tail):  # it may begin within a character
+        before = self._text(tail)
+        if UNFINISHED in before:  # it may begin within a character
             tail = list(prompt)
-        before, whole = self._text(tail), self._text([*tail, *reply])
+            before = self._text(tail)
+        whole = self._text([*tail, *reply])
         if UNFINISHED not in whole and whole.startswith(before):
             return whole[len(before) :]
         return "".join(self._parts(tail, reply))

@@ -121,7 +121,7 @@ def pooled_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
     metrics = {name: rate.metric for _, pooled in found for name, rate in pooled.rates.items()}
     rows = tuple(
         (
-            card.model.name + ("\n(imported)" if card.model.imported else ""),
+            _model_cell(card),
             _pooled_over(card, pooled),
             *(_estimate_cell(_pooled_estimate(pooled, name), metric) for name, metric in metrics.items()),
         )
@@ -161,12 +161,17 @@ def _column_name(metric: Metric) -> str:
     return f"{metric.name}{text.arrow(metric)}"
 
 
+def _model_cell(card: ModelScorecard, said: str = "") -> str:
+    """A model's name, what is said of it here, and whether others ran it."""
+    return card.model.name + said + ("\n(imported)" if card.model.imported else "")
+
+
 def _suite_row(card: ModelScorecard, suite: str, keys: Sequence[str]) -> tuple[str, ...]:
     result = card.suites.get(suite)
     owed = f"\n({result.owed} of {result.expected} owed)" if result and result.owed else ""
     architecture = card.model.architecture
     return (
-        card.model.name + owed + ("\n(imported)" if card.model.imported else ""),
+        _model_cell(card, owed),
         f"{card.model.origin.country}, {text.format_type(architecture)}\n{text.format_params(architecture)}",
         *(_metric_cell(card.metrics.get(key)) for key in keys),
     )

@@ -1,7 +1,7 @@
 """A seeded run of four models from two fictional origins, with known rates and some failures."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import pyarrow as pa
 
@@ -147,6 +147,21 @@ def hijack_records(name: str, random_: random.Random) -> list[Record]:
     return records
 
 
+def manifest_of(cells: Iterable[CellEntry]) -> Manifest:
+    """The manifest of a run with these cells, and the models that they name."""
+    found = {entry.key: entry for entry in cells}
+    return Manifest(
+        name="synthetic",
+        config_digest="0" * 12,
+        harness_version="0",
+        created="2026-01-01T00:00:00Z",
+        versions={},
+        hardware={},
+        models={name: model(name) for name in dict.fromkeys(entry.model for entry in found.values())},
+        cells=found,
+    )
+
+
 def synthetic_run(seed: int = 0) -> tuple[Manifest, dict[str, list[Record]]]:
     """A manifest, and cell key -> records."""
     cells, records = {}, {}
@@ -157,17 +172,7 @@ def synthetic_run(seed: int = 0) -> tuple[Manifest, dict[str, list[Record]]]:
             (cell(name, "agent", HIJACK, 50), hijack_records(name, random_)),
         ):
             cells[entry.key], records[entry.key] = entry, found
-    manifest = Manifest(
-        name="synthetic",
-        config_digest="0" * 12,
-        harness_version="0",
-        created="2026-01-01T00:00:00Z",
-        versions={},
-        hardware={},
-        models={name: model(name) for name in MODELS},
-        cells=cells,
-    )
-    return manifest, records
+    return manifest_of(cells.values()), records
 
 
 def tables(records: dict[str, list[Record]]) -> Callable[[CellEntry], pa.Table]:

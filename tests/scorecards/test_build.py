@@ -9,7 +9,7 @@ from harness.errors import UserError
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.render import render
 from harness.store import to_table
-from harness.types import FailureKind, Manifest, Metric, Record, Score
+from harness.types import FailureKind, Metric, Record, Score
 from tests.scorecards.synthetic import (
     ATTACKED,
     CAPABILITY,
@@ -17,7 +17,7 @@ from tests.scorecards.synthetic import (
     MODELS,
     USAGE,
     cell,
-    model,
+    manifest_of,
     record,
     synthetic_run,
     tables,
@@ -29,16 +29,7 @@ def one_cell(
 ) -> ModelScorecard:
     """The scorecard of one model with one suite `s`."""
     entry = cell("aster-moe", "s", metrics, samples, attempts)
-    manifest = Manifest(
-        name="one",
-        config_digest="",
-        harness_version="",
-        created="",
-        versions={},
-        hardware={},
-        models={"aster-moe": model("aster-moe")},
-        cells={entry.key: entry},
-    )
+    manifest = manifest_of([entry])
     return build_scorecards(manifest, lambda cell: to_table(cell, records))[0]
 
 

@@ -11,8 +11,8 @@ from harness.scorecards.injection_tasks import InjectionTaskResult
 from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
 from harness.scorecards.tables import injection_task_tables
-from harness.types import FailureKind, Manifest, Metric, Record
-from tests.scorecards.synthetic import ATTACKED, CAPABILITY, UNIT, cell, model, record, tables
+from harness.types import FailureKind, Metric, Record
+from tests.scorecards.synthetic import ATTACKED, CAPABILITY, UNIT, cell, manifest_of, record, tables
 from tests.scorecards.test_build import one_cell, questions
 
 GOAL = ("injection_task",)
@@ -81,16 +81,7 @@ RECORDS = {
 
 def build(records: dict[str, list[Record]], samples: int = 11) -> list[ModelScorecard]:
     cells = [cell(name, "agent", METRICS, samples) for name in records]
-    manifest = Manifest(
-        name="two",
-        config_digest="",
-        harness_version="",
-        created="",
-        versions={},
-        hardware={},
-        models={name: model(name) for name in records},
-        cells={entry.key: entry for entry in cells},
-    )
+    manifest = manifest_of(cells)
     return build_scorecards(manifest, tables({entry.key: records[entry.model] for entry in cells}))
 
 

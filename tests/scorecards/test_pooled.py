@@ -19,9 +19,9 @@ from harness.scorecards.origins import build_origins
 from harness.scorecards.pooled import SUITES, Pooled
 from harness.scorecards.render import render
 from harness.store import RunDirectory
-from harness.types import CellEntry, FailureKind, Manifest, Metric, Record
+from harness.types import CellEntry, FailureKind, Metric, Record
 from tests.conftest import shared_data
-from tests.scorecards.synthetic import ATTACKED, UNIT, cell, model, record
+from tests.scorecards.synthetic import ATTACKED, UNIT, cell, manifest_of, record
 from tests.scorecards.synthetic import tables as records_of
 
 PROTOCOL = {
@@ -70,16 +70,7 @@ def pairs(entry: CellEntry) -> list[Record]:
 
 
 def build(*entries: CellEntry, records: Callable[[CellEntry], list[Record]] = pairs) -> ModelScorecard:
-    manifest = Manifest(
-        name="one",
-        config_digest="",
-        harness_version="",
-        created="",
-        versions={},
-        hardware={},
-        models={"aster-moe": model("aster-moe")},
-        cells={entry.key: entry for entry in entries},
-    )
+    manifest = manifest_of(entries)
     return build_scorecards(manifest, records_of({entry.key: records(entry) for entry in entries}))[0]
 
 

@@ -16,6 +16,7 @@ def pruned_diffs() -> Iterator[None]:
     from agentdojo.default_suites.v1.travel.task_suite import TravelDeepDiff
     from agentdojo.default_suites.v1.workspace.task_suite import WorkspaceDeepDiff
 
+    # By hand, for `patch.dict` takes longer than to compare two environments that are one.
     options = TravelDeepDiff.keywords, WorkspaceDeepDiff.keywords
     before = [dict(each) for each in options]
     for each in options:
