@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import EngineDead, UserError
+from harness.errors import EngineDead, Status, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,25 +23,23 @@ GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status.
-
-    0: done. 1: an engine died for good. 2: the input is wrong. 130: stopped by Ctrl-C or SIGTERM.
-    """
+    """Run a command; returns the exit status, see `Status`."""
     args = parse(arguments)
     try:
-        args.command(args)
+        status: Status | None = args.command(args)
     except UserError as error:
         sys.stderr.write(f"harness: {error}\n")
-        return 2
+        return Status.WRONG_INPUT
     except EngineDead as error:
         sys.stderr.write(f"harness: the engine died: {error}; the same command resumes\n")
-        return 1
+        return Status.STOPPED
     except KeyboardInterrupt:
         sys.stderr.write("harness: stopped; what is finished is kept, the same command resumes\n")
-        return 130
+        return Status.INTERRUPTED
     except BrokenPipeError:  # the reader of our output, such as `head`, has gone
         sys.stderr.close()
-    return 0
+        return Status.DONE
+    return status or Status.DONE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -84,6 +82,7 @@ def parser() -> argparse.ArgumentParser:
     plan.add_argument(
         "--price", type=float, help="of an hour of one GPU (default: the config's price_per_gpu_hour)"
     )
+    plan.add_argument("--strict", action="store_true", help="end with status 5 where there are warnings")
     plan.add_argument("--measured", type=Path, metavar="DIR", help="results of a run to take the speed from")
     plan.set_defaults(command=plan_command)
 
@@ -259,7 +258,7 @@ def fetch_command(args: argparse.Namespace) -> None:
     _print(fetch(_load(args), args.config))
 
 
-def plan_command(args: argparse.Namespace) -> None:
+def plan_command(args: argparse.Namespace) -> Status:
     """`harness plan`."""
     from harness.fetch import check_lock
     from harness.lock import read_lock
@@ -274,6 +273,9 @@ def plan_command(args: argparse.Namespace) -> None:
         price = plan.config.price_per_gpu_hour if args.price is None else args.price
         _print(forecast_plan(plan, gpus, price, args.measured).lines)
     plan.check()
+    if args.strict and plan.cautions:
+        return Status.WARNED
+    return Status.DONE
 
 
 def models_command(args: argparse.Namespace) -> None:

@@ -6,7 +6,27 @@ with its kind and the run goes on. Anything else is a bug or a dead engine, and 
 was computed kept.
 """
 
+from enum import IntEnum
+
 from harness.types import FailureKind
+
+
+class Status(IntEnum):
+    """How a command ended, for scripts and schedulers: its exit status."""
+
+    DONE = 0
+    DIFFERS = 1
+    """`verify` or `replay` found that something is not what it says."""
+    WRONG_INPUT = 2
+    """One sentence says what is wrong, and nothing was measured."""
+    INCOMPLETE = 3
+    """The rest was measured, but a model, a suite or a claim was not: the cards and the output name it."""
+    STOPPED = 4
+    """The engine or its server is gone: what is finished is kept, and the same command resumes."""
+    WARNED = 5
+    """`plan --strict` has warnings."""
+    INTERRUPTED = 130
+    """Ctrl-C, or a signal of a scheduler: what is finished is kept, and the same command resumes."""
 
 
 class UserError(Exception):

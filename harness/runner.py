@@ -19,7 +19,8 @@ from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock, MeteredEngine
 from harness.errors import AttemptFailure, EngineDead, UserError, classify
-from harness.plan import Plan, PlannedCell, PlannedModel, attempt_seed, make_manifest, prepare
+from harness.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare
+from harness.preflight import PlannedModel
 from harness.store import RecordWriter, RunDirectory
 from harness.suites.base import BooksFailures
 from harness.types import FailureKind, Message, Record, Sample, Sampling, Score, Transcript

@@ -372,6 +372,21 @@ class CellEntry(Struct):
         return tuple(score for score in record.scores if score.metric in booked)
 
 
+class Caution(Struct):
+    """What is known before anything is loaded and bears on what a number means, or makes it void."""
+
+    check: str
+    """Name of the check that found it, such as `greedy_attempts`: stable, for programs."""
+    text: str
+    """One sentence for a person, with the remedy."""
+    model: str | None = None
+    """The model that it is about, None if it holds for every model."""
+    suite: str | None = None
+    """The suite that it is about, None if it holds for every suite."""
+    void: bool = False
+    """Nothing would be measured, so that the cell is refused. Otherwise it is run, and its card says this."""
+
+
 class Manifest(Struct):
     """What a run directory says about itself."""
 
@@ -387,4 +402,6 @@ class Manifest(Struct):
     cells: dict[str, CellEntry]
     checksums: dict[str, str] = {}
     """File of the run directory -> SHA-256, of the config and of the records of complete cells."""
+    cautions: tuple[Caution, ...] = ()
+    """What was known before the run, and run all the same."""
     schema_version: int = SCHEMA_VERSION

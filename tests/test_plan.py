@@ -9,7 +9,8 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec, RunConfig, load_config
 from harness.models.parsers import registered
-from harness.plan import Plan, PlannedModel, make_manifest, make_plan
+from harness.plan import Plan, make_manifest, make_plan
+from harness.preflight import PlannedModel
 from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve
 from tests.models.test_checkpoint import make

@@ -15,6 +15,7 @@ ROOMS = [
     {"config"},
     {"models", "engines", "store", "stats"},
     {"suites", "lock"},
+    {"preflight"},
     {"plan", "restore"},
     {"runner", "fetch", "replay", "scorecards", "show", "doctor"},
     {"exports"},

@@ -325,7 +325,7 @@ def test_an_engine_that_dies_again_and_again_ends_the_run(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {deaths: 99, die_after: 0}")
-    assert run(tmp_path, text=text) == 1
+    assert run(tmp_path, text=text) == 4
     assert "the engine died: killed by the test" in capsys.readouterr().err
     assert fakes.STARTED == ["one"] * 4
 
