@@ -1,4 +1,4 @@
-"""Print the folder tree of the repository, one clause a file: what the README ends its architecture with.
+"""Print the folder tree of the repository, one clause a file.
 
 The clause of a Python file is the first sentence of its docstring; the others are written down here.
 
