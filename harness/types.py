@@ -372,6 +372,29 @@ class CellEntry(Struct):
         return tuple(score for score in record.scores if score.metric in booked)
 
 
+class GroupMetric(Struct):
+    """An average that lm-eval makes over the tasks of a group (`aggregate_metric_list`)."""
+
+    name: str
+    """lm-eval's name, `<metric>,<filter>`."""
+    weight_by_size: bool
+    """Whether each task counts by its documents. Otherwise each counts the same."""
+    members: dict[str, str]
+    """Suite -> its metric that is averaged; members without one are left out, as in lm-eval."""
+
+
+class SuiteGroup(Struct):
+    """Suites that are one benchmark together: those of one entry of a config, and parts of it."""
+
+    name: str
+    members: tuple[str, ...]
+    """Its suites, those of inner groups included."""
+    subgroups: tuple[str, ...] = ()
+    """Names of the groups right inside of it."""
+    metrics: tuple[GroupMetric, ...] = ()
+    """What lm-eval averages over it, nothing for a tag."""
+
+
 class Caution(Struct):
     """What is known before anything is loaded and bears on what a number means, or makes it void."""
 
@@ -400,6 +423,8 @@ class Manifest(Struct):
     hardware: dict[str, str]
     models: dict[str, ModelEntry]
     cells: dict[str, CellEntry]
+    groups: tuple[SuiteGroup, ...] = ()
+    """Suites that are one benchmark together, an outer group before those inside of it."""
     checksums: dict[str, str] = {}
     """File of the run directory -> SHA-256, of the config and of the records of complete cells."""
     cautions: tuple[Caution, ...] = ()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from harness.engines.base import Engine
-from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, Transcript
+from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, SuiteGroup, Transcript
 
 Render = Callable[[Sequence[Message], bool], str]
 """(messages, add_generation_prompt) -> prompt text, by a model's chat template."""
@@ -68,6 +68,14 @@ class Prepared(Protocol):
     def prepare(self) -> None:
         """Get and load what a run needs, before any model that is measured is loaded. Raises as `check`."""
         ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A suite may be a part of a benchmark of several suites. Then it has this too."""
+
+    groups: tuple[SuiteGroup, ...]
+    """The groups of the entry of the config that it comes from, the whole first."""
 
 
 @runtime_checkable

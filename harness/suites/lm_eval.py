@@ -19,6 +19,7 @@ from harness.errors import AttemptFailure, UserError
 from harness.suites.access import current
 from harness.suites.base import Render, Suite
 from harness.suites.lm_eval_data import Source
+from harness.suites.lm_eval_groups import groups_of
 from harness.suites.lm_eval_metrics import (
     FRACTIONS,
     answer_text,
@@ -44,7 +45,16 @@ from harness.suites.lm_eval_tasks import (
     quiet,
     seeded,
 )
-from harness.types import FailureKind, Generation, Sample, Sampling, Score, Struct, Transcript
+from harness.types import (
+    FailureKind,
+    Generation,
+    Sample,
+    Sampling,
+    Score,
+    Struct,
+    SuiteGroup,
+    Transcript,
+)
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""
@@ -116,11 +126,16 @@ def build(name: str | None, options: Options) -> list[Suite]:
             they may not be downloaded.
     """
     source = Source(options.revision, current())
-    tasks = load_tasks(options.task, options.include_path, options.data_dir, source)
+    tasks, groups = load_tasks(options.task, options.include_path, options.data_dir, source)
+    top = name or options.task
     if len(tasks) == 1:
-        return [LmEvalSuite(name or options.task, *tasks.popitem(), options, source.found)]
+        return [LmEvalSuite(top, *tasks.popitem(), options, source.found)]
     prefix = f"{name}/" if name else ""
-    return [LmEvalSuite(prefix + key, key, task, options, source.found) for key, task in tasks.items()]
+    suites = {key: LmEvalSuite(prefix + key, key, task, options, source.found) for key, task in tasks.items()}
+    found = groups_of(top, {key: suite.name for key, suite in suites.items()}, tasks, groups, prefix)
+    for suite in suites.values():
+        suite.groups = found
+    return list(suites.values())
 
 
 class LmEvalSuite:
@@ -151,6 +166,8 @@ class LmEvalSuite:
         # Kept: a task may make its documents anew each time they are asked for.
         self._docs = getattr(task, "task_docs", None) or task.eval_docs
         self.metrics = metrics_of(task_name, task)
+        self.groups: tuple[SuiteGroup, ...] = ()
+        """See `Grouped`."""
         self.scores_slowly = bool(getattr(task, "UNSAFE_CODE", False))
         """Scoring runs programs: it takes seconds, and may be done in a thread."""
 

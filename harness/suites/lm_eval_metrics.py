@@ -41,6 +41,17 @@ def metrics_of(name: str, task: Any) -> tuple[Metric, ...]:
     )
 
 
+def metric_keys(task: Any) -> list[tuple[str, str]]:
+    """(metric, filter) of the scores that a task announces."""
+    keys = [key for key in task.aggregation() if key != "bypass"]
+    return [
+        (scored, pipeline.name)
+        for pipeline in task._filters
+        for key in keys
+        for scored in score_keys(task, key)
+    ]
+
+
 def score_keys(task: Any, key: str) -> list[str]:
     """What the scores of a metric that a task announces are called: `pass_at_k` gives `pass@k` for each k."""
     stated = getattr(task, "_metric_fn_kwargs", {}).get(key, {}).get("k") if key == "pass_at_k" else None

@@ -16,7 +16,7 @@ from contextlib import contextmanager, nullcontext
 from functools import cache, lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.errors import Absent, UserError
 from harness.suites.lm_eval_data import Source, nltk_downloads, resolve_data_files
@@ -27,7 +27,16 @@ NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
 MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
 
 
-def load_tasks(name: str, include_path: str | None, data_dir: str | None, source: Source) -> dict[str, Any]:
+class Loaded(NamedTuple):
+    """Tasks of lm-eval's, and the groups that they are in."""
+
+    tasks: dict[str, Any]
+    """Name -> `Task`, its data loaded, in the order of the group."""
+    groups: dict[str, Any]
+    """Name -> `Group`, the one that was asked for first; none for a task or a tag."""
+
+
+def load_tasks(name: str, include_path: str | None, data_dir: str | None, source: Source) -> Loaded:
     """Build one task, or all tasks of a group or tag.
 
     Args:
@@ -35,9 +44,6 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
         include_path: folder of further task YAMLs, whose names win over lm-eval's own.
         data_dir: folder that relative `data_files` begin at, the folder of their YAML if None.
         source: of data on the hub.
-
-    Returns:
-        Task name -> lm-eval `Task`, its data loaded, in the order of the group.
 
     Raises:
         Absent: its data are not on this machine, and may not be downloaded.
@@ -59,13 +65,14 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
         try:
             built = factory.build(index[name], registry=index)
             _check_there(name, absent)
-            loaded: dict[str, Any] = TaskManager(include_defaults=False).load(built)["tasks"]
+            found = TaskManager(include_defaults=False).load(built)
+            loaded = Loaded(found["tasks"], found["groups"])
         except UserError:
             raise
         except Exception as error:  # whatever a definition can do wrong: it is the user's, or lm-eval's
             raise UserError(_not_built(name, error)) from error
     source.check_revision(f"lm-eval task {name}")
-    for key, task in loaded.items():
+    for key, task in loaded.tasks.items():
         check_supported(key, task)
     return loaded
 

@@ -334,7 +334,7 @@ def lm_evals_own(folder: Path, name: str, chat: bool = False, **how: Any) -> dic
             text = render([Message(**m) for m in history], add_generation_prompt)
             return text if add_generation_prompt else text.removesuffix("</assistant>\n")
 
-    task = load_tasks(name, str(folder), None, Source(None, Access()))[name]
+    task = load_tasks(name, str(folder), None, Source(None, Access())).tasks[name]
     task.set_config("num_fewshot", task.config.num_fewshot or 0)
     task.set_fewshot_seed(1234)
     how |= {"apply_chat_template": chat, "fewshot_as_multiturn": how.get("fewshot_as_multiturn", chat)}
