@@ -216,6 +216,15 @@ class Record(Struct):
     schema_version: int = SCHEMA_VERSION
 
 
+class Interval(Struct):
+    """A second interval of an estimate, for another question than its own."""
+
+    low: float
+    high: float
+    method: str
+    """How it was computed, with what was assumed."""
+
+
 class Estimate(Struct):
     """A number with everything that is needed to believe it or not."""
 
@@ -231,7 +240,20 @@ class Estimate(Struct):
     clusters: int
     """Independent units behind n (the smallest number over the clustering factors)."""
     method: str
-    """How value and interval were computed, with what was assumed."""
+    """How value and interval were computed, with what was assumed; why there is none, where there is none."""
+    same_tasks: Interval | None = None
+    """Of a rate over tasks that several attempts share: what would come out if the same tasks were run again
+    ("on these tasks"). `low` and `high` are then of other tasks of the kind ("tasks like these"). None where
+    the two are not told apart, since every attempt has a task of its own."""
+    worst_case: Interval | None = None
+    """From the interval of `value` if every missing attempt had come out at the lower end to that if all had
+    at the upper end. None where `missing` is a share too small to matter (`stats.MISSING_SHARE`): a model
+    with a worst case is to be called neither the best nor better than another."""
+    out_of: int | None = None
+    """Of a rate that only some attempts have, such as those that were shown an attack: of how many attempts
+    it is known whether they have it. None for a rate that all have."""
+    warnings: tuple[str, ...] = ()
+    """What a reader has to know before the number is believed."""
 
 
 class Metric(Struct):

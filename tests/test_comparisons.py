@@ -263,3 +263,45 @@ def test_coverage_of_paired_differences_of_crossed_tasks() -> None:
         found = stats.paired_difference(a, b, clusters).estimate
         hits += found.low <= 0 <= found.high
     assert 0.93 <= hits / runs <= 0.985
+
+
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 0.98, 1.0])
+def test_no_table_of_events_is_beyond_the_estimators(share: float) -> None:
+    """Whatever the unbalance: which one gave a variance below 0 was a matter of rounding."""
+    random = np.random.default_rng(8)
+    for _ in range(150):
+        users, attacks, attempts = random.integers(1, 12), random.integers(1, 7), random.integers(1, 4)
+        sides = []
+        for _ in range(2):
+            pair = np.repeat(np.arange(users * attacks), attempts)
+            pair = pair[random.random(pair.size) < random.choice([0.3, 0.8, 1.0])]
+            chance = share if random.random() < 0.7 else random.choice([0.0, 1.0])
+            clusters = {"user": pair // attacks, "attack": pair % attacks, "sample": pair}
+            sides.append(((random.random(pair.size) < chance).astype(float), clusters))
+        (x, ours), (y, theirs) = sides
+        a, b = stats.rate(x, ours), stats.rate(y, theirs)
+        found = [
+            a,
+            b,
+            stats.risk_ratio(stats.proportion(x, ours), stats.proportion(y, theirs)),
+            stats.shared_risk_ratio(x, y, ours, theirs),
+            stats.odds_ratio(a, b),
+            stats.difference(a, b),
+        ]
+        m = min(x.size, y.size)
+        if m:
+            found.append(stats.paired_difference(x[:m], y[:m], {k: c[:m] for k, c in ours.items()}).estimate)
+            models = stats.ratio_over_models([x] * 2, [y] * 3, [ours] * 2, [theirs] * 3)
+            found += [models, stats.mean_of_models([x, x], [ours, ours]).estimate]
+        for one in found:
+            ends = [one.low, one.value, one.high]
+            assert all(end is None or not math.isnan(end) for end in ends), one
+            known = [end for end in ends if end is not None]
+            assert known == sorted(known), one
+
+
+def test_all_were_hijacked_in_every_pair_that_was_seen() -> None:
+    for n in range(6, 40):
+        side = stats.proportion(np.ones(n), {"attack": np.arange(n) % 5})
+        found = stats.risk_ratio(side, side)
+        assert found.low is not None and found.low < 1 == found.value < found.high

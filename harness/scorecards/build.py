@@ -178,13 +178,13 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 
 def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> MetricResult:
     observations = measured.observations(attempts)
-    estimate = estimate_metric(measured.metric, observations, measured.missing.size)
+    estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
     if measured.note:
         estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
     return MetricResult(suite=suite, metric=measured.metric, estimate=estimate, observations=observations)
 
 
-def estimate_metric(metric: Metric, observations: Observations, missing: int) -> Estimate:
+def estimate_metric(metric: Metric, observations: Observations, *, missing: int) -> Estimate:
     """The estimate of a metric by its kind.
 
     Raises:

@@ -172,7 +172,11 @@ def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> 
     """One metric of model b against model a, whose names are given."""
     paired = pair(a.observations, b.observations, corpus=a.metric.kind == "corpus")
     pairs = len(paired.a)
-    test = _test(a, b, paired)
+    test = stats.attempted(
+        lambda: _test(a, b, paired),
+        lambda none: stats.Difference(estimate=none, standard_error=None, degrees_of_freedom=0, p_value=None),
+        missing=a.estimate.missing + b.estimate.missing,
+    )
     width = test.standard_error
     mcnemar = _mcnemar(a.metric, paired)
     largest = _largest(a.metric)
@@ -277,8 +281,14 @@ def risk_ratio(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> Esti
     missing = a.estimate.missing + b.estimate.missing
     x, y = a.observations, b.observations
     ours, theirs = shared_clusters([x], [y])
-    return stats.shared_risk_ratio(
-        np.asarray(x.values), np.asarray(y.values), ours, theirs, names, missing=missing
+    return stats.estimated(
+        stats.shared_risk_ratio,
+        np.asarray(x.values),
+        np.asarray(y.values),
+        ours,
+        theirs,
+        names,
+        missing=missing,
     )
 
 

@@ -73,14 +73,16 @@ def _estimates(measured: Measured, attempts: Attempts, tasks: Factor) -> list[Es
     """
     observations = measured.observations(attempts)
     values = np.asarray(observations.values)
-    clusters = {name: codes for name, codes in observations.clusters.items() if name != FACTOR}
+    clusters = {name: np.asarray(c) for name, c in observations.clusters.items() if name != FACTOR}
     codes, levels = tasks.codes[measured.rows], len(tasks.levels)
     order = np.argsort(codes, kind="stable")
     parts = np.split(order, np.searchsorted(codes[order], np.arange(levels)))[1:]
     lost = tasks.codes[measured.missing]
     missing = np.bincount(lost[lost >= 0], minlength=levels)
     return [
-        stats.rate(values[part], {name: np.asarray(c)[part] for name, c in clusters.items()}, missing=int(m))
+        stats.estimated(
+            stats.rate, values[part], {name: c[part] for name, c in clusters.items()}, missing=int(m)
+        )
         for part, m in zip(parts, missing, strict=True)
     ]
 

@@ -263,7 +263,11 @@ def _mean_of_models(results: dict[str, MetricResult]) -> stats.ModelsMean | None
         return None
     values, clusters = _measured_models(*_by_model([results]))
     bounds = (0.0, 1.0) if metric.kind == "rate" else metric.bounds
-    return stats.mean_of_models(values[0], clusters[0], missing=_missing(results), bounds=bounds)
+    return stats.attempted(
+        lambda: stats.mean_of_models(values[0], clusters[0], missing=_missing(results), bounds=bounds),
+        lambda none: stats.ModelsMean(estimate=none, spread=None, noise=(0.0,) * len(values[0])),
+        missing=_missing(results),
+    )
 
 
 Levels = dict[str, Codes]
@@ -365,11 +369,14 @@ def _risk_ratios(key: str, results: Results, other: str, other_results: Results)
             x, y = (np.concatenate(values) for values in models)
             clusters = [{f: np.concatenate([c[f] for c in side]) for f in side[0]} for side in levels]
             missing = [_missing(side) for side in sides]
-            ratio = stats.shared_risk_ratio(
-                x, y, clusters[0], clusters[1], (key, other), missing=sum(missing)
+            ratio = stats.estimated(
+                stats.shared_risk_ratio, x, y, *clusters, (key, other), missing=sum(missing)
             )
             ratio = msgspec.structs.replace(ratio, method=f"{ratio.method}; models pooled and taken as given")
-            a, b = (stats.rate(v, c, missing=m) for v, c, m in zip((x, y), clusters, missing, strict=True))
+            a, b = (
+                stats.estimated(stats.rate, v, c, missing=m)
+                for v, c, m in zip((x, y), clusters, missing, strict=True)
+            )
             found = _comparison(name, results, other, other_results, ratio, (a, b))
             over = _ratio_over_models(models, levels, sum(missing))
             ratios.append(msgspec.structs.replace(found, over_models=over))
@@ -381,7 +388,7 @@ def _ratio_over_models(values: ByModel[Floats], clusters: ByModel[Levels], missi
     found, levels = _measured_models(values, clusters)
     if min(map(len, found)) < 2:
         return None
-    return stats.ratio_over_models(found[0], found[1], levels[0], levels[1], missing=missing)
+    return stats.estimated(stats.ratio_over_models, *found, *levels, missing=missing)
 
 
 def _turned(ratio: Comparison, key: str) -> Comparison:

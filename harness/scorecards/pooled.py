@@ -107,7 +107,8 @@ def _estimate(
 ) -> Estimate:
     observed = [observations for observations, _ in parts if len(observations.values)]
     values = np.concatenate([np.empty(0), *(np.asarray(one.values) for one in observed)])
-    found = stats.rate(values, _clusters(observed), missing=sum(missing for _, missing in parts))
+    missing = sum(lost for _, lost in parts)
+    found = stats.estimated(stats.rate, values, _clusters(observed), missing=missing)
     names = ", ".join(cell.suite for cell in group)
     return replace(found, method=f"{found.method}; every attempt of {names} counts once; {metric.booking}")
 

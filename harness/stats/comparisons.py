@@ -148,8 +148,9 @@ def _katz(a: Proportion, b: Proportion, correction: float) -> tuple[float, float
     for side in (a, b):
         n = side.effective_n + 2 * correction
         events = side.effective_n * side.events / side.n + correction
+        others = side.effective_n * (side.n - side.events) / side.n + correction
         logs.append(math.log(events / n))
-        variance += 1 / events - 1 / n
+        variance += others / (events * n)  # not 1/events - 1/n, which rounding can make negative
     log_ratio, half = logs[0] - logs[1], Z * math.sqrt(variance)
     return math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half)
 

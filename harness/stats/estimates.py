@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -20,6 +20,8 @@ from harness.stats.clusters import (
     tells_spread,
 )
 from harness.types import Estimate, Struct
+
+T = TypeVar("T")
 
 
 class Proportion(Struct):
@@ -339,6 +341,31 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
         clusters=min(e.clusters for e in estimates),
         method=f"mean of {m} estimate(s), limits from theirs (MOVER), taken as independent",
     )
+
+
+def attempted(compute: Callable[[], T], failed: Callable[[Estimate], T], *, missing: int = 0) -> T:
+    """What an estimator gives. Where it fails: an estimate without a value, whose method says why.
+
+    A number that cannot be computed, be it for a rule of aggregation that nobody can find, must not take the
+    others of a scorecard with it.
+
+    Args:
+        compute: the estimator, with its arguments.
+        failed: makes what `compute` would have given from the estimate without a value.
+        missing: attempts that were not measured.
+    """
+    try:
+        return compute()
+    except Exception as error:
+        method = f"could not be computed: {type(error).__name__}: {error}"
+        return failed(
+            Estimate(value=None, low=None, high=None, n=0, missing=missing, clusters=0, method=method)
+        )
+
+
+def estimated(estimator: Callable[..., Estimate], *samples: object, missing: int = 0) -> Estimate:
+    """`attempted` of an estimator that gives an `Estimate`."""
+    return attempted(lambda: estimator(*samples, missing=missing), lambda none: none, missing=missing)
 
 
 def _not_measured(missing: int) -> Estimate:

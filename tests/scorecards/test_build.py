@@ -168,12 +168,25 @@ def test_corpus_metric_of_single_numbers() -> None:
     )
 
 
-def test_an_unknown_aggregation_is_refused() -> None:
+def test_an_unknown_aggregation_takes_no_other_metric_with_it() -> None:
     metric = Metric(name="odd", higher_is_better=True, kind="corpus", aggregation="no_such_one")
-    scores = (Score(metric="odd", value=None, operands=(1.0,)),)
+    sound = Metric(name="acc", higher_is_better=True, kind="rate")
+    scores = (Score(metric="odd", value=None, operands=(1.0,)), Score(metric="acc", value=1.0))
     records = [msgspec.structs.replace(record("k", "d", {}), scores=scores)]
-    with pytest.raises(UserError, match="no aggregation 'no_such_one'"):
-        one_cell((metric,), records, 1)
+    card = one_cell((metric, sound), records, 1)
+    assert card.metrics["s/odd"].estimate.value is None
+    assert "UserError" in card.metrics["s/odd"].estimate.method
+    assert "no aggregation 'no_such_one'" in card.metrics["s/odd"].estimate.method
+    assert card.metrics["s/acc"].estimate.value == 1.0
+
+
+def test_a_rate_that_is_none_takes_no_other_metric_with_it() -> None:
+    odd, sound = (Metric(name=name, higher_is_better=True, kind="rate") for name in ("odd", "acc"))
+    records = [record("k", f"d{i}", {"odd": 0.5, "acc": float(i)}) for i in range(2)]
+    card = one_cell((odd, sound), records, 2)
+    assert card.metrics["s/odd"].estimate.value is None
+    assert "0 or 1" in card.metrics["s/odd"].estimate.method
+    assert card.metrics["s/acc"].estimate.value == 0.5
 
 
 def test_metric_of_all_samples_uses_the_clusters_that_there_are() -> None:

@@ -84,7 +84,7 @@ def test_json_of_models(cards: Cards) -> None:
     assert first["attempts"]["agent"] == {"expected": 50, "finished": 50, "owed": 0}
     assert first["cost"]["total"]["engine_seconds"] == 27.5
     metric = first["metrics"]["agent/targeted_asr"]
-    assert set(metric) == {"value", "low", "high", "n", "missing", "clusters", "method", "higher_is_better"}
+    assert {"value", "low", "high", "n", "missing", "clusters", "method", "higher_is_better"} < set(metric)
     assert metric["low"] < metric["value"] < metric["high"]
     assert (metric["n"], metric["missing"], metric["higher_is_better"]) == (38, 2, False)
 
