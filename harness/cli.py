@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import __version__
-from harness.errors import EngineDead, Status, UserError
+from harness.errors import DiskError, Status, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.config import RunConfig
+    from harness.types import Caution
 
 FORMATS = ("table", "md", "json", "html")
 EXPORTS = ("csv", "eval-results", "every-eval-ever", "inspect", "lm-eval", "parquet")
@@ -30,15 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         sys.stderr.write(f"harness: {error}\n")
         return Status.WRONG_INPUT
-    except EngineDead as error:
-        sys.stderr.write(f"harness: the engine died: {error}; the same command resumes\n")
-        return Status.STOPPED
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, has gone
+            sys.stderr.close()
+            return Status.DONE
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"harness: {where}{error.strerror or error}; free or mend the disk, and try again\n")
+        return Status.WRONG_INPUT
     except KeyboardInterrupt:
         sys.stderr.write("harness: stopped; what is finished is kept, the same command resumes\n")
         return Status.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output, such as `head`, has gone
-        sys.stderr.close()
-        return Status.DONE
     return status or Status.DONE
 
 
@@ -211,44 +213,69 @@ def _load(args: argparse.Namespace) -> "RunConfig":
     return load_config(args.config, args.overrides)
 
 
+STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+"""What a terminal that closes, and a scheduler before its time limit, send."""
+
+
 @contextmanager
-def _stopped_by(number: int) -> Iterator[None]:
-    """Let a signal stop what is under way as Ctrl-C does."""
-    before = signal.signal(number, signal.default_int_handler)
+def _stopped_by(*numbers: signal.Signals) -> Iterator[None]:
+    """Let signals stop what is under way as Ctrl-C does, those that are not ignored (as `nohup` has it)."""
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
     try:
         yield
     finally:
-        signal.signal(number, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
-def run_command(args: argparse.Namespace) -> None:
+def run_command(args: argparse.Namespace) -> Status:
     """`harness run`."""
     import asyncio
 
     from harness import config as configs
     from harness.fetch import check_lock
     from harness.lock import read_lock
-    from harness.plan import check_machine, make_plan
+    from harness.models.forecast import machine_gpus
+    from harness.plan import leave_out_too_large, make_plan, problem
     from harness.progress import LiveProgress
-    from harness.runner import run
+    from harness.runner import outcome, run
     from harness.scorecards.files import write_scorecards
     from harness.store import RunDirectory
 
     config = _load(args)
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     plan = make_plan(config, read_lock(args.config))
-    plan.problems += check_lock(args.config, plan)
+    plan.leave_out(problem("lock", text) for text in check_lock(args.config, plan))
+    leave_out_too_large(plan, len(machine_gpus()))
     plan.check()
-    check_machine(plan)
     console = _console()
-    with directory.lock(), _stopped_by(signal.SIGTERM), LiveProgress(console) as progress:
+    ended: Exception | KeyboardInterrupt | None = None
+    with directory.lock(), _stopped_by(*STOPS), LiveProgress(console) as progress:
         directory.prepare(config)
-        asyncio.run(run(plan, directory, progress, retry_failures=args.retry_failures))
+        try:
+            asyncio.run(run(plan, directory, progress, retry_failures=args.retry_failures))
+        except (UserError, KeyboardInterrupt) as error:
+            ended = error
         progress.close()
-        text = write_scorecards(directory, width=console.width, color=console.is_terminal)
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
-    for name in ("scorecard.html", "scorecard.md", "scorecard.json"):
-        console.print(f"written: {directory.path / name}", markup=False, highlight=False, soft_wrap=True)
+        if directory.manifest_path.exists() and not isinstance(ended, DiskError):
+            text = write_scorecards(directory, width=console.width, color=console.is_terminal)
+            if ended is None:
+                console.print(text, markup=False, highlight=False, soft_wrap=True)
+            for name in ("scorecard.html", "scorecard.md", "scorecard.json"):
+                console.print(
+                    f"written: {directory.path / name}", markup=False, highlight=False, soft_wrap=True
+                )
+    if ended is not None:
+        raise ended
+    _complain(plan.problems)
+    return outcome(plan.problems)
+
+
+def _complain(problems: "Iterable[Caution]") -> None:
+    """Say what cannot be, or was not, measured, a line each."""
+    for text in dict.fromkeys(problem.text for problem in problems):
+        sys.stderr.write(f"harness: {text}\n")
 
 
 def fetch_command(args: argparse.Namespace) -> None:
@@ -262,17 +289,22 @@ def plan_command(args: argparse.Namespace) -> Status:
     """`harness plan`."""
     from harness.fetch import check_lock
     from harness.lock import read_lock
-    from harness.models.forecast import own_gpus
-    from harness.plan import forecast_plan, make_plan
+    from harness.models.fit import parse_gpus
+    from harness.models.forecast import machine_gpus, own_gpus
+    from harness.plan import forecast_plan, leave_out_too_large, make_plan, problem
 
     plan = make_plan(_load(args), read_lock(args.config), download=False)
-    plan.problems += check_lock(args.config, plan)
-    _print(plan.lines())
+    plan.leave_out(problem("lock", text) for text in check_lock(args.config, plan))
     gpus = args.gpus or own_gpus()
+    leave_out_too_large(plan, parse_gpus(args.gpus)[0] if args.gpus else len(machine_gpus()))
+    _print(plan.lines())
     if gpus:
         price = plan.config.price_per_gpu_hour if args.price is None else args.price
         _print(forecast_plan(plan, gpus, price, args.measured).lines)
-    plan.check()
+    if plan.problems:
+        rest = "`harness run` measures the rest" if plan.cells else "nothing is left to measure"
+        sys.stderr.write(f"harness: what is missing is named above; {rest}\n")
+        return Status.WRONG_INPUT
     if args.strict and plan.cautions:
         return Status.WARNED
     return Status.DONE

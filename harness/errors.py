@@ -33,6 +33,10 @@ class UserError(Exception):
     """Bad input, said in one sentence: which file and key, what was expected, what to do."""
 
 
+class DiskError(UserError):
+    """The disk did not take what was to be kept. Nothing else can be kept either."""
+
+
 class Absent(UserError):
     """Something is not on this machine, and may not be downloaded now; nothing else is wrong with it."""
 

@@ -19,7 +19,7 @@ from harness.engines import check_engine
 from harness.errors import Absent, UserError
 from harness.lock import Lock, hold
 from harness.models import checkpoint, hub
-from harness.models.forecast import Forecast, Request, Task, check_gpus, forecast
+from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
 from harness.models.parsers import parser_errors
 from harness.models.registry import with_stated_bases
 from harness.models.template import check_template, special_tokens
@@ -55,8 +55,9 @@ class Plan:
     config: RunConfig
     models: dict[str, PlannedModel] = field(default_factory=dict)
     cells: list[PlannedCell] = field(default_factory=list)
-    problems: list[str] = field(default_factory=list)
-    """What keeps the plan from being run, a sentence each."""
+    problems: list[Caution] = field(default_factory=list)
+    """What cannot be measured, and why. The rest is: a problem that names neither a model nor a suite
+    leaves nothing."""
     downloads: list[str] = field(default_factory=list)
     """What will be downloaded when it is run."""
     cautions: list[Caution] = field(default_factory=list)
@@ -67,7 +68,7 @@ class Plan:
         return [cell for cell in self.cells if cell.entry.model == name]
 
     def lines(self) -> Iterator[str]:
-        """The plan for a person: models, cells with their counts, what is missing."""
+        """The plan for a person: models, cells with their counts, downloads, warnings, what is missing."""
         for name, model in self.models.items():
             found = model.architecture
             yield f"model {name}: {checkpoint.summary(found) if found else 'not read'}"
@@ -79,11 +80,20 @@ class Plan:
         yield f"{len(self.cells)} cells, {attempts} attempts"
         yield from (f"to download: {text}" for text in self.downloads)
         yield from (f"warning: {text}" for text in dict.fromkeys(c.text for c in self.cautions))
-        yield from (f"missing: {text}" for text in dict.fromkeys(self.problems))
+        yield from (f"missing: {text}" for text in dict.fromkeys(p.text for p in self.problems))
+
+    def leave_out(self, problems: Iterable[Caution]) -> None:
+        """Take problems in, and leave out the cells that they are about."""
+        found = list(problems)
+        self.problems += found
+        self.cells = [cell for cell in self.cells if not any(_is_about(p, cell.entry) for p in found)]
 
     def check(self) -> None:
-        """Raises UserError with the first problem, if there are any."""
-        first, *others = dict.fromkeys(self.problems) or [None]
+        """Raises UserError with the first problem that leaves nothing to measure, if there is one."""
+        stops = [p for p in self.problems if p.model is None and p.suite is None]
+        if not stops and self.cells:
+            return
+        first, *others = dict.fromkeys(p.text for p in stops or self.problems) or [None]
         if first:
             more = f" (and {len(others)} more: `harness plan` lists them)" if others else ""
             raise UserError(first + more)
@@ -92,7 +102,8 @@ class Plan:
 def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = True) -> Plan:
     """Resolve models and suites, without loading any model.
 
-    What cannot be resolved becomes a problem of the plan, so that all of them are seen at once.
+    What cannot be resolved becomes a problem of the plan, so that all of them are seen at once, and its
+    cells are left out.
 
     Args:
         config: what is asked for.
@@ -103,19 +114,26 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
     try:
         check_engine(config.engine, config.models)
     except UserError as error:
-        plan.problems.append(str(error))
+        plan.problems.append(problem("engine", str(error)))
     for spec in config.models:
         _plan_model(plan, hold(spec, lock))
     suites = _plan_suites(plan, Access(download, lock.datasets if lock else {}))
+    void = [found for model in plan.models.values() for found in _check_use(model, suites)]
+    for caution in preflight(plan.config, plan.models.values(), suites):
+        (void if caution.void else plan.cautions).append(caution)
     for model in plan.models.values():
         plan.cells += [PlannedCell(_cell(config, model, suite), suite) for suite in suites]
-        plan.problems += _check_use(model, suites)
-    for caution in preflight(plan.config, plan.models.values(), suites):
-        if caution.void:
-            plan.problems.append(caution.text)
-        else:
-            plan.cautions.append(caution)
+    plan.leave_out(void)
     return plan
+
+
+def _is_about(problem: Caution, cell: CellEntry) -> bool:
+    return problem.model in (None, cell.model) and problem.suite in (None, cell.suite)
+
+
+def problem(check: str, text: str, *, model: str | None = None, suite: str | None = None) -> Caution:
+    """Why something cannot be measured: everything, or what a model or a suite is named for."""
+    return Caution(check=check, text=text, model=model, suite=suite, void=True)
 
 
 def _plan_model(plan: Plan, spec: ModelSpec) -> None:
@@ -129,7 +147,7 @@ def _plan_model(plan: Plan, spec: ModelSpec) -> None:
     except OptionError as error:
         problems.append(f"{spec.where(error.option)}{error}")
     if problems:
-        plan.problems += problems
+        plan.problems += [problem("model", text, model=spec.name) for text in problems]
         return
     plan.models[spec.name] = read
     if read.architecture is None:
@@ -153,8 +171,13 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
     return PlannedModel(spec, None)
 
 
-def _check_use(model: PlannedModel, suites: list[Suite]) -> Iterator[str]:
+def _check_use(model: PlannedModel, suites: list[Suite]) -> Iterator[Caution]:
     """What the suites ask of a model that it does not have, before it is loaded."""
+
+    def lacks(text: str, suites: list[str]) -> Iterator[Caution]:
+        for suite in suites:
+            yield problem("model_lacks", text, model=model.spec.name, suite=suite)
+
     folder = checkpoint.find(model.spec) if model.architecture else None
     tools = [suite.name for suite in suites if getattr(suite, "tools", None)]
     chats = [suite.name for suite in suites if suite.protocol.get("apply_chat_template") == "True"]
@@ -163,17 +186,17 @@ def _check_use(model: PlannedModel, suites: list[Suite]) -> Iterator[str]:
     template = checkpoint.chat_template(folder)
     if tools and model.spec.tool_call_parser is None:
         lack = f"model {model.spec.name} has no tool_call_parser, which suite {tools[0]} needs: name one"
-        yield model.spec.where() + lack
+        yield from lacks(model.spec.where() + lack, tools)
     if model.spec.engine_args.get("tokenizer_mode", "auto") not in TEMPLATED:
         return
     if template is None:
         lack = f"model {model.spec.name} has no chat template, which suite {(tools + chats)[0]} needs"
-        yield model.spec.where("path") + lack
+        yield from lacks(model.spec.where("path") + lack, tools + chats)
         return
     try:
         check_template(template, tools=bool(tools), special_tokens=special_tokens(folder))
     except UserError as error:
-        yield f"{model.spec.where('path')}model {model.spec.name}: {error}"
+        yield from lacks(f"{model.spec.where('path')}model {model.spec.name}: {error}", tools + chats)
 
 
 def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None) -> list[Request]:
@@ -199,16 +222,21 @@ def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None
 
 
 def prepare(plan: Plan) -> None:
-    """Get what suites need beside the models. Raises UserError if it cannot be had."""
+    """Get what suites need beside the models. A suite that cannot have it is left out, and a problem."""
     for suite in {cell.suite.name: cell.suite for cell in plan.cells}.values():
-        if isinstance(suite, Prepared):
-            suite.prepare()
+        try:
+            if isinstance(suite, Prepared):
+                suite.prepare()
+        except UserError as error:
+            plan.leave_out([problem("suite", f"suite {suite.name}: {error}", suite=suite.name)])
+    plan.check()
 
 
-def check_machine(plan: Plan) -> None:
-    """Raises UserError if a model of the plan needs more GPUs than this machine has."""
+def leave_out_too_large(plan: Plan, gpus: int) -> None:
+    """Leave out the models whose layout needs more GPUs than there are."""
     if plan.config.engine.kind == "vllm":
-        check_gpus(requests(plan))
+        found = gpu_problems(requests(plan), gpus)
+        plan.leave_out(problem("too_few_gpus", text, model=name) for name, text in found)
 
 
 def forecast_plan(plan: Plan, gpus: str, price: float | None, earlier: Path | None) -> Forecast:
@@ -236,19 +264,25 @@ def measured_seconds(directory: RunDirectory) -> dict[tuple[str, str], float]:
 
 
 def _plan_suites(plan: Plan, access: Access) -> list[Suite]:
+    """The suites that can be built."""
     suites: list[Suite] = []
     for spec in plan.config.suites:
         try:
             suites += load_suites(spec, plan.config.limit, access)
         except Absent as error:
-            (plan.problems if hub.offline() else plan.downloads).append(str(error))
+            if hub.offline():
+                plan.problems.append(problem("suite", str(error), suite=spec.name or spec.adapter))
+            else:
+                plan.downloads.append(str(error))
+        except OptionError as error:  # what somebody wrote is corrected first, whatever else there is
+            plan.problems.append(problem("config", str(error)))
         except UserError as error:
-            plan.problems.append(str(error))
-    for suite in suites:
-        _plan_needs(plan, suite)
+            plan.problems.append(problem("suite", str(error), suite=spec.name or spec.adapter))
+    suites = [suite for suite in suites if _has_what_it_needs(plan, suite)]
     names = [suite.name for suite in suites] + [group.name for group in groups_of(suites)]
     for name in sorted({n for n in names if names.count(n) > 1}):
-        plan.problems.append(f"two suites are called {name!r}: give one of them another `name`")
+        text = f"two suites are called {name!r}: give one of them another `name`"
+        plan.problems.append(problem("config", text))
     return suites
 
 
@@ -258,15 +292,16 @@ def groups_of(suites: Iterable[Suite]) -> list[SuiteGroup]:
     return [group for groups in found.values() for group in groups]
 
 
-def _plan_needs(plan: Plan, suite: Suite) -> None:
-    """What a suite needs beside the model: here and sound, or to be downloaded."""
+def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
+    """Whether what a suite needs beside the model is here and sound, or can be downloaded."""
     try:
         absent = suite.check() if isinstance(suite, Prepared) else None
     except UserError as error:
-        plan.problems.append(f"suite {suite.name}: {error}")
-        return
+        plan.problems.append(problem("suite", f"suite {suite.name}: {error}", suite=suite.name))
+        return False
     if absent:
         plan.downloads.append(f"suite {suite.name}: {absent}")
+    return True
 
 
 def _cell(config: RunConfig, model: PlannedModel, suite: Suite) -> CellEntry:
@@ -333,7 +368,7 @@ def make_manifest(plan: Plan) -> Manifest:
         },
         cells={cell.entry.key: cell.entry for cell in plan.cells},
         groups=tuple(groups_of(cell.suite for cell in plan.cells)),
-        cautions=tuple(plan.cautions),
+        cautions=(*plan.problems, *plan.cautions),
     )
 
 

@@ -9,21 +9,36 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import msgspec
 
+from harness.deaths import MAX_CULPRITS, Attempt, Deaths
 from harness.engines import open_engine
 from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock, MeteredEngine
-from harness.errors import AttemptFailure, EngineDead, UserError, classify
-from harness.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare
+from harness.errors import AttemptFailure, DiskError, EngineDead, Status, UserError, classify
+from harness.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare, problem
 from harness.preflight import PlannedModel
 from harness.store import RecordWriter, RunDirectory
 from harness.suites.base import BooksFailures
-from harness.types import FailureKind, Message, Record, Sample, Sampling, Score, Transcript
+from harness.types import (
+    Caution,
+    FailureKind,
+    Manifest,
+    Message,
+    Record,
+    Sample,
+    Sampling,
+    Score,
+    Transcript,
+    Usage,
+)
+
+ENGINE_DIED = "engine_died"
+"""The check of a caution about an engine that died: the same command may go further."""
 
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
@@ -64,11 +79,18 @@ class Job:
     sample: Sample
     attempt: int
 
+    @property
+    def key(self) -> Attempt:
+        """What tells it from every other attempt of the run."""
+        return self.cell.entry.key, self.sample.id, self.attempt
+
 
 async def run(
     plan: Plan, directory: RunDirectory, progress: Progress, *, retry_failures: bool = False
 ) -> None:
     """Run everything that the plan owes to the directory.
+
+    What cannot be measured becomes a problem of the plan and is kept in the manifest; the rest is measured.
 
     Args:
         plan: what is asked for.
@@ -77,18 +99,55 @@ async def run(
         retry_failures: whether attempts are owed again that ended in an engine error before now.
 
     Raises:
-        UserError: a model cannot be loaded, or its engine is not the one that the directory knows.
-        EngineDead: an engine died again and again.
+        UserError: nothing can be measured, or not into this directory.
     """
     plan.check()
     prepare(plan)
     if directory.manifest_path.exists():
         check_same_cells(directory, plan)
+        directory.write_manifest(_with_new(directory.manifest(), make_manifest(plan)))
     else:
         directory.write_manifest(make_manifest(plan))
     retry_before = time.time() if retry_failures else 0.0
+    before = len(plan.problems)
     for model in plan.models.values():
-        await run_model(plan, model, directory, progress, retry_before)
+        try:
+            await run_model(plan, model, directory, progress, retry_before)
+        except DiskError:
+            raise
+        except (UserError, EngineDead) as error:
+            check, text = "not_loaded", str(error)
+            if isinstance(error, EngineDead):
+                check = ENGINE_DIED
+                text = f"model {model.spec.name}: the engine died: {error}; the same command resumes"
+            plan.leave_out([problem(check, text, model=model.spec.name)])
+        if len(plan.problems) > before:
+            _keep_cautions(directory, plan)
+    if outcome(plan.problems) is not Status.STOPPED:
+        plan.check()
+
+
+def _with_new(kept: Manifest, planned: Manifest) -> Manifest:
+    """A manifest with the models and cells that could not be planned before, and what is known now."""
+    return msgspec.structs.replace(
+        kept,
+        models={**planned.models, **kept.models},
+        cells={**planned.cells, **kept.cells},
+        groups=planned.groups,
+        cautions=planned.cautions,
+    )
+
+
+def _keep_cautions(directory: RunDirectory, plan: Plan) -> None:
+    cautions = (*plan.problems, *plan.cautions)
+    directory.write_manifest(msgspec.structs.replace(directory.manifest(), cautions=cautions))
+
+
+def outcome(problems: Sequence[Caution]) -> Status:
+    """How a run ended whose plan has these problems."""
+    if any(found.check == ENGINE_DIED for found in problems):
+        return Status.STOPPED
+    return Status.INCOMPLETE if problems else Status.DONE
 
 
 def check_same_cells(directory: RunDirectory, plan: Plan) -> None:
@@ -100,8 +159,8 @@ def check_same_cells(directory: RunDirectory, plan: Plan) -> None:
     kept = {(c.model, c.suite): c for c in directory.manifest().cells.values()}
     for cell in plan.cells:
         old = kept.get((cell.entry.model, cell.entry.suite))
-        if old is None or old.key != cell.entry.key:
-            was, now = (old.protocol if old else {}), cell.entry.protocol
+        if old is not None and old.key != cell.entry.key:
+            was, now = old.protocol, cell.entry.protocol
             changed = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
             raise UserError(
                 f"{directory.path} was begun with another {cell.entry.suite} for {cell.entry.model} "
@@ -138,20 +197,47 @@ async def run_model(
         complete = directory.records_path(cell.entry, "parquet").exists()
         if complete and len(done[cell.entry.key]) < len(_finished(directory, cell)):
             directory.reopen(cell.entry)
-    owed = [c for c in cells if not directory.records_path(c.entry, "parquet").exists()]
-    restarts = 0
-    while owed:
-        before = sum(len(_finished(directory, cell, retry_before)) for cell in owed)
+    deaths = Deaths(answered=any(done.values()))
+    while owed := [c for c in plan.of_model(model.spec.name) if not _complete(directory, c)]:
         try:
-            await _run_cells(plan, model, owed, directory, progress, retry_before)
+            await _run_cells(plan, model, owed, directory, progress, retry_before, deaths)
             break
-        except EngineDead as error:
-            finished = sum(len(_finished(directory, cell, retry_before)) for cell in owed) - before
-            restarts = 0 if finished else restarts + 1
-            if restarts > MAX_RESTARTS:
-                raise
-            progress.note(f"the engine of {model.spec.name} died ({error}); starting it again")
-    _compact_complete(directory, owed, retry_before)
+        except _Died as death:
+            culprit = deaths.died([job.key for job in death.in_flight], death.finished, str(death))
+            blamed = ""
+            if culprit:
+                _record_culprit(directory, death.in_flight[0], str(death))
+                blamed = f" of {death.in_flight[0].cell.suite.name}/{culprit[1]}"
+            progress.note(f"the engine of {model.spec.name} died{blamed} ({death}); starting it again")
+            gone = [c.suite.name for c in owed if c.entry.key in deaths.given_up]
+            plan.leave_out(_given_up(model, suite) for suite in gone)
+            _compact_complete(directory, owed, retry_before)
+    _compact_complete(directory, cells, retry_before)
+
+
+def _complete(directory: RunDirectory, cell: PlannedCell) -> bool:
+    return directory.records_path(cell.entry, "parquet").exists()
+
+
+def _given_up(model: PlannedModel, suite: str) -> Caution:
+    return problem(
+        ENGINE_DIED,
+        f"{MAX_CULPRITS} attempts of {suite} each ended the engine of {model.spec.name}, so that the rest of "
+        f"the suite was not tried: `harness show --failed` lists them, and the same command goes on",
+        model=model.spec.name,
+        suite=suite,
+    )
+
+
+def _record_culprit(directory: RunDirectory, job: Job, reason: str) -> None:
+    """Book the attempt that ended an engine, alone."""
+    writer = RecordWriter(directory.records_path(job.cell.entry, "jsonl"))
+    try:
+        message = f"the engine died of this attempt, also where it was asked alone: {reason}"
+        failure = AttemptFailure(FailureKind.ENGINE_ERROR, message)
+        writer.append(_record(job, Transcript(), (), failure, Usage(requests=1), time.time(), 0.0))
+    finally:
+        writer.close()
 
 
 def _compact_complete(directory: RunDirectory, cells: Sequence[PlannedCell], retry_before: float) -> None:
@@ -170,29 +256,69 @@ async def _run_cells(
     directory: RunDirectory,
     progress: Progress,
     retry_before: float,
+    deaths: Deaths,
 ) -> None:
     engine = await _open(plan, model)
     try:
         _record_engine(directory, model, engine)
         progress.loaded(engine)
-        jobs = order(
-            [job for cell in cells for job in owed_jobs(directory, cell, model, engine, retry_before)]
-        )
+        owed, refused = _owed_by_cell(directory, cells, model, engine, retry_before)
+        jobs = {job.key: job for job in order(owed)}
+        alone = [jobs.pop(key) for key in deaths.alone(list(jobs))]
         with _writers(directory, cells) as writers:
-            limit = plan.config.engine.max_concurrency
-            await run_jobs(jobs, engine, plan.config.sampling, limit, writers, progress)
+            asked = EngineRun(
+                engine, BusyClock(open_meter(engine.facts)), plan.config.sampling, writers, progress
+            )
+            try:
+                await run_jobs(alone, asked, 1)
+                await run_jobs(list(jobs.values()), asked, plan.config.engine.max_concurrency)
+            finally:
+                refused |= asked.refused
+                plan.leave_out(_refused(model, suite, text) for suite, text in refused.items())
     finally:
         await engine.close()
+
+
+def _owed_by_cell(
+    directory: RunDirectory,
+    cells: Sequence[PlannedCell],
+    model: PlannedModel,
+    engine: Engine,
+    retry_before: float,
+) -> tuple[list[Job], dict[str, str]]:
+    """(what the cells owe, suite -> why its samples cannot be made)."""
+    owed, refused = [], {}
+    for cell in cells:
+        try:
+            owed += owed_jobs(directory, cell, model, engine, retry_before)
+        except DiskError:
+            raise
+        except Exception as error:  # the suite may be anybody's, and its data too
+            text = str(error) if isinstance(error, UserError) else _named(error)
+            refused[cell.suite.name] = f"suite {cell.suite.name}: {text}"
+    return owed, refused
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def _refused(model: PlannedModel, suite: str, text: str) -> Caution:
+    return problem("suite", text, model=model.spec.name, suite=suite)
 
 
 async def _open(plan: Plan, model: PlannedModel) -> Engine:
     try:
         return await open_engine(plan.config.engine, model.spec)
+    except UserError:
+        raise
     except EngineDead as error:  # starting it again would end the same way
         raise UserError(
             f"model {model.spec.name} could not be loaded: {error}; give it more memory or a shorter "
             "max_model_len in engine.args, or leave it out"
         ) from error
+    except Exception as error:  # the engine and the checkpoint may be anybody's
+        raise UserError(f"model {model.spec.name} could not be loaded: {_named(error)}") from error
 
 
 def _record_engine(directory: RunDirectory, model: PlannedModel, engine: Engine) -> None:
@@ -272,27 +398,60 @@ def order(jobs: Sequence[Job]) -> list[Job]:
     return [jobs[i] for i in keyed]
 
 
-async def run_jobs(
-    jobs: Sequence[Job],
-    engine: Engine,
-    sampling: Sampling,
-    max_concurrency: int,
-    writers: dict[str, RecordWriter],
-    progress: Progress,
-) -> None:
+@dataclass
+class EngineRun:
+    """What one engine has been asked, and what came of it."""
+
+    engine: Engine
+    clock: BusyClock
+    sampling: Sampling
+    writers: dict[str, RecordWriter]
+    """Key of a cell -> where its records go."""
+    progress: Progress
+    in_flight: dict[Attempt, Job] = field(default_factory=dict)
+    """Asked and not answered."""
+    finished: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    """Suite -> why no attempt of it can be made, as one of them found."""
+
+    async def attempt(self, job: Job) -> None:
+        """Make one attempt and keep what came of it."""
+        suite = job.cell.suite
+        if suite.name in self.refused:
+            return
+        self.in_flight[job.key] = job
+        try:
+            record = await run_attempt(job, MeteredEngine(self.engine, self.clock), self.sampling)
+        except UserError as error:
+            self.refused[suite.name] = str(error)
+            del self.in_flight[job.key]
+            return
+        self.writers[job.cell.entry.key].append(record)
+        del self.in_flight[job.key]
+        self.finished += 1
+        self.progress.finished(suite.name, record)
+
+
+class _Died(Exception):
+    """An engine died, with what it left unanswered."""
+
+    def __init__(self, reason: str, in_flight: Sequence[Job], finished: int) -> None:
+        super().__init__(reason)
+        self.in_flight, self.finished = in_flight, finished
+
+
+async def run_jobs(jobs: Sequence[Job], run: EngineRun, max_concurrency: int) -> None:
     """Run attempts, at most `max_concurrency` at once, appending each as it finishes.
 
     Raises:
-        EngineDead: the engine died; what was in flight is not recorded.
+        _Died: the engine died; what was in flight is not recorded.
+        DiskError: what was to be kept could not be.
     """
-    clock = BusyClock(open_meter(engine.facts))
     queue = iter(jobs)
 
-    async def work() -> None:
+    async def worker() -> None:
         for job in queue:
-            record = await run_attempt(job, MeteredEngine(engine, clock), sampling)
-            writers[job.cell.entry.key].append(record)
-            progress.finished(job.cell.suite.name, record)
+            await run.attempt(job)
 
     done = asyncio.Event()
 
@@ -300,7 +459,7 @@ async def run_jobs(
         while not done.is_set():
             with suppress(TimeoutError):
                 await asyncio.wait_for(done.wait(), SYNC_SECONDS)
-            for writer in writers.values():  # in a thread: a slow disk would hold up every attempt
+            for writer in run.writers.values():  # in a thread: a slow disk would hold up every attempt
                 await asyncio.to_thread(writer.sync)
 
     try:
@@ -309,12 +468,12 @@ async def run_jobs(
                 both.create_task(sync())
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(max_concurrency, len(jobs))):
-                        group.create_task(work())
+                        group.create_task(worker())
                 done.set()
     except* EngineDead as errors:
-        raise EngineDead(str(_first(errors))) from errors
+        raise _Died(str(_first(errors)), list(run.in_flight.values()), run.finished) from errors
     except* UserError as errors:
-        raise UserError(str(_first(errors))) from errors
+        raise type(_first(errors))(str(_first(errors))) from errors
 
 
 @contextmanager
@@ -357,18 +516,30 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
     transcript = transcript or engine.transcript
     if failure and isinstance(suite, BooksFailures):
         scores, failure = _book(suite, sample, transcript, failure)
+    return _record(job, transcript, scores, failure, engine.usage, started, time.perf_counter() - clock)
+
+
+def _record(
+    job: Job,
+    transcript: Transcript,
+    scores: tuple[Score, ...],
+    failure: AttemptFailure | None,
+    usage: Usage,
+    started: float,
+    seconds: float,
+) -> Record:
     return Record(
         cell=job.cell.entry.key,
-        sample=sample.id,
+        sample=job.sample.id,
         attempt=job.attempt,
-        content_hash=sample.content_hash,
-        clusters=sample.clusters,
-        labels=sample.labels,
+        content_hash=job.sample.content_hash,
+        clusters=job.sample.clusters,
+        labels=job.sample.labels,
         transcript=transcript,
         scores=scores,
-        usage=engine.usage,
+        usage=usage,
         started=started,
-        seconds=time.perf_counter() - clock,
+        seconds=seconds,
         failure=failure.kind if failure else None,
         failure_message=failure.message if failure else None,
         truncated=any(reply.finish_reason == "length" for reply in transcript.generations),

@@ -24,7 +24,7 @@ import msgspec
 
 from harness import config as configs
 from harness.config import RunConfig
-from harness.errors import UserError
+from harness.errors import DiskError, UserError
 from harness.types import SCHEMA_VERSION, CellEntry, Manifest, Record, Score, Transcript, Usage
 
 if TYPE_CHECKING:
@@ -232,13 +232,37 @@ class RunDirectory:
         make_folder(self.path)
         handle = (self.path / ".lock").open("wb")
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            lock_file(handle)
+        except BlockingIOError as error:
             handle.close()
             raise UserError(
                 f"another process is writing to {self.path}: wait for it, or give another --out"
             ) from error
+        except OSError as error:
+            handle.close()
+            raise UserError(
+                f"{self.path} cannot be locked ({error.strerror}), so that two runs could write to it at "
+                "once: give an --out on a file system with locks, such as a local disk"
+            ) from error
         return handle
+
+
+def lock_file(handle: IO[bytes]) -> None:
+    """Lock an open file for this process, by the first kind of lock that its file system has.
+
+    Raises:
+        BlockingIOError: another process holds it.
+        OSError: the file system has no locks, as some of clusters, or refuses them.
+    """
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError:  # Lustre and NFS may have POSIX locks alone
+        try:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except PermissionError as error:  # EACCES is another way to say EAGAIN
+            raise BlockingIOError(*error.args) from error
 
 
 def make_folder(path: Path) -> None:
@@ -281,13 +305,19 @@ class RecordWriter:
     def append(self, record: Record) -> None:
         """Add one finished attempt, as one write of one line."""
         line = self._encoder.encode(record) + b"\n"
-        if (written := self._file.write(line)) != len(line):  # a full disk may take a part
+        try:
+            written = self._file.write(line)
+        except OSError as error:
+            raise DiskError(
+                f"{self._file.name} could not be written ({error.strerror}): mend that, then resume"
+            ) from error
+        if written != len(line):  # a full disk may take a part
             self._file.truncate(self._file.tell() - written)
-            raise UserError(f"the disk is full: {self._file.name} could not be written; free some space")
+            raise DiskError(f"the disk is full: {self._file.name} could not be written; free some space")
         self._dirty = True
 
     def sync(self) -> None:
-        """Force what was appended onto the disk. Raises UserError if the disk refuses."""
+        """Force what was appended onto the disk. Raises DiskError if the disk refuses."""
         with self._syncing:
             if not self._dirty or self._file.closed:
                 return
@@ -296,7 +326,7 @@ class RecordWriter:
                 os.fsync(self._file.fileno())
             except OSError as error:
                 self._dirty = True
-                raise UserError(
+                raise DiskError(
                     f"{self._file.name} could not be forced onto the disk ({error.strerror}): "
                     "check the disk and its space, then resume"
                 ) from error

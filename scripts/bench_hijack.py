@@ -52,9 +52,11 @@ from typing import Any, NamedTuple
 from harness.config import EngineSpec, ModelSpec, RunConfig, SuiteSpec
 from harness.engines import open_engine
 from harness.engines.base import Engine
+from harness.engines.energy import open_meter
+from harness.engines.metered import BusyClock
 from harness.models.planted import FOLDER, MODELS
 from harness.plan import Plan, make_manifest, make_plan
-from harness.runner import order, owed_jobs, rare_collections, run_jobs
+from harness.runner import EngineRun, order, owed_jobs, rare_collections, run_jobs
 from harness.store import RecordWriter, RunDirectory
 from harness.suites.agentdojo import world
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable
@@ -308,7 +310,10 @@ async def run_plan(plan: Plan, directory: RunDirectory, engine: Engine) -> None:
             for cell in plan.cells
         }
         limit = plan.config.engine.max_concurrency
-        await run_jobs(jobs, engine, plan.config.sampling, limit, writers, Silent())
+        asked = EngineRun(
+            engine, BusyClock(open_meter(engine.facts)), plan.config.sampling, writers, Silent()
+        )
+        await run_jobs(jobs, asked, limit)
     for cell in plan.cells:
         directory.compact(cell.entry)
 

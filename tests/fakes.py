@@ -86,6 +86,8 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     engine = ScriptedEngine(policy, delay=args.get("delay", 0.0))
     if STARTED.count(model.name) <= args.get("deaths", 0):
         return Mortal(policy, args["die_after"])
+    if args.get("poison"):
+        return Poisoned(policy, args["poison"], args["late"], args["delay"])
     return engine
 
 
@@ -113,6 +115,24 @@ class Mortal(ScriptedEngine):
         if self.left < 0:
             raise EngineDead("killed by the test")
         return await super().chat(*args)
+
+
+class Poisoned(ScriptedEngine):
+    """Dies of some numbers: of the request itself, or some seconds after it was answered."""
+
+    def __init__(self, policy: Any, numbers: list[int], late: float, delay: float) -> None:
+        super().__init__(policy, delay=delay)
+        self.numbers, self.late, self.ends = numbers, late, float("inf")
+
+    async def chat(self, messages: Any, *args: Any) -> Any:
+        now = asyncio.get_running_loop().time()
+        if int(messages[-1].content) in self.numbers:
+            self.ends = min(self.ends, now + self.late)
+        if self.late == 0.0 or self.ends > now:
+            reply = await super().chat(messages, *args)
+        if self.ends <= asyncio.get_running_loop().time():
+            raise EngineDead("poison")
+        return reply
 
 
 def _raise(error: Exception) -> Any:

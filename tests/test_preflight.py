@@ -40,4 +40,6 @@ def test_a_caution_is_told_kept_and_has_a_status(
 
 def test_what_measures_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(preflight, "CHECKS", (nothing_shown,))
-    assert "nothing is shown" in make_plan(load_config(written(tmp_path))).problems
+    plan = make_plan(load_config(written(tmp_path)))
+    assert plan.cells == []
+    assert {problem.text for problem in plan.problems} == {"nothing is shown"}

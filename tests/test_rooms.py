@@ -16,7 +16,7 @@ ROOMS = [
     {"models", "engines", "store", "stats"},
     {"suites", "lock"},
     {"preflight"},
-    {"plan", "restore"},
+    {"plan", "restore", "deaths"},
     {"runner", "fetch", "replay", "scorecards", "show", "doctor"},
     {"exports"},
     {"progress"},

@@ -20,6 +20,7 @@ import pytest
 from harness.cli import main
 from harness.config import load_config
 from harness.engines.metered import BusyClock
+from harness.errors import Status
 from harness.runner import COLLECT_AFTER, Job, order, rare_collections
 from harness.store import RunDirectory
 from harness.types import FailureKind, Record
@@ -327,14 +328,15 @@ def test_an_engine_that_dies_again_and_again_ends_the_run(
     text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {deaths: 99, die_after: 0}")
     assert run(tmp_path, text=text) == 4
     assert "the engine died: killed by the test" in capsys.readouterr().err
-    assert fakes.STARTED == ["one"] * 4
+    assert fakes.STARTED == ["one"] * 4 + ["two"] * 4
+    assert records(tmp_path) == [], "a broken engine is no attempt's fault"
 
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 8\n  args: {unloadable: true}")
     assert run(tmp_path, text=text) == 2
     assert "model one could not be loaded: out of memory" in capsys.readouterr().err
-    assert fakes.STARTED == ["one"]
+    assert fakes.STARTED == ["one", "two"], "one bad model takes no other with it"
 
 
 def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -374,7 +376,7 @@ def test_another_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     directory.write_manifest(msgspec.structs.replace(manifest, models={**manifest.models, "one": other}))
     for path in (tmp_path / "out" / "records").glob("one*"):
         path.unlink()
-    assert run(tmp_path) == 2
+    assert run(tmp_path) == Status.INCOMPLETE
     assert "version was 0 and is 1" in capsys.readouterr().err
 
 
@@ -436,3 +438,160 @@ def test_the_busy_clock_divides_time_between_requests(monkeypatch: pytest.Monkey
     third = clock.enter()
     now[0] = 100.0
     assert clock.leave(third).seconds == pytest.approx(1.0)
+
+
+def poisoned(*numbers: int, late: float = 0.0, samples: int = 20, concurrency: int = 8) -> str:
+    """A run of whose first model some samples end the engine, at once or some seconds after the reply."""
+    return (
+        CONFIG.replace(
+            "path: one, origin: {developer: A, country: XA}",
+            "path: one, origin: {developer: A, country: XA}, "
+            f"engine_args: {{poison: {list(numbers)}, late: {late}, delay: 0.001}}",
+        )
+        .replace("max_concurrency: 8", f"max_concurrency: {concurrency}")
+        .replace("samples: 60", f"samples: {samples}")
+    )
+
+
+@pytest.mark.parametrize("number", [0, 7, 19])
+def test_a_sample_that_ends_the_engine_is_named_and_the_rest_is_measured(
+    tmp_path: Path, number: int, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (
+        poisoned(number)
+        .replace("attempts: 2", "attempts: 1")
+        .replace("  - {adapter: tests.fakes, name: few, samples: 20}\n", "")
+    )
+    assert run(tmp_path, text=text) == 0
+    found = records(tmp_path)
+    failed = [r for r in found if r.failure]
+    assert [(r.sample, r.failure) for r in failed] == [(f"{number:03d}", FailureKind.ENGINE_ERROR)]
+    assert "the engine died of this attempt, also where it was asked alone: poison" in str(
+        failed[0].failure_message
+    )
+    assert len(found) == 40, "the other model is measured too"
+    assert fakes.STARTED.count("one") <= 4
+    assert f"died of many/{number:03d}" in capsys.readouterr().out
+    fakes.STARTED.clear()
+    assert run(tmp_path, text=text) == 0
+    assert fakes.STARTED == []
+
+
+def test_an_engine_that_dies_after_its_reply_blames_nobody_else(tmp_path: Path) -> None:
+    assert run(tmp_path, text=poisoned(3, late=0.05, samples=200, concurrency=16)) == 0
+    assert [r for r in records(tmp_path) if r.failure] == []
+
+
+def test_a_suite_that_ends_the_engine_again_and_again_is_given_up_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = poisoned(*range(40, 60), samples=60)  # `few` has none of these numbers
+    assert run(tmp_path, text=text) == Status.STOPPED
+    assert "attempts of many each ended the engine of one" in capsys.readouterr().err
+    assert fakes.STARTED.count("one") <= 12
+    directory = RunDirectory(tmp_path / "out")
+    done = {(c.model, c.suite): len(directory.records(c)) for c in directory.manifest().cells.values()}
+    assert done["one", "few"] == done["two", "few"] == 40
+    assert done["two", "many"] == 120
+    assert 3 <= done["one", "many"] < 120
+    assert (tmp_path / "out" / "scorecard.json").exists()
+    cautions = directory.manifest().cautions
+    assert [(c.check, c.model, c.suite, c.void) for c in cautions] == [("engine_died", "one", "many", True)]
+
+
+BAD_MODEL = CONFIG.replace("path: one, ", "path: one, engine_args: {unloadable: true}, ")
+
+
+def test_a_model_that_cannot_be_loaded_leaves_the_rest_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, text=BAD_MODEL) == Status.INCOMPLETE
+    assert "harness: model one could not be loaded: out of memory" in capsys.readouterr().err
+    assert len(records(tmp_path)) == 160
+    (caution,) = RunDirectory(tmp_path / "out").manifest().cautions
+    assert (caution.check, caution.model, caution.void) == ("not_loaded", "one", True)
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def test_what_an_engine_raises_at_its_start_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONFIG.replace("path: one, ", "path: one, engine_args: {fail: no such failure}, ")
+    assert run(tmp_path, text=text) == Status.INCOMPLETE
+    said = capsys.readouterr().err
+    assert said == "harness: model one could not be loaded: KeyError: 'no such failure'\n"
+
+
+def test_a_suite_that_cannot_be_built_leaves_the_rest_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONFIG.replace("suites:\n", "suites:\n  - {adapter: lm_eval, task: no_such_task, name: lost}\n")
+    assert run(tmp_path, text=text) == Status.INCOMPLETE
+    assert "no_such_task" in capsys.readouterr().err
+    assert len(records(tmp_path)) == 320
+    assert [c.suite for c in RunDirectory(tmp_path / "out").manifest().cautions] == ["lost"]
+
+
+def test_samples_that_cannot_be_made_leave_the_other_suites_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = fakes.DigitSuite.samples
+
+    def samples(self: fakes.DigitSuite, *args: Any) -> Any:
+        if self.name == "few":
+            raise KeyError("question")
+        return real(self, *args)
+
+    monkeypatch.setattr(fakes.DigitSuite, "samples", samples)
+    assert run(tmp_path) == Status.INCOMPLETE
+    assert "harness: suite few: KeyError: 'question'\n" in capsys.readouterr().err
+    assert len(records(tmp_path)) == 240
+    monkeypatch.setattr(fakes.DigitSuite, "samples", real)
+    assert run(tmp_path) == 0, "the same command measures what was left out"
+    assert len(records(tmp_path)) == 320
+    assert RunDirectory(tmp_path / "out").manifest().cautions == ()
+
+
+def test_what_is_finished_has_scorecards_however_the_run_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 1\n  args: {fail: interrupt, delay: 0.002}")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(tmp_path, text=text) == Status.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert scorecards(tmp_path)[0]["metrics"]["many/acc"]["n"] >= 1
+    assert "written: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_what_schedulers_send_stops_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> None:
+    command = [
+        sys.executable, "-m", "harness.cli", "run", str(config(tmp_path)), "--out", str(tmp_path / "out"),
+        "engine.args.delay=0.2",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not any((tmp_path / "out" / "records").glob("*.jsonl")) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == Status.INTERRUPTED, said
+    assert "the same command resumes" in said
+
+
+def test_a_file_system_without_locks_is_told_as_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nosys(*args: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("harness.store.fcntl.flock", nosys)
+    assert run(tmp_path) == 0, "POSIX locks are tried where the file system has no others"
+    monkeypatch.setattr("harness.store.fcntl.lockf", nosys)
+    assert run(tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "cannot be locked (Function not implemented)" in said and "another process" not in said

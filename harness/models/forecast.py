@@ -1,6 +1,8 @@
 """Which models of a run fit on some GPUs, how long they take there, and when each of them runs."""
 
 import math
+import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -196,14 +198,41 @@ def read_footprint(spec: ModelSpec, engine_args: dict[str, Any]) -> Footprint:
 
 
 def machine_gpus() -> list[tuple[str, float]]:
-    """(name, GiB) of every GPU of this machine, as the driver reports them."""
+    """(name, GiB) of every GPU that this process may use, as the driver reports them.
+
+    `CUDA_VISIBLE_DEVICES` restricts them as it restricts CUDA: indices or UUIDs, those of MIG instances
+    too; what comes after the first that is not there does not count.
+    """
     command = shutil.which("nvidia-smi")
     if command is None:
         return []
-    query = [command, "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
+    query = [command, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, check=False)
-    rows = [line.rsplit(",", 1) for line in answer.stdout.splitlines() if answer.returncode == 0]
-    return [(name.strip(), float(memory) / 1024) for name, memory in rows]
+    rows = [line.split(", ") for line in answer.stdout.splitlines() if answer.returncode == 0]
+    whole = {(index, uuid): (name, float(memory) / 1024) for index, uuid, name, memory in rows}
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is None:
+        return list(whole.values())
+    found = []
+    for wanted in filter(None, visible.replace(" ", "").split(",")):
+        gpus = [gpu for (index, uuid), gpu in whole.items() if wanted == index or uuid.startswith(wanted)]
+        if wanted.startswith("MIG-"):
+            gpus = [gpu for uuid, gpu in _instances(command) if uuid.startswith(wanted)]
+        if len(gpus) != 1:
+            break
+        found += gpus
+    return found
+
+
+INSTANCE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<memory>\d+)gb\S*) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
+"""A line of `nvidia-smi -L`: `  MIG 1g.10gb     Device  0: (UUID: MIG-...)`."""
+
+
+def _instances(command: str) -> list[tuple[str, tuple[str, float]]]:
+    """UUID -> (profile, GiB) of the MIG instances of this machine."""
+    answer = subprocess.run([command, "-L"], capture_output=True, text=True, check=False)
+    found = [match for line in answer.stdout.splitlines() if (match := INSTANCE.match(line))]
+    return [(m["uuid"], (f"MIG-{m['profile']}", float(m["memory"]))) for m in found]
 
 
 def own_gpus() -> str | None:
@@ -221,13 +250,13 @@ def _same(gpu: Gpu, name: str, memory: float) -> bool:
     return gpu.name.split("-")[0] in name.replace(" ", "-").split("-") and abs(gpu.memory - memory) < 2
 
 
-def check_gpus(requests: Sequence[Request]) -> None:
-    """Refuse models whose layout needs more GPUs than this machine has.
+def gpu_problems(requests: Sequence[Request], there: int) -> Iterator[tuple[str, str]]:
+    """(model, sentence) for each model whose layout needs more GPUs than there are.
 
-    Raises:
-        UserError: with what was asked for and what there is.
+    Args:
+        requests: the models, with their arguments of the engine.
+        there: GPUs. None at all is taken for a CPU, which counts as one.
     """
-    there = len(machine_gpus())
     for request in requests:
         sizes = [
             int(request.engine_args.get(f"{kind}_parallel_size", 1))
@@ -236,8 +265,14 @@ def check_gpus(requests: Sequence[Request]) -> None:
         wanted = math.prod(sizes)
         if wanted > max(there, 1):
             key = next((kind for kind in ("layouts", "engine_args") if kind in request.spec.lines), "")
-            raise UserError(
+            yield (
+                request.spec.name,
                 f"{request.spec.where(key)}"
-                f"model {request.spec.name} asks for {wanted} GPUs, and this machine has {there}: lower "
-                "tensor_parallel_size, pipeline_parallel_size or data_parallel_size in its engine_args"
+                f"model {request.spec.name} asks for {wanted} GPUs, and there {_is(there)}: lower "
+                "tensor_parallel_size, pipeline_parallel_size or data_parallel_size in its engine_args, or "
+                "plan for other GPUs with --gpus",
             )
+
+
+def _is(count: int) -> str:
+    return f"is {count}" if count == 1 else f"are {count}"

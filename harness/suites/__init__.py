@@ -27,8 +27,9 @@ def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None
 
     Raises:
         Absent: their data are not on this machine, and may not be downloaded.
-        UserError: the adapter does not exist, or its options are not right; the sentence begins with the
-            file and the line that say so, where the spec was read from a file.
+        OptionError: the adapter does not exist, or its options are not right.
+        UserError: the suite cannot be built. Sentences begin with the file and the line that say so, where
+            the spec was read from a file.
     """
     try:
         with granted(access or Access()):
@@ -36,15 +37,18 @@ def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None
     except UserError as error:
         option = error.option if isinstance(error, OptionError) else ""
         line = spec.lines.get(option, spec.lines.get(""))
-        kind = Absent if isinstance(error, Absent) else UserError
-        raise kind(f"{line}: {error}" if line else str(error)) from error
+        text = f"{line}: {error}" if line else str(error)
+        if isinstance(error, OptionError):
+            raise OptionError(text, option) from error
+        raise (Absent if isinstance(error, Absent) else UserError)(text) from error
 
 
 def _load_suites(spec: SuiteSpec, limit: int | None) -> list[Suite]:
     module = ADAPTERS.get(spec.adapter, spec.adapter)
     if spec.adapter not in ADAPTERS and "." not in spec.adapter:
-        raise UserError(
-            f"there is no adapter {spec.adapter!r}: use one of {', '.join(ADAPTERS)}, or a package.module"
+        raise OptionError(
+            f"there is no adapter {spec.adapter!r}: use one of {', '.join(ADAPTERS)}, or a package.module",
+            "adapter",
         )
     kind = load_object(f"{module}:Options", "adapter")
     build = load_object(f"{module}:build", "adapter")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from harness.config import ModelSpec
-from harness.errors import UserError
 from harness.models import forecast
 from harness.models.forecast import Request, Task
 from harness.types import Origin
@@ -102,13 +101,14 @@ def gpus(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, float]) -> None:
     monkeypatch.setattr("harness.models.forecast.machine_gpus", lambda: list(found))
 
 
-def test_more_gpus_than_there_are(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus(monkeypatch)
-    forecast.check_gpus([request(llama)])
-    with pytest.raises(UserError, match="model m asks for 16 GPUs, and this machine has 0: lower"):
-        forecast.check_gpus([request(llama, tensor_parallel_size=8, pipeline_parallel_size=2)])
-    gpus(monkeypatch, *[("NVIDIA H100 80GB HBM3", 79.6)] * 8)
-    forecast.check_gpus([request(llama, tensor_parallel_size=8)])
+def test_more_gpus_than_there_are(llama: Path) -> None:
+    assert list(forecast.gpu_problems([request(llama)], 0)) == []
+    ((model, text),) = forecast.gpu_problems(
+        [request(llama, tensor_parallel_size=8, pipeline_parallel_size=2)], 0
+    )
+    assert model == "m"
+    assert "model m asks for 16 GPUs, and there are 0: lower" in text
+    assert list(forecast.gpu_problems([request(llama, tensor_parallel_size=8)], 8)) == []
 
 
 def test_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +122,45 @@ def test_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     assert forecast.own_gpus() == "2xNVIDIAGeForceRTX4090:24.0"
 
 
-def test_the_driver_is_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+ROWS = """0, GPU-aaa1, NVIDIA H200, 143771
+1, GPU-bbb2, NVIDIA H200, 143771
+2, GPU-ccc3, NVIDIA A100-SXM4-40GB, 40960
+"""
+INSTANCES = """GPU 0: NVIDIA H200 (UUID: GPU-aaa1)
+  MIG 1g.18gb     Device  0: (UUID: MIG-ddd4)
+  MIG 2g.35gb     Device  1: (UUID: MIG-eee5)
+"""
+
+
+@pytest.mark.parametrize(
+    ("visible", "memories"),
+    [
+        (None, [140, 140, 40]),
+        ("", []),
+        ("-1", []),
+        ("1", [140]),
+        ("2, 0", [40, 140]),
+        ("GPU-ccc3", [40]),
+        ("GPU-b", [140]),
+        ("0,7,1", [140]),  # what comes after the first that is not there does not count
+        ("MIG-eee5", [35]),
+        ("MIG-nope", []),
+    ],
+)
+def test_the_driver_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, memories: list[int]
+) -> None:
+    (tmp_path / "rows").write_text(ROWS)
+    (tmp_path / "instances").write_text(INSTANCES)
     tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\necho 'NVIDIA H200, 143771'\necho 'NVIDIA H200, 143771'\n")
+    tool.write_text(
+        f'#!/bin/sh\nif [ "$1" = -L ]; then cat {tmp_path}/instances; else cat {tmp_path}/rows; fi\n'
+    )
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    assert forecast.machine_gpus() == [("NVIDIA H200", 143771 / 1024)] * 2
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [round(memory) for _, memory in forecast.machine_gpus()] == memories
     monkeypatch.setenv("PATH", "/nowhere")
     assert forecast.machine_gpus() == []
