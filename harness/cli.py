@@ -435,12 +435,20 @@ def show_command(args: argparse.Namespace) -> None:
     sys.stdout.write(text)
 
 
-def export_command(args: argparse.Namespace) -> None:
+def export_command(args: argparse.Namespace) -> Status:
     """`harness export`."""
     from harness.exports import export
+    from harness.exports.prompts import Incomplete
     from harness.store import RunDirectory
 
-    _print(f"written: {path}" for path in export(RunDirectory(args.directory), args.format, args.out))
+    try:
+        paths, lack = export(RunDirectory(args.directory), args.format, args.out), None
+    except Incomplete as error:
+        paths, lack = error.paths, error
+    _print(f"written: {path}" for path in paths)
+    if lack:
+        sys.stderr.write(f"harness: {lack}\n")
+    return Status.INCOMPLETE if lack else Status.DONE
 
 
 def claims_command(args: argparse.Namespace) -> None:

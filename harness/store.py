@@ -101,14 +101,15 @@ class RunDirectory:
             UserError: there is none, or it is not right.
         """
         try:
-            folder = (self.path / self.folder_path.read_text(encoding="utf8")).resolve()
+            # Links on the way to the directory are followed first: `..` counts real folders.
+            folder = (self.path.resolve() / self.folder_path.read_text(encoding="utf8")).resolve()
         except OSError:
             folder = self.path
         return configs.load_config(self.config_path, folder=folder if folder.is_dir() else self.path)
 
     def _keep_folder(self, config: RunConfig) -> None:
         if folder := configs.base_folder(config):
-            replace(self.folder_path, os.path.relpath(folder, self.path).encode())
+            replace(self.folder_path, os.path.relpath(folder.resolve(), self.path.resolve()).encode())
 
     def _reprice(self, kept: RunConfig, price: float | None) -> None:
         """Write another price into the kept config. A checksum that it had and no longer has stays broken."""

@@ -283,6 +283,17 @@ def test_a_run_goes_on_from_another_copy_of_its_folder(tmp_path: Path) -> None:
     assert Path(RunDirectory(out).config().models[0].path) == out / "weights"
 
 
+def test_results_behind_a_link_find_the_folder_of_their_config(tmp_path: Path) -> None:
+    real, link = tmp_path / "scratch" / "deep" / "er", tmp_path / "out"
+    real.mkdir(parents=True)
+    link.symlink_to(real)
+    (tmp_path / "home").mkdir()
+    text = CONFIG.replace("path: one", "path: ./weights")
+    assert main(["run", str(config(tmp_path / "home", text)), "--out", str(link)]) == 0
+    for path in (link, real):
+        assert Path(RunDirectory(path).config().models[0].path) == tmp_path / "home" / "weights"
+
+
 def test_bad_input_found_by_an_attempt_ends_the_run_in_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 
 import msgspec
 
-from harness.exports.inspect import prompts_of, target_of
+from harness.exports.inspect import target_of
+from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
 from harness.scorecards.text import direction
@@ -35,10 +36,11 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
     run = Restored(directory)
     cards = build_scorecards(run.manifest, directory.columns)
     measured = [c for c in cards if any(r.estimate.value is not None for r in c.metrics.values())]
-    return [path for card in measured for path in _write_model(run, card, out)]
+    prompts = Prompts(run)
+    return prompts.whole([path for card in measured for path in _write_model(run, card, out, prompts)])
 
 
-def _write_model(run: Restored, card: ModelScorecard, out: Path) -> list[Path]:
+def _write_model(run: Restored, card: ModelScorecard, out: Path, prompts: Prompts) -> list[Path]:
     developer, name = slug(card.model.origin.developer), slug(card.model.name)
     folder = out / "data" / slug(run.manifest.name) / developer / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def _write_model(run: Restored, card: ModelScorecard, out: Path) -> list[Path]:
             if result.estimate.value is not None
         ],
     }
-    rows = _write_lines(lines, ({**head, **row} for row in _rows(run, card)))
+    rows = _write_lines(lines, ({**head, **row} for row in _rows(run, card, prompts)))
     if rows:
         found["detailed_evaluation_results"] = {
             "format": "jsonl",
@@ -190,14 +192,14 @@ def is_correct(metric: Metric, value: float) -> bool:
     return value == (high if metric.higher_is_better else low)
 
 
-def _rows(run: Restored, card: ModelScorecard) -> Iterator[dict[str, Any]]:
+def _rows(run: Restored, card: ModelScorecard, made: Prompts) -> Iterator[dict[str, Any]]:
     """A row for every score that counts, of every attempt."""
     for cell in run.manifest.cells.values():
         if cell.model != card.model.name:
             continue
         metrics = {metric.name: metric for metric in cell.metrics}
         records = run.directory.records(cell)
-        prompts = prompts_of(run, cell, records)
+        prompts = made.of(cell, records)
         for record in records:
             for score in cell.counted(record):
                 if score.value is not None and score.metric in metrics:

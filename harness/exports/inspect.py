@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import UserError
+from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.text import direction
 from harness.store import RunDirectory
@@ -39,11 +40,12 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
         ) from error
 
     run, paths = Restored(directory), []
+    prompts = Prompts(run)
     for cell in run.manifest.cells.values():
         path = out / file_name(run.manifest.created, directory.records_path(cell, "eval"))
-        write_eval_log(to_log(run, cell), path)
+        write_eval_log(to_log(run, cell, prompts), path)
         paths.append(path)
-    return paths
+    return prompts.whole(paths)
 
 
 def file_name(created: str, path: Path) -> str:
@@ -52,12 +54,12 @@ def file_name(created: str, path: Path) -> str:
     return f"{created.replace(':', '-')}_{readable.replace('_', '-')}_{key}.eval"
 
 
-def to_log(run: Restored, cell: CellEntry) -> Any:
+def to_log(run: Restored, cell: CellEntry, made: Prompts) -> Any:
     """A cell as an `inspect_ai.log.EvalLog`."""
     from inspect_ai.log import EvalLog, EvalStats
 
     model, records = run.manifest.models[cell.model], run.directory.records(cell)
-    prompts = prompts_of(run, cell, records)
+    prompts = made.of(cell, records)
     complete = len(records) >= cell.samples * cell.attempts
     return EvalLog(
         status="success" if complete else "cancelled",
@@ -70,23 +72,6 @@ def to_log(run: Restored, cell: CellEntry) -> Any:
         ),
         samples=[to_sample(model, cell, record, prompts.get(record.sample, ())) for record in records],
     )
-
-
-def prompts_of(run: Restored, cell: CellEntry, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-    """Sample -> the texts that were put to the model, for records that do not hold them themselves.
-
-    Nothing where they cannot be made again: the task's data or the model's tokenizer are not here.
-    """
-    if all(record.transcript.messages for record in records):
-        return {}
-    try:
-        samples = run.samples(cell, run.suite(cell))
-    except UserError:
-        return {}
-    return {
-        name: tuple(str(i.args[0]) for i in getattr(sample.payload, "instances", ()))
-        for name, sample in samples.items()
-    }
 
 
 def _spec(run: Restored, cell: CellEntry, records: Sequence[Record]) -> Any:

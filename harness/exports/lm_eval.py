@@ -16,7 +16,8 @@ import msgspec
 
 from harness import stats
 from harness.exports.every_eval_ever import slug
-from harness.exports.inspect import prompts_of, target_of
+from harness.exports.inspect import target_of
+from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.store import RunDirectory, replace
@@ -26,11 +27,11 @@ from harness.types import CellEntry, Record
 def write(directory: RunDirectory, out: Path) -> list[Path]:
     """Write results and samples of every model."""
     run = Restored(directory)
-    cards = build_scorecards(run.manifest, directory.columns)
-    return [path for card in cards for path in _write_model(run, card, out)]
+    cards, prompts = build_scorecards(run.manifest, directory.columns), Prompts(run)
+    return prompts.whole([path for card in cards for path in _write_model(run, card, out, prompts)])
 
 
-def _write_model(run: Restored, card: ModelScorecard, out: Path) -> list[Path]:
+def _write_model(run: Restored, card: ModelScorecard, out: Path, prompts: Prompts) -> list[Path]:
     cells = {c.suite: c for c in run.manifest.cells.values() if c.model == card.model.name}
     folder = out / slug(card.model.name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def _write_model(run: Restored, card: ModelScorecard, out: Path) -> list[Path]:
     for suite, cell in cells.items():
         path = folder / f"samples_{slug(suite)}_{time}.jsonl"
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{json.dumps(line)}\n" for line in _lines(run, cell))
+            file.writelines(f"{json.dumps(line)}\n" for line in _lines(run, cell, prompts))
         paths.append(path)
     return paths
 
@@ -114,10 +115,10 @@ def _shots(cell: CellEntry) -> int:
     return int(shots) if shots.isdecimal() else 0
 
 
-def _lines(run: Restored, cell: CellEntry) -> Iterator[dict[str, Any]]:
+def _lines(run: Restored, cell: CellEntry, made: Prompts) -> Iterator[dict[str, Any]]:
     """A line for every attempt that did not fail, by sample and attempt."""
     records = run.directory.records(cell)
-    prompts = prompts_of(run, cell, records)
+    prompts = made.of(cell, records)
     ids = {name: number for number, name in enumerate(sorted({record.sample for record in records}))}
     booked = {metric.name for metric in cell.metrics if metric.booking}
     for record in records:
@@ -130,7 +131,7 @@ def _lines(run: Restored, cell: CellEntry) -> Iterator[dict[str, Any]]:
 def _line(record: Record, number: int, prompts: Sequence[str], target: str) -> dict[str, Any]:
     transcript = record.transcript
     asked = "\n\n".join(m.content for m in transcript.messages if m.role in ("system", "user"))
-    arguments = list(prompts) or [asked]
+    arguments = list(prompts) or ([asked] if asked else [])
     replies: list[Any] = [[reply.raw] for reply in transcript.generations]
     replies += [[[str(x.logprob), str(x.is_greedy)]] for x in transcript.loglikelihoods]
     answers = [score.answer for score in record.scores if score.answer is not None]
@@ -147,7 +148,7 @@ def _line(record: Record, number: int, prompts: Sequence[str], target: str) -> d
         "filter": "none",
         "metrics": list(scores),
         "doc_hash": record.content_hash,
-        "prompt_hash": hashlib.sha256("".join(arguments).encode()).hexdigest(),
+        "prompt_hash": hashlib.sha256("".join(arguments).encode()).hexdigest() if arguments else None,
         "target_hash": hashlib.sha256(target.encode()).hexdigest(),
         **scores,
     }

@@ -18,7 +18,7 @@ from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import current
 from harness.suites.base import Render, Suite
-from harness.suites.lm_eval_data import Source
+from harness.suites.lm_eval_data import Source, one_line
 from harness.suites.lm_eval_groups import groups_of
 from harness.suites.lm_eval_metrics import (
     FRACTIONS,
@@ -40,7 +40,6 @@ from harness.suites.lm_eval_requests import (
 from harness.suites.lm_eval_tasks import (
     digest,
     load_tasks,
-    one_line,
     portable_config,
     quiet,
     seeded,

@@ -6,10 +6,12 @@ sees that what was loaded is of that commit. Knows nothing of suites. Written fo
 offline takes the newest copy in its cache, of whatever commit.
 """
 
+import glob
+import hashlib
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from pathlib import Path
@@ -69,7 +71,7 @@ class Source:
             UserError: the hub does not give it, or what was loaded is of another commit.
         """
         if not on_hub(path):
-            return self._load(path, *args, **kwargs)
+            return self._load_files(path, *args, **kwargs)
         repository = path.removeprefix(HUB_PREFIX)
         asked = self._asked(repository) or revision
         name = f"{repository}@{asked}" if asked else repository
@@ -77,12 +79,19 @@ class Source:
         try:
             with _preferred_in_cache(commit):
                 data = self._load(path, *args, revision=commit, **kwargs)
-        except _load_errors() as error:
+        except load_errors() as error:
             if self.downloads:
                 raise
             raise Absent(f"the data set {name}") from error
         self.found[name] = self._checked(name, commit, data)
         return data
+
+    def _load_files(self, path: str, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """Data in local files, cached under their digest: `datasets` goes by the time of a file alone."""
+        paths = local_files(kwargs.get("data_files")) if name is None else []
+        if paths and is_file_format(path):
+            name = content_digest(paths)
+        return self._load(path, name, *args, **kwargs)
 
     def _asked(self, repository: str) -> str | None:
         if isinstance(self.revision, Mapping):
@@ -150,7 +159,7 @@ def _load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
     return (source.load if source else _hub_loader())(path, *args, **kwargs)
 
 
-def _load_errors() -> tuple[type[Exception], ...]:
+def load_errors() -> tuple[type[Exception], ...]:
     """What `datasets` raises for data that it does not find."""
     from datasets.exceptions import DatasetsError
 
@@ -284,9 +293,50 @@ def _absolute(files: Any, base: Path, name: str) -> Any:
     if "://" in str(files):
         return files
     path = base / str(files)
-    if not set("*?[") & set(str(files)) and not path.is_file():
+    if path.is_file():
+        _check_file(path, name)
+        return glob.escape(str(path))
+    if not set("*?[") & set(str(files)):
         raise UserError(
             f"lm-eval task {name}: its data file {path} does not exist: set `data_dir` to the folder that "
             f"holds {files}, or correct data_files in its YAML"
         )
-    return str(path)
+    # A pattern is what the YAML says, not what the folder above it is called.
+    return str(Path(glob.escape(str(base))) / str(files))
+
+
+def _check_file(path: Path, name: str) -> None:
+    """Raises UserError for a file of which `datasets` would say something that does not help."""
+    if "::" in str(path):
+        raise UserError(
+            f"lm-eval task {name}: `datasets` takes the `::` in {path} for a chain of archives: rename the "
+            "folder or the file"
+        )
+    if path.stat().st_size < 64 and path.read_bytes().strip() in (b"", b"[]"):
+        raise UserError(f"lm-eval task {name}: its data file {path} holds no document: get the file again")
+
+
+def local_files(data_files: Any) -> list[Path]:
+    """The files on this machine that `data_files` of `datasets` stand for, patterns resolved."""
+    if isinstance(data_files, Mapping):
+        data_files = list(data_files.values())
+    if isinstance(data_files, list | tuple):
+        return [path for part in data_files for path in local_files(part)]
+    if data_files is None or "://" in str(data_files):
+        return []
+    return sorted(Path("/").glob(str(data_files).lstrip("/")))
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks."""
+    return " ".join(str(error).split())[:500] or type(error).__name__
+
+
+def content_digest(paths: Sequence[Path]) -> str:
+    """16 hexadecimal digits of the SHA-256 of what files hold."""
+    total = hashlib.sha256()
+    for path in paths:
+        if path.is_file():
+            with path.open("rb") as file:
+                total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()[:16]

@@ -85,14 +85,25 @@ def metric_name(task: Any, key: str, filter_name: str) -> str:
 def _is_binary(task: Any, key: str) -> bool:
     """Whether the metric is computed from one reply, as 0 or 1: by lm-eval itself, or as in `VERDICTS`."""
     from lm_eval.api.registry import METRIC_REGISTRY
-    from lm_eval.api.task import ConfigurableTask
 
-    if type(task).process_results is not ConfigurableTask.process_results or task.config.repeats != 1:
+    if not _lm_evals_task(task) or task.config.repeats != 1:
         return False
     own, function = task.config.process_results, task._metric_fn_list.get(key)
     if key in VERDICTS.get(_shipped_with(own if callable(own) else function), ()):
         return True
     return not callable(own) and key in FRACTIONS and function is METRIC_REGISTRY[key]
+
+
+def _lm_evals_task(task: Any) -> bool:
+    """Whether a task is told by its config alone, without a class of its own that scores."""
+    from lm_eval.api.task import ConfigurableTask
+
+    return type(task).process_results is ConfigurableTask.process_results
+
+
+def scores_as_lm_eval(task: Any) -> bool:
+    """Whether lm-eval itself makes the scores, and no code of the task's own."""
+    return _lm_evals_task(task) and not callable(task.config.process_results)
 
 
 def _shipped_with(function: Any) -> str:
@@ -211,12 +222,16 @@ def _plain(name: str, value: Any) -> Any:
     raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} holds {value!r:.100}, which cannot be kept")
 
 
+def right_answer(task: Any, doc: Any) -> Any:
+    """The right answer: a choice's number, a text, or a list of either."""
+    # Where the choices are put into the context, the text names the right one.
+    return task.doc_to_text(doc) if getattr(task, "multiple_input", False) else task.doc_to_target(doc)
+
+
 def target_text(task: Any, doc: Any) -> str:
     """The right answer, as text."""
-    # Where the choices are put into the context, the text names the right one.
-    swapped = getattr(task, "multiple_input", False)
-    target = task.doc_to_text(doc) if swapped else task.doc_to_target(doc)
-    choices = _choices(task, doc)
+    target = right_answer(task, doc)
+    choices = choices_of(task, doc)
     if choices and isinstance(target, int) and 0 <= target < len(choices):
         return str(choices[target])
     return str(target)
@@ -226,11 +241,12 @@ def answer_text(task: Any, doc: Any, key: str, filtered: Sequence[Any]) -> str |
     """What was read out of the replies: the filtered text, or the most likely choice for plain accuracy."""
     if task.OUTPUT_TYPE == "generate_until":
         return str(filtered[0])
-    choices = _choices(task, doc)
+    choices = choices_of(task, doc)
     if task.OUTPUT_TYPE == "multiple_choice" and key == "acc" and choices:
         return str(choices[max(range(len(choices)), key=lambda i: filtered[i][0])])
     return None
 
 
-def _choices(task: Any, doc: Any) -> list[str]:
+def choices_of(task: Any, doc: Any) -> list[str]:
+    """The choices of a document, none where the task has none."""
     return list(task.doc_to_choice(doc)) if task.config.doc_to_choice is not None else []

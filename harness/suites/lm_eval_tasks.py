@@ -19,7 +19,8 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from harness.errors import Absent, UserError
-from harness.suites.lm_eval_data import Source, nltk_downloads, resolve_data_files
+from harness.suites.lm_eval_data import Source, nltk_downloads, one_line, resolve_data_files
+from harness.suites.lm_eval_documents import why_not_built
 from harness.suites.sandbox import check_available, in_place_of_code_eval, is_sandboxed
 
 NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
@@ -256,6 +257,8 @@ def _not_built(name: str, error: Exception) -> str:
     """Why a task could not be built, and what to do."""
     from datasets.exceptions import DatasetsError
 
+    if (why := why_not_built(error)) is not None:
+        return f"lm-eval task {name} cannot be built: {why}"
     if isinstance(error, OSError | DatasetsError):
         return (
             f"the data of lm-eval task {name} cannot be reached ({one_line(error)}): see that there is a "
@@ -329,11 +332,6 @@ def seeded() -> Iterator[None]:
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message without line breaks."""
-    return " ".join(str(error).split())[:500] or type(error).__name__
 
 
 # Digests

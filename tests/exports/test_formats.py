@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,27 @@ def test_rates_that_book_failures_come_out_of_the_rows_again(recorded: Path, tmp
     assert sum(row["evaluation"]["score"] for row in rows) / len(rows) == pytest.approx(booked.value)
     for path in exported(directory, "lm-eval", tmp_path / "lm"):
         assert "_agentdojo" not in path.read_text()
+
+
+@pytest.mark.parametrize("form", ["lm-eval", "inspect", "every-eval-ever"])
+def test_prompts_that_cannot_be_made_again_are_said(
+    run: RunDirectory, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its transcripts of single texts hold no prompt, and its suites are nowhere."""
+    copy = RunDirectory(tmp_path / "copy")
+    shutil.copytree(run.path, copy.path)
+    for cell in copy.manifest().cells.values():
+        path = copy.records_path(cell, "parquet")
+        bare = [
+            msgspec.structs.replace(r, transcript=Transcript(generations=(REPLY,)))
+            for r in copy.records(cell)
+        ]
+        write_table(path, to_table(cell, bare))
+    assert main(["export", str(copy.path), "--format", form, "--out", str(tmp_path / "out")]) == 3
+    said = capsys.readouterr()
+    assert "written: " in said.out and "harness: written without the prompts of suite" in said.err
+    lines = [
+        json.loads(x) for p in (tmp_path / "out").rglob("samples_*.jsonl") for x in p.read_text().splitlines()
+    ]
+    assert all(line["arguments"] == {} and line["prompt_hash"] is None for line in lines)
+    assert bool(lines) == (form == "lm-eval")
