@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from harness.config import RunConfig
+    from harness.trust import Trust
     from harness.types import Caution
 
 FORMATS = ("table", "md", "json", "html")
@@ -25,9 +26,12 @@ GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, see `Status`."""
+    from harness.trust import trusting
+
     args = parse(arguments)
     try:
-        status: Status | None = args.command(args)
+        with trusting(_trust(args)):
+            status: Status | None = args.command(args)
     except UserError as error:
         sys.stderr.write(f"harness: {error}\n")
         return Status.WRONG_INPUT
@@ -42,6 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("harness: stopped; what is finished is kept, the same command resumes\n")
         return Status.INTERRUPTED
     return status or Status.DONE
+
+
+def _trust(args: argparse.Namespace) -> "Trust":
+    """A config at the command line is its owner's. What other commands read is data, whoever made it."""
+    from harness.trust import OWN, Trust
+
+    if "config" in args:
+        return OWN
+    folders: list[Path] = getattr(args, "trust_code", [])
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"--trust-code {folder}: expected a folder with the code that you vouch for")
+    return Trust(folders=tuple(folders))
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -128,6 +145,7 @@ def parser() -> argparse.ArgumentParser:
     claims.add_argument("--adoption", type=Path, metavar="FILE", help="dated snapshot of downloads (YAML)")
     _allow_argument(claims)
     claims.set_defaults(command=claims_command)
+    _trust_argument(scorecard, compare, claims)
 
     verify = commands.add_parser("verify", help="check that a run's files are what its records give")
     verify.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
@@ -135,6 +153,7 @@ def parser() -> argparse.ArgumentParser:
         "--key", type=Path, metavar="FILE", help="minisign public key, or file of allowed ssh signers"
     )
     verify.set_defaults(command=verify_command)
+    _trust_argument(verify)
 
     doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
     doctor.set_defaults(command=doctor_command)
@@ -164,6 +183,7 @@ def _record_arguments(commands: Any) -> None:
     export.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(EXPORTS))
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
     export.set_defaults(command=export_command)
+    _trust_argument(replay, show, export)
 
 
 def _models_arguments(commands: Any) -> None:
@@ -193,6 +213,18 @@ def _allow_argument(command: argparse.ArgumentParser) -> None:
         metavar="FIELD",
         help="protocol field that may differ; recorded",
     )
+
+
+def _trust_argument(*commands: argparse.ArgumentParser) -> None:
+    for command in commands:
+        command.add_argument(
+            "--trust-code",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="DIR",
+            help="run code below this folder that the results name; without it none is",
+        )
 
 
 def _console() -> "Console":

@@ -11,15 +11,12 @@ config, and kept as `./x`: neither digest nor results depend on where a checkout
 
 import difflib
 import hashlib
-import importlib
 import math
 import os
 import re
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
-from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -274,43 +271,6 @@ def locate(path: str) -> str:
             raise UserError(f"{path!r} needs the environment variable {variable}: set it to a folder")
         path = path.replace(f"${{{variable}}}", os.environ[variable])
     return path
-
-
-def load_object(path: str, what: str) -> Any:
-    """The object at `package.module:name`, or at `./file.py:name` beside the config.
-
-    Args:
-        path: where it is.
-        what: what the config says it is, for the sentence of the error.
-
-    Raises:
-        UserError: the module cannot be imported or has no such name.
-    """
-    module, _, name = path.partition(":")
-    try:
-        found = _import_file(Path(module)) if module.endswith(".py") else importlib.import_module(module)
-        return getattr(found, name)
-    except Exception as error:  # whatever somebody's module raises
-        raise UserError(
-            f"{what} {as_written(path)!r} cannot be loaded ({type(error).__name__}: {error}): "
-            "expected a known name, or package.module:name"
-        ) from error
-
-
-def _import_file(file: Path) -> ModuleType:
-    """A module by its file, with the modules that lie beside it.
-
-    Raises:
-        ImportError: there is no such file, or another module goes by its name.
-    """
-    if not file.is_file():
-        raise ImportError(f"there is no file {file}")
-    if (folder := str(file.parent.resolve())) not in sys.path:
-        sys.path.append(folder)
-    module = importlib.import_module(file.stem)
-    if not module.__file__ or not file.samefile(module.__file__):
-        raise ImportError(f"another module is called {file.stem}, at {module.__file__}: rename the file")
-    return module
 
 
 def load_options(options: Mapping[str, Any], kind: type[T], what: str) -> T:

@@ -17,6 +17,7 @@ from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
 from harness.suites.base import Render, Suite
+from harness.trust import Untrusted, own_folder, reading_data
 from harness.types import CellEntry, Manifest, Message, Sample
 
 
@@ -34,10 +35,17 @@ class Restored:
         return self.directory.config()
 
     @cached_property
-    def _suites(self) -> dict[str, Suite]:
-        access = Access(locked=self._revisions())
-        found = (load_suites(spec, self.config.limit, access) for spec in self.config.suites)
-        return {suite.name: suite for suites in found for suite in suites}
+    def _suites(self) -> tuple[dict[str, Suite], list[UserError]]:
+        """(suites by name, why others could not be made)."""
+        access = Access(download=False, locked=self._revisions())
+        found: dict[str, Suite] = {}
+        refused: list[UserError] = []
+        for spec in self.config.suites:
+            try:
+                found |= {suite.name: suite for suite in load_suites(spec, self.config.limit, access)}
+            except UserError as error:
+                refused.append(error)
+        return found, refused
 
     def _revisions(self) -> dict[str, str]:
         """Data sets of the hub, as the run asked for them -> the commits that it read."""
@@ -53,12 +61,16 @@ class Restored:
         """
         if self.manifest.models[cell.model].imported:
             return imported_suite(cell)
-        if cell.suite not in self._suites:
-            raise UserError(
-                f"{self.directory.config_path} makes no suite {cell.suite!r}, only "
-                f"{', '.join(self._suites)}: use the versions that manifest.json names"
-            )
-        return self._suites[cell.suite]
+        with reading_data():
+            suites, refused = self._suites
+        if cell.suite in suites:
+            return suites[cell.suite]
+        if refused:
+            raise refused[0]
+        raise UserError(
+            f"{self.directory.config_path} makes no suite {cell.suite!r}, only "
+            f"{', '.join(suites)}: use the versions that manifest.json names"
+        )
 
     def samples(self, cell: CellEntry, suite: Suite) -> dict[str, Sample]:
         """Id -> sample, as the cell's model was shown it.
@@ -73,14 +85,16 @@ class Restored:
             raise UserError(
                 f"{self.directory.config_path} has no model {cell.model!r}: restore it from a copy"
             )
-        return {s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec))}
+        with reading_data():
+            return {s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec))}
 
 
 def imported_suite(cell: CellEntry) -> Suite:
     """The suite of transcripts that others' runs of AgentDojo left."""
     from harness.suites.agentdojo.imported import ImportedSuite
 
-    return ImportedSuite(*(cell.protocol[key] for key in ("suite", "benchmark_version", "attack")))
+    with reading_data():
+        return ImportedSuite(*(cell.protocol[key] for key in ("suite", "benchmark_version", "attack")))
 
 
 def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> dict[str, Sample]:
@@ -128,6 +142,8 @@ def load_template(spec: ModelSpec) -> Callable[..., str]:
         )
     from transformers import AutoTokenizer
 
+    if spec.trust_remote_code and not own_folder(str(folder))[1]:
+        raise Untrusted(f"the code that comes with the tokenizer of {spec.name}", str(folder))
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.chat_template is None:
         raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")

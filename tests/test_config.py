@@ -8,6 +8,7 @@ from harness import config as configs
 from harness.config import RunConfig, load_config, to_yaml
 from harness.errors import UserError
 from harness.suites import ADAPTERS, load_suites
+from harness.trust import load_object
 from tests.conftest import ROOT
 
 GOOD = """\
@@ -253,7 +254,7 @@ def test_every_suite_has_options_that_its_adapter_knows(
     (spec,) = load_config(write(tmp_path, text)).suites
     assert spec.name == path.stem
     module = ADAPTERS[spec.adapter]
-    kind = configs.load_object(f"{module}:Options", "adapter")
+    kind = load_object(f"{module}:Options", "adapter")
     options = configs.load_options(spec.options, kind, path.stem)
     assert {key for key in spec.options if not hasattr(options, key)} == set()
 

@@ -13,6 +13,7 @@ ROOMS = [
     {"types"},
     {"errors", "hostile"},
     {"config"},
+    {"trust"},
     {"models", "engines", "store", "stats"},
     {"suites", "lock"},
     {"preflight"},

@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
-from harness.config import EngineSpec, ModelSpec, load_object, locate
+from harness.config import EngineSpec, ModelSpec, locate
 from harness.engines.base import Engine
 from harness.errors import UserError
+from harness.trust import load_object
 
 
 def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:

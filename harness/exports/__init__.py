@@ -3,9 +3,9 @@
 A format is a function `write(directory, out) -> list[Path]`, which says what it wrote.
 """
 
+from importlib import import_module
 from pathlib import Path
 
-from harness.config import load_object
 from harness.errors import UserError
 from harness.store import RunDirectory, make_folder
 
@@ -33,7 +33,8 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
     """
     if form not in FORMATS:
         raise UserError(f"there is no export format {form!r}: use one of {', '.join(FORMATS)}")
-    write = load_object(FORMATS[form], "export format")
+    module, _, name = FORMATS[form].partition(":")
+    write = getattr(import_module(module), name)
     make_folder(out)
     paths: list[Path] = write(directory, out)
     return paths

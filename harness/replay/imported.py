@@ -23,6 +23,7 @@ from harness.replay.report import Counts, Difference, Report
 from harness.store import RecordWriter, RunDirectory, replace
 from harness.suites.agentdojo.imported import MAIN_ATTACK, ImportedSuite, Judged, broken_off, called_by
 from harness.suites.agentdojo.stored import StoredRun, read_runs
+from harness.trust import reading_data
 from harness.types import (
     IMPORTED,
     CellEntry,
@@ -121,7 +122,8 @@ class Collection:
     def add(self, run: StoredRun) -> None:
         """Judge one run, count it, keep its record."""
         try:
-            suite = self._suite(run.suite, run.version, run.attack or MAIN_ATTACK)
+            with reading_data():
+                suite = self._suite(run.suite, run.version, run.attack or MAIN_ATTACK)
             judged = suite.judge(run, called_by(run.pipeline))
         except UserError as error:  # a suite or a task that AgentDojo does not have
             self._count(run, run.suite, (None, None), (False, False), str(error))

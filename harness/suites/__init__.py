@@ -3,10 +3,14 @@
 An adapter is a module with an `Options` struct and `build(name, options) -> list[Suite]`.
 """
 
-from harness.config import OptionError, SuiteSpec, load_object, load_options
+from importlib import import_module
+from typing import Any
+
+from harness.config import OptionError, SuiteSpec, load_options
 from harness.errors import Absent, UserError
 from harness.suites.access import Access, granted
 from harness.suites.base import Suite
+from harness.trust import load_object
 
 ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
@@ -44,15 +48,20 @@ def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None
 
 
 def _load_suites(spec: SuiteSpec, limit: int | None) -> list[Suite]:
-    module = ADAPTERS.get(spec.adapter, spec.adapter)
-    if spec.adapter not in ADAPTERS and "." not in spec.adapter:
-        raise OptionError(
-            f"there is no adapter {spec.adapter!r}: use one of {', '.join(ADAPTERS)}, or a package.module",
-            "adapter",
-        )
-    kind = load_object(f"{module}:Options", "adapter")
-    build = load_object(f"{module}:build", "adapter")
+    kind, build = _adapter(spec.adapter)
     given = {"limit": limit, **spec.options} if limit is not None else spec.options
     options = load_options(given, kind, f"suite {spec.name or spec.adapter}")
     suites: list[Suite] = build(spec.name, options)
     return suites
+
+
+def _adapter(name: str) -> tuple[Any, Any]:
+    """An adapter's `Options` and `build`. Raises UserError."""
+    if name in ADAPTERS:
+        module = import_module(ADAPTERS[name])
+        return module.Options, module.build
+    if "." not in name:
+        raise OptionError(
+            f"there is no adapter {name!r}: use one of {', '.join(ADAPTERS)}, or a package.module", "adapter"
+        )
+    return load_object(f"{name}:Options", "adapter"), load_object(f"{name}:build", "adapter")

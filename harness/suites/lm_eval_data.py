@@ -42,6 +42,8 @@ class Source:
         self.found: dict[str, str | None] = {}
         """`repository` or `repository@revision`, as it was asked for -> the commit that was loaded; None for
         a copy in the cache that is of no commit."""
+        self.plain = False
+        """Whether nothing may be read but plain files of this machine and the cache of the hub."""
         self.downloads = access.download and not hub.offline()
         self._locked = access.locked
         self._commits: dict[str, str] = {}
@@ -70,6 +72,8 @@ class Source:
             Absent: it is not on this machine, and nothing may be downloaded.
             UserError: the hub does not give it, or what was loaded is of another commit.
         """
+        if self.plain:
+            check_plain(path, kwargs)
         if not on_hub(path):
             return self._load_files(path, *args, **kwargs)
         repository = path.removeprefix(HUB_PREFIX)
@@ -169,6 +173,25 @@ def load_errors() -> tuple[type[Exception], ...]:
 def on_hub(path: str) -> bool:
     """Whether `load_dataset` looks for this on the hub: it is neither a format of files nor a folder."""
     return path.startswith(HUB_PREFIX) or not (is_file_format(path) or Path(path).exists())
+
+
+PLAIN_FORMATS = ("json", "csv", "parquet", "text")
+"""Formats of `datasets` that hold nothing but data: others read pickles, or whatever a folder holds."""
+
+
+def check_plain(path: str, options: Mapping[str, Any]) -> None:
+    """Raises UserError for a data set that a stranger's task file may not have loaded."""
+    if not on_hub(path) and path not in PLAIN_FORMATS:
+        raise UserError(
+            f"dataset_path {path!r} is none of {', '.join(PLAIN_FORMATS)} nor a data set of the hub, and "
+            "nobody vouches for the task file that names it: name its folder with --trust-code DIR"
+        )
+    stray = sorted(options.keys() - {"data_files", "split", "name"})
+    if stray or "://" in str(options.get("data_files", "")):
+        raise UserError(
+            f"dataset_kwargs {stray[0] if stray else 'data_files'} asks for more than files of this machine, "
+            "and nobody vouches for the task file that says so: name its folder with --trust-code DIR"
+        )
 
 
 def is_file_format(dataset_path: object) -> bool:

@@ -2,11 +2,11 @@
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from harness.config import load_object
 from harness.errors import AttemptFailure, UserError
+from harness.trust import load_object
 from harness.types import FailureKind, Metric, Score
 
 FRACTIONS = ("exact_match", "acc", "acc_norm", "acc_bytes", "acc_mutual_info")
@@ -130,7 +130,8 @@ def aggregation_name(name: str, key: str, function: Any) -> str:
         return shipped
     module, qualname = getattr(function, "__module__", ""), getattr(function, "__qualname__", "")
     # lm-eval calls a module that lies beside a YAML by its path.
-    if "/" not in module and getattr(sys.modules.get(module), qualname, None) is function:
+    if "/" not in module and getattr(sys.modules.get(module), qualname, object) is function:
+        _OF_BUILT_TASKS[f"{module}:{qualname}"] = function
         return f"{module}:{qualname}"
     raise UserError(
         f"lm-eval task {name}: metric {key} is aggregated by a function that no installed module defines: "
@@ -153,6 +154,10 @@ def mean_of_lists(lists: Sequence[Sequence[float]]) -> float:
     return sum(flat) / len(flat)
 
 
+_OF_BUILT_TASKS: dict[str, Callable[..., Any]] = {}
+"""Aggregations of the tasks that were built in this process, by the names that their metrics give them."""
+
+
 def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
     """A corpus metric from the operands of its samples' scores; infinite where it is no float any more.
 
@@ -161,19 +166,37 @@ def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
         operands: of each sample, as in `Score.operands`.
 
     Raises:
-        UserError: there is no such aggregation.
+        Untrusted: it names code that may not be run.
+        UserError: there is no such aggregation, or the operands are not what it takes.
     """
-    from lm_eval.api.registry import AGGREGATION_REGISTRY, get_aggregation
-
-    if ":" in aggregation:
-        function = load_object(aggregation, "aggregation")
-    elif (function := get_aggregation(aggregation)) is None:
-        known = ", ".join(sorted(AGGREGATION_REGISTRY.keys()))
-        raise UserError(f"lm-eval has no aggregation {aggregation!r}: use one of {known}")
+    function = _aggregation(aggregation)
     try:
         return float(function([o[0] if len(o) == 1 else tuple(o) for o in operands]))
     except OverflowError:  # the perplexity of very unlikely texts
         return math.inf
+    except Exception as error:  # operands stand in records, which may hold anything
+        raise UserError(
+            f"{aggregation} cannot be computed from the operands of its records "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): restore them from a copy"
+        ) from error
+
+
+def _aggregation(name: str) -> Callable[..., Any]:
+    """The function that a metric is aggregated by. Raises as `aggregate`."""
+    from lm_eval.api.registry import AGGREGATION_REGISTRY, get_aggregation
+
+    if name == f"{__name__}:{mean_of_lists.__name__}":
+        return mean_of_lists
+    if ":" in name:
+        found: Callable[..., Any] = _OF_BUILT_TASKS.get(name) or load_object(
+            name, "aggregation", in_records=True
+        )
+        return found
+    registered: Callable[..., Any] | None = get_aggregation(name)
+    if registered is None:
+        known = ", ".join(sorted(AGGREGATION_REGISTRY.keys()))
+        raise UserError(f"lm-eval has no aggregation {name!r}: use one of {known}")
+    return registered
 
 
 def to_score(name: str, metric: Metric | None, value: Any, answer: str | None, reason: str | None) -> Score:

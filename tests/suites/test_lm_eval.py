@@ -739,6 +739,5 @@ def test_aggregate() -> None:
     assert aggregate("weighted_perplexity", [(-2.0, 1), [-4.0, 2]]) == pytest.approx(math.exp(2))
     assert aggregate("perplexity", [(-1.0,), (-3.0,)]) == pytest.approx(math.exp(2))
     assert aggregate("perplexity", [(-800.0,), (-900.0,)]) == math.inf
-    assert aggregate("statistics:fmean", [(1,), (2,)]) == 1.5
     with pytest.raises(UserError, match=r"no aggregation 'perplexities': use one of .*perplexity"):
         aggregate("perplexities", [])

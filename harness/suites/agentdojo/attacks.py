@@ -3,10 +3,11 @@
 from typing import Any
 from unittest.mock import patch
 
-from harness.config import as_written, load_object
+from harness.config import as_written
 from harness.errors import UserError
 from harness.suites.agentdojo.own import source_digest
 from harness.suites.agents import digest
+from harness.trust import load_object
 
 MANUAL = "manual"
 """AgentDojo's attack whose texts somebody types at the keyboard. Here the options give the text."""

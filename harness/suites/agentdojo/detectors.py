@@ -7,11 +7,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from harness.config import as_written, load_object
+from harness.config import as_written
 from harness.errors import UserError
 from harness.models import hub
 from harness.models.checkpoint import find_folder, fingerprint, read_json, weight_files
 from harness.suites.agentdojo.options import DEFAULT_DETECTOR, DEFAULT_DETECTOR_REVISION, Options
+from harness.trust import load_object
 from harness.types import Struct
 
 COMMIT = re.compile("[0-9a-f]{40}")

@@ -4,9 +4,10 @@ import inspect
 import sys
 from typing import Any
 
-from harness.config import as_written, load_object
+from harness.config import as_written
 from harness.errors import UserError
 from harness.suites.agents import digest
+from harness.trust import load_object
 
 
 def load_own(path: str) -> Any:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import cached_property, partial
+from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
@@ -20,8 +21,8 @@ CLOCK = datetime.datetime(2024, 5, 15, 12)
 """What time it is in every environment: noon of the day on which AgentDojo's calendars stand. Its mail
 and file tools show the agent the machine's clock, so that no run would read as the one before."""
 
-OWN_SUITES = {"agentdojo_mini": "harness.suites.agentdojo_mini:task_suite"}
-"""Suites that ship with the harness; any other is one of AgentDojo's or a dotted path."""
+SHIPPED_SUITES = {"agentdojo_mini": "harness.suites.agentdojo_mini"}
+"""Suites that ship with the harness -> module; any other is one of AgentDojo's or a dotted path."""
 
 MAX_DUMPED = 16_384
 """Tool results whose YAML is remembered."""
@@ -272,16 +273,17 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
     """
     from agentdojo.task_suite.load_suites import _SUITES, get_suites
 
-    path = OWN_SUITES.get(name, name)
-    if ":" in path:
-        return _made_fast(load_own(path), own=True)
+    if name in SHIPPED_SUITES:
+        return _made_fast(import_module(SHIPPED_SUITES[name]).task_suite, own=True)
+    if ":" in name:
+        return _made_fast(load_own(name), own=True)
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
         raise UserError(f"AgentDojo has no benchmark version {benchmark_version!r}: use one of {known}")
     suites = get_suites(benchmark_version)
     if name not in suites:
-        known = ", ".join([*suites, *OWN_SUITES])
+        known = ", ".join([*suites, *SHIPPED_SUITES])
         raise UserError(
             f"AgentDojo {benchmark_version} has no suite {name!r}: use one of {known}, "
             "or your own as package.module:task_suite or ./file.py:task_suite"

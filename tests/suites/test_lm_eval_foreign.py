@@ -1,0 +1,94 @@
+"""Task files of a stranger: read as data where that is all they are, and refused where they bring code."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from harness.config import SuiteSpec
+from harness.errors import UserError
+from harness.suites import load_suites
+from harness.suites.base import Suite
+from harness.trust import Trust, reading_data, trusting
+
+TASK: dict[str, Any] = {
+    "task": "foreign",
+    "dataset_path": "json",
+    "dataset_kwargs": {"data_files": {"test": "data.jsonl"}},
+    "test_split": "test",
+    "output_type": "generate_until",
+    "doc_to_text": "{{question}}",
+    "doc_to_target": "{{answer}}",
+    "metric_list": [{"metric": "exact_match", "aggregation": "mean"}],
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "data.jsonl").write_text('{"question": "1+1", "answer": "2"}\n')
+    (tmp_path / "evil.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w').close()\n\n\ndef f(*a, **k):\n    return '3'\n"
+    )
+    return tmp_path
+
+
+def build(folder: Path, text: str | None = None, **changed: Any) -> Suite:
+    written = yaml.safe_dump({**TASK, **changed}) if text is None else text
+    (folder / "task.yaml").write_text(written)
+    options = {"task": "foreign", "include_path": str(folder)}
+    (suite,) = load_suites(SuiteSpec(adapter="lm_eval", options=options))
+    return suite
+
+
+def with_function(key: str, name: str = "evil.f") -> str:
+    return yaml.safe_dump({k: v for k, v in TASK.items() if k != key}) + f"{key}: !function {name}\n"
+
+
+def test_a_task_that_is_data_is_read_as_data(folder: Path) -> None:
+    with reading_data():
+        (sample,) = build(folder).samples("m", None)
+    assert sample.payload.instances[0].args[0] == "1+1"
+
+
+@pytest.mark.parametrize("key", ["doc_to_text", "process_docs", "process_results", "custom_dataset", "class"])
+@pytest.mark.parametrize("name", ["evil.f", "antigravity.f", "os.system"])
+def test_a_function_of_its_own_is_refused(folder: Path, key: str, name: str) -> None:
+    with reading_data(), pytest.raises(UserError, match="--trust-code"):
+        build(folder, with_function(key, name))
+    assert not (folder / "ran").exists()
+
+
+def test_a_function_is_called_where_somebody_vouches_for_it(folder: Path) -> None:
+    with trusting(Trust(folders=(folder,))):
+        (sample,) = build(folder, with_function("doc_to_text")).samples("m", None)
+    assert sample.payload.instances[0].args[0] == "3"
+    assert (folder / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"metric_list": [{"metric": "./evil.py", "aggregation": "mean"}]},
+        {"metric_list": [{"metric": "exact_match", "hf_evaluate": True, "aggregation": "mean"}]},
+        {"dataset_path": "pandas", "dataset_kwargs": {"data_files": {"test": "data.pkl"}}},
+        {"dataset_path": "."},
+        {"dataset_kwargs": {"data_files": {"test": "https://localhost:1/data.jsonl"}}},
+        {"dataset_kwargs": {"data_files": {"test": "data.jsonl"}, "data_dir": "/etc"}},
+    ],
+    ids=["metric", "metric of the hub", "pickle", "folder", "address", "another folder"],
+)
+def test_what_would_fetch_or_run_code_is_refused(folder: Path, changed: dict[str, Any]) -> None:
+    (folder / "data.pkl").write_bytes(b"")
+    with reading_data(), pytest.raises(UserError, match="--trust-code"):
+        build(folder, **changed)
+    assert not (folder / "ran").exists()
+
+
+ESCAPE = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
+
+
+@pytest.mark.parametrize("template", [ESCAPE, "{{ cycler.__init__.__globals__.os.getpid() }}"])
+def test_a_template_is_no_program_whoever_wrote_it(folder: Path, template: str) -> None:
+    with pytest.raises(UserError, match=r"SecurityError: access to attribute '__[a-z]+__'"):
+        build(folder, doc_to_text=template).samples("m", None)
