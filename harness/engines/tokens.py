@@ -45,11 +45,6 @@ class Encoder:
         bos = self._tokenizer.bos_token_id
         return next((i for i, token in enumerate(tokens) if token != bos), len(tokens))
 
-    def is_rendered(self, tokens: Tokens) -> bool:
-        """Whether a chat template made the prompt: special tokens stand in it, past the beginning."""
-        special = frozenset(self._tokenizer.all_special_ids)
-        return not special.isdisjoint(tokens[max(1, self.leading_bos(tokens)) :])
-
     def pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
         """Tokens of the context and of the continuation. The context has at least one."""
         if context.strip():

@@ -12,7 +12,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
@@ -32,7 +32,8 @@ from harness.engines.replies import (
 )
 from harness.engines.scoring import Scorer, readable_block_size
 from harness.engines.templates import Shown, check_template
-from harness.engines.texts import Decoder
+from harness.engines.texts import PRIMED, Decoder
+from harness.engines.thoughts import ThoughtMarks, marks_of, release_calls, split
 from harness.engines.tokens import Encoder, Tokens, fit
 from harness.engines.vllm_start import Launch, chat_renderer, facts, last_words, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
@@ -156,19 +157,16 @@ class VllmEngine:
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:
         """Continue a text. Raises as `chat` does.
 
-        Where the model reasons and a chat template made the text, the reply is split as that of a chat.
+        The text of the reply is what lm-eval makes of it (`postprocess_generated_text`): all that the model
+        wrote, special tokens included, after its thought if it has a reasoning parser.
         """
         started = time.perf_counter()
         tokens = self._encoder.encode(prompt)
-        if self._reasons and self._encoder.is_rendered(tokens):
-            params = self._sampling_params(self._drawn(sampling), len(tokens), self._stop_token_ids())
-            output = await self._generate_from(tokens, params)
-            reply = self._parse(_chat_request((), ()), output.prompt_token_ids, output.outputs[0], (), ())
-            return self._generation(output, self._cut(reply, sampling), started)
-        output = await self._generate_from(tokens, self._sampling_params(sampling, len(tokens)))
-        return self._generation(
-            output, Reply(text=strip_tokens(output.outputs[0].text, self._special)), started
-        )
+        stops = self._stop_token_ids() if self._reasons else ()
+        params = self._sampling_params(self._drawn(sampling), len(tokens), stops)
+        output = await self._generate_from(tokens, params)
+        reply = self._read_text(output.prompt_token_ids, output.outputs[0])
+        return self._generation(output, self._cut(reply, sampling), started)
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
         """Log-likelihood of each continuation after the context; scoring.py says how.
@@ -386,6 +384,35 @@ class VllmEngine:
 
         return list(get_encoding().stop_tokens_for_assistant_actions())
 
+    @cached_property
+    def _thoughts(self) -> ThoughtMarks | None:
+        """How thoughts are marked in the model's format; None where it has none, or only vLLM knows."""
+        parser = self._parser(self._chat.parser, _chat_request((), ()), []) if self._chat.parser else None
+        return marks_of(parser.reasoning_parser) if parser and parser.reasoning_parser else None
+
+    @cached_property
+    def _answer_parser(self) -> Any:
+        """The class of the parser of what follows a thought, which must not look for another one."""
+        if self._thoughts is None or self._thoughts.shared:
+            return self._chat.parser
+        return type("AnswerParser", (self._chat.parser,), {"reasoning_parser_cls": None})
+
+    def _opened(self, prompt_tokens: Tokens, marks: ThoughtMarks) -> bool:
+        tail = self._tokenizer.decode(prompt_tokens[-PRIMED:], skip_special_tokens=False)
+        return marks.opened_by(tail)
+
+    def _read_text(self, prompt_tokens: Tokens, completion: Any) -> Reply:
+        """Thought and answer in the continuation of a text."""
+        raw, marks = completion.text, self._thoughts
+        if not self._reasons:
+            return Reply(text=raw)
+        if marks is None or marks.shared:
+            return self._parse(_chat_request((), ()), prompt_tokens, completion, (), ())
+        thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks), last=True)
+        if answer is None and completion.finish_reason == "stop":
+            return Reply(text=raw)  # lm-eval keeps what ended by itself
+        return Reply(text=answer or "", reasoning=thought)
+
     def _parse(
         self,
         request: Any,
@@ -394,32 +421,59 @@ class VllmEngine:
         messages: Sequence[Message],
         tools: Sequence[Tool],
     ) -> Reply:
-        """Reasoning, answer and tool calls in what the model wrote."""
-        raw = completion.text
+        """Reasoning, answer and tool calls in a reply to a conversation."""
+        raw, marks = completion.text, self._thoughts
         if self._chat.parser is None:
             return Reply(text=strip_tokens(raw, self._special))
-        parser = self._parser(request, prompt_tokens)
+        thought, answer = None, None
+        if marks is not None and not self._chat.use_harmony:
+            thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks))
+        kind = self._chat.parser if answer is None else self._answer_parser
+        parser = self._parser(kind, request, prompt_tokens)
+        call_marks = _marks(parser)
+        if answer is not None and not tools:
+            return Reply(text=strip_tokens(answer, self._special), reasoning=thought)
+        if thought and answer is not None and not answer.strip():
+            thought, answer = release_calls(thought, call_marks.begin)
+        written = raw if answer is None else answer
         try:
             reasoning, content, found = parser.parse(
-                raw, request, enable_auto_tools=True, model_output_token_ids=completion.token_ids
+                written, request, enable_auto_tools=True, model_output_token_ids=completion.token_ids
             )
         except Exception as error:
             # The parser is vLLM's, its input is the model's: whatever it raises, it could not read it.
-            return Reply(text=strip_tokens(raw, self._special), error=f"{type(error).__name__}: {error}")
+            problem = f"{type(error).__name__}: {error}"
+            return Reply(text=strip_tokens(written, self._special), reasoning=thought, error=problem)
+        if answer is None and thought and not reasoning:
+            return Reply(text="", reasoning=thought)  # a parser that leaves thoughts in the answer
+        if answer is None:
+            thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
+        read = self._read_calls(answer, content, found, call_marks, raw, messages, tools)
+        return msgspec.structs.replace(read, reasoning=thought)
+
+    def _read_calls(
+        self,
+        answer: str,
+        content: str | None,
+        found: Any,
+        marks: Marks,
+        raw: str,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+    ) -> Reply:
+        """The calls that vLLM's parser found in an answer, checked against what the model wrote."""
         calls, problem = read_calls(_raw_calls(found or ()), raw, count_calls(messages))
         text = strip_tokens(content or "", self._special)
         if tools and problem is None:
-            answer = raw.replace(reasoning, "", 1) if reasoning else raw
-            marks = _marks(parser)
             if problem := unfinished_call(answer, marks):
                 calls = calls[:-1]
             else:
                 problem = unread_call(answer, text, len(calls), marks.begin, tools)
-        return Reply(text=text, reasoning=reasoning, tool_calls=calls, error=problem)
+        return Reply(text=text, tool_calls=calls, error=problem)
 
-    def _parser(self, request: Any, prompt_tokens: Tokens) -> Any:
+    def _parser(self, kind: Any, request: Any, prompt_tokens: Tokens) -> Any:
         # Parsers keep state: one for each reply.
-        parser = self._chat.parser(
+        parser = kind(
             self._tokenizer,
             request.tools,
             chat_template_kwargs=self._chat.effective_chat_template_kwargs(request),

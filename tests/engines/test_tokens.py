@@ -42,13 +42,6 @@ def test_bos_tokens_are_counted_as_sent() -> None:
     assert [encoder.leading_bos(encoder.encode(text)) for text in ("ab", "^ab", "^^ab")] == [1, 1, 2]
 
 
-@pytest.mark.integration
-def test_rendered_prompts_hold_special_tokens_past_their_beginning() -> None:
-    encoder = Encoder(tiny.tokenizer())
-    assert encoder.is_rendered(encoder.encode("<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\n"))
-    assert not encoder.is_rendered(encoder.encode("2 + 2 ="))
-
-
 def test_empty_context_becomes_the_prefix_token() -> None:
     encoder = Encoder(Characters())
     assert encoder.pair("", "b") == ([1], [98])

@@ -217,8 +217,7 @@ async def test_stop_strings_and_budget(engine: VllmEngine) -> None:
     cut = await engine.complete("Weather", Sampling(temperature=1.0, seed=1, max_tokens=20, stop=(stop,)))
     assert cut.finish_reason == "stop"
     assert stop not in cut.text
-    assert cut.raw == cut.text + stop
-    assert whole.raw.startswith(cut.text)
+    assert whole.raw.startswith(cut.text + stop)
 
 
 def reply_with(engine: VllmEngine, text: str) -> Any:
@@ -248,9 +247,10 @@ async def test_stop_strings_are_for_the_answer_not_for_the_reasoning(
     assert generation.raw.endswith("Q: more")
     whole = await engine.complete(prompt, Sampling(stop=("never",)))
     assert (whole.text, whole.finish_reason) == ("The answer is 4\n\nQ: more", "length")
-    # Without a chat template there is no reasoning to wait for.
-    await engine.complete("2 + 2 =", Sampling(stop=("\n\n",)))
-    assert list(generate.told[-1].stop) == ["\n\n"]
+    # A model may think without a chat template too.
+    bare = await engine.complete("2 + 2 =", Sampling(stop=("\n\n",)))
+    assert list(generate.told[-1].stop) == []
+    assert bare.text == "The answer is 4"
 
 
 async def test_reasoning_that_the_budget_cut_off_is_no_answer(
