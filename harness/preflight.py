@@ -7,14 +7,17 @@ on them, and the manifest keeps them for the cards. What would measure nothing a
 A suite that knows something itself (its data, its budgets) has the method of `Cautious`.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from harness.config import ModelSpec, RunConfig
+from harness.errors import UserError
 from harness.models import checkpoint
-from harness.suites.base import Suite
+from harness.models.template import check_template, special_tokens
+from harness.suites.base import Suite, needs_of
 from harness.types import Architecture, Caution
 
 
@@ -55,7 +58,107 @@ class Cautious(Protocol):
         ...
 
 
-CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = ()
+TEMPLATED = ("auto", "fastokens", "hf", "slow")
+"""Tokenizer modes of vLLM in which prompts are made by the checkpoint's template. The others (Mistral's,
+DeepSeek's) write them in code."""
+
+CONTEXT_KEYS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
+    "max_target_positions", "max_sequence_length",
+)  # fmt: skip
+"""Keys of a config.json that state a context length, those that vLLM reads."""
+
+
+def endpoint_cannot(subject: Subject) -> Iterator[Caution]:
+    """What a suite asks for, and no server of the chat completions API gives."""
+    needs = needs_of(subject.suite)
+    lacks = [
+        what
+        for needed, what in (
+            (needs.rendered_chats, "show the text that a chat template makes of a conversation"),
+            (needs.loglikelihoods, "score log-likelihoods"),
+        )
+        if needed
+    ]
+    if subject.config.engine.kind == "endpoint" and lacks:
+        yield subject.caution(
+            "endpoint",
+            f"an endpoint cannot {' or '.join(lacks)}, which suite {subject.suite.name} needs: use engine "
+            "kind vllm for it, or leave the suite out",
+            void=True,
+        )
+
+
+def no_parser(subject: Subject) -> Iterator[Caution]:
+    """A model whose tool calls nobody reads."""
+    spec = subject.model.spec
+    if subject.folder and needs_of(subject.suite).tools and spec.tool_call_parser is None:
+        yield subject.caution(
+            "tool_call_parser",
+            f"{spec.where()}model {spec.name} has no tool_call_parser, which suite {subject.suite.name} "
+            "needs: name one",
+            void=True,
+        )
+
+
+def chat_template(subject: Subject) -> Iterator[Caution]:
+    """A chat template that is absent, broken, or does not show what the suite wants to be shown."""
+    needs, spec = needs_of(subject.suite), subject.model.spec
+    mode = {**subject.config.engine.args, **spec.engine_args}.get("tokenizer_mode", "auto")
+    if subject.folder is None or mode not in TEMPLATED or not (needs.tools or needs.rendered_chats):
+        return
+    source = checkpoint.chat_template(subject.folder)
+    where = f"{spec.where('path')}model {spec.name}"
+    if source is None:
+        text = f"{where} has no chat template, which suite {subject.suite.name} needs"
+        yield subject.caution("chat_template", text, void=True)
+        return
+    try:
+        check_template(source, tools=needs.tools, special_tokens=special_tokens(subject.folder))
+    except UserError as error:
+        yield subject.caution("chat_template", f"{where}: {error}", void=True)
+
+
+def too_long_context(subject: Subject) -> Iterator[Caution]:
+    """A context beyond what the model states: vLLM refuses it, once it has started."""
+    spec = subject.model.spec
+    asked = {**subject.config.engine.args, **spec.engine_args}.get("max_model_len")
+    if (
+        subject.folder is None
+        or not isinstance(asked, int)
+        or os.environ.get("VLLM_ALLOW_LONG_MAX_MODEL_LEN") == "1"
+    ):
+        return
+    stated = stated_context(checkpoint.read_config(subject.folder))
+    if stated is not None and asked > stated:
+        key = "engine_args" if "max_model_len" in spec.engine_args else ""
+        yield subject.caution(
+            "max_model_len",
+            f"{spec.where(key)}max_model_len {asked} is beyond the {stated} tokens that the config.json of "
+            f"model {spec.name} states: lower it (VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 lets vLLM try)",
+            void=True,
+        )
+
+
+def stated_context(config: Mapping[str, Any]) -> int | None:
+    """The longest context that a config.json can be read to state, scaling included; None if none."""
+    inner = config.get("text_config")
+    text = inner if isinstance(inner, dict) else config
+    lengths = [text[key] for key in CONTEXT_KEYS if isinstance(text.get(key), int)]
+    scaling = text.get("rope_scaling") or text.get("rope_parameters") or {}
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    if isinstance(factor, int | float) and factor > 1:
+        # Some configs state the scaled length already: the larger reading refuses nothing good.
+        lengths = [int(max(lengths, default=0) * factor), int((original or 0) * factor), *lengths]
+    return max(lengths, default=0) or None
+
+
+CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
+    endpoint_cannot,
+    no_parser,
+    chat_template,
+    too_long_context,
+)
 """The checks of a cell, in the order in which they are told."""
 
 

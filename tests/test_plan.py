@@ -11,6 +11,7 @@ from harness.config import ModelSpec, RunConfig, load_config
 from harness.models.parsers import registered
 from harness.plan import Plan, make_manifest, make_plan
 from harness.preflight import PlannedModel
+from harness.suites.base import Needs
 from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve
 from tests.models.test_checkpoint import make
@@ -45,7 +46,7 @@ class Setup:
 
 @pytest.fixture
 def setup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Setup:
-    monkeypatch.setattr("tests.fakes.DigitSuite.tools", ("a tool",), raising=False)
+    monkeypatch.setattr("tests.fakes.DigitSuite.needs", Needs(tools=True), raising=False)
     folder = make(tmp_path / "weights", **TINY)
     (folder / "chat_template.jinja").write_text("{{ tools }}" + PLAIN)
     text = f"""\

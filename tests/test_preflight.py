@@ -9,9 +9,11 @@ from harness import preflight
 from harness.cli import main
 from harness.config import load_config
 from harness.errors import Status
+from harness.models.planted import FOLDER
 from harness.plan import make_manifest, make_plan
 from harness.preflight import Subject
 from harness.types import Caution
+from tests.conftest import ROOT
 from tests.test_runner import config as written
 
 
@@ -43,3 +45,75 @@ def test_what_measures_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     plan = make_plan(load_config(written(tmp_path)))
     assert plan.cells == []
     assert {problem.text for problem in plan.problems} == {"nothing is shown"}
+
+
+ENDPOINT = """\
+name: endpoint
+models: [aster-dense]
+suites:
+  - {adapter: tests.fakes, name: digits, samples: 2}
+  - {adapter: lm_eval, task: planted_choice, include_path: TASKS, name: choice}
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, name: chat, apply_chat_template: true}
+sampling: {}
+engine: {kind: endpoint, args: {base_url: "http://localhost:1/v1"}}
+"""
+
+
+def test_what_an_endpoint_cannot_do_is_refused_by_the_plan_and_its_suite_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(ENDPOINT.replace("TASKS", str(ROOT / "harness" / "suites" / "planted")))
+    plan = make_plan(load_config(path))
+    assert {(p.suite, p.check) for p in plan.problems} == {("choice", "endpoint"), ("chat", "endpoint")}
+    said = {p.suite: p.text for p in plan.problems}
+    assert "cannot score log-likelihoods, which suite choice needs" in said["choice"]
+    assert "cannot show the text that a chat template makes" in said["chat"]
+    assert [cell.suite.name for cell in plan.cells] == ["digits"]
+
+
+def test_injecagent_needs_a_parser_of_tool_calls(tmp_path: Path) -> None:
+    data = ROOT.parent / "shared" / "data" / "injecagent"
+    if not data.is_dir():
+        pytest.skip("InjecAgent's data are not beside the checkout")
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"name: x\nmodels: [{{name: m, path: {FOLDER}/aster-dense, origin: {{developer: A, country: XA}}}}]\n"
+        f"suites: [{{adapter: injecagent, data_dir: {data}, limit: 2}}]\nsampling: {{}}\n"
+    )
+    plan = make_plan(load_config(path))
+    assert [(p.check, p.void) for p in plan.problems] == [("tool_call_parser", True)]
+    assert "has no tool_call_parser, which suite injecagent_base needs" in plan.problems[0].text
+
+
+@pytest.mark.parametrize(
+    ("config", "stated"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 131072}}, 131072),
+        ({"max_position_embeddings": 32768, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 131072),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_parameters": {"factor": 32.0, "original_max_position_embeddings": 8192},
+            },
+            4194304,  # the larger reading: what vLLM may take is not refused
+        ),
+        ({"model_type": "mamba"}, None),
+    ],
+)
+def test_the_context_that_a_config_states(config: dict[str, object], stated: int | None) -> None:
+    assert preflight.stated_context(config) == stated
+
+
+def test_a_context_beyond_the_models_is_known_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: x\nmodels: [aster-dense]\nsuites: [{adapter: tests.fakes, name: digits, samples: 2}]\n"
+        "sampling: {}\nengine: {args: {max_model_len: 1000000}}\n"
+    )
+    (found,) = make_plan(load_config(path)).problems
+    assert found.check == "max_model_len" and "1000000 is beyond the" in found.text
+    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    assert make_plan(load_config(path)).problems == []

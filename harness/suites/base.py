@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from harness.engines.base import Engine
-from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, SuiteGroup, Transcript
+from harness.types import (
+    FailureKind,
+    Message,
+    Metric,
+    Sample,
+    Sampling,
+    Score,
+    Struct,
+    SuiteGroup,
+    Transcript,
+)
 
 Render = Callable[[Sequence[Message], bool], str]
 """(messages, add_generation_prompt) -> prompt text, by a model's chat template."""
@@ -51,6 +61,32 @@ class Suite(Protocol):
         of a hijack suite have no attack metrics. Raises `AttemptFailure`.
         """
         ...
+
+
+class Needs(Struct):
+    """What a suite asks of an engine and of the model in it."""
+
+    tools: bool = False
+    """Chats in which the model is offered tools."""
+    rendered_chats: bool = False
+    """The text that the model's chat template makes of a conversation."""
+    loglikelihoods: bool = False
+    """How likely given texts are."""
+
+
+@runtime_checkable
+class Needing(Protocol):
+    """A suite that asks for more than chats without tools and completions says so here."""
+
+    @property
+    def needs(self) -> Needs:
+        """What it asks for, known before anything is loaded."""
+        ...
+
+
+def needs_of(suite: Suite) -> Needs:
+    """What a suite asks for: nothing in particular where it does not say."""
+    return suite.needs if isinstance(suite, Needing) else Needs()
 
 
 @runtime_checkable

@@ -33,7 +33,7 @@ from typing import Any, Literal
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.suites.agents import assistant_message, digest
-from harness.suites.base import Render
+from harness.suites.base import Needs, Render
 from harness.suites.injecagent_cases import FILES, HACKING_PROMPT, Attack, Case, make_case, read_json
 from harness.types import (
     FailureKind,
@@ -126,6 +126,8 @@ class InjecAgentSuite:
             "responses": digest(self._responses),
             "scorer": SCORER_VERSION,
         }
+
+    needs = Needs(tools=True)
 
     def count(self) -> int:
         """See `Suite.count`."""

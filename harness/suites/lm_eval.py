@@ -17,7 +17,7 @@ import msgspec
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import current
-from harness.suites.base import Render, Suite
+from harness.suites.base import Needs, Render, Suite
 from harness.suites.lm_eval_data import Source, one_line
 from harness.suites.lm_eval_groups import groups_of
 from harness.suites.lm_eval_metrics import (
@@ -198,6 +198,14 @@ class LmEvalSuite:
             "double_bos": str(options.double_bos),
             "scorer": SCORER_VERSION,
         }
+
+    @property
+    def needs(self) -> Needs:
+        """See `Needing.needs`."""
+        return Needs(
+            rendered_chats=self.options.apply_chat_template,
+            loglikelihoods=self._task.OUTPUT_TYPE != "generate_until",
+        )
 
     def count(self) -> int:
         """See `Suite.count`."""

@@ -29,7 +29,7 @@ from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
 from harness.suites.agentdojo.own import own_identity
 from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite, quick_attacks
 from harness.suites.agents import assistant_message, digest
-from harness.suites.base import Render
+from harness.suites.base import Needs, Render
 from harness.types import (
     FailureKind,
     Message,
@@ -170,6 +170,8 @@ class AgentDojoSuite:
             ATTACKED: users * goals,
             GOAL: goals if self.options.goals and not self._is_dos else 0,
         }
+
+    needs = Needs(tools=True)
 
     def count(self) -> int:
         """See `Suite.count`."""
