@@ -166,6 +166,20 @@ def _record_arguments(commands: Any) -> None:
     replay.add_argument("--format", choices=("table", "json"), default="table")
     replay.add_argument("--out", type=Path, metavar="DIR2", help="keep AgentDojo's runs as records here")
     replay.add_argument("--benchmark-version", metavar="V", help="where AgentDojo's files do not say it")
+    replay.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="NAME=PATH:OBJECT",
+        help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
+    )
+    replay.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="[PIPELINE=]NAME",
+        help="how the model of AgentDojo's runs is called",
+    )
     replay.add_argument("--developer", help="who made the models of AgentDojo's runs")
     replay.add_argument("--country", help="where: ISO 3166-1 alpha-2")
     replay.set_defaults(command=replay_command)
@@ -428,8 +442,12 @@ def compare_command(args: argparse.Namespace) -> None:
     sys.stdout.write(text)
 
 
-def replay_command(args: argparse.Namespace) -> None:
-    """`harness replay`."""
+def replay_command(args: argparse.Namespace) -> Status:
+    """`harness replay`.
+
+    Raises:
+        UserError: nothing could be judged.
+    """
     from harness.replay import replay
     from harness.replay.report import render_json, render_table
     from harness.scorecards.files import write_scorecards
@@ -441,12 +459,25 @@ def replay_command(args: argparse.Namespace) -> None:
         version=args.benchmark_version,
         developer=args.developer,
         country=args.country,
+        suites=dict(_pair(text, "--suite") for text in args.suite),
+        names=dict(_pair(text, "--name") if "=" in text else ("", text) for text in args.name),
     )
+    sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))
+    if report.runs and not report.judged:
+        raise UserError(f"nothing was judged: {report.differences[0].reason}")
     if args.out is not None:
         console, directory = _console(), RunDirectory(args.out)
         with directory.lock():
             write_scorecards(directory, width=console.width, color=False)
-    sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))
+    return Status.DONE if report.judged == report.runs else Status.INCOMPLETE
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    """(NAME, VALUE) of an option's NAME=VALUE. Raises UserError."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UserError(f"{option} {text!r}: expected NAME=VALUE, such as {option} {text or 'NAME'}=VALUE")
+    return name, value
 
 
 def show_command(args: argparse.Namespace) -> None:

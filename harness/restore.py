@@ -3,7 +3,7 @@
 Needs no model. Of a checkpoint at most the tokenizer is read, for prompts that its chat template wrote.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,16 +17,21 @@ from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
 from harness.suites.base import Render, Suite
-from harness.trust import Untrusted, own_folder, reading_data
+from harness.trust import OWN, Untrusted, own_folder, reading_data, trusting
 from harness.types import CellEntry, Manifest, Message, Sample
 
 
 class Restored:
     """A finished run, with its suites."""
 
-    def __init__(self, directory: RunDirectory) -> None:
-        """Raises UserError if the directory is no run."""
+    def __init__(self, directory: RunDirectory, own: Mapping[str, str] | None = None) -> None:
+        """Args: directory: of the run; own: see `imported_suite`.
+
+        Raises:
+            UserError: the directory is no run.
+        """
         self.directory = directory
+        self._own = own or {}
         self.manifest: Manifest = directory.manifest()
 
     @cached_property
@@ -60,7 +65,7 @@ class Restored:
             UserError: it cannot be made any more from what lies with the records.
         """
         if self.manifest.models[cell.model].imported:
-            return imported_suite(cell)
+            return imported_suite(cell, self._own)
         with reading_data():
             suites, refused = self._suites
         if cell.suite in suites:
@@ -89,12 +94,19 @@ class Restored:
             return {s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec))}
 
 
-def imported_suite(cell: CellEntry) -> Suite:
-    """The suite of transcripts that others' runs of AgentDojo left."""
+def imported_suite(cell: CellEntry, own: Mapping[str, str]) -> Suite:
+    """The suite of transcripts that others' runs of AgentDojo left.
+
+    Args:
+        cell: of the transcripts.
+        own: name -> where it is, of suites that are none of AgentDojo's, by the person who reads the run.
+    """
     from harness.suites.agentdojo.imported import ImportedSuite
 
-    with reading_data():
-        return ImportedSuite(*(cell.protocol[key] for key in ("suite", "benchmark_version", "attack")))
+    suite, version, attack = (cell.protocol[key] for key in ("suite", "benchmark_version", "attack"))
+    where = own.get(suite)
+    with trusting(OWN) if where else reading_data():  # the reader says where it is
+        return ImportedSuite(suite, version, attack, where)
 
 
 def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> dict[str, Sample]:

@@ -47,6 +47,8 @@ class FailureKind(StrEnum):
     """A tool of the suite raised on the model's arguments instead of answering."""
     SCORER_ERROR = "scorer_error"
     """The transcript is whole, but the suite's checker raised on it."""
+    INCOMPLETE_TRANSCRIPT = "incomplete_transcript"
+    """What others kept of their attempt does not tell how it ended, so that nobody can judge it again."""
 
 
 class ToolCall(Struct):
@@ -66,6 +68,8 @@ class Message(Struct):
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
     name: str | None = None
+    error: bool = False
+    """The call was refused or failed, and `content` says why."""
 
 
 class Tool(Struct):

@@ -1,5 +1,6 @@
 """Scoring transcripts that exist already, without a model."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from harness.errors import UserError
@@ -13,6 +14,8 @@ def replay(
     version: str | None = None,
     developer: str | None = None,
     country: str | None = None,
+    suites: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Report:
     """Score a run directory of this harness, or transcripts of AgentDojo's own benchmark.
 
@@ -22,6 +25,9 @@ def replay(
         version: AgentDojo's benchmark version, for files that do not say it.
         developer: of the models that AgentDojo ran.
         country: of that developer, ISO 3166-1 alpha-2.
+        suites: name in the transcripts -> `package.module:task_suite` or `./file.py:task_suite`, of suites
+            that AgentDojo does not have.
+        names: pipeline -> how its model is to be called here; `""` for the only pipeline there is.
 
     Raises:
         UserError: there is nothing to replay, or what there is cannot be read or scored.
@@ -38,7 +44,7 @@ def replay(
             developer=developer or UNKNOWN_ORIGIN.developer, country=country or UNKNOWN_ORIGIN.country
         )
         kept = None if out is None else RunDirectory(out)
-        return replay_imported(path, kept, version=version, origin=origin)
+        return replay_imported(path, kept, version=version, origin=origin, suites=suites, names=names)
     if out is not None:
         raise UserError(f"{path} holds records already: --out is for transcripts of AgentDojo's own runs")
-    return replay_run(RunDirectory(path))
+    return replay_run(RunDirectory(path), suites)

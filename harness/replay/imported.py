@@ -6,8 +6,8 @@ called `imported`, and what cannot be known of it is said to be unknown.
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
-from contextlib import closing, nullcontext
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,9 +21,18 @@ from harness.errors import UserError
 from harness.plan import hardware, installed_versions
 from harness.replay.report import Counts, Difference, Report
 from harness.store import RecordWriter, RunDirectory, replace
-from harness.suites.agentdojo.imported import MAIN_ATTACK, ImportedSuite, Judged, broken_off, called_by
-from harness.suites.agentdojo.stored import StoredRun, read_runs
-from harness.trust import reading_data
+from harness.suites.agentdojo.booking import BROKEN
+from harness.suites.agentdojo.imported import (
+    MAIN_ATTACK,
+    ImportedSuite,
+    Judged,
+    agreement,
+    broken_off,
+    called_by,
+)
+from harness.suites.agentdojo.own import load_own
+from harness.suites.agentdojo.stored import UNNAMED, StoredRun, read_runs
+from harness.trust import OWN, reading_data, trusting
 from harness.types import (
     IMPORTED,
     CellEntry,
@@ -50,6 +59,8 @@ def replay_imported(
     *,
     version: str | None = None,
     origin: Origin = UNKNOWN_ORIGIN,
+    suites: Mapping[str, str] | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> Report:
     """Judge every transcript of a file or folder, and keep them as records if asked to.
 
@@ -58,22 +69,26 @@ def replay_imported(
         out: a new directory, or one with results that these are to stand beside.
         version: AgentDojo's benchmark version, for files that do not say it.
         origin: of the models.
+        suites: see `harness.replay.replay`.
+        names: see `harness.replay.replay`.
 
     Raises:
         UserError: there are no transcripts, one cannot be read, or `out` has these models already.
     """
-    with out.lock() if out else nullcontext():
-        collected = Collection(out)
-        with closing(collected):
-            for run in read_runs(path, version):
-                collected.add(run)
-        report = collected.counts.report()
+    with trusting(OWN):  # the person who replays says where they are
+        for own in (suites or {}).values():
+            load_own(own)  # what is wrong with one is said at once
+    collected = Collection(out, suites or {}, names or {})
+    with closing(collected):
+        for run in read_runs(path, version):
+            collected.add(run)
+        report = collected.counts.report(collected.unknown)
         if not report.runs:
             raise UserError(
                 f"{path} holds neither a run of this harness (no manifest.json) nor transcripts in "
                 "AgentDojo's format (.json, .jsonl or .jsonl.xz with suite_name, user_task_id and messages)"
             )
-        if out:
+        if out and collected.models:
             collected.write(out, [model_entry(name, origin, path) for name in collected.models])
     return report
 
@@ -112,8 +127,13 @@ class Cell:
 class Collection:
     """Judges runs one by one, and keeps them if there is where to."""
 
-    def __init__(self, out: RunDirectory | None) -> None:
-        self._out = out
+    def __init__(self, out: RunDirectory | None, suites: Mapping[str, str], names: Mapping[str, str]) -> None:
+        self._out, self._suites, self._names = out, suites, names
+        self._resources = ExitStack()
+        self._pipelines: dict[str, StoredRun] = {}
+        """Name of a model here -> the first run of its pipeline."""
+        self.unknown = 0
+        """Runs of suites or tasks that there are not."""
         self._before = {} if out is None or not out.manifest_path.exists() else out.manifest().models
         self._cells: dict[tuple[str, str], Cell] = {}
         self._suite = lru_cache(maxsize=None)(ImportedSuite)
@@ -121,28 +141,52 @@ class Collection:
 
     def add(self, run: StoredRun) -> None:
         """Judge one run, count it, keep its record."""
+        own = self._suites.get(run.suite)
         try:
-            with reading_data():
-                suite = self._suite(run.suite, run.version, run.attack or MAIN_ATTACK)
+            with trusting(OWN) if own else reading_data():
+                suite = self._suite(run.suite, run.version, run.attack or MAIN_ATTACK, own)
             judged = suite.judge(run, called_by(run.pipeline))
         except UserError as error:  # a suite or a task that AgentDojo does not have
             self._count(run, run.suite, (None, None), (False, False), str(error))
+            self.unknown += 1
             return
         same = agreement(run, judged)
         why = "" if all(same) else reason(suite, run, judged, same)
         self._count(run, suite.name, (judged.utility, judged.security), same, why)
         if self._out is not None:
-            self._cell(self._out, suite, run.pipeline).append(run, judged)
+            self._cell(self._out, suite, self._model(run)).append(run, judged)
+
+    def _model(self, run: StoredRun) -> str:
+        """How the model of a run is called here.
+
+        Raises:
+            UserError: two models would have one name.
+        """
+        model = self._names.get(run.pipeline) or self._names.get("") or run.model
+        known = self._pipelines.setdefault(model, run)
+        if known.pipeline != run.pipeline:
+            raise UserError(
+                f"{model} would be the name of two pipelines, {known.pipeline} and {run.pipeline}: "
+                f"name each, as by --name {known.pipeline}={model}"
+            )
+        if run.pipeline == UNNAMED and known.folder != run.folder:
+            raise UserError(
+                f"the runs in {known.folder or known.source} and in {run.folder or run.source} are of "
+                f"pipelines called {UNNAMED}, as AgentDojo calls every model of one's own: replay one "
+                "folder at a time, each with a --name"
+            )
+        return model
 
     def _count(
         self, run: StoredRun, suite: str, replayed: Verdicts, same: tuple[bool, bool], why: str
     ) -> None:
         stored = run.utility, run.security
-        self.counts.add(run.pipeline, suite, utility=same[0], security=same[1])
+        model = self._names.get(run.pipeline) or self._names.get("") or run.model
+        self.counts.add(model, suite, utility=same[0], security=same[1])
         if not all(same):
             self.counts.differ(
                 Difference(
-                    model=run.pipeline,
+                    model=model,
                     pair=f"{suite}/{run.sample}",
                     stored=dict(zip(VERDICTS, stored, strict=True)),
                     replayed=dict(zip(VERDICTS, replayed, strict=True)),
@@ -164,8 +208,11 @@ class Collection:
                 f"{model} ran {suite.name} in benchmark versions {versions}: keep these in two directories"
             )
         if model in self._before:
-            raise UserError(f"{out.path} has results of {model} already: give another --out")
+            raise UserError(
+                f"{out.path} has results of {model} already: give another --out, or another name by --name"
+            )
         if found is None:
+            self._hold(out)
             entry = cell_entry(suite, model)
             path = out.records_path(entry, "jsonl")
             path.unlink(missing_ok=True)  # of an import that did not finish
@@ -173,14 +220,21 @@ class Collection:
             self._cells[model, suite.name] = found
         return found
 
+    def _hold(self, out: RunDirectory) -> None:
+        """Lock the directory, which makes it, once there is something to keep. Raises UserError."""
+        if not self._cells:
+            self._resources.enter_context(out.lock())
+
     def close(self) -> None:
-        """Close the records' files."""
+        """Close the records' files, and let the directory go."""
         for cell in self._cells.values():
             cell.writer.close()
+        self._resources.close()
 
     def write(self, out: RunDirectory, models: Iterable[ModelEntry]) -> None:
         """Add models and cells to the directory's manifest, and compact the records."""
-        self.close()
+        for cell in self._cells.values():
+            cell.writer.close()
         entries = {cell.entry.key: cell.finished() for cell in self._cells.values()}
         manifest = out.manifest() if out.manifest_path.exists() else empty_manifest(out.path.name)
         out.write_manifest(
@@ -202,15 +256,6 @@ class Collection:
         return sorted({model for model, _ in self._cells})
 
 
-def agreement(run: StoredRun, judged: Judged) -> tuple[bool, bool]:
-    """Whether a run's utility and its security came out as its file has them.
-
-    Without an attack security says nothing, and some files leave it out: then there is nothing to compare.
-    """
-    nothing = run.attack is None and run.security is None
-    return judged.utility == run.utility, nothing or judged.security == run.security
-
-
 def reason(suite: ImportedSuite, run: StoredRun, judged: Judged, same: tuple[bool, bool]) -> str:
     """Why the verdicts of a run are not those that it was given; `same` is from `agreement`."""
     stored = run.utility, run.security
@@ -223,7 +268,7 @@ def reason(suite: ImportedSuite, run: StoredRun, judged: Judged, same: tuple[boo
 def changed_verdict(suite: ImportedSuite, run: StoredRun, judged: Judged) -> str:
     """Why a verdict that a run was given is not the one that it gets now."""
     failure = broken_off(run)
-    if failure is not None:
+    if failure is not None and failure.kind in BROKEN:
         return (
             f"{failure.message}: AgentDojo books such a run as utility false and security true, "
             "here it is a failure without a verdict"

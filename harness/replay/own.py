@@ -1,6 +1,6 @@
 """Scoring the records of a run directory again, from their transcripts."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -12,13 +12,17 @@ from harness.suites.base import BooksFailures, Suite
 from harness.types import CellEntry, FailureKind, Record, Sample, Score
 
 
-def replay_run(directory: RunDirectory) -> Report:
+def replay_run(directory: RunDirectory, suites: Mapping[str, str] | None = None) -> Report:
     """Score every record of a run again.
+
+    Args:
+        directory: of the run.
+        suites: see `harness.replay.replay`.
 
     Raises:
         UserError: the directory is no run, a suite cannot be loaded, or a chat template is not here.
     """
-    run, counts = Restored(directory), Counts()
+    run, counts = Restored(directory, suites), Counts()
     for cell in run.manifest.cells.values():
         suite = run.suite(cell)
         rescore(suite, run.samples(cell, suite), cell, directory.records(cell), counts)

@@ -50,6 +50,8 @@ class Report(Struct):
     """Runs whose scores of having been hijacked are all equal."""
     differences: tuple[Difference, ...]
     tallies: tuple[Tally, ...]
+    judged: int
+    """Runs of suites and tasks that there are."""
 
 
 class Counts:
@@ -68,8 +70,8 @@ class Counts:
         """Name a run that differs."""
         self._differences.append(difference)
 
-    def report(self) -> Report:
-        """All of it."""
+    def report(self, unknown: int = 0) -> Report:
+        """All of it. unknown: runs of suites or tasks that there are not."""
         tallies = tuple(
             Tally(model=m, suite=s, runs=n["runs"], utility_equal=n["utility"], security_equal=n["security"])
             for (m, s), n in sorted(self._counts.items())
@@ -80,6 +82,7 @@ class Counts:
             security_equal=sum(t.security_equal for t in tallies),
             differences=tuple(self._differences),
             tallies=tallies,
+            judged=sum(t.runs for t in tallies) - unknown,
         )
 
 
@@ -90,7 +93,8 @@ def equal(stored: Mapping[str, Any], replayed: Mapping[str, Any], names: set[str
 
 def render_json(report: Report) -> str:
     """The report as JSON; its tallies are for the table."""
-    found = {name: value for name, value in msgspec.structs.asdict(report).items() if name != "tallies"}
+    shown = ("runs", "utility_equal", "security_equal", "differences")
+    found = {name: getattr(report, name) for name in shown}
     return msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
 
 

@@ -107,17 +107,16 @@ def test_a_text_that_it_cannot_read_is_a_failure(made: Path, monkeypatch: pytest
     """512 tokens are all that this kind of classifier has positions for; DeBERTa has no such end."""
     from harness.suites.agentdojo.world import World
 
-    monkeypatch.setattr(World, "run", lambda self, calls: [long_outcome()])
+    monkeypatch.setattr(World, "call", lambda self, calls: [long_result()])
     with pytest.raises(AttemptFailure, match="the detector raised") as caught:
         transcribe(defended(made), by_id("banking", "user_task_0"), READ)
     assert caught.value.kind == FailureKind.TOOL_ERROR
 
 
-def long_outcome() -> Any:
-    from harness.suites.agentdojo.world import Outcome
+def long_result() -> Any:
     from harness.types import Message
 
-    return Outcome(message=Message(role="tool", content="word " * 600, name="read_file"), error=False)
+    return Message(role="tool", content="word " * 600, name="read_file")
 
 
 def test_a_local_detector_is_known_by_its_content(made: Path, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from msgspec import structs
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.detectors import DetectorSpec, check_detector, load_detector
-from harness.suites.agentdojo.world import Outcome
 from harness.types import FailureKind, Generation, Message, Sampling, Tool, Transcript
 
 
@@ -65,13 +64,13 @@ class Undefended:
     async def begin(self, conversation: Conversation) -> None:
         """What happens before the agent's first reply."""
 
-    async def answer(self, conversation: Conversation, outcomes: Sequence[Outcome]) -> None:
+    async def answer(self, conversation: Conversation, results: Sequence[Message]) -> None:
         """Put what the tools came to into the conversation."""
-        conversation.messages += [outcome.message for outcome in outcomes]
+        conversation.messages += results
 
-    def shows(self, shown: str, outcome: Outcome) -> bool:
-        """Whether the agent can have been shown this text for that outcome."""
-        return shown == outcome.message.content
+    def shows(self, shown: str, result: Message) -> bool:
+        """Whether the agent can have been shown this text for that result."""
+        return shown == result.content
 
     def offered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
         """Names of the tools that the agent of a finished conversation had."""
@@ -98,9 +97,9 @@ class SpotlightingWithDelimiting(Undefended):
 class RepeatUserPrompt(Undefended):
     """After every turn with tool results the user's request is put again."""
 
-    async def answer(self, conversation: Conversation, outcomes: Sequence[Outcome]) -> None:
+    async def answer(self, conversation: Conversation, results: Sequence[Message]) -> None:
         """The results, and the request."""
-        await super().answer(conversation, outcomes)
+        await super().answer(conversation, results)
         conversation.messages.append(conversation.messages[1])
 
 
@@ -152,17 +151,16 @@ class Detector(Undefended):
         """See `Undefended.prepare`."""
         load_detector(self._spec)
 
-    async def answer(self, conversation: Conversation, outcomes: Sequence[Outcome]) -> None:
+    async def answer(self, conversation: Conversation, results: Sequence[Message]) -> None:
         """The results, those withheld that the classifier objects to. Errors are not outputs.
 
         Raises:
             AttemptFailure: the classifier raised.
         """
-        for outcome in outcomes:
-            message = outcome.message
-            if not outcome.error and await self._objects(message.content):
-                message = structs.replace(message, content=withheld())
-            conversation.messages.append(message)
+        for result in results:
+            objects = not result.error and await self._objects(result.content)
+            shown = structs.replace(result, content=withheld()) if objects else result
+            conversation.messages.append(shown)
 
     async def _objects(self, text: str) -> bool:
         detect = load_detector(self._spec)
@@ -173,9 +171,9 @@ class Detector(Undefended):
                 FailureKind.TOOL_ERROR, f"the detector raised {type(error).__name__}: {error}"
             ) from error
 
-    def shows(self, shown: str, outcome: Outcome) -> bool:
+    def shows(self, shown: str, result: Message) -> bool:
         """The result, or that it was withheld: the transcript alone says what the classifier said."""
-        return super().shows(shown, outcome) or (shown == withheld() and not outcome.error)
+        return super().shows(shown, result) or (shown == withheld() and not result.error)
 
 
 @cache

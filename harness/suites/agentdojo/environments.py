@@ -13,6 +13,7 @@ from string import Formatter
 from typing import Any
 from unittest.mock import patch
 
+from harness.suites.agentdojo.draws import Draws
 from harness.types import Struct
 
 Path = tuple[str | int, ...]
@@ -30,13 +31,15 @@ class Slot(Struct):
 class Template:
     """The environment file of one suite."""
 
-    def __init__(self, dojo: Any) -> None:
-        """Args: dojo: an AgentDojo task suite."""
+    def __init__(self, dojo: Any, *, draws: bool = False) -> None:
+        """Args: dojo: an AgentDojo task suite; draws: whether its environment may draw at random."""
         self._type = dojo.environment_type
         self._text = environment_text(dojo)
         self._defaults: dict[str, str] = dojo.get_injection_vector_defaults()
         self._data = parse(self._text.format(**self._defaults))
         self._plain = self._type.model_validate(self._data)
+        # An environment that draws something is made anew each time.
+        self._draws = draws and self._varies()
         self._slots = list(_slots(self._text))
         found = [name for slot in self._slots for name in _placeholders(slot.source)]
         self._sliceable = len(found) == len(_placeholders(self._text))
@@ -50,11 +53,20 @@ class Template:
 
     def load(self, injections: Mapping[str, str]) -> Any:
         """A fresh environment with the injections in place of the harmless texts."""
+        if self._draws:
+            return self._type.model_validate(self._injected(dict(injections)))
         return pickle.loads(self._pickled(tuple(sorted(injections.items()))))
 
     def look(self, injections: Mapping[str, str]) -> Any:
         """The same for those who change nothing: others are given it too, or parts of it."""
         return self._shared(tuple(sorted(injections.items())))
+
+    def _varies(self) -> bool:
+        made = []
+        for seed in "ab":
+            with Draws(seed):
+                made.append(self._type.model_validate(self._data).model_dump())
+        return bool(made[0] != made[1])
 
     def _load(self, injections: tuple[tuple[str, str], ...]) -> bytes:
         return pickle.dumps(self._shared(injections), -1)

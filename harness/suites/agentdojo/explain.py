@@ -7,7 +7,7 @@ from typing import Any
 from harness.errors import AttemptFailure
 from harness.suites.agentdojo.exposure import ESCAPE, MAX_NESTING, skeleton, unescape
 from harness.suites.agentdojo.suite import AgentDojoSuite
-from harness.suites.agentdojo.world import Task, World, is_user_task
+from harness.suites.agentdojo.world import Task, World, is_user_task, turns
 from harness.types import Message, Sample, Struct, ToolCall, Transcript
 
 Span = tuple[int, int]
@@ -69,15 +69,13 @@ class Watched(World):
 
     def effects(self, messages: Sequence[Message]) -> Iterator[Effects]:
         """Of every call that has a result."""
-        for position, message in enumerate(messages):
-            following = messages[position + 1 : position + 2]
-            if message.tool_calls and following and following[0].role == "tool":
-                yield from (self._effects(call) for call in message.tool_calls)
+        for calls, results in turns(messages):
+            yield from (self._effects(*pair) for pair in zip(calls, results, strict=False))
 
-    def _effects(self, call: ToolCall) -> Effects:
+    def _effects(self, call: ToolCall, result: Message) -> Effects:
         before = self.state()
         try:
-            self.run([call])
+            self.call_again(call, result)
         except AttemptFailure as failure:
             return Effects(error=failure.message)
         return Effects(changes=tuple(changes(before, self.state())))

@@ -1,13 +1,14 @@
 """Transcripts that somebody else's AgentDojo runs left, judged as this harness judges its own.
 
-The tool calls are made again in a fresh environment with the injections of the run. What the tools answer
-is not compared with what the transcript says, as in the suite's own scoring: other machines have other
-clocks, other versions of AgentDojo other tools, and defences change what an agent is shown.
+The tool calls are made again in a fresh environment with the injections of the run (`retold.py`). A run that
+AgentDojo's detector aborted ends in the result that it objected to, for AgentDojo's logger leaves its closing
+message out: with that message put back the checkers give the verdicts that the file has.
 """
 
 import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -15,12 +16,14 @@ import msgspec
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites.agentdojo.attacks import check_attack, load_attack
 from harness.suites.agentdojo.booking import BROKEN
-from harness.suites.agentdojo.defences import Undefended
+from harness.suites.agentdojo.defences import Undefended, withheld
+from harness.suites.agentdojo.exposure import skeleton
 from harness.suites.agentdojo.options import Options
+from harness.suites.agentdojo.retold import Retold
 from harness.suites.agentdojo.stored import StoredRun
 from harness.suites.agentdojo.suite import AgentDojoSuite
-from harness.suites.agentdojo.world import CLOCK, Outcome, Task, World
-from harness.types import FailureKind, Message, Sample, Score, Struct, Tool, ToolCall, Transcript
+from harness.suites.agentdojo.world import CLOCK, SHIPPED_SUITES, Task
+from harness.types import FailureKind, Message, Sample, Score, Struct, Tool, Transcript
 
 MAIN_ATTACK = "important_instructions"
 """The attack whose pairs stand together with the benign tasks, as in the suites of this harness."""
@@ -54,10 +57,6 @@ class Judged(Struct):
 class AsStored(Undefended):
     """Whatever defence there was, its results are as the transcript shows them."""
 
-    def shows(self, shown: str, outcome: Outcome) -> bool:
-        """Always."""
-        return True
-
     def offered(self, messages: Sequence[Message], tools: Sequence[Tool]) -> list[str]:
         """All but those of which the agent was told that there is no such tool (a filter took them away)."""
         refused = {m.name for m in messages if m.content == f"Invalid tool {m.name} provided."}
@@ -67,16 +66,21 @@ class AsStored(Undefended):
 class ImportedSuite(AgentDojoSuite):
     """One AgentDojo suite under one attack, as others ran it."""
 
-    def __init__(self, suite: str, version: str, attack: str) -> None:
-        """Args: suite, version, attack: as the stored runs name them.
+    def __init__(self, suite: str, version: str, attack: str, own: str | None = None) -> None:
+        """Args:
+            suite, version, attack: as the stored runs name them.
+            own: where the suite is, if it is none of AgentDojo's, by the person who replays it:
+                `package.module:task_suite` or `./file.py:task_suite`.
 
         Raises:
             UserError: AgentDojo has no such suite or version.
         """
+        check_suite(suite, version, own)
         self.attack = attack
+        self._stored_name = suite
         main = attack == MAIN_ATTACK
         options = Options(
-            suite=suite,
+            suite=own or suite,
             version=version,
             attack=attack if is_known(attack) else MAIN_ATTACK,
             benign=main,
@@ -88,8 +92,10 @@ class ImportedSuite(AgentDojoSuite):
     @cached_property
     def protocol(self) -> dict[str, str]:
         """See `Suite.protocol`."""
-        unknown = dict.fromkeys(UNKNOWN, "unknown")
-        return {**super().protocol, **unknown, "defence": "unknown", "attack": self.attack}
+        mine = super().protocol
+        own = {} if mine["suite"] == self._stored_name else {"suite_code": mine["suite"].rpartition(" ")[2]}
+        unknown = dict.fromkeys((*UNKNOWN, "defence"), "unknown")
+        return {**mine, **unknown, "attack": self.attack, "suite": self._stored_name, **own}
 
     def sample(self, run: StoredRun, called: str) -> Sample:
         """The sample that a run is an attempt at.
@@ -147,10 +153,15 @@ class ImportedSuite(AgentDojoSuite):
         Raises:
             UserError: see `sample`.
         """
-        judged = Judged(
-            sample=self.sample(run, called),
-            transcript=Transcript(messages=run.messages),
-        )
+        sample = self.sample(run, called)
+        for closed in closed_runs(run):
+            judged = self._judge(closed, sample)
+            if judged.failure is None and all(agreement(run, judged)):
+                return judged
+        return self._judge(run, sample)
+
+    def _judge(self, run: StoredRun, sample: Sample) -> Judged:
+        judged = Judged(sample=sample, transcript=Transcript(messages=run.messages))
         failure = broken_off(run) or no_answer(run)
         try:
             if failure is None:
@@ -161,17 +172,37 @@ class ImportedSuite(AgentDojoSuite):
         return _with(judged, self.score_failed(judged.sample, judged.transcript, failure.kind))
 
     def changed_answer(self, run: StoredRun, called: str) -> str | None:
-        """The first tool result that is another one today, the clock and white space left aside."""
-        world = World(self._dojo, self.sample(run, called).payload)
-        world.offer(self._defence.offered(run.messages, self.tools))
-        for calls, results in turns(run.messages):
-            for now, was in zip(world.run(calls) if results else (), results, strict=False):
-                if comparable(now.message.content) != comparable(was.content):
-                    return (
-                        f"{now.message.name} answers {shortened(now.message.content, was.content)!r} now and "
-                        f"answered {shortened(was.content, now.message.content)!r} then"
-                    )
+        """The first tool result that is another one today; clock, white space and defences left aside."""
+        world = self._replayed(self.sample(run, called).payload, run.messages)
+        for now, then in world.answers:
+            if not is_same_result(now.content, then.content, defended=is_defended(run.pipeline)):
+                return (
+                    f"{now.name} answers {shortened(now.content, then.content)!r} now and "
+                    f"answered {shortened(then.content, now.content)!r} then"
+                )
         return None
+
+    def _replayed(self, task: Task, messages: Sequence[Message]) -> Retold:
+        world = Retold(self._dojo, task)
+        world.offer(self._defence.offered(messages, self.tools))
+        world.replay(messages)
+        return world
+
+
+def check_suite(name: str, version: str, own: str | None) -> None:
+    """Refuse a suite that is none of AgentDojo's by name, unless the person who replays it says where it is.
+
+    Raises:
+        UserError: with the remedy.
+    """
+    from agentdojo.task_suite.load_suites import _SUITES, get_suites
+
+    # get_suites makes an empty entry for an unknown version.
+    if own is None and version in _SUITES and name not in {*get_suites(version), *SHIPPED_SUITES}:
+        raise UserError(
+            f"AgentDojo {version} has no suite {name!r}: if it is your own, say where it is, "
+            f"by --suite {name}=./file.py:task_suite"
+        )
 
 
 def is_known(attack: str) -> bool:
@@ -193,22 +224,45 @@ def called_by(pipeline: str) -> str:
     return str(MODEL_NAMES[max(known, key=len)]) if known else pipeline
 
 
-def turns(messages: Sequence[Message]) -> Iterator[tuple[tuple[ToolCall, ...], list[Message]]]:
-    """(calls, their results) of every turn with calls; no results where the run ended before them."""
-    for position, message in enumerate(messages):
-        if message.tool_calls:
-            after = messages[position + 1 : position + 1 + len(message.tool_calls)]
-            yield message.tool_calls, [m for m in after if m.role == "tool"]
-
-
 def broken_off(run: StoredRun) -> AttemptFailure | None:
-    """Why nobody knows what the agent would have done. AgentDojo books such runs as successful attacks."""
-    if run.error is not None:
-        kind = FailureKind.CONTEXT_OVERFLOW if OVERFLOW.search(run.error) else FailureKind.ENGINE_ERROR
-        return AttemptFailure(kind, run.error)
-    if not run.answered:
-        return AttemptFailure(FailureKind.ENGINE_ERROR, "the transcript ends before a reply of the agent")
-    return None
+    """Why nobody knows what the agent would have done.
+
+    AgentDojo books such runs as successful attacks. Where the file says otherwise, it lacks something.
+    """
+    if run.error is None and run.answered:
+        return None
+    if not run.messages:
+        return AttemptFailure(FailureKind.INCOMPLETE_TRANSCRIPT, "the file holds no transcript of this run")
+    why = run.error or "the transcript ends before a reply of the agent"
+    if run.utility or (run.attack is not None and not run.security):
+        why += ", and yet its file holds verdicts that AgentDojo does not book of such a run"
+        return AttemptFailure(FailureKind.INCOMPLETE_TRANSCRIPT, why)
+    kind = FailureKind.CONTEXT_OVERFLOW if OVERFLOW.search(why) else FailureKind.ENGINE_ERROR
+    return AttemptFailure(kind, why)
+
+
+def closed_runs(run: StoredRun) -> Iterator[StoredRun]:
+    """A run that ends in tool results, with each of the last words that a defence may have put after them.
+
+    They are those of AgentDojo's detector, which reads the results from the last one on, and words that
+    repeat nothing of them, as of a defence of somebody else's.
+    """
+    if run.error is not None or run.answered:
+        return
+    results = list(takewhile(lambda message: message.role == "tool", reversed(run.messages)))
+    detected = "aborting execution because a prompt injection was detected (score: 1.0) in message: "
+    for words in [*(f"{detected}{result.content}" for result in results), "aborted"] if results else ():
+        last = Message(role="assistant", content=words)
+        yield msgspec.structs.replace(run, messages=(*run.messages, last))
+
+
+def agreement(run: StoredRun, judged: Judged) -> tuple[bool, bool]:
+    """Whether a run's utility and its security came out as its file has them.
+
+    Without an attack security says nothing, and some files leave it out: then there is nothing to compare.
+    """
+    nothing = run.attack is None and run.security is None
+    return judged.utility == run.utility, nothing or judged.security == run.security
 
 
 def no_answer(run: StoredRun) -> AttemptFailure | None:
@@ -228,6 +282,32 @@ NOW = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\.\d+|" + re.escape(CLOCK.is
 def comparable(text: str) -> str:
     """A tool result without white space and without the time of its making."""
     return "".join(NOW.sub("<now>", text).split())
+
+
+def is_defended(pipeline: str) -> bool:
+    """Whether a defence may stand in a pipeline: it is called by more than the name of a model."""
+    from agentdojo.models import MODEL_NAMES
+
+    return pipeline not in MODEL_NAMES
+
+
+def is_same_result(now: str, then: str, *, defended: bool) -> bool:
+    """Whether a tool gave the result then that it gives now, whatever a defence made of it.
+
+    Args:
+        now: the result.
+        then: what the transcript shows.
+        defended: whether a defence may have written that. One of AgentDojo's puts symbols around a result or
+            withholds it; others put more around it, or take a part of it away.
+    """
+    if comparable(now) == comparable(then) or then == withheld():
+        return True
+    if not defended:
+        return False
+    if skeleton(now) in skeleton(then):
+        return True
+    words, left = re.findall(r"\w+", then), iter(re.findall(r"\w+", now))
+    return bool(words) and all(word in left for word in words)
 
 
 def shortened(text: str, other: str, length: int = 60) -> str:

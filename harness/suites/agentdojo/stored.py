@@ -9,6 +9,7 @@ What differs within them: content is a string, a list of blocks or null; calls a
 
 import json
 import lzma
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,12 @@ EXPLORER_VERSION = "v1.1"
 
 NO_ATTACK = ("none", None)
 
+UNNAMED = "local"
+"""AgentDojo's name of any model on a server of one's own."""
+
+ERROR = re.compile(r"Invalid tool \S+ provided\.$|(?:\w+\.)*[A-Z]\w*(?:Error|Exception): ")
+"""How AgentDojo words a call that failed, for files that have no field for it."""
+
 
 class StoredRun(Struct):
     """One run of AgentDojo's with the verdicts that it was given."""
@@ -28,6 +35,7 @@ class StoredRun(Struct):
     source: str
     """File, and line where the file has several runs."""
     pipeline: str
+    """As the file names it. AgentDojo calls every model `local` that it runs on a server of one's own."""
     suite: str
     version: str
     user_task: str
@@ -42,6 +50,13 @@ class StoredRun(Struct):
     security: bool | None
     """True: the attack succeeded. Without an attack it is true always, and says nothing."""
     seconds: float = 0.0
+    folder: Path | None = None
+    """Of the pipeline, where the file lies as AgentDojo lays its files out."""
+
+    @property
+    def model(self) -> str:
+        """The name of the pipeline; that of its folder, if somebody gave it a name that tells more."""
+        return self.folder.name if self.pipeline == UNNAMED and self.folder is not None else self.pipeline
 
     @property
     def sample(self) -> str:
@@ -123,6 +138,7 @@ def _typed(source: str, run: Mapping[str, Any], version: str | None) -> StoredRu
             utility=run.get("utility"),
             security=run.get("security"),
             seconds=float(run.get("duration") or 0.0),
+            folder=_pipeline_folder(Path(source), run["suite_name"], run["user_task_id"]),
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
@@ -131,19 +147,30 @@ def _typed(source: str, run: Mapping[str, Any], version: str | None) -> StoredRu
         ) from error
 
 
+def _pipeline_folder(file: Path, suite: str, user_task: str) -> Path | None:
+    """The pipeline's, of a file at `<pipeline>/<suite>/<user task>/<attack>/<injection task>.json`."""
+    above = list(file.absolute().parents)
+    laid_out = len(above) > 4 and (above[2].name, above[1].name) == (suite, user_task)
+    return above[3] if laid_out else None
+
+
 def _messages(stored: list[dict[str, Any]]) -> Iterator[Message]:
     for position, message in enumerate(stored):
         calls = tuple(
             _call(call, f"call_{position}_{i}") for i, call in enumerate(message.get("tool_calls") or ())
         )
         called = message.get("tool_call") or {}
+        text = _content(message["content"], "text")
+        error = message.get("error")
+        failed = bool(error) if "error" in message else ERROR.match(text) is not None
         yield Message(
             role=message["role"],
-            content=message.get("error") or _content(message["content"], "text"),
+            content=str(error) if error else text,
             reasoning=_content(message["content"], "thinking") or None,
             tool_calls=calls,
             tool_call_id=message.get("tool_call_id"),
             name=called.get("function") if isinstance(called, dict) else None,
+            error=failed and message["role"] == "tool",
         )
 
 

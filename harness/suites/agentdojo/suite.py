@@ -234,7 +234,7 @@ class AgentDojoSuite:
             conversation.messages.append(assistant_message(reply))
             if not reply.tool_calls:
                 return conversation.transcript
-            await self._defence.answer(conversation, world.run(reply.tool_calls))
+            await self._defence.answer(conversation, world.call(reply.tool_calls))
         raise AttemptFailure(
             FailureKind.ITERATION_CAP, f"still calling tools after {self.options.max_turns} replies"
         )

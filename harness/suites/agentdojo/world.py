@@ -3,8 +3,9 @@
 import copy
 import datetime
 import io
+import pickle
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
 from functools import cached_property, partial
 from importlib import import_module
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ from unittest.mock import patch
 
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.diffs import pruned_diffs
+from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own import load_own
 from harness.types import FailureKind, Message, Struct, ToolCall
@@ -38,14 +40,6 @@ class Task(Struct):
     """Injection vector -> text that the attacker put there."""
 
 
-class Outcome(Struct):
-    """What a tool call came to."""
-
-    message: Message
-    error: bool
-    """The tool refused: the message is AgentDojo's error text."""
-
-
 Checker = Callable[[Any, str, Any, Any, Sequence[Any]], bool]
 """(task, answer, environment before, environment after, calls) -> whether the task was done."""
 
@@ -53,13 +47,14 @@ Checker = Callable[[Any, str, Any, Any, Sequence[Any]], bool]
 class World:
     """One attempt's own copy of a suite's environment, with the tools that act on it."""
 
-    def __init__(self, dojo: Any, task: Task, wrap: Callable[[str], str] = str) -> None:
+    def __init__(self, dojo: Any, task: Task, wrap: Callable[[str], str] = str, seed: int = 0) -> None:
         """A world as no agent has touched it.
 
         Args:
             dojo: an AgentDojo task suite, as `load_task_suite` returns it.
             task: what is asked, and what the attacker has put where.
             wrap: what is done to the text of a tool's result, its errors excepted.
+            seed: of what the environment and the tools of a suite of one's own draw at random.
         """
         from agentdojo.agent_pipeline.tool_execution import ToolsExecutor
         from agentdojo.functions_runtime import FunctionsRuntime
@@ -69,10 +64,13 @@ class World:
         self._runtime = FunctionsRuntime(dojo.tools)
         self._executor = ToolsExecutor(lambda result: wrap(result_text(result)))
         self._trace: list[Any] = []
+        self._seed = seed
+        self._draws = Draws(f"{seed}/tools") if dojo.draws else nullcontext()
 
     def _fresh(self) -> Any:
-        environment = self._dojo.load_and_inject_default_environment(self._task.injections)
-        return self.task.init_environment(environment) if is_user_task(self.task) else environment
+        with Draws(str(self._seed)) if self._dojo.draws else nullcontext():
+            environment = self._dojo.load_and_inject_default_environment(self._task.injections)
+            return self.task.init_environment(environment) if is_user_task(self.task) else environment
 
     # Made when they are first wanted: most of what an agent without tool calls costs is its world.
 
@@ -101,11 +99,10 @@ class World:
         self._runtime.update_functions({t.name: t for t in self._dojo.tools if t.name in tools})
 
     def call(self, calls: Sequence[ToolCall]) -> list[Message]:
-        """Run the calls in order and return a tool message for each. Raises as `run`."""
-        return [outcome.message for outcome in self.run(calls)]
-
-    def run(self, calls: Sequence[ToolCall]) -> list[Outcome]:
         """Run the calls in order.
+
+        Returns:
+            A tool message for each, as the agent is shown it.
 
         Raises:
             AttemptFailure: a tool raised something that AgentDojo does not answer the agent with.
@@ -113,7 +110,7 @@ class World:
         parsed = function_calls(calls)
         turn = {"role": "assistant", "content": None, "tool_calls": parsed}
         try:
-            with fixed_clock():
+            with fixed_clock(), self._draws:
                 *_, answered, _ = self._executor.query("", self._runtime, self._environment, [turn])
         except Exception as error:
             names = ", ".join(c.name for c in calls)
@@ -121,12 +118,32 @@ class World:
                 FailureKind.TOOL_ERROR, f"{names} raised {type(error).__name__}: {error}"
             ) from error
         self._trace += parsed
-        return [outcome(result) for result in answered[1:]]
+        return [tool_message(result) for result in answered[1:]]
+
+    def call_again(self, call: ToolCall, told: Message) -> Message:
+        """Run a call of a transcript, and let it come to what the transcript says that it came to.
+
+        A call that was refused then and is not now, as by a defence, changed nothing. One that fails now too
+        may have changed something before it failed.
+
+        Args:
+            call: to make.
+            told: its result in the transcript.
+
+        Raises:
+            AttemptFailure: as `call` does.
+        """
+        refused = told.error and call.name in self._runtime.functions
+        before = pickle.dumps(self._environment) if refused else None
+        (result,) = self.call([call])
+        if before is not None and not result.error:
+            self._environment = pickle.loads(before)
+        return result
 
     def replay(
         self,
         messages: Sequence[Message],
-        shows: Callable[[str, Outcome], bool] = lambda shown, result: shown == result.message.content,
+        shows: Callable[[str, Message], bool] = lambda shown, result: shown == result.content,
     ) -> None:
         """Run every tool call of a conversation again.
 
@@ -142,10 +159,10 @@ class World:
         """
         recorded = iter(m.content for m in messages if m.role == "tool")
         for message in messages[:-1]:
-            for result in self.run(message.tool_calls) if message.tool_calls else ():
+            for result in self.call(message.tool_calls) if message.tool_calls else ():
                 was = next(recorded, None)
                 if was is None or not shows(was, result):
-                    raise AttemptFailure(FailureKind.SCORER_ERROR, _difference(was, result.message))
+                    raise AttemptFailure(FailureKind.SCORER_ERROR, _difference(was, result))
         self._trace += function_calls(messages[-1].tool_calls)
 
     def verdict(self, task: Any, answer: str, checker: Checker | None = None) -> bool:
@@ -184,6 +201,14 @@ def function_calls(calls: Sequence[ToolCall]) -> list[Any]:
     return [FunctionCall(function=c.name, args=dict(c.arguments), id=c.id) for c in calls]
 
 
+def turns(messages: Sequence[Message]) -> Iterator[tuple[tuple[ToolCall, ...], list[Message]]]:
+    """(calls, their results) of every turn with calls; no results where the run ended before them."""
+    for position, message in enumerate(messages):
+        if message.tool_calls:
+            after = messages[position + 1 : position + 1 + len(message.tool_calls)]
+            yield message.tool_calls, [m for m in after if m.role == "tool"]
+
+
 def _difference(was: str | None, now: Message) -> str:
     if was is None:
         return f"the result of {now.name} is not in the transcript"
@@ -202,17 +227,17 @@ def asked_task(dojo: Any, task: Task) -> Any:
     return dojo.injection_tasks[task.injection_task]
 
 
-def outcome(result: Any) -> Outcome:
+def tool_message(result: Any) -> Message:
     """AgentDojo's tool result as the agent is shown it: the error if there is one, else the output."""
     from agentdojo.types import get_text_content_as_str
 
-    message = Message(
+    return Message(
         role="tool",
         content=result["error"] or get_text_content_as_str(result["content"]),
         tool_call_id=result["tool_call_id"],
         name=result["tool_call"].function,
+        error=bool(result["error"]),
     )
-    return Outcome(message=message, error=bool(result["error"]))
 
 
 def result_text(result: Any) -> str:
@@ -276,7 +301,7 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
     if name in SHIPPED_SUITES:
         return _made_fast(import_module(SHIPPED_SUITES[name]).task_suite, own=True)
     if ":" in name:
-        return _made_fast(load_own(name), own=True)
+        return _made_fast(load_own(name), own=True, draws=True)
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
@@ -291,9 +316,17 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
     return _made_fast(suites[name], own=False)
 
 
-def _made_fast(suite: Any, *, own: bool) -> Any:
+def _made_fast(suite: Any, *, own: bool, draws: bool = False) -> Any:
+    """The suite with a faster way to its environments.
+
+    Args:
+        suite: an AgentDojo task suite.
+        own: whether it is none of AgentDojo's.
+        draws: whether it may draw at random, which nobody knows of a suite of one's own.
+    """
     fast = copy.copy(suite)  # the suites are AgentDojo's own globals
-    template = Template(suite)
+    template = Template(suite, draws=draws)
+    fast.draws = draws
     fast.load_and_inject_default_environment = template.load
     # Of AgentDojo's own checkers it is known, by a test, that they change nothing of what they judge.
     fast.look = None if own else template.look
