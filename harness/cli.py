@@ -68,7 +68,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if rest and ("overrides" not in args or any(text.startswith("-") or "=" not in text for text in rest)):
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
-        args.overrides += rest
+        args.overrides = [*args.overrides, *rest]
     return args
 
 
@@ -184,9 +184,15 @@ def _record_arguments(commands: Any) -> None:
     replay.add_argument("--country", help="where: ISO 3166-1 alpha-2")
     replay.set_defaults(command=replay_command)
 
-    show = commands.add_parser("show", help="print one attempt: conversation, tool calls, verdicts")
+    show = commands.add_parser("show", help="print one attempt, or list those that failed")
     show.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
-    show.add_argument("--pair", required=True, metavar="SUITE/SAMPLE", help="such as banking/user_task_0")
+    what = show.add_mutually_exclusive_group(required=True)
+    what.add_argument("--pair", metavar="SUITE/SAMPLE", help="one attempt, such as banking/user_task_0")
+    what.add_argument(
+        "--failed", action="store_true", help="list attempts that failed, were wrong or were hijacked"
+    )
+    show.add_argument("--suite", help="with --failed: of this suite alone")
+    show.add_argument("--limit", type=int, default=50, help="with --failed: at most so many; 0 for all")
     show.add_argument("--model", help="whose attempt, where there are several models")
     show.add_argument("--attempt", type=int, default=0, help="which, where there are several; from 0")
     show.add_argument("--format", choices=("terminal", "html"), default="terminal")
@@ -215,7 +221,11 @@ def _models_arguments(commands: Any) -> None:
 def _config_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, metavar="CONFIG", help="a run config (YAML)")
     command.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="such as sampling.max_tokens=64 limit=10"
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="such as sampling.max_tokens=64 limit=10",
     )
 
 
@@ -304,7 +314,7 @@ def run_command(args: argparse.Namespace) -> Status:
         except (UserError, KeyboardInterrupt) as error:
             ended = error
         progress.close()
-        if directory.manifest_path.exists() and not isinstance(ended, DiskError):
+        if not directory.measured_nothing() and not isinstance(ended, DiskError):
             text = write_scorecards(directory, width=console.width, color=console.is_terminal)
             if ended is None:
                 console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -483,11 +493,15 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 def show_command(args: argparse.Namespace) -> None:
     """`harness show`."""
     from harness.show import show
+    from harness.show.failed import failed
     from harness.store import RunDirectory
 
-    console = _console()
+    console, directory = _console(), RunDirectory(args.directory)
+    if args.failed:
+        _print(failed(directory, suite=args.suite, model=args.model, limit=args.limit))
+        return
     text = show(
-        RunDirectory(args.directory),
+        directory,
         args.pair,
         model=args.model,
         attempt=args.attempt,

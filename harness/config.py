@@ -46,7 +46,8 @@ class ModelSpec(Struct):
     """Short and unique: how tables call it."""
     path: str
     """Hub id (`organisation/name`), or a folder."""
-    origin: Origin
+    origin: Origin = Origin()
+    """Who made it. A model whose origin is not stated is measured, and nothing is said of origins by it."""
     revision: str | None = None
     """Commit of the hub repository."""
     called: str | None = None
@@ -163,6 +164,8 @@ class Document:
             line = f":{min(where.line + 1, len(text.splitlines()))}" if where else ""
             problem = getattr(error, "problem", None) or "not YAML"
             raise UserError(f"{path}{line}: {problem}; expected YAML") from error
+        self.overrides: dict[KeyPath, str] = {}
+        """Keys that the command line set -> what it said."""
         self.lines: dict[KeyPath, int] = {}
         for key, number in _lines(node, ()) if node else ():
             if key in self.lines:
@@ -170,9 +173,11 @@ class Document:
             self.lines[key] = number
 
     def where(self, key: KeyPath) -> str:
-        """`file:line`, of the key or of the nearest enclosing one."""
-        while key and key not in self.lines:
+        """`file:line` of the key or of the nearest enclosing one, or the override that set it."""
+        while key and key not in self.lines and key not in self.overrides:
             key = key[:-1]
+        if key in self.overrides:
+            return f"override {self.overrides[key]!r}"
         return f"{self.path}:{self.lines.get(key, 1)}"
 
     def convert(self, data: Any, kind: type[T], at: KeyPath = ()) -> T:
@@ -342,7 +347,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         raise UserError(f"{path}: expected a mapping with the keys {', '.join(_fields(RunConfig))}")
     data = dict(document.data)
     for override in overrides:
-        _override(data, override)
+        document.overrides[_override(data, override)] = override
     folder = folder or path.parent
     for key, resolve in (("models", _resolve_model), ("suites", _resolve_suite)):
         entries = data.get(key)
@@ -360,7 +365,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
     return config
 
 
-def _override(data: dict[str, Any], text: str) -> None:
+def _override(data: dict[str, Any], text: str) -> KeyPath:
+    """Set what an override says, and return its key."""
     import yaml
 
     key, equals, value = text.partition("=")
@@ -381,6 +387,7 @@ def _override(data: dict[str, Any], text: str) -> None:
         target[int(last)] = parsed
     else:
         target[last] = parsed
+    return tuple(int(part) if part.isdigit() else part for part in (*parents, last))
 
 
 def _step(target: Any, part: str, override: str) -> Any:

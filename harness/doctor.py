@@ -27,6 +27,7 @@ def examine() -> Iterator[Finding]:
     yield accelerator(engine)
     yield torchvision(engine)
     yield memory()
+    yield sandbox()
     yield data()
     yield punkt()
     yield cache()
@@ -92,6 +93,24 @@ def memory() -> Finding:
     total, free = (os.sysconf(n) * page / 2**30 for n in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
     remedy = "vLLM on a CPU needs about 3 GiB beside the weights: close something"
     return Finding(free >= 3, f"memory: {free:.0f} of {total:.0f} GiB free", remedy)
+
+
+def sandbox() -> Finding:
+    """Bubblewrap, in which programs that a model wrote are run, and whether it may make a sandbox here."""
+    command = shutil.which("bwrap")
+    if command is None:
+        remedy = "`apt-get install bubblewrap`, or your system's package"
+        return Finding(False, "bubblewrap is not installed: HumanEval and MBPP cannot be run", remedy)
+    tried = [command, "--unshare-user", "--unshare-net", "--ro-bind", "/", "/", "true"]
+    answer = subprocess.run(tried, capture_output=True, text=True, check=False)
+    said = " ".join(answer.stderr.split()) or "no reason given"
+    remedy = "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1)"
+    text = (
+        "bubblewrap makes sandboxes"
+        if answer.returncode == 0
+        else f"bubblewrap makes no sandbox here: {said}"
+    )
+    return Finding(answer.returncode == 0, text, remedy)
 
 
 def data() -> Finding:

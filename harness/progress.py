@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
@@ -110,14 +110,14 @@ class LiveProgress:
         suites = ", ".join(f"{suite} {t.done}/{t.total}{_troubles(t)}" for suite, t in self._tallies.items())
         return f"{self._model}: {suites}; {self._footer()}"
 
-    def _table(self) -> Table:
-        table = Table(title=self._model, caption=self._footer(), title_justify="left")
+    def _table(self) -> Group:
+        table = Table(title=self._model, title_justify="left")
         table.add_column("suite")
         table.add_column("done", justify="right")
         table.add_column("failures by kind")
         for suite, tally in self._tallies.items():
             table.add_row(Text(suite), f"{tally.done}/{tally.total}", _troubles(tally).strip(" ()"))
-        return table
+        return Group(table, Text(self._footer()))  # a caption would be as narrow as the table
 
     def _footer(self) -> str:
         seconds = max(time.monotonic() - self._since, 1e-9)

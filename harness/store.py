@@ -25,10 +25,30 @@ import msgspec
 from harness import config as configs
 from harness.config import RunConfig
 from harness.errors import DiskError, UserError
-from harness.types import SCHEMA_VERSION, CellEntry, Manifest, Record, Score, Transcript, Usage
+from harness.types import (
+    SCHEMA_VERSION,
+    CellEntry,
+    FailureKind,
+    Manifest,
+    Record,
+    Score,
+    Struct,
+    Transcript,
+    Usage,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+class Outcome(Struct):
+    """What came of an attempt: a record without what was said."""
+
+    sample: str
+    attempt: int
+    failure: FailureKind | None
+    failure_message: str | None
+    scores: tuple[Score, ...]
 
 
 class RunDirectory:
@@ -66,7 +86,7 @@ class RunDirectory:
         Raises:
             UserError: it holds results of another config; the keys that differ are named.
         """
-        if not self.config_path.exists() or self._measured_nothing():
+        if not self.config_path.exists() or self.measured_nothing():
             (self.path / "records").mkdir(parents=True, exist_ok=True)
             self.manifest_path.unlink(missing_ok=True)
             replace(self.config_path, configs.to_yaml(config).encode())
@@ -83,7 +103,7 @@ class RunDirectory:
         if kept.price_per_gpu_hour != config.price_per_gpu_hour:
             self._reprice(kept, config.price_per_gpu_hour)
 
-    def _measured_nothing(self) -> bool:
+    def measured_nothing(self) -> bool:
         """Whether a run began here and failed before its first record: its config may be corrected.
 
         Without a folder of records no run began here, and a config.yaml is somebody else's.
@@ -130,9 +150,8 @@ class RunDirectory:
         try:
             data = self.manifest_path.read_bytes()
         except OSError as error:
-            raise UserError(
-                f"{self.path} holds no results (no manifest.json): give a folder that `harness run` wrote"
-            ) from error
+            lacks = "holds no results (no manifest.json)" if self.path.is_dir() else "is not there"
+            raise UserError(f"{self.path} {lacks}: give a folder that `harness run` wrote") from error
         check_version(self.manifest_path, data)
         try:
             return msgspec.json.decode(data, type=Manifest)
@@ -168,6 +187,22 @@ class RunDirectory:
         for record in read_jsonl(self.records_path(cell, "jsonl")):
             found[record.sample, record.attempt] = msgspec.structs.replace(record, transcript=Transcript())
         return to_table(cell, found.values())
+
+    def outcomes(self, cell: CellEntry) -> Iterator[Outcome]:
+        """What came of the finished attempts of a cell, in the order of sample and attempt.
+
+        Raises:
+            UserError: the file is damaged or of another schema version.
+        """
+        fields = Outcome.__struct_fields__
+        complete = self.records_path(cell, "parquet")
+        if not complete.exists():
+            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.records(cell))
+            return
+        rows = _read_table(complete, list(fields)).to_pylist()
+        for row in sorted(rows, key=lambda row: (row["sample"], row["attempt"])):
+            scores = tuple(Score(**{**score, "operands": None}) for score in row.pop("scores"))
+            yield msgspec.convert({**row, "scores": scores}, Outcome)
 
     def contents(self, cell: CellEntry) -> dict[str, str]:
         """Sample -> content hash, of the finished attempts of a cell.

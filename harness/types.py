@@ -320,15 +320,21 @@ class Architecture(Struct):
 class Origin(Struct):
     """Where a model comes from."""
 
-    developer: str
-    country: str
-    """ISO 3166-1 alpha-2; XA to XZ are user-assigned codes, for fictional origins."""
+    developer: str = "not stated"
+    country: str = "ZZ"
+    """ISO 3166-1 alpha-2; XA to XZ are user-assigned codes, for fictional origins, and ZZ is one that is not
+    stated."""
     base_models: tuple[str, ...] = ()
     """The weights that it was derived from."""
     licence: str | None = None
     """SPDX identifier."""
     release_date: str | None = None
     """ISO 8601."""
+
+    @property
+    def stated(self) -> bool:
+        """Whether anything can be said of an origin by this model."""
+        return self.country != "ZZ"
 
 
 class EngineFacts(Struct):

@@ -1,5 +1,7 @@
 """The command line as its users meet it: one sentence and status 2 for bad input, never a traceback."""
 
+import errno
+import os
 import re
 import subprocess
 import sys
@@ -9,6 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.scorecards.build import build_scorecards
+from harness.scorecards.origins import build_origins
+from harness.store import RunDirectory
 from tests.conftest import ROOT
 from tests.test_runner import CONFIG, config
 
@@ -174,3 +179,96 @@ def test_doctor_says_what_data_there_are(
     said = says(data=str(tmp_path))
     assert f"ok  HARNESS_DATA {tmp_path}: the data of suites" in said
     assert f"ok  hub cache {tmp_path / 'hub'}: 1 models, 0 data sets" in said
+
+
+def test_an_override_is_blamed_for_its_own_typo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = str(config(tmp_path))
+    for override, says in (
+        ("limt=3", "unknown key `limt` (did you mean `limit`?)"),
+        ("sampling.max_tokens=many", "key `sampling.max_tokens`: expected `int`, got `str`"),
+        ("suites.0.sample=3", "unknown key `sample` (did you mean `samples`?)"),
+        ("engine={kind: tests.fakes:start, speed: 3}", "unknown key `speed`"),
+    ):
+        said = refused(capsys, "plan", path, override) if "suites" not in override else ""
+        if not said:
+            assert main(["run", path, override, "--out", str(tmp_path / "out")]) == 2
+            said = capsys.readouterr().err
+        assert said.startswith(f"harness: override {override!r}: ") and says in said
+    (tmp_path / "digits.yaml").write_text(CONFIG + "limt: 3\n")
+    assert f"{path}:13: unknown key `limt`" in refused(capsys, "plan", path, "limit=3")
+
+
+def test_a_command_without_its_config_asks_for_that_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["run"])
+    assert capsys.readouterr().err.endswith("the following arguments are required: CONFIG\n")
+
+
+def test_a_directory_that_is_not_there_is_said_to_be_that(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert f"{tmp_path}/no is not there" in refused(capsys, "scorecard", str(tmp_path / "no"))
+    assert "holds no results (no manifest.json)" in refused(capsys, "scorecard", str(tmp_path))
+
+
+def test_what_is_missing_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.replace("kind: tests.fakes:start", "kind: vllm").replace("path: one", "path: ./nowhere")
+    assert main(["plan", str(config(tmp_path, text))]) == 2
+    captured = capsys.readouterr()
+    assert (captured.out + captured.err).count("model one: there is no folder") == 1
+    assert captured.err == "harness: what is missing is named above; nothing is left to measure\n"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["export", "DEMO", "--format", "csv", "--out", "OUT"],
+        ["export", "DEMO", "--format", "parquet", "--out", "OUT"],
+        ["export", "DEMO", "--format", "lm-eval", "--out", "OUT"],
+        ["run", "configs/runs/demo.yaml", "--out", "OUT"],
+    ],
+    ids=lambda command: "-".join(command[:1] + command[2:4:1]).replace("/", "_"),
+)
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.ESTALE, errno.EIO])
+def test_what_the_file_system_answers_is_one_sentence(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+    number: int,
+) -> None:
+    def refuse(self: Path, *args: object, **options: object) -> None:
+        raise OSError(number, os.strerror(number), str(self))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    paths = {"DEMO": str(ROOT / "results" / "demo"), "OUT": str(tmp_path / "out")}
+    said = refused(capsys, *(paths.get(word, word) for word in command))
+    assert os.strerror(number) in said
+    assert not (tmp_path / "out").exists()
+
+
+def test_failed_attempts_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out")
+    assert main(["run", str(config(tmp_path)), "--out", out, "engine.args.fail=scorer_error"]) == 0
+    capsys.readouterr()
+    assert main(["show", out, "--failed", "--suite", "few", "--model", "one", "--limit", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "one few/003  scorer_error: ValueError: this cannot be scored"
+    assert lines[1].startswith("one few/003 --attempt 1  scorer_error")
+    assert all("acc 0  answered" in line for line in lines[2:])
+    assert len(lines) > 2
+    assert main(["show", out, "--failed", "--limit", "1"]) == 0
+    assert re.search(r"\nand \d+ more: --limit 0 lists all\n", capsys.readouterr().out)
+    assert "--suite nope: expected one of few, many" in refused(
+        capsys, "show", out, "--failed", "--suite", "nope"
+    )
+
+
+def test_a_model_of_no_stated_origin_is_measured_and_makes_no_claim_by_origin(tmp_path: Path) -> None:
+    text = CONFIG.replace(", origin: {developer: A, country: XA}", "")
+    assert main(["run", str(config(tmp_path, text)), "--out", str(tmp_path / "out")]) == 0
+    directory = RunDirectory(tmp_path / "out")
+    cards = build_scorecards(directory.manifest(), directory.columns)
+    assert [card.model.origin.stated for card in cards] == [False, True]
+    assert [origin.key for origin in build_origins(cards)] == ["XB"]
+    assert [origin.models for origin in build_origins(cards, "type")] == [("one", "two")]

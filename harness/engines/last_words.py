@@ -5,8 +5,11 @@ import json
 import os
 import re
 import shutil
+import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 ERROR = re.compile(r"(?:\w+\.)*(\w+(?:Error|Exception))(: .+)?")
@@ -17,18 +20,57 @@ CONFIG = "VLLM_LOGGING_CONFIG_PATH"
 """Variable of the environment by which vLLM, here and in its processes, is told how to log."""
 
 
-class LastWords:
-    """The errors that vLLM's processes log, kept in a file besides being shown."""
+MEMORY = (
+    (
+        re.compile(r"ValueError: To serve at least one request with the model's max seq len \((\d+)\).*"),
+        r"the key-value cache has no room for one request of max_model_len \1",
+    ),
+    (
+        re.compile(r"ValueError: No available memory for the cache blocks.*"),
+        "no memory is left for the key-value cache",
+    ),
+)
+"""What vLLM says of memory -> a few words: its own, rounded to GiB, can say that 0.0 exceeds 0.0."""
 
-    def __init__(self, level: str) -> None:
-        """Args: level: from which on what vLLM logs is shown."""
-        folder = Path(tempfile.mkdtemp(prefix="harness-vllm-"))
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        self._file = folder / "errors.log"
+
+class LastWords:
+    """What vLLM's processes log as errors or write to stderr, kept in a file and not shown."""
+
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="harness-vllm-"))
+        self._kept = False
+        atexit.register(self._remove)
+        self._file = self._folder / "errors.log"
         self._start = 0
-        config = folder / "logging.json"
-        config.write_text(json.dumps(_logging(level, self._file)), encoding="utf8")
+        config = self._folder / "logging.json"
+        config.write_text(json.dumps(_logging(self._file)), encoding="utf8")
         os.environ[CONFIG] = str(config)
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Let stderr of this process, and of those that it starts meanwhile, go to the file.
+
+        Those keep it: what they say later is there too.
+        """
+        sys.stderr.flush()
+        before = os.dup(2)
+        try:
+            with self._file.open("ab") as file:
+                os.dup2(file.fileno(), 2)
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+
+    def keep(self) -> Path:
+        """The file, which is no longer deleted when this process ends."""
+        self._kept = True
+        return self._file
+
+    def _remove(self) -> None:
+        if not self._kept:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def forget(self) -> None:
         """What was said so far is about another model."""
@@ -38,7 +80,7 @@ class LastWords:
         """The last error with a reason of its own, in one line; empty if there is none."""
         found = list(_errors(self._all()[self._start :].splitlines()))
         causes = [error for error in found if not POINTS_ELSEWHERE.search(error)]
-        return " ".join((causes or found or [""])[-1].split())[:500]
+        return shorten((causes or found or [""])[-1])
 
     def _all(self) -> str:
         return self._file.read_text(encoding="utf8", errors="replace") if self._file.is_file() else ""
@@ -53,16 +95,20 @@ def _errors(lines: Sequence[str]) -> Iterator[str]:
             yield found[1] + (found[2] or f" in `{code}`")
 
 
-def _logging(level: str, file: Path) -> dict[str, object]:
-    """As vLLM sets itself up, and errors to a file besides."""
-    plain = {"format": "%(levelname)s %(asctime)s [%(name)s] %(message)s"}
-    shown = {"class": "logging.StreamHandler", "formatter": "plain", "level": level}
-    shown["stream"] = "ext://sys.stdout"
+def shorten(text: str) -> str:
+    """An error of vLLM in one line of at most 500 characters, cut between words; memory in plain words."""
+    line = " ".join(text.split())
+    for said, plain in MEMORY:
+        line = said.sub(plain, line)
+    return textwrap.shorten(line, 500, placeholder=" ...")
+
+
+def _logging(file: Path) -> dict[str, object]:
+    """As vLLM sets itself up, with its errors in a file."""
     kept = {"class": "logging.FileHandler", "filename": str(file), "delay": True, "level": "ERROR"}
     return {
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"plain": plain},
-        "handlers": {"kept": kept, "shown": shown},
-        "loggers": {"vllm": {"handlers": ["kept", "shown"], "level": level, "propagate": False}},
+        "handlers": {"kept": kept},
+        "loggers": {"vllm": {"handlers": ["kept"], "level": "ERROR", "propagate": False}},
     }

@@ -12,10 +12,11 @@ import multiprocessing.resource_tracker
 import os
 import signal
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
-from harness.engines.last_words import CONFIG, LastWords
+from harness.engines.last_words import CONFIG, LastWords, shorten
 from harness.engines.orphans import Guard
 from harness.engines.pieces import Pieces
 from harness.engines.templates import recall_json
@@ -99,7 +100,7 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
             reasoning_parser=reasoning_parser,
         )
     except TypeError as error:
-        raise UserError(f"the parsers do not fit the model: {_one_line(error)}") from error
+        raise UserError(f"the parsers do not fit the model: {shorten(str(error))}") from error
 
 
 def render_quickly(renderer: Any) -> None:
@@ -174,7 +175,7 @@ def max_candidates() -> int:
 @lru_cache(maxsize=1)
 def last_words() -> LastWords | None:
     """What vLLM's processes said last; None where the user configures what vLLM logs."""
-    return None if {"VLLM_LOGGING_LEVEL", CONFIG} & os.environ.keys() else LastWords("ERROR")
+    return None if {"VLLM_LOGGING_LEVEL", CONFIG} & os.environ.keys() else LastWords()
 
 
 def _quiet_environment() -> None:
@@ -191,6 +192,12 @@ def _quiet_environment() -> None:
 
 def _load(what: Launch) -> Any:
     """Check the arguments and start an `AsyncLLM` (blocking)."""
+    words = last_words()
+    with words.heard() if words else nullcontext():
+        return _start(what)
+
+
+def _start(what: Launch) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.platforms import current_platform
 
@@ -222,7 +229,7 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
     try:
         config = AsyncEngineArgs(**arguments).create_engine_config()
     except (ValueError, TypeError, OSError) as error:
-        why = _one_line(error).split(" Supported architectures: ")[0]  # three hundred names
+        why = shorten(str(error).split(" Supported architectures: ")[0])  # three hundred names
         raise UserError(f"vLLM cannot load {model}: {why}") from error
     # A Ctrl-C in the terminal reaches every process in it. The core and its workers inherit that it is
     # blocked, so that they go on until this process has decided what happens. The resource tracker is
@@ -232,8 +239,10 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
     try:
         return AsyncLLM.from_vllm_config(config, disable_log_stats=bool(arguments["disable_log_stats"]))
     except RuntimeError as error:
-        why = str(last_words() or "") or _one_line(error)
-        raise EngineDead(f"vLLM could not load {model}: {why}") from error
+        words = last_words()
+        why = str(words or "") or shorten(str(error))
+        log = f" (its log: {words.keep()})" if words else ""
+        raise EngineDead(f"{why}{log}") from error
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -278,7 +287,3 @@ def _check_parsers(what: Launch) -> None:
     ):
         if name and name not in known:
             raise UserError(f"{key}: vLLM has no {name!r}; it has {', '.join(known)}")
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:500]

@@ -76,6 +76,9 @@ GROUPINGS: dict[str, Callable[[ModelEntry, Mapping[str, ModelEntry]], str]] = {
 }
 """What an origin can be: name -> key of a model, given all models of the run."""
 
+FACTS = ("licence", "type", "size")
+"""The groupings that do not rest on who made a model."""
+
 CALLED = {
     "country": "country of the developer",
     "developer": "developer",
@@ -149,7 +152,8 @@ class OriginScorecard(Struct):
 def build_origins(
     scorecards: Sequence[ModelScorecard], by: str = "country", allow: Collection[str] = ()
 ) -> list[OriginScorecard]:
-    """Origin scorecards, by key. Imported models are no part of them: how they were run is not known.
+    """Origin scorecards, by key. Imported models are no part of them: how they were run is not known. Nor are
+    those that state no origin, unless it is a fact about the model that groups them.
 
     Args:
         scorecards: one a model.
@@ -161,7 +165,8 @@ def build_origins(
     """
     if by not in GROUPINGS:
         raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
-    ours = [card for card in scorecards if not card.model.imported]
+    stated = [card for card in scorecards if by in FACTS or card.model.origin.stated]
+    ours = [card for card in stated if not card.model.imported]
     allowed = check_protocols(ours, allow)
     models = {card.model.name: card.model for card in ours}
     groups: dict[str, list[ModelScorecard]] = {}

@@ -3,6 +3,8 @@
 import json
 import logging.config
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from harness.engines.last_words import CONFIG, LastWords
 @pytest.fixture
 def words(monkeypatch: pytest.MonkeyPatch) -> LastWords:
     monkeypatch.setenv(CONFIG, "")
-    return LastWords("ERROR")
+    return LastWords()
 
 
 def fail(words: LastWords, *errors: Exception) -> None:
@@ -47,3 +49,41 @@ def test_what_was_said_of_another_model_is_forgotten(words: LastWords) -> None:
     assert str(words) == ""
     fail(words, AssertionError())
     assert str(words) == "AssertionError in `raise error`"
+
+
+NEEDED = (
+    "To serve at least one request with the model's max seq len (4096), (0.0 GiB KV cache is needed, which "
+    "is larger than the available KV cache memory (0.0 GiB). Try increasing `gpu_memory_utilization`."
+)
+
+
+@pytest.mark.parametrize(
+    ("said", "plain"),
+    [
+        (NEEDED, "the key-value cache has no room for one request of max_model_len 4096"),
+        (
+            "No available memory for the cache blocks. Try increasing",
+            "no memory is left for the key-value cache",
+        ),
+    ],
+)
+def test_memory_is_told_in_plain_words(words: LastWords, said: str, plain: str) -> None:
+    fail(words, ValueError(said))
+    assert str(words) == plain
+
+
+def test_a_long_error_is_cut_between_words(words: LastWords) -> None:
+    fail(words, ValueError(" ".join(["syllable"] * 100)))
+    assert len(str(words)) <= 500
+    assert str(words).endswith("syllable ...")
+
+
+def test_what_is_written_to_stderr_meanwhile_is_heard_and_not_shown(
+    words: LastWords, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with words.heard():
+        subprocess.run([sys.executable, "-c", "raise OSError('no such device')"], check=False)
+    subprocess.run([sys.executable, "-c", "import sys; sys.stderr.write('later')"], check=True)
+    assert str(words) == "OSError: no such device"
+    assert capfd.readouterr().err == "later"
+    assert words.keep().read_text().endswith("OSError: no such device\n")
