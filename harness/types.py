@@ -120,6 +120,8 @@ class Generation(Struct):
     """Why the reply could not be parsed as the model's format says, if it could not."""
     seconds: float = 0.0
     """Wall time of the request, waiting included."""
+    prompt: str | None = None
+    """The text of the prompt, kept only where a tool result of the conversation is not whole in it."""
 
 
 class LogLikelihood(Struct):

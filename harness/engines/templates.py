@@ -1,11 +1,14 @@
 """Chat templates: whether they can show what a suite needs, and tools shown to them again and again."""
 
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any
 
+from harness.engines.dress import stands_in
 from harness.errors import UserError
+from harness.types import Message
 
 MAX_RECALLED = 1000
 """Characters of a text that is remembered as JSON: a description's. What a model writes may be longer."""
@@ -62,6 +65,23 @@ def recall_json(template: Any) -> None:
             continue
         if not isinstance(filters["tojson"], RecallingFilter):
             filters["tojson"] = RecallingFilter(filters["tojson"])
+
+
+def hiding_prompt(prompt: str | None, messages: Iterable[Message]) -> str | None:
+    """The prompt, if a tool result of the conversation does not stand in it whole; None if all do.
+
+    Args:
+        prompt: as a chat template wrote it, None where it was written in code.
+        messages: the conversation.
+    """
+    if prompt is None:
+        return None
+    for result in (message.content.strip() for message in messages if message.role == "tool"):
+        # Most templates write a result as it is, or as JSON. To undo all escapes takes longer.
+        quoted = json.dumps(result, ensure_ascii=False)[1:-1]
+        if not (result in prompt or quoted in prompt or stands_in(result, prompt)):
+            return prompt
+    return None
 
 
 def check_template(template: Any, *, tools: bool = True) -> None:

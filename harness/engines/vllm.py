@@ -31,7 +31,7 @@ from harness.engines.replies import (
     unread_call,
 )
 from harness.engines.scoring import Scorer, readable_block_size
-from harness.engines.templates import Shown, check_template
+from harness.engines.templates import Shown, check_template, hiding_prompt
 from harness.engines.texts import PRIMED, Decoder
 from harness.engines.thoughts import ThoughtMarks, marks_of, release_calls, split
 from harness.engines.tokens import Encoder, Tokens, fit
@@ -152,7 +152,9 @@ class VllmEngine:
         params.structured_outputs = request.structured_outputs
         output = await self._reply(inputs, params)
         reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
-        return self._generation(output, self._cut(reply, sampling), started)
+        generation = self._generation(output, self._cut(reply, sampling), started)
+        hiding = hiding_prompt(inputs.get("prompt"), messages)
+        return generation if hiding is None else msgspec.structs.replace(generation, prompt=hiding)
 
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:
         """Continue a text. Raises as `chat` does.

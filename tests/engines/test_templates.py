@@ -2,8 +2,9 @@ from typing import Any
 
 import pytest
 
-from harness.engines.templates import RecallingFilter, Shown, check_template, recall_json
+from harness.engines.templates import RecallingFilter, Shown, check_template, hiding_prompt, recall_json
 from harness.errors import UserError
+from harness.types import Message
 from tests.engines import tiny
 
 PARAMETERS = {"type": "object", "properties": {"x": {"type": "string"}}}
@@ -84,3 +85,24 @@ def test_a_template_that_cannot_be_read_is_left_alone() -> None:
     from transformers.utils.chat_template_utils import _compile_jinja_template
 
     assert isinstance(_compile_jinja_template(good).environment.filters["tojson"], RecallingFilter)
+
+
+@pytest.mark.parametrize(
+    ("results", "prompt", "hidden"),
+    [
+        (["It opens at seven."], "tool: It opens at seven.", False),
+        (['It opens\nat "seven".'], 'tool: "It opens\\nat \\"seven\\"."', False),
+        (["It opens\nat seven."], "tool: {'result': 'It opens\\nat seven.'}", False),
+        (["  \n"], "user: hello", False),
+        ([], "user: hello", False),
+        (["It opens at seven."], "user: hello", True),
+        (["It opens at seven.", "Paid."], "tool: It opens at seven.", True),
+        (["It opens at seven, and not before."], "tool: It opens at seven...", True),
+    ],
+)
+def test_a_prompt_is_kept_where_a_result_does_not_stand_in_it_whole(
+    results: list[str], prompt: str, hidden: bool
+) -> None:
+    messages = [Message(role="user", content="hello"), *(Message(role="tool", content=r) for r in results)]
+    assert hiding_prompt(prompt, messages) == (prompt if hidden else None)
+    assert hiding_prompt(None, messages) is None

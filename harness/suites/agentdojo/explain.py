@@ -1,11 +1,12 @@
 """What an attempt's verdicts rest on: where the model was shown the injection, what every call changed."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from harness.engines.dress import ESCAPE, ESCAPING, FEW, LEFT_OUT, MAX_NESTING, skeleton, unescape
 from harness.errors import AttemptFailure
-from harness.suites.agentdojo.exposure import ESCAPE, MAX_NESTING, skeleton, unescape
 from harness.suites.agentdojo.suite import AgentDojoSuite
 from harness.suites.agentdojo.world import Task, World, is_user_task, turns
 from harness.types import Message, Sample, Struct, ToolCall, Transcript
@@ -142,8 +143,11 @@ def find_injections(text: str, injections: Mapping[str, str]) -> list[Span]:
         Spans in the order of the text, none of which touches another.
     """
     letters, positions = _letters(text)
-    found = []
-    for wanted in {skeleton(injected) for injected in injections.values()} - {""}:
+    found: list[Span] = []
+    bare = {injected: skeleton(injected) for injected in injections.values() if injected.strip()}
+    for injected in (text for text, letters_in_it in bare.items() if len(letters_in_it) < FEW):
+        found += [match.span() for match in re.finditer(re.escape(injected.strip()), text)]
+    for wanted in {letters_in_it for letters_in_it in bare.values() if len(letters_in_it) >= FEW}:
         start = letters.find(wanted)
         while start >= 0:
             found.append((positions[start], positions[start + len(wanted) - 1] + 1))
@@ -166,10 +170,10 @@ def _letters(text: str) -> tuple[str, list[int]]:
     """The skeleton of a text, and where each of its characters stands in the text."""
     positions = list(range(len(text)))
     for _ in range(MAX_NESTING):
-        if "\\" not in text:
+        if not ESCAPING.search(text):
             break
         text, positions = _unescaped(text, positions)
-    kept = [(c, p) for c, p in zip(text, positions, strict=True) if c.isalnum()]
+    kept = [(c, p) for c, p in zip(text, positions, strict=True) if not LEFT_OUT.match(c)]
     return "".join(c for c, _ in kept), [p for _, p in kept]
 
 

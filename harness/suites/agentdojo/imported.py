@@ -13,11 +13,11 @@ from typing import Any
 
 import msgspec
 
+from harness.engines.dress import skeleton
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites.agentdojo.attacks import check_attack, load_attack
 from harness.suites.agentdojo.booking import BROKEN
 from harness.suites.agentdojo.defences import Undefended, withheld
-from harness.suites.agentdojo.exposure import skeleton
 from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.retold import Retold
 from harness.suites.agentdojo.stored import StoredRun

@@ -22,7 +22,7 @@ from harness.suites.agentdojo.booking import BROKEN, STOPPED, booked, last_words
 from harness.suites.agentdojo.defences import Conversation, ToolFilter, load_defence
 from harness.suites.agentdojo.detectors import detector_spec, identity
 from harness.suites.agentdojo.environments import environment_text
-from harness.suites.agentdojo.exposure import is_exposed
+from harness.suites.agentdojo.exposure import as_shown, is_exposed
 from harness.suites.agentdojo.harm import harm_class
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, metrics
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
@@ -42,7 +42,7 @@ from harness.types import (
     Transcript,
 )
 
-SCORER_VERSION = "3"
+SCORER_VERSION = "4"
 """Raised whenever a change here could change a verdict."""
 
 
@@ -315,7 +315,7 @@ class AgentDojoSuite:
     def _observed(self, task: Task, hijacked: bool, transcript: Transcript) -> dict[str, bool]:
         """What an attacked transcript shows beside the two verdicts. What does not apply is left out."""
         calls = [call for message in transcript.messages for call in message.tool_calls]
-        exposed = is_exposed(task.injections, transcript.messages)
+        exposed = is_exposed(task.injections, as_shown(transcript))
         attempted = self._attempted(task, hijacked, calls)
         found = {"exposed": exposed, "attempted": attempted}
         if exposed:
