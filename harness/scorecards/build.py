@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from math import fsum
 
 import msgspec
@@ -24,7 +23,7 @@ from harness.scorecards.derived import (
 )
 from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
 from harness.scorecards.pooled import Pooled, pool
-from harness.suites.lm_eval_metrics import aggregate
+from harness.suites.lm_eval_corpus import corpus
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
 
 NO_TOOL_CALL = "no_tool_call"
@@ -195,4 +194,15 @@ def estimate_metric(metric: Metric, observations: Observations, *, missing: int)
         return stats.rate(values, clusters, missing=missing)
     if metric.kind == "mean":
         return stats.mean(values, clusters, missing=missing, bounds=metric.bounds)
-    return stats.bootstrap(list(values), partial(aggregate, metric.aggregation), clusters, missing=missing)
+    operands = list(values)
+    if not operands:
+        return stats.bootstrap(operands, len, clusters, missing=missing)
+    whole = corpus(metric.aggregation, operands)
+    return stats.bootstrap(
+        operands,
+        lambda _: whole.value(),
+        clusters,
+        missing=missing,
+        resamples=whole.resamples,
+        of_rows=whole.of_rows,
+    )

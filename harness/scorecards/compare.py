@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,7 +13,7 @@ from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.columns import Factor, Floats, Rows, pool_factors
 from harness.scorecards.comparability import check_protocols, differing_fields, engine_differences
 from harness.scorecards.derived import Observations
-from harness.suites.lm_eval_metrics import aggregate
+from harness.suites.lm_eval_corpus import corpus
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 
@@ -220,19 +219,31 @@ def _test(a: MetricResult, b: MetricResult, paired: Paired) -> stats.Difference:
         return stats.paired_difference(
             paired.a, paired.b, paired.clusters, missing=missing, largest=_largest(a.metric)
         )
-    change = stats.bootstrap(
-        list(zip(paired.a, paired.b, strict=True)),
-        partial(_corpus_change, a.metric.aggregation),
-        paired.clusters,
-        missing=missing,
-    )
+    change = _corpus_change(a.metric.aggregation, paired, missing)
     return stats.Difference(estimate=change, standard_error=None, degrees_of_freedom=0, p_value=None)
 
 
-def _corpus_change(aggregation: str, pairs: Sequence[tuple[Sequence[Any], Sequence[Any]]]) -> float:
+def _corpus_change(aggregation: str, paired: Paired, missing: int) -> Estimate:
     """The change of a corpus metric over pairs of samples, each with the operands of its attempts."""
-    before = aggregate(aggregation, [operands for a, _ in pairs for operands in a])
-    return aggregate(aggregation, [operands for _, b in pairs for operands in b]) - before
+    sides = []
+    for groups in (paired.a, paired.b):
+        ends = np.cumsum([len(operands) for operands in groups])
+        rows = np.split(np.arange(ends[-1]), ends[:-1])
+        sides.append((corpus(aggregation, [one for operands in groups for one in operands]), rows))
+    (before, rows_before), (after, rows_after) = sides
+
+    def of_rows(pairs: Rows) -> float:
+        first = before.of_rows(np.concatenate([rows_before[i] for i in pairs]))
+        return after.of_rows(np.concatenate([rows_after[i] for i in pairs])) - first
+
+    return stats.bootstrap(
+        list(zip(paired.a, paired.b, strict=True)),
+        lambda _: after.value() - before.value(),
+        paired.clusters,
+        missing=missing,
+        resamples=min(before.resamples, after.resamples),
+        of_rows=of_rows,
+    )
 
 
 def _mcnemar(metric: Metric, paired: Paired) -> stats.McNemar | None:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import numpy as np
@@ -219,12 +220,14 @@ def bootstrap(
     missing: int = 0,
     seed: int = 0,
     resamples: int = 1000,
+    of_rows: Callable[[Codes], float] | None = None,
 ) -> Estimate:
     """A corpus metric with a percentile bootstrap interval.
 
     Whole clusters of the factor with the fewest levels are drawn (single samples without clustering). Source:
     Efron and Tibshirani, An Introduction to the Bootstrap (1993), ch. 13, with `bootstrap_tails`; for
-    clusters: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8.
+    clusters: Davison and Hinkley, Bootstrap Methods and their Application (1997), section 3.8. A resample in
+    which the metric is not defined (the aggregate raises, or gives NaN) is left out, and their number said.
 
     Args:
         operands: what `aggregate` needs from each of the n samples.
@@ -233,17 +236,25 @@ def bootstrap(
         missing: attempts that were not measured.
         seed: of the resampling; the interval is the same every time.
         resamples: number of bootstrap samples.
+        of_rows: numbers of operands -> the metric of these, where that is cheaper than to aggregate them.
     """
     if not operands:
         return _not_measured(missing)
-    value = float(aggregate(operands))
     factors = crossed_factors(clusters or {}, len(operands))
     name = min(factors, key=lambda key: levels_of(factors[key]), default=None)
     codes = np.arange(len(operands)) if name is None else factors[name]
     groups = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
-    low, high = _percentiles(operands, aggregate, groups, seed, resamples)
     unit = "samples" if name is None else f"clusters of {name}"
     method = f"expanded percentile bootstrap over {unit}, {resamples} resamples, seed {seed}"
+    try:
+        value = float(aggregate(operands))
+    except ArithmeticError as error:
+        method = f"not measured: it is not defined on these {len(operands)} sample(s) ({error})"
+        value, low, high = math.nan, None, None
+    else:
+        of_rows = of_rows or (lambda rows: aggregate([operands[j] for j in rows]))
+        low, high, note = _percentiles(of_rows, groups, seed, resamples)
+        method += note
     return Estimate(
         value=value if math.isfinite(value) else None,
         low=low,
@@ -251,30 +262,31 @@ def bootstrap(
         n=len(operands),
         missing=missing,
         clusters=len(groups),
-        method=method if low is not None else f"{method}: no interval, it is not finite",
+        method=method,
     )
 
 
 def _percentiles(
-    operands: Sequence[Any],
-    aggregate: Callable[[Sequence[Any]], float],
-    groups: Sequence[Codes],
-    seed: int,
-    resamples: int,
-) -> tuple[float, float] | tuple[None, None]:
-    """Percentiles of the metric over resampled groups (`bootstrap_tails`), None where one is not finite."""
+    of_rows: Callable[[Codes], float], groups: Sequence[Codes], seed: int, resamples: int
+) -> tuple[float | None, float | None, str]:
+    """(low, high, what is to be said) of the metric over resampled groups, by `bootstrap_tails`."""
     if len(groups) < 2:
-        return None, None
+        return None, None, ": no interval, it is not finite"
     generator = np.random.default_rng(seed)
-    values = np.empty(resamples)
+    values = np.full(resamples, math.nan)
     for i in range(resamples):
         drawn = generator.integers(len(groups), size=len(groups))
-        chosen = np.concatenate([groups[j] for j in drawn])
-        values[i] = aggregate([operands[j] for j in chosen])
-    if not np.isfinite(values).all():
-        return None, None
-    low, high = np.quantile(values, bootstrap_tails(len(groups)))
-    return float(low), float(high)
+        with suppress(Exception):  # code of the metric's own, on samples that it may not be defined for
+            values[i] = of_rows(np.concatenate([groups[j] for j in drawn]))
+    defined = values[~np.isnan(values)]
+    if np.isinf(defined).any():
+        return None, None, ": no interval, it is not finite"
+    if 2 * defined.size < resamples:
+        return None, None, f": no interval, it is defined in {defined.size} of the resamples alone"
+    undefined = resamples - defined.size
+    low, high = np.quantile(defined, bootstrap_tails(len(groups)))
+    note = f", without {undefined} in which it is not defined" if undefined else ""
+    return float(low), float(high), note
 
 
 def at_least_one(n: ArrayLike, successes: ArrayLike, k: int) -> Floats:

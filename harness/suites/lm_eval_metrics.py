@@ -167,6 +167,7 @@ def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
 
     Raises:
         Untrusted: it names code that may not be run.
+        ArithmeticError: it is not defined on these samples.
         UserError: there is no such aggregation, or the operands are not what it takes.
     """
     function = _aggregation(aggregation)
@@ -174,6 +175,8 @@ def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
         return float(function([o[0] if len(o) == 1 else tuple(o) for o in operands]))
     except OverflowError:  # the perplexity of very unlikely texts
         return math.inf
+    except ArithmeticError:  # not defined on these samples: none of them has a weight, for example
+        raise
     except Exception as error:  # operands stand in records, which may hold anything
         raise UserError(
             f"{aggregation} cannot be computed from the operands of its records "
