@@ -55,6 +55,10 @@ class EngineDead(Exception):
     """The engine will not answer again. What is in flight is owed, not failed."""
 
 
+class ServerGone(EngineDead):
+    """A server that somebody else runs does not answer, and cannot be started from here."""
+
+
 def classify(error: Exception, otherwise: FailureKind) -> AttemptFailure:
     """Turn what an attempt raised into the failure that is recorded.
 

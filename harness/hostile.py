@@ -35,6 +35,17 @@ def one_line(text: str) -> str:
     return " ".join(strip_control(text).split())
 
 
+def without_surrogates(value: Any) -> Any:
+    """A JSON value in which what UTF-8 cannot hold (lone surrogates, which JSON can smuggle in) is `?`."""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode()
+    if isinstance(value, dict):
+        return {without_surrogates(key): without_surrogates(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_surrogates(item) for item in value]
+    return value
+
+
 @cache
 def page_template(path: Path) -> "Template":
     """The template of a page. All that it prints is escaped, and stripped of control characters.

@@ -79,7 +79,7 @@ class LiveProgress:
         tally.truncated += record.truncated and record.failure is None
         if record.failure:
             tally.failures[record.failure.value] += 1
-        self._tokens += record.usage.prompt_tokens + record.usage.completion_tokens
+        self._tokens += record.usage.tokens or 0
         self._draw()
 
     def note(self, text: str) -> None:

@@ -19,10 +19,10 @@ from harness.engines import open_engine
 from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock, MeteredEngine
-from harness.errors import AttemptFailure, DiskError, EngineDead, Status, UserError, classify
+from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, Status, UserError, classify
 from harness.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare, problem
 from harness.preflight import PlannedModel
-from harness.store import RecordWriter, RunDirectory
+from harness.store import RecordWriter, RunDirectory, Unwritable
 from harness.suites.base import BooksFailures
 from harness.types import (
     Caution,
@@ -119,7 +119,8 @@ async def run(
             check, text = "not_loaded", str(error)
             if isinstance(error, EngineDead):
                 check = ENGINE_DIED
-                text = f"model {model.spec.name}: the engine died: {error}; the same command resumes"
+                died = "" if isinstance(error, ServerGone) else "the engine died: "
+                text = f"model {model.spec.name}: {died}{error}; the same command resumes"
             plan.leave_out([problem(check, text, model=model.spec.name)])
         if len(plan.problems) > before:
             _keep_cautions(directory, plan)
@@ -422,11 +423,13 @@ class EngineRun:
         self.in_flight[job.key] = job
         try:
             record = await run_attempt(job, MeteredEngine(self.engine, self.clock), self.sampling)
+            record = append(self.writers[job.cell.entry.key], record)
+        except DiskError:
+            raise
         except UserError as error:
             self.refused[suite.name] = str(error)
             del self.in_flight[job.key]
             return
-        self.writers[job.cell.entry.key].append(record)
         del self.in_flight[job.key]
         self.finished += 1
         self.progress.finished(suite.name, record)
@@ -445,6 +448,7 @@ async def run_jobs(jobs: Sequence[Job], run: EngineRun, max_concurrency: int) ->
 
     Raises:
         _Died: the engine died; what was in flight is not recorded.
+        ServerGone: a server that others run is gone; what was in flight is not recorded.
         DiskError: what was to be kept could not be.
     """
     queue = iter(jobs)
@@ -470,6 +474,8 @@ async def run_jobs(jobs: Sequence[Job], run: EngineRun, max_concurrency: int) ->
                     for _ in range(min(max_concurrency, len(jobs))):
                         group.create_task(worker())
                 done.set()
+    except* ServerGone as errors:  # nobody here can start it again
+        raise ServerGone(str(_first(errors))) from errors
     except* EngineDead as errors:
         raise _Died(str(_first(errors)), list(run.in_flight.values()), run.finished) from errors
     except* UserError as errors:
@@ -544,6 +550,35 @@ def _record(
         failure_message=failure.message if failure else None,
         truncated=any(reply.finish_reason == "length" for reply in transcript.generations),
     )
+
+
+def append(writer: RecordWriter, record: Record) -> Record:
+    """Keep what an attempt gave; returns what was kept: its failure, where the rest could not be read again.
+
+    Raises:
+        UserError: not even that can be kept, since the suite's own sample is not what a record holds.
+        DiskError: the disk does not take it.
+    """
+    replace = msgspec.structs.replace
+    kept = record
+    for failure, left in (
+        (FailureKind.SCORER_ERROR, record.transcript),
+        (FailureKind.ENGINE_ERROR, Transcript()),
+    ):
+        try:
+            writer.append(kept)
+            return kept
+        except Unwritable as error:
+            why = f"what came of it cannot be kept: {error}"
+            kept = replace(record, failure=failure, failure_message=why, scores=(), transcript=left)
+    kept = replace(kept, usage=Usage(engine_seconds=record.usage.engine_seconds))
+    try:
+        writer.append(kept)
+    except Unwritable as error:
+        raise UserError(
+            f"sample {record.sample!r} cannot be recorded ({error}): correct its suite"
+        ) from error
+    return kept
 
 
 def _book(

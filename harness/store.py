@@ -25,6 +25,7 @@ import msgspec
 from harness import config as configs
 from harness.config import RunConfig
 from harness.errors import DiskError, UserError
+from harness.hostile import without_surrogates
 from harness.types import (
     SCHEMA_VERSION,
     CellEntry,
@@ -324,6 +325,10 @@ def records_stem(cell: CellEntry) -> str:
     return f"{readable}--{cell.key[:12]}"
 
 
+class Unwritable(Exception):
+    """A record that would not be read again."""
+
+
 class RecordWriter:
     """Appends records to a cell's file. Lines reach the kernel at once and the disk with `sync`.
 
@@ -335,12 +340,18 @@ class RecordWriter:
         cut_torn_line(path)
         self._file = path.open("ab", buffering=0)
         self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(Record)
         self._dirty = False
         self._syncing = threading.Lock()
 
     def append(self, record: Record) -> None:
-        """Add one finished attempt, as one write of one line."""
-        line = self._encoder.encode(record) + b"\n"
+        """Add one finished attempt, as one write of one line.
+
+        Raises:
+            Unwritable: a reader would refuse the line, and with it the whole directory. Nothing was written.
+            DiskError: the disk does not take it.
+        """
+        line = self._line(record)
         try:
             written = self._file.write(line)
         except OSError as error:
@@ -351,6 +362,18 @@ class RecordWriter:
             self._file.truncate(self._file.tell() - written)
             raise DiskError(f"the disk is full: {self._file.name} could not be written; free some space")
         self._dirty = True
+
+    def _line(self, record: Record) -> bytes:
+        # Types are checked where JSON is read alone: a struct takes whatever it is built with.
+        try:
+            try:
+                line = self._encoder.encode(record)
+            except UnicodeEncodeError:
+                line = self._encoder.encode(without_surrogates(msgspec.to_builtins(record)))
+            self._decoder.decode(line)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Unwritable(str(error)) from error
+        return line + b"\n"
 
     def sync(self) -> None:
         """Force what was appended onto the disk. Raises DiskError if the disk refuses."""

@@ -6,6 +6,7 @@ Data walks through it in this order: a `Sample` is put to an engine, which answe
 of a cell into `Estimate`s. `Manifest` describes the run that the records belong to.
 """
 
+from collections.abc import Iterable
 from enum import StrEnum
 from math import inf, prod
 from typing import Any, Literal, dataclass_transform
@@ -14,6 +15,9 @@ import msgspec
 
 SCHEMA_VERSION = 1
 """Version of `Record` and `Manifest` on disk. A reader refuses a version that it does not know."""
+
+LARGEST_COUNT = 2**63 - 1
+"""Of tokens: what a column of records holds."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -26,6 +30,12 @@ class _StructMeta(msgspec.StructMeta):
 
 class Struct(msgspec.Struct, metaclass=_StructMeta, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of every type here: immutable, built by keyword, strict about its keys."""
+
+
+def total_count(counts: Iterable[int | None]) -> int | None:
+    """The sum of counts, None if any of them is not known."""
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
 
 
 class FailureKind(StrEnum):
@@ -108,9 +118,10 @@ class Generation(Struct):
     raw: str
     """Everything the model wrote, special tokens included, before any parser touched it."""
     finish_reason: FinishReason
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int = 0
+    prompt_tokens: int | None
+    """None where a server does not tell it; so of the other counts."""
+    completion_tokens: int | None
+    cached_tokens: int | None = 0
     """Prompt tokens that came from the prefix cache."""
     bos_tokens: int | None = None
     """BOS tokens that the prompt began with, as it was sent. None where the engine does not see tokens."""
@@ -162,13 +173,19 @@ class Usage(Struct):
     engine_seconds: float = 0.0
     """This attempt's share of the time that the engine was busy: every instant is divided evenly
     between the requests in flight, so that shares add up to the busy time of the engine."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
+    prompt_tokens: int | None = 0
+    """None where a server did not tell it of every reply, which is not 0; so of the other counts."""
+    completion_tokens: int | None = 0
+    cached_tokens: int | None = 0
     requests: int = 0
     joules: float | None = None
     """Its share of the energy of the engine's GPUs while that was busy, divided like the time. None where it
     was not measured, which is not 0."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Read and written together."""
+        return total_count((self.prompt_tokens, self.completion_tokens))
 
 
 class Transcript(Struct):

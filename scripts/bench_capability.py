@@ -326,7 +326,7 @@ async def generation_work(args: argparse.Namespace) -> dict[str, Any]:
 
     async def tokens(prompts: list[str]) -> int:
         replies = await asyncio.gather(*(engine.complete(prompt, sampling) for prompt in prompts))
-        return sum(reply.completion_tokens for reply in replies)
+        return sum(reply.completion_tokens or 0 for reply in replies)
 
     first, timed = generation_prompts(args)
     await tokens(first)

@@ -292,8 +292,8 @@ async def harness_pass(
     usages = [attempt.record.usage for attempt in attempts]
     work = Work(
         requests=sum(usage.requests for usage in usages),
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
+        prompt_tokens=sum(usage.prompt_tokens or 0 for usage in usages),
+        completion_tokens=sum(usage.completion_tokens or 0 for usage in usages),
     )
     return Timing(seconds=wall, work=work, cpu_seconds=cpu), attempts
 

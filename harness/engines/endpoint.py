@@ -1,14 +1,21 @@
 """Any server that speaks the OpenAI chat and completion API.
 
-It can neither score log-likelihoods nor render a conversation: the protocol has no exact way to ask.
+It can neither score log-likelihoods nor render a conversation: the protocol has no exact way to ask. What a
+server says is converted strictly, into the structs here, before anything else sees it; but for its counts of
+tokens, which are not known where they are not counts.
 """
 
-import os
+import json
+import re
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import msgspec
+
+from harness import hostile
 from harness.engines.base import Load
+from harness.engines.patience import PatientServer
 from harness.engines.replies import (
     RawCall,
     count_calls,
@@ -17,8 +24,10 @@ from harness.engines.replies import (
     tool_to_openai,
     unread_call,
 )
+from harness.engines.wire import Blame, Fault, Wire, read_key
 from harness.errors import AttemptFailure, UserError
 from harness.types import (
+    LARGEST_COUNT,
     EngineFacts,
     FailureKind,
     FinishReason,
@@ -33,34 +42,121 @@ from harness.types import (
 
 T = TypeVar("T")
 
-OVERFLOW_WORDS = ("context length", "context_length", "maximum model length", "too long", "too many tokens")
-"""What servers write when a prompt does not fit (vLLM, OpenAI, SGLang, llama.cpp, Anthropic)."""
+PROBE = "Hi"
+"""What a server that answers anybody answers."""
+NAMES = 20
+"""Models of a server that a sentence names."""
+
+
+_URL = re.compile(r"https?://([^\s/:\[\]]+|\[[\w:.%]+\])(:\d{1,5})?(/\S*)?")
 
 
 class Arguments(Struct):
     """What `engine.args` may hold for an endpoint."""
 
     base_url: str
-    """Ends in /v1, as a rule."""
+    """Ends in /v1, as a rule. Without user name, password or query: it is kept with the results."""
     api_key_env: str | None = None
     """Name of the environment variable that holds the key; None sends none."""
     timeout_seconds: float = 600.0
-    """Of one request."""
+    """Of one request, from its first byte to the last of the answer."""
     max_retries: int = 3
-    """Further tries after lost connections, timeouts and statuses 408, 409, 429 and 5xx."""
+    """Further tries of a request that is not answered while others are: lost connections, timeouts, statuses
+    of the server's own (5xx, 401 and 403, 404), all but 429, which is asked again until it is answered."""
+    patience_seconds: float = 900.0
+    """How long a server may answer nobody before the run stops: being started again takes minutes."""
     extra_sampling: bool = True
     """Also send top_k, min_p and repetition_penalty, which the protocol does not have but vLLM, SGLang and
     llama.cpp know. False refuses sampling that needs them."""
+
+    def __post_init__(self) -> None:
+        if any(mark in self.base_url for mark in "@?#"):
+            raise ValueError(
+                "base_url has a user name, a password or a query, which would be kept with the results: "
+                "give the key by api_key_env, the name of an environment variable"
+            )
+        if not _URL.fullmatch(self.base_url):
+            raise ValueError("base_url is no URL that begins with http:// or https:// and names a host")
+        if not (self.timeout_seconds > 0 and self.patience_seconds >= 0 and self.max_retries >= 0):
+            raise ValueError("timeout_seconds is above 0, patience_seconds and max_retries are from 0")
+
+
+class CalledFunction(msgspec.Struct):
+    """The function of a tool call, on the wire."""
+
+    name: str | None = None
+    arguments: Any = None
+    """JSON text, as the protocol has it, or what such a text says."""
+
+
+class Call(msgspec.Struct):
+    """A tool call, on the wire."""
+
+    id: str | None = None
+    type: str | None = None
+    function: CalledFunction | None = None
+
+
+class ChatMessage(msgspec.Struct):
+    """What the model said, on the wire."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[Call] | None = None
+    function_call: Any = None
+    """The older form of a tool call, which no server that knows `tools` needs."""
+
+
+class ChatChoice(msgspec.Struct):
+    """One reply to a conversation, on the wire."""
+
+    message: ChatMessage
+    finish_reason: str | None = None
+
+
+class TextChoice(msgspec.Struct):
+    """One continuation of a text, on the wire."""
+
+    text: str
+    finish_reason: str | None = None
+
+
+class ChatAnswer(msgspec.Struct):
+    """The answer to a conversation, on the wire."""
+
+    choices: list[ChatChoice]
+    usage: Any = None
+
+
+class TextAnswer(msgspec.Struct):
+    """The answer to a text, on the wire."""
+
+    choices: list[TextChoice]
+    usage: Any = None
+
+
+class KnownModel(msgspec.Struct):
+    """A model that a server has, on the wire."""
+
+    id: str
+
+
+class KnownModels(msgspec.Struct):
+    """The models that a server has, on the wire."""
+
+    data: list[KnownModel]
 
 
 class EndpointEngine:
     """A model behind an OpenAI-compatible server. Build it with `start`."""
 
-    def __init__(self, client: Any, model: str, facts: EngineFacts, *, extra_sampling: bool) -> None:
-        """Args: client: an `openai.AsyncOpenAI`. model: as the server calls it."""
-        self._client = client
+    def __init__(self, wire: Wire, model: str, facts: EngineFacts, arguments: Arguments) -> None:
+        """Args: model: as the server calls it."""
+        self._wire = wire
+        self._server = PatientServer(wire, arguments.max_retries, arguments.patience_seconds)
         self._model = model
-        self._extra_sampling = extra_sampling
+        self._extra_sampling = arguments.extra_sampling
         self._in_flight = 0
         self.facts = facts
 
@@ -75,23 +171,15 @@ class EndpointEngine:
         Raises:
             UserError: the server cannot be reached, does not have the model, or the key is missing.
         """
-        from openai import AsyncOpenAI
-
         given = Arguments(**arguments)
-        client = AsyncOpenAI(
-            base_url=given.base_url,
-            api_key=_api_key(given.api_key_env),
-            timeout=given.timeout_seconds,
-            max_retries=given.max_retries,
-        )
+        wire = Wire(given.base_url, read_key(given.api_key_env), given.timeout_seconds)
         try:
-            version = await _connect(client, given.base_url, model)
+            version = await _connect(wire, model)
         except UserError:
-            await client.close()
+            await wire.close()
             raise
         details = {"base_url": given.base_url, "model": model, "timeout_seconds": str(given.timeout_seconds)}
-        facts = EngineFacts(name="endpoint", version=version, details=details)
-        return cls(client, model, facts, extra_sampling=given.extra_sampling)
+        return cls(wire, model, EngineFacts(name="endpoint", version=version, details=details), given)
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -100,45 +188,44 @@ class EndpointEngine:
 
         Raises:
             AttemptFailure: the prompt is too long, or the server did not answer with a reply.
-            UserError: the sampling cannot be said in the protocol.
+            ServerGone: the server answers nobody.
+            UserError: the sampling cannot be said in the protocol, or the server refuses every request.
         """
         started = time.perf_counter()
-        options: dict[str, Any] = {"tools": [tool_to_openai(tool) for tool in tools]} if tools else {}
-        response = await self._ask(
-            self._client.chat.completions.create(
-                model=self._model,
-                messages=[message_to_openai(message) for message in messages],
-                **self._sampling(sampling),
-                **options,
-            )
-        )
-        choice = _only_choice(response)
-        calls, problem = _read_message(choice.message, messages, tools)
-        text = choice.message.content or ""
+        body = {
+            "model": self._model,
+            "messages": [message_to_openai(message) for message in messages],
+            **self._sampling(sampling),
+            **({"tools": [tool_to_openai(tool) for tool in tools]} if tools else {}),
+        }
+        probe = {**body, "messages": [{"role": "user", "content": PROBE}], "max_tokens": 1}
+        answer = await self._ask("/chat/completions", body, probe, ChatAnswer)
+        choice = _only_choice(answer.choices)
+        calls, problem = _read_message(choice, messages, tools)
         return Generation(
-            text=text,
+            text=choice.message.content or "",
             raw=_raw(choice.message),
             finish_reason=_finish_reason(choice.finish_reason, bool(calls)),
             reasoning=_reasoning(choice.message),
             tool_calls=calls,
             parse_error=problem,
             seconds=time.perf_counter() - started,
-            **_tokens(response),
+            **_tokens(answer.usage),
         )
 
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:
         """Continue a text. Raises as `chat` does."""
         started = time.perf_counter()
-        response = await self._ask(
-            self._client.completions.create(model=self._model, prompt=prompt, **self._sampling(sampling))
-        )
-        choice = _only_choice(response)
+        body = {"model": self._model, "prompt": prompt, **self._sampling(sampling)}
+        probe = {**body, "prompt": PROBE, "max_tokens": 1}
+        answer = await self._ask("/completions", body, probe, TextAnswer)
+        choice = _only_choice(answer.choices)
         return Generation(
             text=choice.text,
             raw=choice.text,
             finish_reason=_finish_reason(choice.finish_reason, called=False),
             seconds=time.perf_counter() - started,
-            **_tokens(response),
+            **_tokens(answer.usage),
         )
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
@@ -159,21 +246,18 @@ class EndpointEngine:
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""
-        await self._client.close()
+        await self._wire.close()
 
-    async def _ask(self, request: Awaitable[T]) -> T:
-        """The one place where the client's errors are classified."""
-        from openai import APIStatusError, OpenAIError
-
+    async def _ask(self, path: str, body: dict[str, Any], probe: dict[str, Any], kind: type[T]) -> T:
+        """The one place where an answer becomes one of the structs above."""
         self._in_flight += 1
         try:
-            return await request
-        except APIStatusError as error:
-            overflow = error.status_code in (400, 413, 422) and _is_overflow(error.message)
-            kind = FailureKind.CONTEXT_OVERFLOW if overflow else FailureKind.ENGINE_ERROR
-            raise AttemptFailure(kind, f"status {error.status_code}: {error.message}") from error
-        except OpenAIError as error:
-            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"{type(error).__name__}: {error}") from error
+            answer = await self._server.ask(path, body, probe)
+            return msgspec.convert(answer, kind, strict=True)
+        except msgspec.ValidationError as error:
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR, f"the server's answer is no {kind.__name__}: {error}"
+            ) from error
         finally:
             self._in_flight -= 1
 
@@ -196,110 +280,127 @@ class EndpointEngine:
             "seed": sampling.seed,
             # Said even where they are the defaults: servers take theirs from the model's own
             # generation_config.json.
-            "extra_body": extra if self._extra_sampling else None,
+            **(extra if self._extra_sampling else {}),
         }
         return arguments | ({"stop": list(sampling.stop)} if sampling.stop else {})
 
 
-def _api_key(name: str | None) -> str:
-    if name is None:
-        return "none"
-    if name not in os.environ:
-        raise UserError(f"api_key_env: the environment variable {name} is not set; set it to the API key")
-    return os.environ[name]
-
-
-async def _connect(client: Any, base_url: str, model: str) -> str:
+async def _connect(wire: Wire, model: str) -> str:
     """Version of the server, as far as it says."""
-    from openai import APIConnectionError, APIStatusError, NotFoundError
-
     try:
-        known = [entry.id for entry in (await client.models.list()).data]
-    except NotFoundError:
-        return "unknown"
-    except APIConnectionError as error:
-        raise UserError(
-            f"base_url: no server answers at {base_url} ({error.__cause__ or error}); start it, or correct"
-            " the URL"
-        ) from error
-    except APIStatusError as error:
-        raise UserError(
-            f"base_url: {base_url} answers with status {error.status_code}; check the URL and api_key_env"
-        ) from error
+        known = await _models(wire)
+    except Fault as fault:
+        raise UserError(_no_models(wire.base_url, fault)) from fault
     if known and model not in known:
-        raise UserError(f"model: the server at {base_url} has no {model!r}; it has {', '.join(known)}")
-    return await _version(client, base_url)
-
-
-async def _version(client: Any, base_url: str) -> str:
-    """What vLLM's own servers say at /version."""
-    from httpx import URL
-    from openai import OpenAIError
-
+        names = ", ".join(hostile.one_line(name) for name in known[:NAMES])
+        more = f" and {len(known) - NAMES} more" if len(known) > NAMES else ""
+        raise UserError(f"model: the server at {wire.base_url} has no {model!r}; it has {names}{more}")
     try:
-        answer: Any = await client.get(str(URL(base_url).copy_with(path="/version")), cast_to=object)
-    except OpenAIError:
+        answer = await wire.get("//version")  # what vLLM's own servers say
+    except Fault:
         return "unknown"
-    return str(answer.get("version", "unknown")) if isinstance(answer, dict) else "unknown"
+    version = answer.get("version") if isinstance(answer, dict) else None
+    return hostile.one_line(version) if isinstance(version, str) else "unknown"
 
 
-def _is_overflow(message: str) -> bool:
-    return any(words in message.lower() for words in OVERFLOW_WORDS)
+async def _models(wire: Wire) -> list[str]:
+    """The models that a server has, none where it has no list of them. Raises Fault."""
+    try:
+        answer = await wire.get("/models")
+        return [model.id for model in msgspec.convert(answer, KnownModels, strict=True).data]
+    except msgspec.ValidationError as error:
+        raise Fault(Blame.REFUSED, f"where a list of models was expected: {error}") from error
+    except Fault as fault:
+        if fault.status == 404:
+            return []
+        raise
 
 
-def _only_choice(response: Any) -> Any:
-    if not response.choices:
-        raise AttemptFailure(FailureKind.ENGINE_ERROR, "the server answered without a choice")
-    return response.choices[0]
+def _no_models(base_url: str, fault: Fault) -> str:
+    if fault.blame is Blame.SERVER and fault.status is None:
+        return f"base_url: no server answers at {base_url} ({fault.message}); start it, or correct the URL"
+    return (
+        f"base_url: {base_url}/models does not answer as it should ({fault.message}); check the URL, which "
+        "ends in /v1 as a rule, and api_key_env"
+    )
+
+
+def _only_choice(choices: Sequence[T]) -> T:
+    if len(choices) != 1:
+        said = f"with {len(choices)} choices" if choices else "without a choice"
+        raise AttemptFailure(FailureKind.ENGINE_ERROR, f"the server answered {said}, where one was expected")
+    return choices[0]
 
 
 def _read_message(
-    message: Any, messages: Sequence[Message], tools: Sequence[Tool]
+    choice: ChatChoice, messages: Sequence[Message], tools: Sequence[Tool]
 ) -> tuple[tuple[ToolCall, ...], str | None]:
+    """The calls of a reply, and why one could not be read, if one could not."""
+    said = choice.message
+    for call in said.tool_calls or ():
+        if call.type not in (None, "function"):
+            return (), f"the reply has a tool call of type {call.type!r}, where `function` was expected"
+    if said.function_call is not None:
+        return (), "the reply has a `function_call`, which is no longer of the protocol"
+    if choice.finish_reason in ("tool_calls", "function_call") and not said.tool_calls:
+        return (), "the reply ends with tool calls by its finish_reason, and has none"
     raw = [
-        RawCall(id=call.id, name=call.function.name, arguments=call.function.arguments)
-        for call in message.tool_calls or ()
-        if call.type == "function"
+        RawCall(id=call.id, name=name, arguments=arguments)
+        for call in said.tool_calls or ()
+        for name, arguments in [_written(call)]
     ]
     calls, problem = read_calls(raw, "", count_calls(messages))
     if tools and problem is None:
-        text = message.content or ""
+        text = said.content or ""
         problem = unread_call(text, text, len(calls), (), tools)
     return calls, problem
 
 
-def _reasoning(message: Any) -> str | None:
-    return getattr(message, "reasoning", None) or getattr(message, "reasoning_content", None)
+def _written(call: Call) -> tuple[str | None, str | None]:
+    """(name, arguments as JSON text) of a call; some servers send what the text says."""
+    if call.function is None:
+        return None, None
+    given = call.function.arguments
+    return call.function.name, given if given is None or isinstance(given, str) else json.dumps(given)
 
 
-def _raw(message: Any) -> str:
+def _reasoning(message: ChatMessage) -> str | None:
+    return message.reasoning or message.reasoning_content
+
+
+def _raw(message: ChatMessage) -> str:
     """All of the message that is left of what the model wrote, in the order of writing."""
-    calls = "".join(
-        f"<tool_call>{call.function.name}({call.function.arguments})</tool_call>"
-        for call in message.tool_calls or ()
-        if call.type == "function"
-    )
+    written = [_written(call) for call in message.tool_calls or ()]
+    if message.function_call is not None:
+        written.append(("function_call", json.dumps(message.function_call)))
+    calls = "".join(f"<tool_call>{name}({arguments})</tool_call>" for name, arguments in written)
     return (_reasoning(message) or "") + (message.content or "") + calls
 
 
 def _finish_reason(reason: str | None, called: bool) -> FinishReason:
     if reason == "length":
         return "length"
-    if reason not in ("stop", "tool_calls"):
+    if reason not in ("stop", "tool_calls", "function_call"):
         raise AttemptFailure(FailureKind.ENGINE_ERROR, f"the server ended the reply with {reason!r}")
     return "tool_calls" if called else "stop"
 
 
-def _tokens(response: Any) -> dict[str, Any]:
-    usage = response.usage
-    if usage is None:
-        return {"prompt_tokens": 0, "completion_tokens": 0}
-    cached = getattr(usage, "prompt_tokens_details", None)
+def _tokens(usage: Any) -> dict[str, Any]:
+    told = usage if isinstance(usage, dict) else {}
+    prompt = _count(told.get("prompt_tokens"))
+    details = told.get("prompt_tokens_details")
+    cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
+    impossible = cached is not None and (prompt is None or cached > prompt)
     return {
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "cached_tokens": (cached.cached_tokens or 0) if cached else 0,
+        "prompt_tokens": prompt,
+        "completion_tokens": _count(told.get("completion_tokens")),
+        "cached_tokens": None if impossible else cached,
     }
+
+
+def _count(value: Any) -> int | None:
+    """A count as it was told; None, not known, for anything else."""
+    return value if type(value) is int and 0 <= value <= LARGEST_COUNT else None
 
 
 def _cannot(what: str) -> str:

@@ -2,14 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
 
 import msgspec
 
 from harness.engines.base import Engine, Load
 from harness.engines.energy import Meter
+from harness.hostile import without_surrogates
 from harness.types import (
+    LARGEST_COUNT,
     EngineFacts,
     Generation,
     LogLikelihood,
@@ -18,6 +20,7 @@ from harness.types import (
     Tool,
     Transcript,
     Usage,
+    total_count,
 )
 
 T = TypeVar("T")
@@ -124,9 +127,9 @@ class MeteredEngine:
         everything: list[Generation | LogLikelihood] = [*self._generations, *self._loglikelihoods]
         return Usage(
             engine_seconds=self._cost.seconds,
-            prompt_tokens=sum(answer.prompt_tokens for answer in everything),
-            completion_tokens=sum(reply.completion_tokens for reply in self._generations),
-            cached_tokens=sum(answer.cached_tokens for answer in everything),
+            prompt_tokens=_total(answer.prompt_tokens for answer in everything),
+            completion_tokens=_total(reply.completion_tokens for reply in self._generations),
+            cached_tokens=_total(answer.cached_tokens for answer in everything),
             requests=self._requests,
             joules=self._cost.joules,
         )
@@ -188,20 +191,16 @@ class MeteredEngine:
         await asyncio.sleep(0)
 
 
+def _total(counts: Iterable[int | None]) -> int | None:
+    """The sum of what is known; None if one is not, or if together they are more than anybody counts."""
+    total = total_count(counts)
+    return None if total is None or total > LARGEST_COUNT else total
+
+
 def storable(reply: Generation) -> Generation:
     """The reply with what UTF-8 cannot hold (lone surrogates, which JSON can smuggle in) replaced."""
     try:
         msgspec.json.encode(reply)
     except UnicodeEncodeError:
-        return msgspec.convert(_scrub(msgspec.to_builtins(reply)), Generation)
+        return msgspec.convert(without_surrogates(msgspec.to_builtins(reply)), Generation)
     return reply
-
-
-def _scrub(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_scrub(k): _scrub(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_scrub(item) for item in value]
-    return value

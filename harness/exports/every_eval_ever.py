@@ -205,7 +205,7 @@ def _rows(run: Restored, card: ModelScorecard, made: Prompts) -> Iterator[dict[s
                 if score.value is not None and score.metric in metrics:
                     prompt = "\n\n".join(prompts.get(record.sample, ()))
                     row = _row(cell, metrics[score.metric], record, score, prompt)
-                    yield {**row, "token_usage": None if card.model.imported else _tokens(record.usage)}
+                    yield {**row, "token_usage": _tokens(card.model, record.usage)}
 
 
 def _row(cell: CellEntry, metric: Metric, record: Record, score: Score, prompt: str) -> dict[str, Any]:
@@ -237,11 +237,14 @@ def _row(cell: CellEntry, metric: Metric, record: Record, score: Score, prompt: 
     }
 
 
-def _tokens(usage: Usage) -> dict[str, int]:
+def _tokens(model: ModelEntry, usage: Usage) -> dict[str, int | None] | None:
+    """None where they are not known."""
+    if model.imported or usage.tokens is None:
+        return None
     return {
         "input_tokens": usage.prompt_tokens,
         "output_tokens": usage.completion_tokens,
-        "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "total_tokens": usage.tokens,
         "input_tokens_cache_read": usage.cached_tokens,
     }
 

@@ -16,7 +16,18 @@ from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.text import direction
 from harness.store import RunDirectory
-from harness.types import CellEntry, Generation, Message, Metric, ModelEntry, Record, Sampling, Score, Usage
+from harness.types import (
+    CellEntry,
+    Generation,
+    Message,
+    Metric,
+    ModelEntry,
+    Record,
+    Sampling,
+    Score,
+    Usage,
+    total_count,
+)
 
 MEANING = {
     "rate": "each attempt is 0 (no) or 1 (yes)",
@@ -288,20 +299,24 @@ def _usage(model: ModelEntry, usage: Usage) -> dict[str, Any]:
     """Model -> tokens, nothing where they are not known."""
     from inspect_ai.model import ModelUsage
 
-    if model.imported:
+    if model.imported or usage.prompt_tokens is None or usage.completion_tokens is None:
         return {}
     used = ModelUsage(
         input_tokens=usage.prompt_tokens,
         output_tokens=usage.completion_tokens,
-        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        total_tokens=usage.tokens,
         input_tokens_cache_read=usage.cached_tokens,
     )
     return {model.name: used}
 
 
 def _total(records: Sequence[Record]) -> Usage:
-    names = [name for name in Usage.__struct_fields__ if name not in ("engine_seconds", "joules")]
-    return Usage(**{name: sum(getattr(r.usage, name) for r in records) for name in names})
+    return Usage(
+        prompt_tokens=total_count(record.usage.prompt_tokens for record in records),
+        completion_tokens=total_count(record.usage.completion_tokens for record in records),
+        cached_tokens=total_count(record.usage.cached_tokens for record in records),
+        requests=sum(record.usage.requests for record in records),
+    )
 
 
 def _completed(record: Record) -> float:

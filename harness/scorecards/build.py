@@ -24,7 +24,7 @@ from harness.scorecards.derived import (
 from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
 from harness.scorecards.pooled import Pooled, pool
 from harness.suites.lm_eval_corpus import corpus
-from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage
+from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage, total_count
 
 NO_TOOL_CALL = "no_tool_call"
 """How the rates of attempts begin in which an agent answered and never called a tool."""
@@ -163,14 +163,14 @@ def _no_tool_call(measured: Sequence[Measured]) -> int | None:
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
-    """The sum of what attempts cost; its energy is not known if that of a part is not."""
+    """The sum of what attempts cost; what is not known of a part is not known of the whole."""
     joules = [usage.joules for usage in usages]
     return Usage(
         joules=fsum(j for j in joules if j is not None) if joules and None not in joules else None,
         engine_seconds=fsum(usage.engine_seconds for usage in usages),
-        prompt_tokens=sum(usage.prompt_tokens for usage in usages),
-        completion_tokens=sum(usage.completion_tokens for usage in usages),
-        cached_tokens=sum(usage.cached_tokens for usage in usages),
+        prompt_tokens=total_count(usage.prompt_tokens for usage in usages),
+        completion_tokens=total_count(usage.completion_tokens for usage in usages),
+        cached_tokens=total_count(usage.cached_tokens for usage in usages),
         requests=sum(usage.requests for usage in usages),
     )
 

@@ -157,19 +157,20 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
 
 def _usage(table: pa.Table) -> Usage:
     names = [name for name in Usage.__struct_fields__ if name != "joules"]
-    return Usage(**{name: _total(table[name].to_numpy()) for name in names}, joules=_joules(table))
+    measured = "joules" in table.column_names and len(table)
+    joules = _total(table["joules"]) if measured else None
+    return Usage(**{name: _total(table[name]) for name in names}, joules=joules)
 
 
-def _joules(table: pa.Table) -> float | None:
-    """Energy of all attempts, None if that of any is not known."""
-    if "joules" not in table.column_names or not len(table) or table["joules"].null_count:
+def _total(column: pa.ChunkedArray) -> Any:
+    """An exact sum, so that the order of the attempts cannot matter; None if a part is not known."""
+    if column.null_count:
         return None
-    return math.fsum(table["joules"].to_numpy())
-
-
-def _total(column: NDArray[Any]) -> Any:
-    """An exact sum: the order of the attempts cannot matter."""
-    return math.fsum(column) if column.dtype.kind == "f" else int(column.sum())
+    values = column.to_numpy()
+    if values.dtype.kind == "f":
+        return math.fsum(values)
+    high, low = values >> 32, values & 0xFFFFFFFF  # apart, neither sum can run over
+    return (int(high.sum()) << 32) + int(low.sum())
 
 
 def _encode(chunks: Sequence[pa.Array]) -> Factor:

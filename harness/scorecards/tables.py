@@ -268,11 +268,12 @@ def _measured_energy(card: ModelScorecard) -> bool:
 
 
 def _cost_row(model: str, suite: str, usage: Usage, energy: bool) -> tuple[str, ...]:
-    hits = f" ({usage.cached_tokens / usage.prompt_tokens:.0%})" if usage.prompt_tokens else ""
+    prompt, cached = usage.prompt_tokens, usage.cached_tokens
+    hits = f" ({cached / prompt:.0%})" if prompt and cached is not None else ""
     tokens = (
-        f"{usage.prompt_tokens:,}",
-        f"{usage.cached_tokens:,}{hits}",
-        f"{usage.completion_tokens:,}",
+        text.count(prompt),
+        f"{text.count(cached)}{hits}",
+        text.count(usage.completion_tokens),
         f"{usage.requests:,}",
     )
     row = (model, suite, f"{usage.engine_seconds:.1f}", *tokens)
@@ -286,7 +287,18 @@ def _imported_cost_row(model: str, suite: str, usage: Usage, energy: bool) -> tu
 
 
 def cost_notes(cards: Sequence[ModelScorecard]) -> list[str]:
-    """How energy was measured, or that it was not."""
+    """How energy was measured, or that it was not; whether tokens are not known."""
+    return [*_energy_notes(cards), *_token_notes(cards)]
+
+
+def _token_notes(cards: Sequence[ModelScorecard]) -> list[str]:
+    own = [card.usage for card in cards if not card.model.imported]
+    if all(None not in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) for usage in own):
+        return []
+    return ["Tokens are not told where a server did not say them of every reply, which is not 0."]
+
+
+def _energy_notes(cards: Sequence[ModelScorecard]) -> list[str]:
     if any(_measured_energy(card) for card in cards):
         return [
             "Energy: of the GPUs' whole boards by their own counters (NVML) while requests were in flight, "

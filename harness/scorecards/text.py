@@ -13,6 +13,11 @@ _MARKDOWN = re.compile(
 )
 
 
+def count(value: int | None) -> str:
+    """A number of tokens, for a table."""
+    return "not told" if value is None else f"{value:,}"
+
+
 def escape_markdown(text: str) -> str:
     """One line that Markdown shows as it is: no markup, HTML, link or table cell comes out of it."""
     text = _MARKDOWN.sub(r"\\\1", one_line(text).replace("&", "&amp;")).replace("\\<", "&lt;")

@@ -181,9 +181,13 @@ def _cost(record: Record) -> str:
     usage = record.usage
     joules = "" if usage.joules is None else f", {usage.joules:.3g} J"
     return (
-        f"{record.seconds:.1f} s, {usage.requests} requests, {usage.prompt_tokens} tokens read "
-        f"({usage.cached_tokens} cached), {usage.completion_tokens} written{joules}"
+        f"{record.seconds:.1f} s, {usage.requests} requests, {_told(usage.prompt_tokens)} tokens read "
+        f"({_told(usage.cached_tokens)} cached), {_told(usage.completion_tokens)} written{joules}"
     )
+
+
+def _told(count: int | None) -> str:
+    return "not told how many" if count is None else str(count)
 
 
 def _steps(
@@ -233,7 +237,7 @@ def _reply(reply: Generation) -> Step:
 
 def _notes(reply: Generation) -> Iterator[str]:
     if reply.finish_reason == "length":
-        yield f"cut off after {reply.completion_tokens} tokens"
+        yield f"cut off after {_told(reply.completion_tokens)} tokens"
     if reply.parse_error is not None:
         yield f"could not be parsed ({reply.parse_error}); as it was written: {reply.raw}"
 

@@ -22,7 +22,10 @@ def assistant_message(reply: Generation) -> Message:
         )
     if reply.finish_reason == "length":
         raise AttemptFailure(
-            FailureKind.TRUNCATED, f"the reply was cut off after {reply.completion_tokens} tokens"
+            FailureKind.TRUNCATED,
+            "the reply was cut off by its token budget"
+            if reply.completion_tokens is None
+            else f"the reply was cut off after {reply.completion_tokens} tokens",
         )
     if reply.parse_error is not None:
         raise AttemptFailure(FailureKind.TOOL_PARSE, reply.parse_error)

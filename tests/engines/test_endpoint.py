@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from harness.engines.endpoint import EndpointEngine
-from harness.errors import AttemptFailure, UserError
+from harness.errors import AttemptFailure, ServerGone, UserError
 from harness.types import FailureKind, Message, Sampling, Tool, ToolCall
 from tests.engines import tiny
 
@@ -37,13 +37,14 @@ USAGE = {
 
 
 class Server(ThreadingHTTPServer):
-    """Answers what it is told to, and remembers what it was asked."""
+    """Answers what it is told to, then anybody; remembers what it was asked."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.answers: list[tuple[int, Any]] = []
         self.asked: list[dict[str, Any]] = []
         self.key: str | None = None
+        self.headers: dict[str, str] = {}
 
     @property
     def url(self) -> str:
@@ -64,13 +65,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.server.asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.answer(*self.server.answers.pop(0))
+        self.answer(*(self.server.answers.pop(0) if self.server.answers else chat_answer({"content": "x"})))
 
     def answer(self, status: int, body: Any) -> None:
         content = json.dumps(body).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content)
 
@@ -82,6 +85,7 @@ class Handler(BaseHTTPRequestHandler):
 def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """These servers speak plain HTTP; reading a machine's certificates takes 50 ms a client."""
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *args, **named: None)
+    monkeypatch.setattr("harness.engines.patience.FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -163,7 +167,8 @@ async def test_unread_calls_are_parse_errors(
         ),
         (400, "temperature must be positive", FailureKind.ENGINE_ERROR),
         (500, "maximum context length", FailureKind.ENGINE_ERROR),
-        (429, "slow down", FailureKind.ENGINE_ERROR),
+        (401, "who are you", FailureKind.ENGINE_ERROR),
+        (404, "no such model", FailureKind.ENGINE_ERROR),
     ],
 )
 async def test_statuses(
@@ -185,15 +190,31 @@ async def test_answers_that_are_none(server: Server, engine: EndpointEngine) -> 
         assert caught.value.kind is FailureKind.ENGINE_ERROR
 
 
-async def test_lost_servers_fail_the_attempt_and_are_tried_again(server: Server) -> None:
+async def test_a_request_is_tried_again(server: Server) -> None:
     engine = await EndpointEngine.start("tiny", base_url=server.url, max_retries=1)
-    server.answers = [(503, {}), chat_answer({"content": "ok"})]
+    server.answers = [(503, {}), chat_answer({"content": "probe"}), chat_answer({"content": "ok"})]
     assert (await engine.chat(QUESTION, (), Sampling())).text == "ok"
+    assert [len(asked["messages"][0]["content"]) for asked in server.asked] == [17, 2, 17]
+    await engine.close()
+
+
+async def test_a_server_that_is_gone_fails_no_attempt(server: Server) -> None:
+    engine = await EndpointEngine.start("tiny", base_url=server.url, max_retries=0, patience_seconds=0.2)
     server.shutdown()
     server.server_close()
-    with pytest.raises(AttemptFailure, match="Connection") as caught:
+    with pytest.raises(ServerGone, match=r"has answered nothing .*patience_seconds is 0.2"):
         await engine.complete("x", Sampling())
-    assert caught.value.kind is FailureKind.ENGINE_ERROR
+    await engine.close()
+
+
+async def test_a_busy_server_is_given_the_time_it_asks_for(server: Server) -> None:
+    engine = await EndpointEngine.start("tiny", base_url=server.url, max_retries=0, patience_seconds=5)
+    server.answers = [(429, {"error": "slow down"}), (429, {}), (529, {}), chat_answer({"content": "ok"})]
+    assert (await engine.chat(QUESTION, (), Sampling())).text == "ok"
+    server.headers = {"Retry-After": "300"}
+    server.answers = [(429, {"error": "slow down"})]
+    with pytest.raises(ServerGone, match=r"asks to wait 300 s \(status 429: slow down\)"):
+        await engine.chat(QUESTION, (), Sampling())
     await engine.close()
 
 
