@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from harness.config import ModelSpec, as_written
+from harness.disk import replace
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.hashes import file_hash
-from harness.store import replace
 from harness.types import Struct
 
 

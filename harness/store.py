@@ -24,6 +24,7 @@ import msgspec
 
 from harness import config as configs
 from harness.config import RunConfig
+from harness.disk import make_folder, replace, replacing
 from harness.errors import DiskError, UserError
 from harness.hostile import without_surrogates
 from harness.types import (
@@ -302,20 +303,6 @@ def lock_file(handle: IO[bytes]) -> None:
             raise BlockingIOError(*error.args) from error
 
 
-def make_folder(path: Path) -> None:
-    """Make a folder for output, with those above it.
-
-    Raises:
-        UserError: it cannot be made or written to.
-    """
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"cannot write to {path} ({error.strerror}): give another --out") from error
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UserError(f"cannot write to {path}: you may not; give another --out")
-
-
 def records_stem(cell: CellEntry) -> str:
     """Name of the files of a cell's records, without what tells their form.
 
@@ -422,16 +409,6 @@ def checksum(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-
-
 def check_version(path: Path, line: bytes) -> None:
     """Raises UserError if JSON was written by a newer schema than this version knows."""
 
@@ -496,11 +473,8 @@ def write_table(path: Path, table: "pa.Table") -> None:
     """Write a table of `record_schema` so that it is there whole or not at all."""
     import pyarrow.parquet as pq
 
-    temporary = path.with_name(f".{path.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
 
 
 def record_schema() -> "pa.Schema":

@@ -12,6 +12,7 @@ from tests.conftest import ROOT
 ROOMS = [
     {"types"},
     {"errors", "hostile"},
+    {"disk"},
     {"config"},
     {"trust"},
     {"models", "engines", "store", "stats"},

@@ -3,11 +3,14 @@
 A format is a function `write(directory, out) -> list[Path]`, which says what it wrote.
 """
 
+import shutil
+import tempfile
 from importlib import import_module
 from pathlib import Path
 
-from harness.errors import UserError
-from harness.store import RunDirectory, make_folder
+from harness.disk import make_folder
+from harness.errors import DiskError, UserError
+from harness.store import RunDirectory
 
 FORMATS = {
     "csv": "harness.exports.tabular:write_csv",
@@ -30,11 +33,24 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
 
     Raises:
         UserError: there is no such format, or what it needs is not installed.
+        DiskError: a file could not be written; what was in the folder before is there still.
     """
     if form not in FORMATS:
         raise UserError(f"there is no export format {form!r}: use one of {', '.join(FORMATS)}")
     module, _, name = FORMATS[form].partition(":")
     write = getattr(import_module(module), name)
     make_folder(out)
-    paths: list[Path] = write(directory, out)
-    return paths
+    staging = Path(tempfile.mkdtemp(prefix=".export-", dir=out))  # beside its place: one file system
+    try:
+        written: list[Path] = write(directory, staging)
+        places = [out / path.relative_to(staging) for path in written]
+        for path, place in zip(written, places, strict=True):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(place)
+    except OSError as error:
+        raise DiskError(
+            f"cannot write to {out} ({error.strerror or error}): what was there before is there still"
+        ) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return places

@@ -9,10 +9,11 @@ The format has no interval and no direction, so both stand in `notes`. The Hub s
 from pathlib import Path
 from typing import Any
 
+from harness.disk import replace
 from harness.exports.every_eval_ever import slug
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
-from harness.store import RunDirectory, replace
+from harness.store import RunDirectory
 from harness.types import CellEntry, Manifest
 
 

@@ -20,12 +20,13 @@ from typing import Any
 
 import msgspec
 
+from harness.disk import replace
 from harness.exports.inspect import target_of
 from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
 from harness.scorecards.text import direction
-from harness.store import RunDirectory, checksum, replace
+from harness.store import RunDirectory, checksum
 from harness.types import CellEntry, Message, Metric, ModelEntry, Record, Score, Usage
 
 SCHEMA = "0.3.0"

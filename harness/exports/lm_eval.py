@@ -15,12 +15,13 @@ from typing import Any
 import msgspec
 
 from harness import stats
+from harness.disk import replace
 from harness.exports.every_eval_ever import slug
 from harness.exports.inspect import target_of
 from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.build import ModelScorecard, build_scorecards
-from harness.store import RunDirectory, replace
+from harness.store import RunDirectory
 from harness.types import CellEntry, Record
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from harness import config as configs
 from harness.config import Document, KeyPath, ModelSpec
+from harness.disk import replace
 from harness.errors import UserError
 from harness.models import hub
 
@@ -66,6 +67,6 @@ def _write(document: Document, at: KeyPath, sha: str) -> None:
         lines.insert(number + 1, f"{match[1]}{'  ' if match[2] else ''}revision: {sha}\n")
     else:
         raise UserError(f"{document.where(at)}: write `revision: {sha}` yourself: keys share a line here")
-    document.path.write_text("".join(lines), encoding="utf8")
+    replace(document.path, "".join(lines).encode())
     if sha not in lines[number] + lines[min(number + 1, len(lines) - 1)]:
         raise UserError(f"{document.where(at)}: write `revision: {sha}` yourself: the line is not understood")

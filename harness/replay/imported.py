@@ -17,10 +17,11 @@ from pathlib import Path
 import msgspec
 
 from harness import __version__
+from harness.disk import replace
 from harness.errors import UserError
 from harness.plan import hardware, installed_versions
 from harness.replay.report import Counts, Difference, Report
-from harness.store import RecordWriter, RunDirectory, replace
+from harness.store import RecordWriter, RunDirectory
 from harness.suites.agentdojo.booking import BROKEN
 from harness.suites.agentdojo.imported import (
     MAIN_ATTACK,

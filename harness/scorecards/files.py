@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from harness.config import load_config
+from harness.disk import replace
 from harness.errors import UserError
 from harness.scorecards.adoption import read_snapshot
 from harness.scorecards.build import ModelScorecard, build_scorecards
@@ -15,7 +16,7 @@ from harness.scorecards.compare import compare
 from harness.scorecards.compare_text import render_comparison
 from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
-from harness.store import RunDirectory, replace
+from harness.store import RunDirectory
 
 WRITTEN = ("html", "md", "json")
 """Formats kept beside the records, as `scorecard.<format>`."""

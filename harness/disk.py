@@ -1,0 +1,52 @@
+"""Files and folders that are written: whole or as they were before, one sentence where the disk refuses."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from harness.errors import DiskError, UserError
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for output, with those above it.
+
+    Raises:
+        UserError: it cannot be made or written to.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {path} ({error.strerror}): give another --out") from error
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UserError(f"cannot write to {path}: you may not; give another --out")
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary file to write to, which takes the place of a file once it is whole and on the disk.
+
+    Raises:
+        DiskError: it could not be written.
+    """
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):  # what stands in the way of writing may stand in the way of this too
+            temporary.unlink(missing_ok=True)
+        said = error.strerror or str(error)
+        raise DiskError(f"cannot write {path} ({said}): what was there before is there still") from error
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write a file so that it is there whole, or as it was before.
+
+    Raises:
+        DiskError: it could not be written.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
