@@ -9,23 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from harness.engines.formats import Written, WrittenCall, is_mentioned
+from harness.engines.payloads import ELEMENT, Text, decode_json, decode_literal, elements
+from harness.engines.unread import spelled_call
 from harness.types import Message, Struct, Tool, ToolCall
-
-FOREIGN_MARKERS = (
-    "<tool_call>",
-    "<tool_calls>",
-    "<function_call>",
-    "<function_calls>",
-    "<function=",
-    "<start_function_call>",
-    "<minimax:tool_call>",
-    "<|python_tag|>",
-    "<|tool_call_start|>",
-    "<|tool_calls_section_begin|>",
-    "<｜tool▁calls▁begin｜>",
-    "[TOOL_CALLS]",
-)
-"""How tool calls begin in the formats of released models."""
 
 
 class RawCall(Struct):
@@ -65,23 +52,127 @@ def read_calls(
             name, arguments = _decode(call)
         except ValueError as error:
             return tuple(read), str(error)
-        keep = call.id and (call.id in written or f"{name}:" in call.id)
-        # Nine letters and digits: what the strictest templates ask of an id.
-        own = f"call{number + len(read):05d}"
-        read.append(ToolCall(id=call.id if keep and call.id else own, name=name, arguments=arguments))
+        own = _id(call.id, name, written, number + len(read))
+        read.append(ToolCall(id=own, name=name, arguments=arguments))
     return tuple(read), None
+
+
+def _id(given: str | None, name: str, written: str, number: int) -> str:
+    if given and (given in written or f"{name}:" in given):
+        return given
+    # Nine letters and digits: what the strictest templates ask of an id.
+    return f"call{number:05d}"
 
 
 def _decode(call: RawCall) -> tuple[str, dict[str, Any]]:
     if not call.name:
         raise ValueError("a tool call has no name")
     try:
-        arguments = json.loads(call.arguments or "{}")
-    except json.JSONDecodeError as error:
+        arguments = decode_json(call.arguments or "{}")
+    except ValueError as error:
         raise ValueError(f"the arguments of the call of {call.name!r} are not JSON: {error}") from error
     if not isinstance(arguments, dict):
         raise ValueError(f"the arguments of the call of {call.name!r} are not a JSON object")
     return call.name, arguments
+
+
+def settle_calls(
+    written: Written, parsed: Sequence[RawCall], tools: Sequence[Tool], raw: str, number: int
+) -> tuple[tuple[ToolCall, ...], str | None]:
+    """The calls of an answer, where its format and the parser agree on them.
+
+    What the format tells with certainty (JSON, Python, strings) is taken as it was written, whatever the
+    parser made of it. The types of other arguments in markup are those of the parser, as far as the text
+    accounts for them.
+
+    Args:
+        written: the answer, read as its format has it.
+        parsed: the calls as the parser hands them over.
+        tools: what the model was offered.
+        raw: the whole reply; see `read_calls`.
+        number: see `read_calls`.
+
+    Returns:
+        The calls that could be read, and why one could not, if one could not.
+    """
+    if written.problem is not None:
+        return (), written.problem
+    if len(parsed) > len(written.calls) and written.rest == written.text:
+        return (), f"the parser reads {len(parsed)} tool calls where {len(written.calls)} are written"
+    schemas = {tool.name: tool.parameters.get("properties", {}) for tool in tools}
+    pairs = parsed if [call.name for call in parsed] == [call.name for call in written.calls] else ()
+    calls: list[ToolCall] = []
+    for at, call in enumerate(written.calls):
+        pair = pairs[at] if pairs else RawCall(id=call.id, name=call.name, arguments=None)
+        try:
+            arguments = _arguments(call, pair, schemas.get(call.name, {}))
+        except ValueError as error:
+            return tuple(calls), f"the arguments of the call of {call.name!r} cannot be told: {error}"
+        own = _id(call.id or pair.id, call.name, raw, number + at)
+        calls.append(ToolCall(id=own, name=call.name, arguments=arguments))
+    return tuple(calls), None
+
+
+def _arguments(call: WrittenCall, parsed: RawCall, schemas: dict[str, Any]) -> dict[str, Any]:
+    if not any(isinstance(value, Text) for value in call.arguments.values()):
+        return call.arguments
+    read = decode_json(parsed.arguments or "{}")
+    return {
+        key: _typed(value, schemas.get(key), read, key) if isinstance(value, Text) else value
+        for key, value in call.arguments.items()
+    }
+
+
+def _typed(value: Text, schema: Any, read: dict[str, Any], key: str) -> Any:
+    """An argument that was written as text, in the type that its tag or its schema gives it."""
+    kinds = _kinds(schema)
+    if value.string or (value.string is None and kinds == {"string"}):
+        return value.text
+    if value.string is False:
+        return decode_json(value.text)
+    if key in read and _accounts(value.text, read[key], schema):
+        return read[key]
+    if kinds and "string" not in kinds:
+        return decode_json(value.text)
+    raise ValueError(f"{key!r} is written as {value.text[:40]!r}, which the parser does not read so")
+
+
+def _kinds(schema: Any) -> set[str]:
+    """The types that a schema allows, none if it does not say."""
+    if not isinstance(schema, dict):
+        return set()
+    own = schema.get("type")
+    kinds = {own} if isinstance(own, str) else set(own or ())
+    return kinds.union(*(_kinds(other) for key in ("anyOf", "oneOf") for other in schema.get(key) or ()))
+
+
+def _accounts(text: str, value: Any, schema: Any) -> bool:
+    """Whether a value, written again, is the text it was read from."""
+    if isinstance(value, str):
+        return value == text
+    if isinstance(value, dict | list) and ELEMENT in text:
+        return _is_declared(value, schema) and "".join(text.split()) == "".join(elements(value).split())
+    try:
+        return _alike(decode_literal(text.strip()), value)
+    except ValueError:
+        return False
+
+
+def _alike(one: Any, other: Any) -> bool:
+    """Whether two values are equal, where true is not 1."""
+    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+
+
+def _is_declared(value: Any, schema: Any) -> bool:
+    """Whether a schema says of each value inside of another of what type it is."""
+    if not isinstance(schema, dict):
+        return False
+    if isinstance(value, dict):
+        inner = schema.get("properties", {})
+        return all(_is_declared(each, inner.get(key)) for key, each in value.items())
+    if isinstance(value, list):
+        return all(_is_declared(each, schema.get("items")) for each in value)
+    return len(_kinds(schema)) == 1
 
 
 def unfinished_call(answer: str, marks: Marks) -> str | None:
@@ -107,28 +198,32 @@ def unread_call(answer: str, text: str, read: int, begin: Sequence[str], tools: 
         tools: what the model was offered.
     """
     for marker in begin:
-        if answer.count(marker) > read:
-            return f"{answer.count(marker)} tool calls begin with {marker!r}, {read} could be read"
+        places = [found.start() for found in re.finditer(re.escape(marker), answer)]
+        begun = sum(not is_mentioned(answer, at, at + len(marker)) for at in places)
+        if begun > read:
+            return f"{begun} tool calls begin with {marker!r}, {read} could be read"
     if read:
         return None
-    for marker in FOREIGN_MARKERS:
-        if marker in answer:
-            return f"a tool call begins with {marker!r}, which the parser does not read"
-    if text.lstrip().startswith(("[", "{")) and any(_is_bare_call(text, tool.name) for tool in tools):
-        return "the reply is a tool call in a format that the parser does not read"
+    if (tool := spelled_call(text, (tool.name for tool in tools))) is not None:
+        return f"the reply spells a call of {tool!r} that the parser does not read"
     return None
+
+
+def without_arguments(answer: str, calls: Iterable[ToolCall]) -> str:
+    """An answer without the texts that its calls pass on, which may name the marks of calls."""
+    waiting: list[Any] = [call.arguments for call in calls]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str) and value.strip():
+            answer = answer.replace(value, "").replace(json.dumps(value, ensure_ascii=False)[1:-1], "")
+        elif isinstance(value, dict | list):
+            waiting.extend(value.values() if isinstance(value, dict) else value)
+    return answer
 
 
 def _last(text: str, marks: Iterable[str]) -> int:
     """Where the last of some marks begins in a text, -1 if there is none."""
     return max((text.rfind(mark) for mark in marks), default=-1)
-
-
-def _is_bare_call(text: str, tool: str) -> bool:
-    name = re.escape(tool)
-    as_json = rf'\s*[\[{{][\s\S]*?"name"\s*:\s*"{name}"'
-    as_python = rf"\s*\[\s*{name}\("
-    return re.match(f"{as_json}|{as_python}", text) is not None
 
 
 def count_calls(messages: Iterable[Message]) -> int:

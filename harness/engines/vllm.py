@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 
 from harness.engines.base import Load
+from harness.engines.formats import FORMATS, Format, Written, read_written
 from harness.engines.orphans import Guard
 from harness.engines.replies import (
     Marks,
@@ -25,10 +26,12 @@ from harness.engines.replies import (
     count_calls,
     message_to_openai,
     read_calls,
+    settle_calls,
     strip_tokens,
     tool_to_openai,
     unfinished_call,
     unread_call,
+    without_arguments,
 )
 from harness.engines.scoring import Scorer, readable_block_size
 from harness.engines.templates import Shown, check_template, hiding_prompt
@@ -432,7 +435,7 @@ class VllmEngine:
             thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks))
         kind = self._chat.parser if answer is None else self._answer_parser
         parser = self._parser(kind, request, prompt_tokens)
-        call_marks = _marks(parser)
+        call_marks, formats = _marks(parser), _formats(parser.tool_parser)
         if answer is not None and not tools:
             return Reply(text=strip_tokens(answer, self._special), reasoning=thought)
         if thought and answer is not None and not answer.strip():
@@ -445,32 +448,54 @@ class VllmEngine:
         except Exception as error:
             # The parser is vLLM's, its input is the model's: whatever it raises, it could not read it.
             problem = f"{type(error).__name__}: {error}"
-            return Reply(text=strip_tokens(written, self._special), reasoning=thought, error=problem)
+            if answer is None or not formats:
+                return Reply(text=strip_tokens(written, self._special), reasoning=thought, error=problem)
+            reasoning, content, found = None, None, None  # the format itself may be read all the same
         if answer is None and thought and not reasoning:
             return Reply(text="", reasoning=thought)  # a parser that leaves thoughts in the answer
         if answer is None:
             thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
-        read = self._read_calls(answer, content, found, call_marks, raw, messages, tools)
+        text, parsed = strip_tokens(content or "", self._special), _raw_calls(found or ())
+        if tools and formats:
+            read = self._settle(read_written(answer, formats), text, parsed, raw, messages, tools)
+        else:
+            read = self._read_calls(answer, text, parsed, call_marks, raw, messages, tools)
         return msgspec.structs.replace(read, reasoning=thought)
+
+    def _settle(
+        self,
+        written: Written,
+        text: str,
+        parsed: Sequence[RawCall],
+        raw: str,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+    ) -> Reply:
+        """The calls of an answer in a format that is known, where vLLM's reading and the format's agree."""
+        calls, problem = settle_calls(written, parsed, tools, raw, count_calls(messages))
+        if written.problem is None and (written.rest != written.text or not text.strip()):
+            text = strip_tokens(written.text, self._special).strip()
+        if problem is None and not calls:
+            problem = unread_call(written.rest, written.rest, 0, (), tools)
+        return Reply(text=text, tool_calls=calls, error=problem)
 
     def _read_calls(
         self,
         answer: str,
-        content: str | None,
-        found: Any,
+        text: str,
+        parsed: Sequence[RawCall],
         marks: Marks,
         raw: str,
         messages: Sequence[Message],
         tools: Sequence[Tool],
     ) -> Reply:
-        """The calls that vLLM's parser found in an answer, checked against what the model wrote."""
-        calls, problem = read_calls(_raw_calls(found or ()), raw, count_calls(messages))
-        text = strip_tokens(content or "", self._special)
+        """The calls that vLLM's parser found in an answer, in a format of which only marks are known."""
+        calls, problem = read_calls(parsed, raw, count_calls(messages))
         if tools and problem is None:
             if problem := unfinished_call(answer, marks):
                 calls = calls[:-1]
             else:
-                problem = unread_call(answer, text, len(calls), marks.begin, tools)
+                problem = unread_call(without_arguments(answer, calls), text, len(calls), marks.begin, tools)
         return Reply(text=text, tool_calls=calls, error=problem)
 
     def _parser(self, kind: Any, request: Any, prompt_tokens: Tokens) -> Any:
@@ -575,6 +600,15 @@ def _finish_reason(reason: str, called: bool) -> FinishReason:
     if reason == "length":
         return "length"
     return "tool_calls" if called else "stop"
+
+
+def _formats(tool_parser: Any) -> tuple[Format, ...]:
+    """How the calls that a parser reads are written, empty if that is not known."""
+    from vllm.tool_parsers import ToolParserManager
+
+    made_by = type(tool_parser).__name__
+    names = [name for name, (_, by) in ToolParserManager.lazy_parsers.items() if by == made_by]
+    return next((FORMATS[name] for name in names if name in FORMATS), ())
 
 
 def _marks(parser: Any) -> Marks:

@@ -59,7 +59,7 @@ def test_no_arguments_are_an_empty_object() -> None:
     [
         ("<|call|>broken", 0, ("<|call|>",)),
         ("<|call|>good<|call|>broken", 1, ("<|call|>",)),
-        ("<function=f>", 0, ("<|call|>",)),
+        ("<|call|> is how I begin it: <|call|>broken", 1, ("<|call|>",)),
         (' [{"name": "send_money", "parameters": {}}]', 0, ()),
         ("[send_money(to='x')]", 0, ()),
     ],
@@ -74,6 +74,8 @@ def test_calls_that_were_not_read(answer: str, read: int, markers: tuple[str, ..
         ("It is sunny.", 0, ("<|call|>",)),
         ("<|calls|>one, two", 2, ("<|calls|>",)),
         ("I would not use send_money(to='x') here.", 0, ()),
+        ("A call begins with `<|call|>`, which I did not write.", 0, ("<|call|>",)),
+        ("The mark <|call|> begins one.", 0, ("<|call|>",)),
         ('{"name": "Ann"}', 0, ()),
     ],
 )

@@ -135,16 +135,14 @@ async def test_a_template_cannot_change_the_tools_that_others_are_shown(engine: 
 @pytest.mark.parametrize(
     ("written", "why"),
     [
-        (
-            '<tool_call>\n{"name": "get_weather", "arg',
-            "1 tool calls begin with '<tool_call>', 0",
-        ),
-        ("<tool_call>\nget_weather(Paris)\n</tool_call>", "0 could be read"),
-        (call("Paris") + '\n<tool_call>\n{"name": "get_w</tool_call>', "0 could be read"),
-        ('<tool_call>{"name": "", "arguments": {}}</tool_call>', "has no name"),
-        ('<tool_call>{"name": "get_weather", "arguments": [1]}</tool_call>', "not a JSON object"),
-        ('[TOOL_CALLS][{"name": "get_weather"}]', "which the parser does not read"),
-        ('{"name": "get_weather", "arguments": {"city": "Paris"}}', "a format that the parser does not read"),
+        ('<tool_call>\n{"name": "get_weather", "arg', "a tool call cannot be read: JSON"),
+        ("<tool_call>\nget_weather(Paris)\n</tool_call>", "not 'get_weather(Paris)"),
+        (call("Paris") + '\n<tool_call>\n{"name": "get_w</tool_call>', "cannot be read"),
+        ('<tool_call>{"name": "", "arguments": {}}</tool_call>', "an object with a name"),
+        ('<tool_call>{"name": "get_weather", "arguments": [1]}</tool_call>', "arguments and nothing else"),
+        ('<tool_call>{"name": "get_weather", "arguments": {"city": NaN}}</tool_call>', "NaN is no JSON"),
+        ('[TOOL_CALLS][{"name": "get_weather"}]', "that the parser does not read"),
+        ('{"name": "get_weather", "arguments": {"city": "Paris"}}', "spells a call of 'get_weather'"),
     ],
 )
 async def test_unread_calls_are_parse_errors(engine: VllmEngine, written: str, why: str) -> None:
