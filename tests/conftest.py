@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -13,11 +14,18 @@ SHARED_DATA = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / 
 """Public benchmark data, kept outside of the repository."""
 
 
+def lacking(reason: str) -> NoReturn:
+    """Skip a test for want of something; fail it in CI, which installs what tests need."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"CI is to have it: {reason}")
+    pytest.skip(reason)
+
+
 def shared_data(relative: str) -> Path:
-    """A file or folder of the public benchmark data; skips the test where it is absent."""
+    """A file or folder of the public benchmark data; see `lacking` for where it is absent."""
     path = SHARED_DATA / relative
     if not path.exists():
-        pytest.skip(f"public test data not found at {path}; set HARNESS_TEST_DATA to where it lies")
+        lacking(f"public test data not found at {path}; set HARNESS_TEST_DATA to where it lies")
     return path
 
 

@@ -13,7 +13,7 @@ from harness.models.planted import FOLDER
 from harness.plan import make_manifest, make_plan
 from harness.preflight import Subject
 from harness.types import Caution
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shared_data
 from tests.test_runner import config as written
 
 
@@ -71,9 +71,7 @@ def test_what_an_endpoint_cannot_do_is_refused_by_the_plan_and_its_suite_named(t
 
 
 def test_injecagent_needs_a_parser_of_tool_calls(tmp_path: Path) -> None:
-    data = ROOT.parent / "shared" / "data" / "injecagent"
-    if not data.is_dir():
-        pytest.skip("InjecAgent's data are not beside the checkout")
+    data = shared_data("injecagent")
     path = tmp_path / "run.yaml"
     path.write_text(
         f"name: x\nmodels: [{{name: m, path: {FOLDER}/aster-dense, origin: {{developer: A, country: XA}}}}]\n"

@@ -15,6 +15,7 @@ from harness.scorecards.files import write_scorecards
 from harness.scorecards.verify import verify
 from harness.store import RecordWriter, RunDirectory
 from harness.types import Manifest
+from tests.conftest import lacking
 from tests.scorecards.synthetic import synthetic_run
 
 
@@ -141,7 +142,7 @@ def test_without_checksums_there_is_nothing_to_verify(
 def signers(run: RunDirectory, tmp_path: Path) -> Path:
     """Allowed signers, one of whom signed the manifest."""
     if shutil.which("ssh-keygen") is None:
-        pytest.skip("ssh-keygen is not installed")
+        lacking("ssh-keygen is not installed")
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     allowed = tmp_path / "allowed_signers"

@@ -4,12 +4,13 @@ import pytest
 
 from harness.errors import UserError
 from harness.suites import sandbox
+from tests.conftest import lacking
 
 
 @pytest.fixture
 def sandboxed() -> None:
-    """Skips the test where programs cannot be run safely (that they are refused is another test)."""
+    """A machine on which programs can be run safely (that they are refused elsewhere is another test)."""
     try:
         sandbox.check_available()
     except UserError as error:
-        pytest.skip(str(error))
+        lacking(str(error))
