@@ -87,7 +87,7 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--retry-failures",
         action="store_true",
-        help="run attempts again that ended in an engine error; what comes of it supersedes their records",
+        help="run attempts again whose engine or scorer failed; what comes of it supersedes their records",
     )
     run.set_defaults(command=run_command)
 

@@ -23,6 +23,7 @@ from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, St
 from harness.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare, problem
 from harness.preflight import PlannedModel
 from harness.store import RecordWriter, RunDirectory, Unwritable
+from harness.suites.apart import Scorers
 from harness.suites.base import BooksFailures
 from harness.types import (
     Caution,
@@ -49,6 +50,10 @@ which go as soon as they are not wanted: with its own 700 it would look many tim
 
 MAX_RESTARTS = 3
 """How often a dead engine is started again for one model without any attempt having finished."""
+
+
+RETRIED = (FailureKind.ENGINE_ERROR, FailureKind.SCORER_ERROR)
+"""Failures that `--retry-failures` owes again: of the surroundings, not of the model."""
 
 
 class Progress(Protocol):
@@ -96,7 +101,7 @@ async def run(
         plan: what is asked for.
         directory: where records go.
         progress: who watches.
-        retry_failures: whether attempts are owed again that ended in an engine error before now.
+        retry_failures: whether attempts are owed again that ended in one of `RETRIED` before now.
 
     Raises:
         UserError: nothing can be measured, or not into this directory.
@@ -110,22 +115,35 @@ async def run(
         directory.write_manifest(make_manifest(plan))
     retry_before = time.time() if retry_failures else 0.0
     before = len(plan.problems)
-    for model in plan.models.values():
-        try:
-            await run_model(plan, model, directory, progress, retry_before)
-        except DiskError:
-            raise
-        except (UserError, EngineDead) as error:
-            check, text = "not_loaded", str(error)
-            if isinstance(error, EngineDead):
-                check = ENGINE_DIED
-                died = "" if isinstance(error, ServerGone) else "the engine died: "
-                text = f"model {model.spec.name}: {died}{error}; the same command resumes"
-            plan.leave_out([problem(check, text, model=model.spec.name)])
-        if len(plan.problems) > before:
-            _keep_cautions(directory, plan)
+    with Scorers({cell.suite.name: cell.suite for cell in plan.cells}.values()) as scorers:
+        for model in plan.models.values():
+            await _run_or_leave_out(plan, model, directory, progress, retry_before, scorers)
+            if len(plan.problems) > before:
+                _keep_cautions(directory, plan)
     if outcome(plan.problems) is not Status.STOPPED:
         plan.check()
+
+
+async def _run_or_leave_out(
+    plan: Plan,
+    model: PlannedModel,
+    directory: RunDirectory,
+    progress: Progress,
+    retry_before: float,
+    scorers: Scorers,
+) -> None:
+    """Run one model; if it cannot be run that is a problem of the plan."""
+    try:
+        await run_model(plan, model, directory, progress, retry_before, scorers)
+    except DiskError:
+        raise
+    except (UserError, EngineDead) as error:
+        check, text = "not_loaded", str(error)
+        if isinstance(error, EngineDead):
+            check = ENGINE_DIED
+            died = "" if isinstance(error, ServerGone) else "the engine died: "
+            text = f"model {model.spec.name}: {died}{error}; the same command resumes"
+        plan.leave_out([problem(check, text, model=model.spec.name)])
 
 
 def _with_new(kept: Manifest, planned: Manifest) -> Manifest:
@@ -176,6 +194,7 @@ async def run_model(
     directory: RunDirectory,
     progress: Progress,
     retry_before: float = 0.0,
+    scorers: Scorers | None = None,
 ) -> None:
     """Run one model's cells; load it only if any of them is owed something.
 
@@ -184,7 +203,8 @@ async def run_model(
         model: whose turn it is.
         directory: where records go.
         progress: who watches.
-        retry_before: Unix time; an engine error from before it is owed again.
+        retry_before: Unix time; one of `RETRIED` from before it is owed again.
+        scorers: that score what it writes.
     """
     cells = plan.of_model(model.spec.name)
     done = {cell.entry.key: _finished(directory, cell, retry_before) for cell in cells}
@@ -201,7 +221,7 @@ async def run_model(
     deaths = Deaths(answered=any(done.values()))
     while owed := [c for c in plan.of_model(model.spec.name) if not _complete(directory, c)]:
         try:
-            await _run_cells(plan, model, owed, directory, progress, retry_before, deaths)
+            await _run_cells(plan, model, owed, directory, progress, retry_before, deaths, scorers)
             break
         except _Died as death:
             culprit = deaths.died([job.key for job in death.in_flight], death.finished, str(death))
@@ -258,6 +278,7 @@ async def _run_cells(
     progress: Progress,
     retry_before: float,
     deaths: Deaths,
+    scorers: Scorers | None,
 ) -> None:
     engine = await _open(plan, model)
     try:
@@ -268,7 +289,7 @@ async def _run_cells(
         alone = [jobs.pop(key) for key in deaths.alone(list(jobs))]
         with _writers(directory, cells) as writers:
             asked = EngineRun(
-                engine, BusyClock(open_meter(engine.facts)), plan.config.sampling, writers, progress
+                engine, BusyClock(open_meter(engine.facts)), plan.config.sampling, writers, progress, scorers
             )
             try:
                 await run_jobs(alone, asked, 1)
@@ -357,7 +378,7 @@ def _finished(directory: RunDirectory, cell: PlannedCell, retry_before: float = 
     return {
         (r.sample, r.attempt)
         for r in directory.records(cell.entry)
-        if r.failure is not FailureKind.ENGINE_ERROR or r.started >= retry_before
+        if r.failure not in RETRIED or r.started >= retry_before
     }
 
 
@@ -409,6 +430,7 @@ class EngineRun:
     writers: dict[str, RecordWriter]
     """Key of a cell -> where its records go."""
     progress: Progress
+    scorers: Scorers | None = None
     in_flight: dict[Attempt, Job] = field(default_factory=dict)
     """Asked and not answered."""
     finished: int = 0
@@ -422,7 +444,8 @@ class EngineRun:
             return
         self.in_flight[job.key] = job
         try:
-            record = await run_attempt(job, MeteredEngine(self.engine, self.clock), self.sampling)
+            engine = MeteredEngine(self.engine, self.clock)
+            record = await run_attempt(job, engine, self.sampling, self.scorers)
             record = append(self.writers[job.cell.entry.key], record)
         except DiskError:
             raise
@@ -500,7 +523,9 @@ def _first(errors: BaseException) -> BaseException:
     return errors
 
 
-async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Record:
+async def run_attempt(
+    job: Job, engine: MeteredEngine, sampling: Sampling, scorers: Scorers | None = None
+) -> Record:
     """Put one sample to the model and score it. A failure is recorded, never raised."""
     suite, sample = job.cell.suite, job.sample
     sampling = msgspec.structs.replace(sampling, seed=attempt_seed(sampling, sample.id, job.attempt))
@@ -510,10 +535,7 @@ async def run_attempt(job: Job, engine: MeteredEngine, sampling: Sampling) -> Re
     failure: AttemptFailure | None = None
     try:
         transcript = await suite.run(sample, engine, sampling)
-        if getattr(suite, "scores_slowly", False):  # other attempts go on meanwhile
-            scores = await asyncio.to_thread(suite.score, sample, transcript)
-        else:
-            scores = suite.score(sample, transcript)
+        scores = await (scorers or Scorers(())).score(suite, sample, transcript)
         _check_once(scores)
     except Exception as error:
         scoring = transcript is not None

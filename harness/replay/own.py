@@ -8,6 +8,7 @@ from harness.errors import AttemptFailure, classify
 from harness.replay.report import Counts, Difference, Report, Values, equal
 from harness.restore import Restored
 from harness.store import RunDirectory
+from harness.suites import bounds
 from harness.suites.base import BooksFailures, Suite
 from harness.types import CellEntry, FailureKind, Record, Sample, Score
 
@@ -58,7 +59,7 @@ def score_again(suite: Suite, sample: Sample | None, record: Record) -> tuple[Va
             return {}, None
         return values(suite.score_failed(sample, record.transcript, record.failure)), None
     try:
-        return values(suite.score(sample, record.transcript)), None
+        return values(bounds.score(suite, sample, record.transcript)), None
     except Exception as error:
         failure: AttemptFailure = classify(error, FailureKind.SCORER_ERROR)
         return {}, failure.message

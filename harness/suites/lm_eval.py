@@ -18,6 +18,7 @@ from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import current
 from harness.suites.base import Needs, Render, Suite
+from harness.suites.bounds import bounded
 from harness.suites.lm_eval_data import Source, one_line
 from harness.suites.lm_eval_groups import groups_of
 from harness.suites.lm_eval_metrics import (
@@ -25,6 +26,7 @@ from harness.suites.lm_eval_metrics import (
     answer_text,
     metric_name,
     metrics_of,
+    scores_as_lm_eval,
     target_text,
     to_score,
 )
@@ -169,6 +171,9 @@ class LmEvalSuite:
         """See `Grouped`."""
         self.scores_slowly = bool(getattr(task, "UNSAFE_CODE", False))
         """Scoring runs programs: it takes seconds, and may be done in a thread."""
+        # Filters and scorers read what a model wrote; a choice among likelihoods reads nothing.
+        self.scores_apart = task.OUTPUT_TYPE == "generate_until" or not scores_as_lm_eval(task)
+        """See `ScoredApart`."""
 
     @cached_property
     def protocol(self) -> dict[str, str]:
@@ -229,9 +234,11 @@ class LmEvalSuite:
             return [self._sample(doc_id, doc, template) for doc_id, doc in self._documents()]
 
     def _sample(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> Sample:
+        what = f"making the prompt of document {doc_id} of {self.name}"
         try:
-            instances = self._requests(doc_id, doc, template)
-            target = self._task.doc_to_target(doc)
+            with bounded(what):
+                instances = self._requests(doc_id, doc, template)
+                target = self._task.doc_to_target(doc)
         except UserError:
             raise
         except Exception as error:  # prompts are templates and code of the task's own

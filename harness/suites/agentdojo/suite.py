@@ -30,6 +30,7 @@ from harness.suites.agentdojo.own import own_identity
 from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite, quick_attacks
 from harness.suites.agents import assistant_message, digest
 from harness.suites.base import Needs, Render
+from harness.suites.bounds import bounded
 from harness.types import (
     FailureKind,
     Message,
@@ -193,7 +194,7 @@ class AgentDojoSuite:
         attack = load_attack(self.options.attack, self._dojo, model_name, self.options.attack_text)
         for user_task in self._dojo.user_tasks.values():
             for goal in self._injection_tasks():
-                with quick_attacks():
+                with bounded(f"attack {self.options.attack} on {user_task.ID}"), quick_attacks():
                     injections = injected(attack, user_task, goal)
                 task = Task(user_task=user_task.ID, injection_task=goal.ID, injections=injections)
                 yield self._sample(task, user_task.PROMPT, harm=self._harm(goal))

@@ -17,6 +17,7 @@ from harness.suites.agentdojo.diffs import pruned_diffs
 from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own import load_own
+from harness.suites.bounds import bounded
 from harness.types import FailureKind, Message, Struct, ToolCall
 
 CLOCK = datetime.datetime(2024, 5, 15, 12)
@@ -105,15 +106,18 @@ class World:
             A tool message for each, as the agent is shown it.
 
         Raises:
-            AttemptFailure: a tool raised something that AgentDojo does not answer the agent with.
+            AttemptFailure: a tool raised something that AgentDojo does not answer the agent with, or one of
+                them, or what is done to their results, took too long.
         """
+        names = ", ".join(c.name for c in calls)
         parsed = function_calls(calls)
         turn = {"role": "assistant", "content": None, "tool_calls": parsed}
         try:
-            with fixed_clock(), self._draws:
+            with bounded(names, FailureKind.TOOL_ERROR), fixed_clock(), self._draws:
                 *_, answered, _ = self._executor.query("", self._runtime, self._environment, [turn])
+        except AttemptFailure:
+            raise
         except Exception as error:
-            names = ", ".join(c.name for c in calls)
             raise AttemptFailure(
                 FailureKind.TOOL_ERROR, f"{names} raised {type(error).__name__}: {error}"
             ) from error

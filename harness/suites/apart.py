@@ -1,0 +1,170 @@
+"""Scoring in processes of its own, which can be killed, while everything else of a run goes on.
+
+Each scorer is two processes. They are forked before any engine is loaded, when they hold the suites and
+nothing else. The first waits for requests and forks the second, which scores. Where that gives no answer in
+time it is killed, and another one is forked: the first never runs code that is not ours.
+"""
+
+import asyncio
+import os
+import pickle
+import signal
+from collections.abc import Iterable
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, Protocol, runtime_checkable
+
+from harness.errors import AttemptFailure, UserError, classify
+from harness.suites import bounds
+from harness.suites.base import Suite
+from harness.types import FailureKind, Sample, Score, Transcript
+
+SCORERS = 2
+"""So that one reply that takes its whole time does not hold up all others."""
+
+GRACE_SECONDS = 3.0
+"""After the limit, until what does not look at signals is killed."""
+
+
+@runtime_checkable
+class ScoredApart(Protocol):
+    """A suite whose scoring runs code that is not ours says so."""
+
+    scores_apart: bool
+    """Whether it is scored in a process of its own."""
+
+
+class Scorers:
+    """Scores the replies of all suites of a run, each where it belongs."""
+
+    def __init__(self, suites: Iterable[Suite]) -> None:
+        """Args: suites: of the run. Processes are forked if any of them is scored apart."""
+        self._suites = {s.name: s for s in suites if isinstance(s, ScoredApart) and s.scores_apart}
+        self._processes: list[int] = []
+        self._open: list[Connection] = []
+        self._idle: asyncio.Queue[Connection] | None = None
+        for _ in range(SCORERS if self._suites else 0):
+            self._fork()
+
+    def _fork(self) -> None:
+        ours, theirs = Pipe()
+        if (process := os.fork()) == 0:
+            _supervise(theirs, self._suites, [*self._open, ours])
+        theirs.close()
+        self._open.append(ours)
+        self._processes.append(process)
+
+    def __enter__(self) -> "Scorers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End the processes."""
+        for connection in self._open:
+            connection.close()
+        for process in self._processes:
+            os.waitpid(process, 0)
+        self._open, self._processes = [], []
+
+    async def score(self, suite: Suite, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
+        """`Suite.score` within a bound.
+
+        Raises:
+            AttemptFailure: it took too long, or ended the process that it ran in; and what the suite raises.
+        """
+        if getattr(suite, "scores_slowly", False):  # it runs programs, with a limit of its own
+            return await asyncio.to_thread(suite.score, sample, transcript)
+        if not self._open or self._suites.get(suite.name) is not suite:
+            return bounds.score(suite, sample, transcript)
+        answer = await self._ask(pickle.dumps((suite.name, sample, transcript)))
+        if answer is None:
+            raise AttemptFailure(
+                FailureKind.SCORER_ERROR,
+                f"scoring {bounds.named(suite, sample)} took longer than {bounds.LIMIT_SECONDS:g} s, heeded "
+                "no signal, or ended the process that it ran in",
+            )
+        scores, failure = answer
+        if isinstance(failure, str):
+            raise UserError(failure)
+        if failure is not None:
+            raise AttemptFailure(*failure)
+        found: tuple[Score, ...] = scores
+        return found
+
+    async def _ask(self, request: bytes) -> Any:
+        """The answer of the first scorer that is free."""
+        if self._idle is None:
+            self._idle = asyncio.Queue()
+            for connection in self._open:
+                self._idle.put_nowait(connection)
+        connection, loop = await self._idle.get(), asyncio.get_running_loop()
+        there = asyncio.Event()
+        loop.add_reader(connection.fileno(), there.set)
+        try:
+            connection.send_bytes(request)
+            await there.wait()
+            answer = pickle.loads(connection.recv_bytes())
+        finally:  # if the wait was cancelled the run ends, and an answer that comes now is for nobody
+            loop.remove_reader(connection.fileno())
+        self._idle.put_nowait(connection)
+        return answer
+
+
+def _supervise(requests: Connection, suites: dict[str, Any], others: Iterable[Connection]) -> None:
+    """The first process of a scorer: hands each request on and waits for its answer. Never returns."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the run, which ends its scorers
+        for connection in others:
+            connection.close()
+        worker: tuple[int, Connection] | None = None
+        while True:
+            request = requests.recv_bytes()
+            worker = worker or _worker(requests, suites)
+            process, answers = worker
+            answers.send_bytes(request)
+            ready = wait([answers, requests], bounds.LIMIT_SECONDS + GRACE_SECONDS)
+            try:
+                answer = answers.recv_bytes() if answers in ready else None
+            except (EOFError, OSError):
+                answer = None
+            if answer is None:
+                os.kill(process, signal.SIGKILL)
+                os.waitpid(process, 0)
+                answers.close()
+                worker = None
+            requests.send_bytes(answer or pickle.dumps(None))
+    except (EOFError, OSError):  # the run has ended
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _worker(requests: Connection, suites: dict[str, Any]) -> tuple[int, Connection]:
+    """Fork the second process: (its id, the pipe to it)."""
+    ours, theirs = Pipe()
+    if (process := os.fork()) != 0:
+        theirs.close()
+        return process, ours
+    try:
+        ours.close()
+        requests.close()
+        while True:
+            name, sample, transcript = pickle.loads(theirs.recv_bytes())
+            theirs.send_bytes(pickle.dumps(_answer(suites[name], sample, transcript)))
+    except (EOFError, OSError):
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _answer(
+    suite: Suite, sample: Sample, transcript: Transcript
+) -> tuple[tuple[Score, ...], str | tuple[FailureKind, str] | None]:
+    """(scores, what was raised instead: the sentence of a `UserError`, or kind and message of a failure)."""
+    try:
+        return bounds.score(suite, sample, transcript), None
+    except UserError as error:
+        return (), str(error)
+    except Exception as error:
+        failure = classify(error, FailureKind.SCORER_ERROR)
+        return (), (failure.kind, failure.message)
