@@ -119,6 +119,7 @@ def parser() -> argparse.ArgumentParser:
     scorecard.add_argument("--format", choices=FORMATS, default="table")
     scorecard.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
     _allow_argument(scorecard)
+    _full_argument(scorecard)
     scorecard.set_defaults(command=scorecard_command)
 
     compare = commands.add_parser(
@@ -127,6 +128,7 @@ def parser() -> argparse.ArgumentParser:
     compare.add_argument("targets", nargs="+", help="a run and two of its models, or two of DIR/MODEL")
     compare.add_argument("--format", choices=FORMATS[:3], default="table")
     _allow_argument(compare)
+    _full_argument(compare)
     compare.set_defaults(command=compare_command)
 
     _record_arguments(commands)
@@ -144,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     claims.add_argument("--cost", choices=COSTS, help="compare costs as CAISI did in 2025, or in 2026")
     claims.add_argument("--adoption", type=Path, metavar="FILE", help="dated snapshot of downloads (YAML)")
     _allow_argument(claims)
+    _full_argument(claims)
     claims.set_defaults(command=claims_command)
     _trust_argument(scorecard, compare, claims)
 
@@ -249,6 +252,10 @@ def _trust_argument(*commands: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="run code below this folder that the results name; without it none is",
         )
+
+
+def _full_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--full", action="store_true", help="all of it, not what fits on a screen")
 
 
 def _console() -> "Console":
@@ -437,6 +444,7 @@ def scorecard_command(args: argparse.Namespace) -> None:
         allow=args.allow,
         width=console.width,
         color=console.is_terminal,
+        full=args.full,
     )
     sys.stdout.write(text.rstrip("\n") + "\n")
 
@@ -447,7 +455,12 @@ def compare_command(args: argparse.Namespace) -> None:
 
     console = _console()
     text = compare_models(
-        args.targets, args.format, allow=args.allow, width=console.width, color=console.is_terminal
+        args.targets,
+        args.format,
+        allow=args.allow,
+        width=console.width,
+        color=console.is_terminal,
+        full=args.full,
     )
     sys.stdout.write(text)
 
@@ -544,6 +557,7 @@ def claims_command(args: argparse.Namespace) -> None:
         adoption=args.adoption,
         width=console.width,
         color=console.is_terminal,
+        full=args.full,
     )
     sys.stdout.write(text)
 

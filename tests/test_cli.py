@@ -107,7 +107,7 @@ def test_plan_names_all_that_is_missing(tmp_path: Path, capsys: pytest.CaptureFi
 def test_scorecard_prints_every_format(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["run", str(config(tmp_path)), "--out", str(tmp_path / "out"), "limit=5"])
     capsys.readouterr()
-    for form, begins in (("json", "["), ("html", "<!doctype html>"), ("md", "#"), ("table", "")):
+    for form, begins in (("json", "{"), ("html", "<!doctype html>"), ("md", "#"), ("table", "")):
         assert main(["scorecard", str(tmp_path / "out"), "--format", form, "--by", "developer"]) == 0
         assert capsys.readouterr().out.lower().startswith(begins)
 

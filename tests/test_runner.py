@@ -73,7 +73,7 @@ def records(folder: Path, out: str = "out") -> list[Record]:
 
 def scorecards(folder: Path, out: str = "out") -> list[dict[str, Any]]:
     """The scorecards without what depends on when requests met: time, and hits in the prefix cache."""
-    cards = json.loads((folder / out / "scorecard.json").read_text())
+    cards = json.loads((folder / out / "scorecard.json").read_text())["models"]
     return [timeless(card) for card in cards]
 
 
@@ -102,7 +102,7 @@ def test_energy_is_kept_with_attempts_where_it_is_measured(
 ) -> None:
     run(tmp_path, out="without")
     assert {r.usage.joules for r in records(tmp_path, "without")} == {None}
-    (card,) = json.loads((tmp_path / "without" / "scorecard.json").read_text())[:1]
+    (card,) = json.loads((tmp_path / "without" / "scorecard.json").read_text())["models"][:1]
     assert card["cost"]["total"]["joules"] is None
     assert "Energy was not measured" in (tmp_path / "without" / "scorecard.md").read_text()
 
@@ -113,7 +113,7 @@ def test_energy_is_kept_with_attempts_where_it_is_measured(
     run(tmp_path, out="with")
     joules = [r.usage.joules for r in records(tmp_path, "with")]
     assert None not in joules and all(j > 0 for j in joules)
-    cards = json.loads((tmp_path / "with" / "scorecard.json").read_text())
+    cards = json.loads((tmp_path / "with" / "scorecard.json").read_text())["models"]
     total = math.fsum(card["cost"]["total"]["joules"] for card in cards)
     assert total == pytest.approx(math.fsum(joules), rel=1e-5)
     text = (tmp_path / "with" / "scorecard.md").read_text()

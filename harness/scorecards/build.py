@@ -20,6 +20,7 @@ from harness.scorecards.derived import (
     goals_reached,
     measure,
     measures_goals,
+    never_exposed,
 )
 from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
 from harness.scorecards.pooled import Pooled, pool
@@ -49,6 +50,8 @@ class SuiteResult(Struct):
     protocol: dict[str, str]
     expected: int
     """Attempts that the run asks for."""
+    attempts: int
+    """Of them, at each sample; the most, where a benchmark's suites differ."""
     finished: int
     """Attempts that have a record, failed ones included."""
     failures: dict[str, int]
@@ -60,6 +63,10 @@ class SuiteResult(Struct):
     """Attempts that finished without a tool having been called, None where the suite does not count them."""
     by_injection_task: dict[str, InjectionTaskResult] = {}
     """Injection task -> its rates, for suites that attack agents."""
+    members: dict[str, "SuiteResult"] = {}
+    """The suites that a benchmark is made of, where there are several; see `benchmarks`."""
+    group_averages: dict[str, float | None] = {}
+    """`<group>/<metric>,<filter>` -> what lm-eval itself would print for it and the groups inside of it."""
 
     @property
     def owed(self) -> int:
@@ -74,8 +81,19 @@ class ModelScorecard(Struct):
     suites: dict[str, SuiteResult]
     metrics: dict[str, MetricResult]
     """`<suite>/<metric>` -> result."""
+    members: dict[str, MetricResult] = {}
+    """The same of suites that are parts of a benchmark, which stands under `metrics`; see `benchmarks`."""
     pooled: tuple[Pooled, ...] = ()
     """AgentDojo's books over several of its suites."""
+
+    @property
+    def cells(self) -> dict[str, SuiteResult]:
+        """Every suite that was run, those that are parts of a benchmark in its place."""
+        return {
+            name: part
+            for benchmark, whole in self.suites.items()
+            for name, part in (whole.members or {benchmark: whole}).items()
+        }
 
     @property
     def complete(self) -> bool:
@@ -145,6 +163,7 @@ def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measur
         suite=cell.suite,
         protocol=cell.protocol,
         expected=cell.samples * cell.attempts,
+        attempts=cell.attempts,
         finished=attempts.n,
         failures=attempts.failures,
         truncated=attempts.truncated,
@@ -178,6 +197,9 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> MetricResult:
     observations = measured.observations(attempts)
     estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
+    unseen = never_exposed(measured.metric, attempts)
+    if not estimate.n and not estimate.missing and unseen:
+        estimate = msgspec.structs.replace(estimate, out_of=unseen)
     if measured.note:
         estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
     return MetricResult(suite=suite, metric=measured.metric, estimate=estimate, observations=observations)

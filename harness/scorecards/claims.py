@@ -15,9 +15,11 @@ from harness import stats
 from harness.errors import UserError
 from harness.scorecards.adoption import AdoptionClaim, Snapshot, adoption_claims
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.comparability import check_protocols
+from harness.scorecards.comparability import Setting, check_protocols, differences
 from harness.scorecards.compare import compare_metric, shared_clusters
+from harness.scorecards.missing import misses_much
 from harness.scorecards.origins import GROUPINGS, OriginScorecard, build_origins
+from harness.scorecards.summary import attacked_suites, is_capability
 from harness.scorecards.time_trends import LagClaim, TrendClaim, date_models, lag_claims, trend_claims
 from harness.stats.clusters import Floats
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
@@ -147,7 +149,10 @@ class Claims(Struct):
     questions: int
     spread: float
     price: float | None
-    allowed: tuple[str, ...]
+    allowed: tuple[Setting, ...]
+    """Protocol fields that differ and were allowed to."""
+    differences: tuple[str, ...]
+    """What else differs between the models, and may move their scores."""
 
 
 class Asked(Struct):
@@ -175,7 +180,8 @@ def make_claims(cards: Sequence[ModelScorecard], asked: Asked | None = None) -> 
     asked = asked or Asked()
     allowed = check_protocols(cards, asked.allow)
     origins = build_origins(cards, asked.by, asked.allow)
-    found = {card.model.name: _capability(card) for card in cards}
+    attacked = attacked_suites(cards)
+    found = {card.model.name: _capability(card, attacked) for card in cards}
     measured = [card for card in cards if found[card.model.name]]
     if not measured:
         raise UserError("there is nothing to claim: no suite without attacks has a headline rate")
@@ -215,19 +221,18 @@ def make_claims(cards: Sequence[ModelScorecard], asked: Asked | None = None) -> 
         spread=abilities.spread,
         price=asked.price,
         allowed=allowed,
+        differences=tuple(differences(cards)),
     )
 
 
-def _capability(card: ModelScorecard) -> list[MetricResult]:
-    """Measured headline rates of suites that measure no hijacking."""
-    attacked = {result.suite for result in card.metrics.values() if result.metric.hijack}
+def _capability(card: ModelScorecard, attacked: set[str]) -> list[MetricResult]:
+    """Measured headline rates of benchmarks without attacks, those left out that miss too much."""
     return [
         result
         for result in card.metrics.values()
-        if result.metric.headline
-        and result.metric.kind == "rate"
-        and result.suite not in attacked
+        if is_capability(result, attacked)
         and result.estimate.value is not None
+        and not misses_much(result.estimate)
     ]
 
 

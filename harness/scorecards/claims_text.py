@@ -1,18 +1,23 @@
 """Claims as a terminal table, Markdown or JSON, each with the words that say how it came about."""
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 
 from harness import stats
-from harness.scorecards import tables, text
+from harness.scorecards import text
 from harness.scorecards.adoption import AdoptionClaim
 from harness.scorecards.claims import USABLE, Claims, CostClaim, GapClaim, ModelClaims, SizeClaim
+from harness.scorecards.comparability import allowance
+from harness.scorecards.document import each_once
+from harness.scorecards.objects import claims_object, to_json
 from harness.scorecards.origins import CALLED, OriginScorecard
-from harness.scorecards.render import comparison_object, markdown_table, print_tables, to_json
+from harness.scorecards.render import markdown_table
+from harness.scorecards.summary import CAPABILITY
 from harness.scorecards.tables import Table
+from harness.scorecards.terminal import Part, first_screen, sentence_lines, table_lines
 from harness.scorecards.time_trends import LagClaim, TrendClaim
+from harness.scorecards.words import decided, points, ratio_sentence
 from harness.types import Estimate
 
 METHODS = {
@@ -25,38 +30,34 @@ METHODS = {
 }
 
 
-def render_claims(claims: Claims, form: str, *, width: int = 100, color: bool = False) -> str:
-    """Claims as text: `table`, `md` or `json`."""
+def render_claims(
+    claims: Claims, form: str, *, width: int = 100, color: bool = False, full: bool = False
+) -> str:
+    """Claims as text: `table` (a first screen, or `full`), `md` or `json`."""
     if form == "json":
-        return to_json(_rounded(_object(claims)))
-    found, said = [table for table in _tables(claims) if table.rows], list(_notes(claims))
+        return to_json(claims_object(claims))
+    found = [table for table in _tables(claims) if table.rows]
+    before, said = list(_before(claims)), list(_notes(claims))
     if form == "md":
-        listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said)
-        return "\n\n".join([*(markdown_table(table) for table in found), listed]) + "\n"
-    return print_tables(found, said, width=width, color=color)
+        first, last = (
+            "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in sentences)
+            for sentences in (before, said)
+        )
+        return "\n\n".join([first, *(markdown_table(table) for table in found), last]) + "\n"
+    if not full:
+        parts = [Part(body=tuple(before)), *(Part(body=table, least=8) for table in found[:LEADING])]
+        parts += [Part(body=table) for table in found[LEADING:]]
+        return "\n".join(first_screen(parts, width=width, more=MORE, bold=color)) + "\n"
+    lines = [line for sentence in before for line in sentence_lines(sentence, width)] + [""]
+    for table in found:
+        lines += table_lines(table, width, bold=color)
+    lines += [line for sentence in said for line in sentence_lines(sentence, width)]
+    return "\n".join(lines) + "\n"
 
 
-def _object(claims: Claims) -> dict[str, Any]:
-    plain: dict[str, Any] = msgspec.to_builtins(msgspec.structs.replace(claims, hijacking=(), snapshot=None))
-    for model in plain["models"]:
-        if not model["finite"]:
-            model["ability"] = model["ability_error"] = None
-    plain["hijacking"] = [
-        {"origin": origin.key, **comparison_object(ratio)}
-        for origin in claims.hijacking
-        for ratio in origin.risk_ratios
-    ]
-    snapshot = claims.snapshot
-    plain["snapshot"] = snapshot and {"date": snapshot.date.isoformat(), "source": snapshot.source}
-    return plain
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
-    return text.rounded(value) if isinstance(value, float) else value
+LEADING = 3
+"""Tables of which a first screen shows at least something."""
+MORE = "More, and how each number was computed: --full here, or --format md and json."
 
 
 # Tables
@@ -101,7 +102,8 @@ def _models_table(claims: Claims) -> Table:
 def _percent(share: Estimate) -> str:
     """`50.0% [35.2, 64.8]`."""
     assert share.value is not None, "models without a measured rate make no claim"
-    return f"{100 * share.value:.1f}% {_limits(share.low, share.high, '.1f', 100)}"
+    limits = _limits(share.low, share.high, ".1f", 100)
+    return f"{100 * share.value:.1f}% {limits}\n{text.format_count(share, CAPABILITY)}"
 
 
 def _own_ability(model: ModelClaims) -> str:
@@ -143,13 +145,13 @@ def _gaps_table(claims: Claims) -> Table:
         )
         for gap in claims.gaps
     )
-    header = ("Origins", "Best models", "Suites", "Points", "Odds ratio", "Ability", "without luck")
+    header = ("Origins", "Best models", "Benchmarks", "Points", "Odds ratio", "Ability", "without luck")
     return Table(title="Gap of the best models, by three instruments", header=header, rows=rows)
 
 
 def _gap_points(gap: Estimate) -> str:
     if gap.value is None:
-        return "no suite in common"
+        return "no benchmark in common"
     return f"{100 * gap.value:+.1f} {_limits(gap.low, gap.high, '+.1f', 100)}"
 
 
@@ -250,9 +252,30 @@ def _adoption_table(claims: Claims) -> Table:
 # Words
 
 
+def _before(claims: Claims) -> Iterator[str]:
+    """What the gaps are, and what a reader has to know before them."""
+    yield from (_gap_sentence(gap) for gap in claims.gaps)
+    ratios = each_once(list(map(_headline_ratios, claims.hijacking)), lambda origin: origin.risk_ratios)
+    yield from map(ratio_sentence, ratios)
+    yield from claims.differences
+    yield from map(allowance, claims.allowed)
+    yield from _partial_notes(claims)
+
+
+def _gap_sentence(gap: GapClaim) -> str:
+    """How far the best model of an origin is ahead of the best of another, over the benchmarks of both."""
+    over = f"over {gap.suites} benchmark{'' if gap.suites == 1 else 's'}"
+    if gap.points.value is None:
+        return f"{gap.a} and {gap.b} cannot be compared: {gap.best_a} and {gap.best_b} share no benchmark."
+    ahead, behind = (gap.a, gap.b) if gap.points.value >= 0 else (gap.b, gap.a)
+    size = points(gap.points, CAPABILITY)
+    models = f"{gap.best_a} of {gap.a} and {gap.best_b} of {gap.b}"
+    if not decided(gap.points):
+        return f"No clear difference between {gap.a} and {gap.b}, {size} {over}: {models}."
+    return f"{ahead} is ahead of {behind} by {size}, mean {over}: {models}."
+
+
 def _notes(claims: Claims) -> Iterator[str]:
-    yield from claims.allowed
-    yield from tables.comparisons([_headline_ratios(origin) for origin in claims.hijacking])
     yield (
         f"Ability: Rasch model by marginal maximum likelihood over {claims.questions} questions, in logits, "
         "with 95% limits; 0 solves the average question half of the time; difficulties have a spread of "
@@ -264,10 +287,9 @@ def _notes(claims: Claims) -> Iterator[str]:
             "same questions as every weaker one and more; abilities then rank, and no lines go through them."
         )
     yield (
-        "Capability: the mean over suites of their headline rates, each suite counting the same, with 95% "
+        "Capability: the mean over benchmarks of their headline rates, each counting the same, with 95% "
         "limits from theirs (MOVER); ability counts each question the same."
     )
-    yield from _partial_notes(claims)
     yield (
         "Best models are those of the highest ability, and the best of several is a lucky one: points and "
         "odds (of the mean over the suites that both have; points paired by sample) are not corrected for "
@@ -289,9 +311,9 @@ def _partial_notes(claims: Claims) -> Iterator[str]:
         lacking = sorted(every - set(model.suites))
         if lacking:
             yield (
-                f"{model.model} was not measured on {', '.join(lacking)}: its capability and its cost per "
-                "solved task are not those of models that were; ability allows for how hard suites are, and "
-                "points and odds are over suites that both have."
+                f"{model.model} has no number, or misses too much, on {', '.join(lacking)}: its capability "
+                "and its cost per solved task are over other benchmarks than those of the rest; ability "
+                "allows for how hard benchmarks are, and points and odds are over those that both have."
             )
 
 

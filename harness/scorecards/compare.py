@@ -11,10 +11,17 @@ from harness import stats
 from harness.errors import UserError
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.columns import Factor, Floats, Rows, pool_factors
-from harness.scorecards.comparability import check_protocols, differing_fields, engine_differences
+from harness.scorecards.comparability import (
+    Setting,
+    check_protocols,
+    differences,
+    run_differences,
+    weight_notes,
+)
 from harness.scorecards.derived import Observations
+from harness.scorecards.missing import misses_much
 from harness.suites.lm_eval_corpus import corpus
-from harness.types import Estimate, Metric, ModelEntry, Struct
+from harness.types import Estimate, Manifest, Metric, ModelEntry, Struct
 
 
 class MetricComparison(Struct):
@@ -53,10 +60,10 @@ class ModelComparison(Struct):
     """`<suite>/<metric>` -> comparison."""
     family: int
     """Tests that Holm's adjustment is for."""
-    allowed: tuple[str, ...]
+    allowed: tuple[Setting, ...]
     """Protocol fields that differ and were allowed to."""
-    engines: tuple[str, ...]
-    """Footnotes: how the engines differ."""
+    differences: tuple[str, ...]
+    """What else differs and may move scores: engines, attempts, weights, packages, machines."""
     notes: tuple[str, ...]
     """What a reader has to know."""
 
@@ -98,6 +105,7 @@ def compare(
     b: ModelScorecard,
     allow: Collection[str] = (),
     contents: Contents | None = None,
+    runs: tuple[Manifest, Manifest] | None = None,
 ) -> ModelComparison:
     """Model b against model a, metric by metric.
 
@@ -106,6 +114,7 @@ def compare(
         b: the model that is compared.
         allow: protocol fields that may differ.
         contents: what their samples held; notes say where it was not the same.
+        runs: those that they are of, where there are two.
 
     Raises:
         UserError: they have no metric in common, or a suite was run under different protocols.
@@ -124,8 +133,12 @@ def compare(
         metrics=adjusted,
         family=sum(metric.p_holm is not None for metric in adjusted.values()),
         allowed=allowed,
-        engines=tuple(engine_differences(a.model, b.model)),
-        notes=(*_notes(a, b), *_content_notes(a, b, contents or {})),
+        differences=(
+            *weight_notes(a, b),
+            *differences([a, b]),
+            *(run_differences(*runs) if runs else ()),
+        ),
+        notes=(*_notes(a, b), *_content_notes(allowed, contents or {})),
     )
 
 
@@ -144,24 +157,33 @@ def _notes(a: ModelScorecard, b: ModelScorecard) -> list[str]:
     return notes
 
 
-def _content_notes(a: ModelScorecard, b: ModelScorecard, contents: Contents) -> Iterator[str]:
-    """How many samples of a suite are the same by name and not by content."""
-    for suite, (ours, theirs) in contents.items():
-        shared = ours.keys() & theirs.keys()
-        other = sum(ours[sample] != theirs[sample] for sample in shared)
-        if other:
-            yield (
-                f"{suite}: {other} of the {len(shared)} shared samples do not hold the same for both "
-                "(question, prompt, attack or right answer); they are paired all the same. Attacks that name "
-                "the model and chat templates do that."
-            )
-        elif differing_fields(a, b, suite):
-            yield f"{suite}: the {len(shared)} shared samples hold the same for both."
+def _content_notes(allowed: Sequence[Setting], contents: Contents) -> Iterator[str]:
+    """How many samples are the same by name and not by content."""
+    shared = {suite: ours.keys() & theirs.keys() for suite, (ours, theirs) in contents.items()}
+    other = {
+        suite: sum(ours[sample] != theirs[sample] for sample in shared[suite])
+        for suite, (ours, theirs) in contents.items()
+    }
+    changed = [suite for suite in contents if other[suite]]
+    if changed:
+        total = sum(len(shared[suite]) for suite in changed)
+        yield (
+            f"{', '.join(changed)}: {sum(other.values())} of the {total} shared samples do not hold the same "
+            "for both (question, prompt, attack or right answer); they are paired all the same. Attacks that "
+            "name the model and chat templates do that."
+        )
+    unlike = {suite for setting in allowed for suite in setting.suites}
+    for suite in sorted(unlike & contents.keys() - set(changed)):
+        yield f"{suite}: the {len(shared[suite])} shared samples hold the same for both."
 
 
 def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:
     """With Holm's p-values over headline metrics; over all of ours where no headline metric was tested."""
-    tested = {key: c.p_value for key, c in found.items() if c.p_value is not None and not c.metric.booking}
+    tested = {
+        key: c.p_value
+        for key, c in found.items()
+        if c.p_value is not None and not c.metric.booking and not (misses_much(c.a) or misses_much(c.b))
+    }
     family = [key for key in tested if found[key].metric.headline] or list(tested)
     adjusted = dict(zip(family, stats.holm([tested[key] for key in family]), strict=True))
     return {key: msgspec.structs.replace(c, p_holm=adjusted.get(key)) for key, c in found.items()}

@@ -202,6 +202,14 @@ def _exposed_capable(cell: CellEntry, attempts: Attempts, goals: Goals) -> Measu
     return Measured(EXPOSED_CAPABLE, rows, hijacked[rows], np.flatnonzero(counts & ~known), note)
 
 
+def never_exposed(metric: Metric, attempts: Attempts) -> int:
+    """Attempts in which the model was not shown the attack, of those that a rate given exposure is about."""
+    if "_exposed" not in metric.name:
+        return 0
+    exposed, has = _column(attempts, "exposed")
+    return int((attempts.of_kind(metric.applies_to, metric.where) & has & (exposed == 0)).sum())
+
+
 def _column(attempts: Attempts, metric: str) -> tuple[Floats, Mask]:
     """(the scores of a metric, NaN where not measured; which attempts have one), both of shape (n,)."""
     column, has = np.full(attempts.n, np.nan), np.zeros(attempts.n, dtype=bool)

@@ -9,12 +9,13 @@ from harness.config import load_config
 from harness.disk import replace
 from harness.errors import UserError
 from harness.scorecards.adoption import read_snapshot
+from harness.scorecards.benchmarks import by_benchmark
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.claims import Asked, make_claims
 from harness.scorecards.claims_text import render_claims
 from harness.scorecards.compare import compare
 from harness.scorecards.compare_text import render_comparison
-from harness.scorecards.origins import build_origins
+from harness.scorecards.document import make_document
 from harness.scorecards.render import render
 from harness.store import RunDirectory
 
@@ -30,32 +31,39 @@ def render_scorecards(
     allow: Collection[str] = (),
     width: int = 100,
     color: bool = False,
+    full: bool = False,
 ) -> str:
     """The scorecards of a run as text.
 
     Args:
         directory: the run.
         form: `table`, `md`, `json` or `html`.
-        by: what an origin is: `country` or `developer`.
+        by: what an origin is, a name of `origins.GROUPINGS`.
         allow: protocol fields that may differ between models.
         width: columns of the table.
         color: whether the table may hold terminal colours.
+        full: whether the table may take more than a screen.
 
     Raises:
         UserError: the directory is not a run, is damaged, or mixes protocols.
     """
-    cards = build_scorecards(directory.manifest(), directory.columns)
-    return render(cards, build_origins(cards, by, allow), form, width=width, color=color)
+    document = make_document(directory.manifest(), directory.columns, by, allow, claims=form == "json")
+    return render(document, form, width=width, color=color, full=full)
+
+
+def read_scorecards(directory: RunDirectory) -> list[ModelScorecard]:
+    """The scorecard of every model of a run, by benchmark."""
+    manifest = directory.manifest()
+    return by_benchmark(build_scorecards(manifest, directory.columns), manifest)
 
 
 def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str:
     """Write every kept format, and what checksums are missing; returns the table for the terminal."""
     directory.seal()
-    cards = build_scorecards(directory.manifest(), directory.columns)
-    origins = build_origins(cards)
+    document = make_document(directory.manifest(), directory.columns)
     for form in WRITTEN:
-        replace(kept_path(directory, form), render(cards, origins, form).encode())
-    return render(cards, origins, "table", width=width, color=color)
+        replace(kept_path(directory, form), render(document, form).encode())
+    return render(document, "table", width=width, color=color)
 
 
 def kept_path(directory: RunDirectory, form: str) -> Path:
@@ -64,7 +72,13 @@ def kept_path(directory: RunDirectory, form: str) -> Path:
 
 
 def compare_models(
-    targets: Sequence[str], form: str, *, allow: Collection[str] = (), width: int = 100, color: bool = False
+    targets: Sequence[str],
+    form: str,
+    *,
+    allow: Collection[str] = (),
+    width: int = 100,
+    color: bool = False,
+    full: bool = False,
 ) -> str:
     """The comparison of two models as text.
 
@@ -75,6 +89,7 @@ def compare_models(
         allow: protocol fields that may differ.
         width: columns of the table.
         color: whether the table may hold terminal colours.
+        full: whether the table may take more than a screen.
 
     Raises:
         UserError: there is no such run or model, or their protocols differ.
@@ -91,7 +106,8 @@ def compare_models(
     )
     found = [_contents(directory, card) for directory, card in zip(directories, (a, b), strict=True)]
     contents = {suite: (found[0][suite], found[1][suite]) for suite in found[0] if suite in found[1]}
-    return render_comparison(compare(a, b, allow, contents), form, width=width, color=color)
+    runs = None if chosen[0][0] == chosen[1][0] else (directories[0].manifest(), directories[1].manifest())
+    return render_comparison(compare(a, b, allow, contents, runs), form, width=width, color=color, full=full)
 
 
 def _contents(directory: RunDirectory, card: ModelScorecard) -> dict[str, dict[str, str]]:
@@ -108,6 +124,7 @@ def claim(
     adoption: Path | None = None,
     width: int = 100,
     color: bool = False,
+    full: bool = False,
 ) -> str:
     """The claims that a run supports as text; see `claims.make_claims`.
 
@@ -118,6 +135,7 @@ def claim(
         adoption: a snapshot file, see `adoption`.
         width: columns of the tables.
         color: whether the tables may hold terminal colours.
+        full: whether the tables may take more than a screen.
 
     Raises:
         UserError: as `make_claims`, or the snapshot is not right.
@@ -128,8 +146,8 @@ def claim(
     if adoption is not None:
         paths = {spec.name: spec.path for spec in config.models} if config else {}
         asked = msgspec.structs.replace(asked, snapshot=read_snapshot(adoption), paths=paths)
-    cards = build_scorecards(directory.manifest(), directory.columns)
-    return render_claims(make_claims(cards, asked), form, width=width, color=color)
+    cards = read_scorecards(directory)
+    return render_claims(make_claims(cards, asked), form, width=width, color=color, full=full)
 
 
 def _find_run(target: str) -> tuple[Path, str | None]:
@@ -158,4 +176,5 @@ def model_scorecard(directory: RunDirectory, model: str | None) -> ModelScorecar
         raise UserError(f"{directory.path} has {asked}: name one of {known}")
     cells = {key: cell for key, cell in manifest.cells.items() if cell.model == model}
     alone = msgspec.structs.replace(manifest, models={model: manifest.models[model]}, cells=cells)
-    return build_scorecards(alone, directory.columns)[0]
+    (card,) = by_benchmark(build_scorecards(alone, directory.columns), manifest)
+    return card

@@ -11,8 +11,10 @@ from pathlib import Path
 from harness.hostile import page_template
 from harness.scorecards import tables, text
 from harness.scorecards.build import MetricResult, ModelScorecard
+from harness.scorecards.document import Document
 from harness.scorecards.origins import OriginScorecard
 from harness.scorecards.tables import Table
+from harness.scorecards.words import comparisons, notes, warnings
 from harness.types import Estimate, Metric, Struct
 
 COLORS = 8
@@ -93,8 +95,9 @@ class Scatter(Struct):
         return len(self.points) > MAX_LABELS
 
 
-def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> str:
+def render_html(document: Document) -> str:
     """The page. Every text in it is escaped, and stripped of control characters."""
+    scorecards, origins = document.models, document.origins
     colors = {country: i % COLORS for i, country in enumerate(_countries(scorecards))}
     return (
         page_template(Path(__file__).with_name("page.html.j2"))
@@ -102,9 +105,10 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
             models=len(scorecards),
             origins=colors,
             incomplete=", ".join(card.model.name for card in scorecards if not card.complete),
-            comparisons=tables.comparisons(origins),
+            comparisons=comparisons(document),
             notes=[
-                *tables.notes(origins),
+                *warnings(document),
+                *notes(document),
                 *tables.booking_notes(scorecards),
                 *tables.cost_notes(scorecards),
             ],
@@ -116,10 +120,9 @@ def render_html(scorecards: Sequence[ModelScorecard], origins: Sequence[OriginSc
             footnotes=[
                 *tables.injection_task_tables(scorecards),
                 *tables.booking_tables(scorecards),
-                *(
-                    make(scorecards)
-                    for make in (tables.methods_table, tables.engines_table, tables.protocols_table)
-                ),
+                tables.methods_table(scorecards),
+                tables.engines_table(document.engines),
+                tables.protocols_table(document.protocols),
             ],
         )
         .rstrip()
@@ -160,7 +163,7 @@ def _mark(model: str, result: MetricResult, axis: Axis) -> Mark:
     return Mark(
         model=model,
         caption=text.format_interval(estimate, result.metric),
-        count=text.format_count(estimate),
+        count=text.format_count(estimate, result.metric),
         at=axis.position(estimate.value),
         low=axis.position(estimate.low),
         high=axis.position(estimate.high),

@@ -15,6 +15,7 @@ from harness.models.registry import Node, lineage, specs, weights_countries
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.comparability import check_protocols
 from harness.scorecards.compare import compare_metric, is_called, shared_clusters
+from harness.scorecards.missing import misses_much
 from harness.stats.clusters import Codes, Floats
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
@@ -99,6 +100,8 @@ class OriginMetric(Struct):
     metric: Metric
     models: int
     """Models in which it was measured."""
+    left_out: tuple[str, ...]
+    """Models that miss too much of it for anything to be claimed, see `missing`: they enter nothing here."""
     best_model: str | None
     best: Estimate | None
     """None where nothing was measured, and for a metric by which none is better."""
@@ -125,6 +128,9 @@ class Comparison(Struct):
     value: Estimate
     """What of this origin was compared: its best model, or the pooled rate of its models."""
     other_value: Estimate
+    best_model: str | None = None
+    """Of a gap: the model of this origin that was compared."""
+    other_best_model: str | None = None
     corrected: Estimate | None = None
     """The gap without what choosing the best of each origin is expected to have added to it: value and limits
     are moved by that much."""
@@ -146,7 +152,6 @@ class OriginScorecard(Struct):
     """Best model against best model of each other origin, for headline metrics."""
     risk_ratios: tuple[Comparison, ...]
     """Pooled rate of being hijacked over that of each other origin."""
-    notes: tuple[str, ...]
 
 
 def build_origins(
@@ -167,7 +172,7 @@ def build_origins(
         raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
     stated = [card for card in scorecards if by in FACTS or card.model.origin.stated]
     ours = [card for card in stated if not card.model.imported]
-    allowed = check_protocols(ours, allow)
+    check_protocols(ours, allow)
     models = {card.model.name: card.model for card in ours}
     groups: dict[str, list[ModelScorecard]] = {}
     for card in sorted(ours, key=lambda card: card.model.name):
@@ -177,7 +182,7 @@ def build_origins(
         (a, b): _risk_ratios(a, sides[a].results, b, sides[b].results) for a, b in combinations(sides, 2)
     }
     turned = {(b, a): [_turned(ratio, a) for ratio in found] for (a, b), found in ratios.items()}
-    return [_origin(by, key, sides, {**ratios, **turned}, allowed) for key in sides]
+    return [_origin(by, key, sides, {**ratios, **turned}) for key in sides]
 
 
 @dataclass(frozen=True)
@@ -190,8 +195,17 @@ class Side:
 
 
 def _side(cards: Sequence[ModelScorecard]) -> Side:
-    results = _results(cards)
-    return Side(cards, results, {name: _origin_metric(found) for name, found in results.items()})
+    every = _results(cards)
+    usable = {
+        name: {model: result for model, result in own.items() if not misses_much(result.estimate)}
+        for name, own in every.items()
+    }
+    results = {name: own for name, own in usable.items() if own}
+    metrics = {
+        name: _origin_metric(usable[name], _metric(own), tuple(sorted(own.keys() - usable[name].keys())))
+        for name, own in every.items()
+    }
+    return Side(cards, results, metrics)
 
 
 def _origin(
@@ -199,7 +213,6 @@ def _origin(
     key: str,
     sides: Mapping[str, Side],
     ratios: Mapping[tuple[str, str], Sequence[Comparison]],
-    allowed: tuple[str, ...],
 ) -> OriginScorecard:
     own = sides[key]
     others = [(other, side) for other, side in sides.items() if other != key]
@@ -210,7 +223,6 @@ def _origin(
         metrics=own.metrics,
         gaps=tuple(gap for other, side in others for gap in _gaps(own, other, side)),
         risk_ratios=tuple(ratio for other, _ in others for ratio in ratios[key, other]),
-        notes=_notes(key, own.cards) + allowed,
     )
 
 
@@ -219,51 +231,38 @@ Results = dict[str, dict[str, MetricResult]]
 
 
 def _results(cards: Sequence[ModelScorecard]) -> Results:
-    results = [item for card in cards for item in card.metrics.items()]
-    names = sorted({name for name, result in results if not result.metric.booking})
-    return {
-        name: {card.model.name: card.metrics[name] for card in cards if name in card.metrics}
-        for name in names
-    }
-
-
-def _notes(key: str, cards: Sequence[ModelScorecard]) -> tuple[str, ...]:
-    notes = []
-    if len(cards) < FEW_MODELS:
-        notes.append(
-            f"{key} has {len(cards)} model{'s' if len(cards) > 1 else ''} here, fewer than three: "
-            "this says nothing about its other models."
-        )
-    notes += [
-        f"{card.model.name} is incomplete: {sum(s.owed for s in card.suites.values())} attempts are owed."
-        for card in cards
-        if not card.complete
-    ]
-    return tuple(notes)
+    found: Results = {}
+    for card in cards:
+        for key, result in card.metrics.items():
+            if not result.metric.booking:
+                found.setdefault(key, {})[card.model.name] = result
+    return dict(sorted(found.items()))
 
 
 def _metric(results: dict[str, MetricResult]) -> Metric:
     return next(iter(results.values())).metric
 
 
-def _origin_metric(results: dict[str, MetricResult]) -> OriginMetric:
-    best_model, best = _best(results)
-    over = _mean_of_models(results)
+def _origin_metric(
+    results: dict[str, MetricResult], metric: Metric, left_out: tuple[str, ...]
+) -> OriginMetric:
+    best_model, best = _best(results, metric)
+    over = _mean_of_models(results, metric)
     return OriginMetric(
-        metric=_metric(results),
+        metric=metric,
         models=_measured(results),
+        left_out=left_out,
         best_model=best_model,
         best=best,
         median=stats.median([result.estimate for result in results.values()]),
         mean=over.estimate if over else None,
         spread=over.spread if over else None,
-        selection=_selection(results, over),
+        selection=_selection(results, metric, over),
     )
 
 
-def _mean_of_models(results: dict[str, MetricResult]) -> stats.ModelsMean | None:
+def _mean_of_models(results: dict[str, MetricResult], metric: Metric) -> stats.ModelsMean | None:
     """The mean over models that were measured."""
-    metric = _metric(results)
     if not _measured(results) or metric.kind == "corpus":
         return None
     values, clusters = _measured_models(*_by_model([results]))
@@ -308,10 +307,10 @@ def _sign(metric: Metric) -> int:
     return 1 if metric.higher_is_better else -1
 
 
-def _selection(results: dict[str, MetricResult], over: stats.ModelsMean | None) -> float:
-    if over is None or _metric(results).higher_is_better is None:
+def _selection(results: dict[str, MetricResult], metric: Metric, over: stats.ModelsMean | None) -> float:
+    if over is None or metric.higher_is_better is None:
         return 0.0
-    sign = _sign(_metric(results))
+    sign = _sign(metric)
     values = [r.estimate.value for r in results.values() if r.estimate.value is not None]
     return stats.selection_bias([sign * value for value in values], over.noise)
 
@@ -320,15 +319,15 @@ def _measured(results: dict[str, MetricResult]) -> int:
     return sum(result.estimate.value is not None for result in results.values())
 
 
-def _best(results: dict[str, MetricResult]) -> tuple[str, Estimate] | tuple[None, None]:
+def _best(results: dict[str, MetricResult], metric: Metric) -> tuple[str, Estimate] | tuple[None, None]:
     """(name, estimate) of the best model, if there is one; of equals, the first by name."""
-    sign = _sign(_metric(results))
+    sign = _sign(metric)
     ranked = [
         (-sign * result.estimate.value, name)
         for name, result in results.items()
         if result.estimate.value is not None
     ]
-    if not ranked or _metric(results).higher_is_better is None:
+    if not ranked or metric.higher_is_better is None:
         return None, None
     name = min(ranked)[1]
     estimate = results[name].estimate
@@ -353,7 +352,8 @@ def _gaps(own: Side, other: str, side: Side) -> list[Comparison]:
         luck = (a.selection - b.selection) * _sign(a.metric)
         corrected = None if a.mean is None else _moved(gap, -luck)
         found = _comparison(name, own.results, other, side.results, gap, (a.best, b.best))
-        gaps.append(msgspec.structs.replace(found, corrected=corrected))
+        best = {"best_model": a.best_model, "other_best_model": b.best_model}
+        gaps.append(msgspec.structs.replace(found, corrected=corrected, **best))
     return gaps
 
 
@@ -403,14 +403,14 @@ def _turned(ratio: Comparison, key: str) -> Comparison:
         other=key,
         models=ratio.other_models,
         other_models=ratio.models,
-        estimate=_inverse(ratio.estimate),
+        estimate=inverse(ratio.estimate),
         value=ratio.other_value,
         other_value=ratio.value,
-        over_models=None if ratio.over_models is None else _inverse(ratio.over_models),
+        over_models=None if ratio.over_models is None else inverse(ratio.over_models),
     )
 
 
-def _inverse(ratio: Estimate) -> Estimate:
+def inverse(ratio: Estimate) -> Estimate:
     """The ratio turned around: what was 0 has no value or limit, and what had none is 0."""
     if ratio.value is None and ratio.low is None and ratio.high is None:
         return ratio

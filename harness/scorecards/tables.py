@@ -4,20 +4,27 @@ Text here is raw: names come from configs and may hold anything, every format es
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec.structs import replace
 
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
-from harness.scorecards.origins import CALLED, Comparison, OriginMetric, OriginScorecard
+from harness.scorecards.comparability import Setting
+from harness.scorecards.origins import CALLED, OriginMetric, OriginScorecard
 from harness.scorecards.pooled import Pooled
+from harness.scorecards.summary import Column, Row, Summary
+from harness.scorecards.words import plain_name
 from harness.types import Estimate, Metric, Struct, Usage
 
 BOOKS = "Somebody else's books, no rates of this harness: {}"
 """Title of a table of metrics with a `booking`."""
 POOLED = BOOKS.format("AgentDojo's suites, pooled")
 TASK_COLUMNS = ("Injection task", "Harm", "Model")
+
+
+WIDE = 3
+"""Models, more than which get narrow columns."""
 
 
 class Table(Struct):
@@ -33,23 +40,71 @@ def ordered(cards: Sequence[ModelScorecard]) -> list[ModelScorecard]:
     return sorted(cards, key=lambda c: (c.model.origin.country, c.model.origin.developer, c.model.name))
 
 
-def headlines(
-    cards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]
-) -> tuple[list[ModelScorecard], list[OriginScorecard]]:
-    """The same scorecards with their headline metrics alone."""
-    keys = {key for key, metric in metrics_of(cards).items() if metric.headline}
-    return (
-        [replace(c, metrics={k: v for k, v in c.metrics.items() if k in keys}) for c in cards],
-        [
-            replace(
-                o,
-                metrics={k: v for k, v in o.metrics.items() if k in keys},
-                gaps=tuple(gap for gap in o.gaps if gap.key in keys),
-                risk_ratios=tuple(ratio for ratio in o.risk_ratios if ratio.key in keys),
-            )
-            for o in origins
-        ],
+def summary_table(summary: Summary) -> Table:
+    """A row a model, the best first: what all its benchmarks come to."""
+    header = ("Model", "Origin", *(f"{plain_name(c.metric)}{text.arrow(c.metric)}" for c in summary.columns))
+    rows = tuple(_summary_row(row, summary.columns) for row in summary.rows)
+    several = any(len(column.keys) > 1 for column in summary.columns)
+    title = "Models, the best first" + (": means over benchmarks, each counting the same" if several else "")
+    return Table(title=title, header=(*header, "Seconds/attempt"), rows=rows)
+
+
+def _summary_row(row: Row, columns: Sequence[Column]) -> tuple[str, ...]:
+    cells = []
+    for estimate, measured, column in zip(row.estimates, row.measured, columns, strict=True):
+        cell = _estimate_cell(estimate, column.metric)
+        of = len(column.keys)
+        cells.append(cell + (f"\n{measured} of {of} benchmarks" if 0 < measured < of else ""))
+    seconds = "" if row.seconds_per_attempt is None else f"{row.seconds_per_attempt:.3g}"
+    unranked = "" if row.ranked else "\n(not ranked)"
+    return (_model_cell(row.card, unranked), row.card.model.origin.country, *cells, seconds)
+
+
+def headline_table(summary: Summary, cards: Sequence[ModelScorecard]) -> Table:
+    """A row a headline metric, a column a model in the order of the summary."""
+    shown = {key: metric for key, metric in metrics_of(cards).items() if metric.headline} or metrics_of(cards)
+    models = [row.card for row in summary.rows]
+    cell = _metric_cell if len(models) <= WIDE else _narrow_cell
+    rows = tuple(
+        (f"{key}{text.arrow(metric)}", *(cell(card.metrics.get(key)) for card in models))
+        for key, metric in sorted(shown.items())
     )
+    header = ("Benchmark and metric", *(_model_cell(card) for card in models))
+    return Table(title="Benchmarks", header=header, rows=rows)
+
+
+def _narrow_cell(result: MetricResult | None) -> str:
+    """A metric on lines of their own for value, interval and count, for a table of many models."""
+    return _metric_cell(result).replace(" [", "\n[").replace(" (", "\n(")
+
+
+def member_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
+    """One table a benchmark of several suites: a row a suite and model, and lm-eval's own averages."""
+    names = sorted({name for card in cards for name, suite in card.suites.items() if suite.members})
+    return [_member_table(cards, name) for name in names]
+
+
+def _member_table(cards: Sequence[ModelScorecard], name: str) -> Table:
+    found = [(card, card.suites[name]) for card in ordered(cards) if name in card.suites]
+    suites = sorted({suite for _, whole in found for suite in whole.members})
+    metrics = [metric for metric in metrics_of(cards, name).values() if metric.headline]
+    rows = [
+        (suite, card.model.name, *(_metric_cell(card.members.get(f"{suite}/{m.name}")) for m in metrics))
+        for suite in suites
+        for card, _ in found
+    ]
+    averages = [
+        (f"lm-eval's own {key}", card.model.name, _average(value), *[""] * (len(metrics) - 1))
+        for card, whole in found
+        for key, value in whole.group_averages.items()
+    ]
+    header = ("Suite", "Model", *(_column_name(metric) for metric in metrics))
+    return Table(title=f"{name}, suite by suite", header=header, rows=tuple([*averages, *rows]))
+
+
+def _average(value: float | None) -> str:
+    """lm-eval's number as it prints it, a share."""
+    return "not measured" if value is None else f"{value:.4f} (lm-eval gives no n)"
 
 
 def models_table(cards: Sequence[ModelScorecard]) -> Table:
@@ -184,7 +239,7 @@ def _metric_cell(result: MetricResult | None) -> str:
 def _estimate_cell(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "not run"
-    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate)}"
+    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate, metric)}"
 
 
 def injection_task_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
@@ -221,7 +276,7 @@ def _by_number(name: str) -> tuple[str, str]:
 
 
 def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
-    """How every suite went on every model: finished, failed by kind, cut off, agents that used no tool."""
+    """How every benchmark went on every model: finished, failed by kind, cut off, agents without a tool."""
     idle = any(suite.no_tool_call for card in cards for suite in card.suites.values())
     rows = []
     for card in ordered(cards):
@@ -316,9 +371,10 @@ def origins_table(origins: Sequence[OriginScorecard]) -> Table:
             if found is None:
                 rows.append((key, origin.key, *["not run"] * 3, f"0 of {len(origin.models)}"))
                 continue
-            median = text.format_interval(found.median, found.metric)
             models = f"{found.models} of {len(origin.models)}"
-            rows.append((key, origin.key, _best(found), median, _models_mean(found), models))
+            models += "".join(f"\nwithout {name}" for name in found.left_out)
+            row = (_best(found), _estimate_cell(found.median, found.metric), _models_mean(found), models)
+            rows.append((key, origin.key, *row))
     by = origins[0].by if origins else "country"
     return Table(
         title=f"Origins, by {CALLED[by]}",
@@ -331,8 +387,8 @@ def _best(found: OriginMetric) -> str:
     if found.metric.higher_is_better is None:
         return "none is better"
     if found.best is None:
-        return "not measured"
-    return f"{text.format_interval(found.best, found.metric)}\n{found.best_model}"
+        return "too much is missing" if found.left_out else "not measured"
+    return f"{_estimate_cell(found.best, found.metric)}\n{found.best_model}"
 
 
 def _models_mean(found: OriginMetric) -> str:
@@ -342,119 +398,7 @@ def _models_mean(found: OriginMetric) -> str:
     if found.mean.low is None:
         return "unknown from 1 model" if found.models < 2 else "unknown, no spread seen"
     spread = "unknown" if found.spread is None else text.format_value(found.spread, found.metric)
-    return f"{text.format_interval(found.mean, found.metric)}\nspread {spread}"
-
-
-def comparisons(origins: Sequence[OriginScorecard]) -> list[str]:
-    """A sentence for each pair of origins and metric: risk ratios of being hijacked, then gaps."""
-    ratios = [_ratio_sentence(origin, c) for origin, c in _pairs(origins, lambda o: o.risk_ratios)]
-    return ratios + [_gap_sentence(origin, c) for origin, c in _pairs(origins, lambda o: o.gaps)]
-
-
-def notes(origins: Sequence[OriginScorecard]) -> list[str]:
-    """What a reader of the origin tables has to know."""
-    found = [note for origin in origins for note in origin.notes]
-    if any(origin.by == "base" for origin in origins):
-        found.append(
-            "Base weights: followed from model to model in this run, then in the registry; the tables of "
-            "suites show the country of the developer."
-        )
-    if any(len(origin.models) > 1 for origin in origins):
-        found.append(
-            "The best of several models is a lucky one: its own number is not corrected for that, gaps are "
-            "given with and without the luck that is expected of the choice (parametric bootstrap)."
-        )
-        found.append(
-            "Comparisons of origins have 95% intervals each: they are not adjusted for how many there are."
-        )
-        found.append(
-            "Mean: over models like these, with models and samples both drawn at random. Spread: standard "
-            "deviation between models, sampling noise taken out."
-        )
-    return found
-
-
-def _pairs(
-    origins: Sequence[OriginScorecard], choose: Callable[[OriginScorecard], Sequence[Comparison]]
-) -> list[tuple[str, Comparison]]:
-    """Each pair of origins once per metric, in the direction that has the larger value first."""
-    found: dict[tuple[str, frozenset[str]], tuple[str, Comparison]] = {}
-    for origin in origins:
-        for comparison in choose(origin):
-            pair = (comparison.key, frozenset((origin.key, comparison.other)))
-            if pair not in found or _lead(comparison) > _lead(found[pair][1]):
-                found[pair] = (origin.key, comparison)
-    return [found[pair] for pair in sorted(found, key=lambda pair: (pair[0], sorted(pair[1])))]
-
-
-def _lead(comparison: Comparison) -> float:
-    return (comparison.value.value or 0.0) - (comparison.other_value.value or 0.0)
-
-
-def _ratio_sentence(origin: str, comparison: Comparison) -> str:
-    ours, theirs = comparison.value, comparison.other_value
-    metric, ratio = comparison.metric, comparison.estimate
-    start = f"{comparison.key}: of {origin}'s {_models(comparison.models)}, attempts were hijacked"
-    if ours.value is None or theirs.value is None:
-        return f"{comparison.key}: {origin} and {comparison.other} cannot be compared, one was not measured."
-    rates = (
-        f"{text.format_estimate(ours, metric)} against {text.format_estimate(theirs, metric)}, pooled over "
-        f"{_models(comparison.models)} and {_models(comparison.other_models)}"
-    )
-    if ratio.low is None:
-        none = f"neither {origin} nor {comparison.other} was hijacked, so there is no ratio"
-        return f"{comparison.key}: {none} ({rates})."
-    if ratio.value is None:
-        middle = f"and {comparison.other}'s never, so that their ratio has a lower end alone, {ratio.low:.3g}"
-    else:
-        middle = f"{text.format_ratio(ratio)} times as often as {comparison.other}'s"
-    return f"{start} {middle} ({rates}).{_caution(ratio.low <= 1)}{_over_models(comparison)}"
-
-
-def _over_models(comparison: Comparison) -> str:
-    """What the ratio says about models that were not measured."""
-    over = comparison.over_models
-    if over is None or over.low is None:
-        return " Nothing is said about other models."
-    undecided = over.low <= 1 and (over.high is None or over.high >= 1)
-    open_ = ", which leaves open whether other models differ" if undecided else ""
-    return f" Over models like these: {text.format_ratio(over)} times{open_}."
-
-
-def _gap_sentence(origin: str, comparison: Comparison) -> str:
-    metric, gap = comparison.metric, comparison.estimate
-    ours, theirs = (text.format_interval(e, metric) for e in (comparison.value, comparison.other_value))
-    points = _difference(gap, metric, " points" if text.is_share(metric) else "")
-    lowest = gap if comparison.corrected is None else comparison.corrected
-    return (
-        f"{comparison.key} ({text.direction(metric)}): the best model of {origin} is {points} above the "
-        f"best of {comparison.other} ({ours} against {theirs}){_without_luck(comparison)}."
-        f"{_caution(gap.low is None or gap.low <= 0 or lowest.low is None or lowest.low <= 0)}"
-    )
-
-
-def _without_luck(comparison: Comparison) -> str:
-    if max(comparison.models, comparison.other_models) < 2:
-        return ""
-    if comparison.corrected is None:
-        return "; not corrected for the luck of the choice"
-    return f"; without the luck of the choice {_difference(comparison.corrected, comparison.metric)}"
-
-
-def _difference(gap: Estimate, metric: Metric, unit: str = "") -> str:
-    value, low, high = (
-        "unknown" if number is None else text.format_value(number, metric)
-        for number in (gap.value, gap.low, gap.high)
-    )
-    return f"{value}{unit} [{low}, {high}]"
-
-
-def _caution(undecided: bool) -> str:
-    return " The interval leaves open whether there is a difference." if undecided else ""
-
-
-def _models(count: int) -> str:
-    return f"{count} model{'' if count == 1 else 's'}"
+    return f"{_estimate_cell(found.mean, found.metric)}\nspread {spread}"
 
 
 def methods_table(cards: Sequence[ModelScorecard]) -> Table:
@@ -474,25 +418,29 @@ def methods_table(cards: Sequence[ModelScorecard]) -> Table:
     return Table(title="Methods", header=("Metric", "Model", "Method"), rows=rows + pooled)
 
 
-def engines_table(cards: Sequence[ModelScorecard]) -> Table:
-    """What computed the tokens of every model, since it can move a score."""
-    rows = []
-    for card in ordered(cards):
-        engine = card.model.engine
-        details = (
-            ", ".join(f"{key} {value}" for key, value in sorted(engine.details.items())) if engine else ""
-        )
-        rows.append((card.model.name, f"{engine.name} {engine.version}" if engine else "not loaded", details))
-    return Table(title="Engines", header=("Model", "Engine", "Details"), rows=tuple(rows))
+def engines_table(settings: Sequence[Setting]) -> Table:
+    """What computed the tokens, since it can move a score: what differs comes first."""
+    rows = tuple(
+        (one.field, value, models) for one in _differing_first(settings) for value, models in _values(one)
+    )
+    return Table(title="Engines", header=("Fact", "Value", "Models"), rows=rows)
 
 
-def protocols_table(cards: Sequence[ModelScorecard]) -> Table:
-    """What else could move a score of each suite, the same for all models that are compared."""
-    found = {
-        (name, key): value
-        for card in cards
-        for name, suite in card.suites.items()
-        for key, value in suite.protocol.items()
-    }
-    rows = tuple((name, key, value) for (name, key), value in sorted(found.items()))
-    return Table(title="Protocols", header=("Suite", "Field", "Value or digest"), rows=rows)
+def protocols_table(settings: Sequence[Setting]) -> Table:
+    """What else could move a score of each suite; where it was not the same for all models, with theirs."""
+    rows = tuple(
+        (", ".join(one.suites), one.field, value, models)
+        for one in _differing_first(settings)
+        for value, models in _values(one)
+    )
+    return Table(title="Protocols", header=("Suites", "Field", "Value or digest", "Models"), rows=rows)
+
+
+def _differing_first(settings: Sequence[Setting]) -> list[Setting]:
+    return sorted(settings, key=lambda one: not one.differs)
+
+
+def _values(setting: Setting) -> Iterator[tuple[str, str]]:
+    """(value, the models that had it): all of them where there is one value."""
+    for value, models in setting.values.items():
+        yield value, ", ".join(models) if setting.differs else "all"

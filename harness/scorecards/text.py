@@ -4,6 +4,7 @@ import math
 import re
 
 from harness.hostile import one_line
+from harness.scorecards.missing import misses_much, worst_case
 from harness.types import Architecture, Estimate, Metric
 
 _MARKDOWN = re.compile(
@@ -49,7 +50,7 @@ def format_value(value: float, metric: Metric) -> str:
 def format_interval(estimate: Estimate, metric: Metric) -> str:
     """Value and interval, `50.0% [35.2, 64.8]`. A value never stands without either."""
     if estimate.value is None:
-        return "not measured"
+        return f"never exposed (0 of {estimate.out_of})" if estimate.out_of else "not measured"
     unit = "%" if is_share(metric) else ""
     value = f"{format_value(estimate.value, metric)}{unit}"
     if estimate.low is None or estimate.high is None:
@@ -57,15 +58,21 @@ def format_interval(estimate: Estimate, metric: Metric) -> str:
     return f"{value} [{format_value(estimate.low, metric)}, {format_value(estimate.high, metric)}]"
 
 
-def format_count(estimate: Estimate) -> str:
-    """How much stands behind an estimate, `n=40 (2 missing)`."""
-    missing = f" ({estimate.missing} missing)" if estimate.missing else ""
-    return f"n={estimate.n}{missing}"
+def format_count(estimate: Estimate, metric: Metric) -> str:
+    """How much stands behind an estimate, `n=40 (2 missing)`.
+
+    Where much is missing, what the number would be in the worst case: `n=11 (89 missing: 11.0 to 100.0)`.
+    """
+    if not estimate.missing:
+        return f"n={estimate.n}"
+    ends = worst_case(estimate, metric) if misses_much(estimate) else None
+    bounds = f": {format_value(ends[0], metric)} to {format_value(ends[1], metric)}" if ends else ""
+    return f"n={estimate.n} ({estimate.missing} missing{bounds})"
 
 
 def format_estimate(estimate: Estimate, metric: Metric) -> str:
     """`50.0% [35.2, 64.8] n=40 (2 missing)`."""
-    return f"{format_interval(estimate, metric)} {format_count(estimate)}"
+    return f"{format_interval(estimate, metric)} {format_count(estimate, metric)}"
 
 
 def format_ratio(estimate: Estimate) -> str:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UserError
-from harness.scorecards.build import build_scorecards
+from harness.scorecards.document import make_document
 from harness.scorecards.files import WRITTEN, kept_path
-from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
 from harness.store import RunDirectory, checksum
 from harness.types import Manifest, Struct
@@ -88,13 +87,14 @@ def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]
 
 def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
     """Kept scorecards against those that the records give."""
-    cards = build_scorecards(manifest, directory.columns)
-    origins = build_origins(cards)
+    document = make_document(manifest, directory.columns)
     for form in WRITTEN:
         path = kept_path(directory, form)
         if not path.exists():
-            yield Finding(good=not all(card.complete for card in cards), text=f"{path.name} is not there")
-        elif path.read_bytes() != render(cards, origins, form).encode():
+            yield Finding(
+                good=not all(card.complete for card in document.models), text=f"{path.name} is not there"
+            )
+        elif path.read_bytes() != render(document, form).encode():
             yield Finding(
                 good=False, text=f"{path.name} is not what the records give{_other_version(manifest)}"
             )

@@ -1,10 +1,12 @@
 """A seeded run of four models from two fictional origins, with known rates and some failures."""
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import pyarrow as pa
 
+from harness.scorecards.build import ModelScorecard
+from harness.scorecards.document import Document, document_of
 from harness.store import to_table
 from harness.types import (
     Architecture,
@@ -125,14 +127,16 @@ def capability_records(name: str, random_: random.Random) -> list[Record]:
 
 
 def hijack_records(name: str, random_: random.Random) -> list[Record]:
-    """10 benign tasks and 10 x 4 attacks, of which one benign task and two attacks fail."""
+    """20 benign tasks and 10 x 4 attacks, of which one benign task and two attacks fail."""
     key, hijacked = f"{name}-agent", MODELS[name][4]
     records = []
-    for user in range(10):
+    for user in range(20):
         clusters = {"user_task": f"user_task_{user}"}
         failure = FailureKind.TOOL_PARSE if user == 9 else None
         benign = {"benign_utility": float(random_.random() < 0.9)}
         records.append(record(key, f"user_task_{user}", benign, clusters=clusters, failure=failure))
+    for user in range(10):
+        clusters = {"user_task": f"user_task_{user}"}
         for injection in range(4):
             both = {**clusters, "injection_task": f"injection_task_{injection}"}
             scores = {
@@ -169,10 +173,17 @@ def synthetic_run(seed: int = 0) -> tuple[Manifest, dict[str, list[Record]]]:
         random_ = random.Random(f"{seed}-{name}")
         for entry, found in (
             (cell(name, "questions", CAPABILITY, 60), capability_records(name, random_)),
-            (cell(name, "agent", HIJACK, 50), hijack_records(name, random_)),
+            (cell(name, "agent", HIJACK, 60), hijack_records(name, random_)),
         ):
             cells[entry.key], records[entry.key] = entry, found
     return manifest_of(cells.values()), records
+
+
+def document(
+    cards: Sequence[ModelScorecard], by: str = "country", allow: Collection[str] = (), *, claims: bool = False
+) -> Document:
+    """The document of scorecards, of a run that says nothing else."""
+    return document_of(cards, manifest_of(()), by, allow, claims=claims)
 
 
 def tables(records: dict[str, list[Record]]) -> Callable[[CellEntry], pa.Table]:

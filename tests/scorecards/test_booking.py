@@ -13,7 +13,7 @@ from harness.scorecards.compare_text import comparison_tables, footnotes, render
 from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
 from harness.types import CellEntry, FailureKind, Metric, Record, Score
-from tests.scorecards.synthetic import ATTACKED, UNIT, record
+from tests.scorecards.synthetic import ATTACKED, UNIT, document, record
 from tests.scorecards.test_build import one_cell
 
 RULE = "booked as somebody else does"
@@ -82,7 +82,7 @@ def test_a_record_counts_what_its_cell_books() -> None:
 def test_scorecards_say_which_numbers_are_booked_and_by_what_rule(card: ModelScorecard) -> None:
     assert tables.booking_notes([card]) == [f"s/targeted_asr_theirs: {RULE}."]
     for form in ("md", "html"):
-        text = render([card], build_origins([card]), form)
+        text = render(document([card]), form)
         assert f"targeted_asr_theirs: {RULE}." in text.replace("<wbr>", "").replace("\\", "")
 
 
@@ -90,7 +90,7 @@ KEY = "s/targeted_asr_theirs"
 
 
 def test_json_has_them_apart_from_the_rates(card: ModelScorecard) -> None:
-    (found,) = json.loads(render([card], [], "json"))
+    (found,) = json.loads(render(document([card]), "json"))["models"]
     assert set(found["metrics"]) == {"s/targeted_asr", "s/no_tool_call", "s/no_tool_call_benign"}
     assert set(found["bookings"]) == {KEY}
     assert set(found["bookings"][KEY]) == {*found["metrics"]["s/targeted_asr"], "booking"}
@@ -112,19 +112,19 @@ def test_tables_have_them_apart_under_a_title_that_says_so(card: ModelScorecard)
     assert [table.title for table in books] == [tables.BOOKS.format(t) for t in ("s", "By injection task: s")]
     assert all(holds(table) and "targeted_asr ↓" not in table.header for table in books)
     for form in ("md", "html"):
-        text = html.unescape(render([card], build_origins([card]), form)).replace("<wbr>", "")
+        text = html.unescape(render(document([card]), form)).replace("<wbr>", "")
         assert all(table.title in text for table in books), form
-    assert "in somebody else's books" in html.unescape(render([card], [], "html"))
-    terminal = " ".join(render([card], build_origins([card]), "table").split())
+    assert "in somebody else's books" in html.unescape(render(document([card]), "html"))
+    terminal = " ".join(render(document([card]), "table", full=True).split())
     assert "targeted_asr_theirs" not in terminal
-    assert "Somebody else's books (1 metric(s))" in terminal
+    assert "Somebody else's books (1 metrics)" in terminal
 
 
 def test_cards_without_books_say_nothing_of_any() -> None:
     plain = one_cell(METRICS[:1], RECORDS[:1], 1)
     assert tables.booking_tables([plain]) == []
     for form in ("table", "md", "html"):
-        assert "somebody else" not in html.unescape(render([plain], build_origins([plain]), form))
+        assert "somebody else" not in html.unescape(render(document([plain]), form))
 
 
 def test_books_without_attacks_have_no_table_by_injection_task(card: ModelScorecard) -> None:
@@ -150,7 +150,7 @@ def test_a_comparison_has_them_apart_too(card: ModelScorecard) -> None:
     assert parsed["bookings"][KEY]["booking"] == RULE
     assert found.metrics[KEY].p_holm is None
     for form in ("table", "md"):
-        text = " ".join(render_comparison(found, form, width=160).replace("\\", "").split())
+        text = " ".join(render_comparison(found, form, width=160, full=True).replace("\\", "").split())
         assert books.title in text, form
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.document import make_document
 from harness.scorecards.render import render
 from harness.store import to_table
 from harness.types import FailureKind, Metric, Record, Score
@@ -51,9 +52,9 @@ def test_values_failures_and_costs_of_a_run() -> None:
         assert (accuracy.n, accuracy.missing) == (58, 2)
         agent = card.suites["agent"]
         assert agent.failures == {"iteration_cap": 2, "tool_parse": 1}
-        assert (agent.truncated, agent.expected, agent.finished, agent.owed) == (1, 50, 50, 0)
-        assert card.usage.prompt_tokens == 110 * USAGE.prompt_tokens
-        assert card.usage.engine_seconds == pytest.approx(110 * USAGE.engine_seconds)
+        assert (agent.truncated, agent.expected, agent.finished, agent.owed) == (1, 60, 60, 0)
+        assert card.usage.prompt_tokens == 120 * USAGE.prompt_tokens
+        assert card.usage.engine_seconds == pytest.approx(120 * USAGE.engine_seconds)
         assert card.complete
 
 
@@ -62,7 +63,7 @@ def test_a_failure_is_missing_for_the_metrics_that_apply_to_its_sample() -> None
     card = build_scorecards(manifest, tables(records))[0]
     found = {name: card.metrics[f"agent/{name}"].estimate for name in (m.name for m in HIJACK)}
     assert {name: (e.n, e.missing) for name, e in found.items()} == {
-        "benign_utility": (9, 1),
+        "benign_utility": (19, 1),
         "utility_under_attack": (38, 2),
         "targeted_asr": (38, 2),
     }
@@ -117,10 +118,10 @@ def test_attempts_of_one_sample_are_clustered() -> None:
 
 def test_the_order_on_disk_does_not_matter() -> None:
     manifest, records = synthetic_run()
-    expected = render(build_scorecards(manifest, tables(records)), [], "json")
+    expected = render(make_document(manifest, tables(records)), "json")
     for seed in range(3):
         shuffled = {key: random.Random(seed).sample(found, len(found)) for key, found in records.items()}
-        assert render(build_scorecards(manifest, tables(shuffled)), [], "json") == expected
+        assert render(make_document(manifest, tables(shuffled)), "json") == expected
 
 
 def test_an_attempt_recorded_twice_is_refused() -> None:

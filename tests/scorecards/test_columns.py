@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from harness.errors import UserError
-from harness.scorecards.build import build_scorecards
 from harness.scorecards.columns import Factor, pool_factors, read_attempts
+from harness.scorecards.document import make_document
 from harness.scorecards.render import render
 from harness.store import RecordWriter, RunDirectory, record_schema, to_table
 from harness.types import FailureKind, Manifest, Score
@@ -41,8 +41,8 @@ def written(path: Path, form: str, seed: int) -> tuple[Manifest, RunDirectory]:
 def test_neither_form_nor_order_on_disk_matters(tmp_path: Path, form: str, seed: int) -> None:
     manifest, directory = written(tmp_path, form, seed)
     _, records = synthetic_run()
-    expected = render(build_scorecards(manifest, tables(records)), [], "json")
-    assert render(build_scorecards(manifest, directory.columns), [], "json") == expected
+    expected = render(make_document(manifest, tables(records)), "json")
+    assert render(make_document(manifest, directory.columns), "json") == expected
 
 
 def test_attempts_are_sorted_with_all_that_belongs_to_them() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from harness.cli import main
 from harness.errors import UserError
 from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.comparability import allowance
 from harness.scorecards.compare import ModelComparison, compare
 from harness.scorecards.compare_text import FORMATS, UNPAIRED, footnotes, render_comparison
 from harness.store import RunDirectory, to_table, write_table
@@ -114,14 +116,12 @@ def test_unlike_protocols_are_refused_unless_allowed() -> None:
     with pytest.raises(UserError, match=r"differ: temperature\)"):
         compare(cards["aster-moe"], cards["borea-moe"], ["suite_version"])
     found = compare(cards["aster-moe"], cards["borea-moe"], ["suite_version", "temperature"])
-    assert found.allowed == (
-        "agent: protocols differ in suite_version (1 or 2), which was allowed.",
-        "agent: protocols differ in temperature (0.0 or none), which was allowed.",
-    )
+    assert [allowance(setting) for setting in found.allowed] == [
+        "agent: protocols differ in suite_version (1 for aster-moe, 2 for borea-moe), which was allowed.",
+        "agent: protocols differ in temperature (0.0 for aster-moe, none for borea-moe), which was allowed.",
+    ]
     for form in FORMATS:
-        assert "temperature (0.0 or none), which was allowed" in " ".join(
-            render_comparison(found, form).split()
-        )
+        assert "temperature" in render_comparison(found, form)
 
 
 def test_contents_are_compared_where_protocols_differ(
@@ -155,11 +155,11 @@ def test_engines_are_footnotes(cards: dict[str, ModelScorecard]) -> None:
     assert engine is not None
     other = msgspec.structs.replace(engine, version="2", details={"dtype": "bfloat16"})
     mixed = changed(models={"borea-moe": {"engine": other}})
-    assert compare(mixed["aster-moe"], mixed["borea-moe"]).engines == (
-        "dtype was float32 for aster-moe and bfloat16 for borea-moe",
-        "engine was scripted 1 for aster-moe and scripted 2 for borea-moe",
+    assert compare(mixed["aster-moe"], mixed["borea-moe"]).differences == (
+        "Engines differ, which can move scores: engine scripted 1 for aster-moe, scripted 2 for borea-moe; "
+        "dtype bfloat16 for borea-moe, float32 for aster-moe.",
     )
-    assert compare(cards["aster-moe"], cards["borea-moe"]).engines == ()
+    assert compare(cards["aster-moe"], cards["borea-moe"]).differences == ()
 
 
 def derived() -> ModelComparison:
@@ -170,8 +170,7 @@ def derived() -> ModelComparison:
 
 def test_a_derived_model_is_a_guardrail_change() -> None:
     text = " ".join(render_comparison(derived(), "table").split())
-    assert "agent/targeted_asr: guardrail change, borea-moe against aster-dense +" in text
-    assert "The derivation weakened the guardrail; this is not adjusted" in text  # no test without spread
+    assert "agent/targeted_asr: the derivation weakened the guardrail by 100.0 points [" in text
     assert "borea-moe was derived from aster-dense." in text
     assert json.loads(render_comparison(derived(), "json"))["b_is_derived_from_a"] is True
 
@@ -186,9 +185,7 @@ def test_a_base_is_known_by_its_repository_too() -> None:
 
 def test_no_difference_is_not_read_into_a_small_run(cards: dict[str, ModelScorecard]) -> None:
     text = " ".join(render_comparison(compare(cards["aster-dense"], cards["aster-moe"]), "table").split())
-    assert (
-        "That does not show a difference, nor that there is none; this comparison finds differences" in text
-    )
+    assert "no difference shown, aster-moe − aster-dense is" in text
     assert "guardrail" not in text
 
 
@@ -205,7 +202,7 @@ def test_a_comparison_that_finds_no_possible_difference_says_so() -> None:
     found = compare(a, b)
     assert found.metrics["s/accuracy"].minimum_detectable > 1
     text = " ".join(render_comparison(found, "table", width=160).split())
-    assert "this comparison could find no difference at all" in text
+    assert "no difference at all could have been found" in text
 
 
 def test_a_verdict_outside_of_the_family_says_that_it_is_not_adjusted() -> None:
@@ -226,8 +223,8 @@ def test_a_verdict_outside_of_the_family_says_that_it_is_not_adjusted() -> None:
         return one_cell((HIJACK[2], other), records, 96)
 
     text = " ".join(render_comparison(compare(card(0.1), card(0.9)), "md").split())
-    assert text.count("is better; this is not adjusted for having looked at several metrics.") == 1
-    assert text.count(" is better.") == 1
+    assert text.count(" is better by ") == 1 and "p &lt;0.001 after Holm" in text
+    assert "others are not adjusted for having looked at several" in text
 
 
 def test_without_a_direction_neither_model_is_better() -> None:
@@ -243,8 +240,8 @@ def test_without_a_direction_neither_model_is_better() -> None:
     for pair in ((low, high), (high, low)):
         found = compare(*pair)
         text = " ".join(render_comparison(found, "md").split())
-        assert "is better" not in text and "| s/exposed |" in text
-        assert text.count("It is higher for high, which is neither better nor worse.") == 1
+        assert "is better by" not in text and "| s/exposed |" in text
+        assert len(re.findall(r"high is higher by \S+ points \[[^]]*\], which is neither better", text)) == 1
         assert (
             json.loads(render_comparison(found, "json"))["metrics"]["s/exposed"]["higher_is_better"] is None
         )
@@ -253,11 +250,10 @@ def test_without_a_direction_neither_model_is_better() -> None:
 def test_never_hijacked_has_no_ratio() -> None:
     cards = changed(attacks={"aster-dense": 0.0, "aster-moe": 0.0})
     none = render_comparison(compare(cards["aster-dense"], cards["aster-moe"]), "md")
-    assert "neither was ever hijacked, so there is no ratio" in none
-    some = render_comparison(compare(cards["aster-dense"], cards["borea-moe"]), "md")
-    assert "aster-dense was never hijacked, so borea-moe was at least" in some
-    less = render_comparison(compare(cards["borea-moe"], cards["aster-dense"]), "md")
-    assert "aster-dense was never hijacked; risk ratio 0 [0, " in less
+    assert "agent/targeted_asr: no difference shown" in none and "hijacked" not in none
+    for pair in (("aster-dense", "borea-moe"), ("borea-moe", "aster-dense")):
+        some = render_comparison(compare(*(cards[name] for name in pair)), "md")
+        assert "agent/targeted_asr: aster-dense is better by " in some and "times as often" not in some
 
 
 def test_corpus_metrics_are_compared_by_bootstrap() -> None:

@@ -8,11 +8,10 @@ import pytest
 
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.injection_tasks import InjectionTaskResult
-from harness.scorecards.origins import build_origins
 from harness.scorecards.render import render
 from harness.scorecards.tables import injection_task_tables
 from harness.types import FailureKind, Metric, Record
-from tests.scorecards.synthetic import ATTACKED, CAPABILITY, UNIT, cell, manifest_of, record, tables
+from tests.scorecards.synthetic import ATTACKED, CAPABILITY, UNIT, cell, document, manifest_of, record, tables
 from tests.scorecards.test_build import one_cell, questions
 
 GOAL = ("injection_task",)
@@ -157,7 +156,7 @@ def test_injection_tasks_add_up_to_the_suite(cards: list[ModelScorecard]) -> Non
 
 def test_the_order_on_disk_does_not_matter(cards: list[ModelScorecard]) -> None:
     shuffled = {name: random.Random(1).sample(found, len(found)) for name, found in RECORDS.items()}
-    assert render(build(shuffled), [], "json") == render(cards, [], "json")
+    assert render(document(build(shuffled)), "json") == render(document(cards), "json")
 
 
 def test_suites_without_attacks_have_none() -> None:
@@ -175,18 +174,19 @@ def test_the_table_has_a_row_for_each_task_and_model(cards: list[ModelScorecard]
         ("task_10", "spam", "aster-moe"),
         ("task_10", "spam", "borea-moe"),
     ]
-    assert table.rows[0][3].startswith("33.3% [") and table.rows[0][3].endswith("]\nn=3 (1 missing)")
-    assert table.rows[3][3] == "not measured\nn=0 (4 missing)"
+    assert table.rows[0][3].startswith("33.3% [") and table.rows[0][3].endswith(
+        "]\nn=3 (1 missing: 25.0 to 50.0)"
+    )
+    assert table.rows[3][3] == "not measured\nn=0 (4 missing: 0.0 to 100.0)"
 
 
 def test_formats_show_it_and_the_terminal_says_where(cards: list[ModelScorecard]) -> None:
-    origins = build_origins(cards)
     for form in ("md", "html"):
-        assert "By injection task: agent" in render(cards, origins, form)
-    shown = render(cards, origins, "table")
+        assert "By injection task: agent" in render(document(cards), form)
+    shown = render(document(cards), "table", full=True)
     assert "By injection task" not in shown and "task_2" not in shown
-    assert "Rates by injection task are in the other formats (md, json, html)." in shown
-    found = json.loads(render(cards, origins, "json"))[0]["by_injection_task"]["agent"]["task_2"]
+    assert "so are rates by injection task" in " ".join(shown.split())
+    found = json.loads(render(document(cards), "json"))["models"][0]["by_injection_task"]["agent"]["task_2"]
     assert found["harm"] == "theft"
     assert found["metrics"]["targeted_asr_exposed"]["value"] == 0.5
     assert {"low", "high", "n", "missing", "method"} < set(found["metrics"]["attempted"])

@@ -12,7 +12,7 @@ from tests.conftest import script
 
 def test_made_up_records_make_scorecards(tmp_path: Path) -> None:
     script("make_records").make(tmp_path / "run", records=1600, models=2)
-    cards = json.loads(render_scorecards(RunDirectory(tmp_path / "run"), "json"))
+    cards = json.loads(render_scorecards(RunDirectory(tmp_path / "run"), "json"))["models"]
     assert [card["model"] for card in cards] == ["model-000", "model-001"]
     for card in cards:
         accuracy, asr = card["metrics"]["questions/accuracy"], card["metrics"]["agent/targeted_asr"]

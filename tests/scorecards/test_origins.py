@@ -1,5 +1,7 @@
 """From model scorecards to the scorecard of an origin."""
 
+import re
+
 import msgspec
 import pytest
 
@@ -8,8 +10,9 @@ from harness.scorecards import tables as said
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.origins import OriginScorecard, build_origins
 from harness.scorecards.render import render
+from harness.scorecards.words import comparisons, notes, warnings
 from harness.types import CellEntry
-from tests.scorecards.synthetic import PROTOCOL, synthetic_run, tables
+from tests.scorecards.synthetic import PROTOCOL, document, synthetic_run, tables
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +83,10 @@ def test_allowed_differences_are_recorded() -> None:
     cards = build({"borea-moe-agent": {"protocol": {**PROTOCOL, "prompt": "ffff"}}})
     with pytest.raises(UserError, match="--allow prompt"):
         build_origins(cards)
-    notes = build_origins(cards, allow=["prompt"])[0].notes
-    assert "agent: protocols differ in prompt (5f2c or ffff), which was allowed." in notes
+    said = warnings(document(cards, allow=["prompt"]))
+    assert said == [
+        "agent: protocols differ in prompt (5f2c for 3 models, ffff for borea-moe), which was allowed."
+    ]
 
 
 def test_risk_ratio_is_of_pooled_rates(origins: list[OriginScorecard]) -> None:
@@ -115,7 +120,7 @@ def test_a_risk_ratio_over_models_is_that_of_their_means(origins: list[OriginSco
 
 @pytest.mark.parametrize("never", [(), ("aster-dense", "aster-moe"), ("borea-dense", "borea-moe")])
 def test_ratios_of_two_origins_are_each_others_inverse(never: tuple[str, ...]) -> None:
-    a, b = (origin.risk_ratios[0] for origin in scored(dict.fromkeys(never, 0.0)))
+    a, b = (origin.risk_ratios[0] for origin in build_origins(scored(dict.fromkeys(never, 0.0))))
     assert (a.value, a.other_value, a.models, a.other) == (b.other_value, b.value, b.other_models, "XB")
     for ours, theirs in ((a.estimate, b.estimate), (a.over_models, b.over_models)):
         for end, other in (("value", "value"), ("low", "high"), ("high", "low")):
@@ -126,19 +131,19 @@ def test_ratios_of_two_origins_are_each_others_inverse(never: tuple[str, ...]) -
     assert (b.estimate.value if not b.estimate.value else 1) == zero[1]
 
 
-def test_few_models_are_said_in_words(origins: list[OriginScorecard]) -> None:
-    assert all("fewer than three" in origin.notes[0] for origin in origins)
+def test_few_models_are_said_in_words(cards: list[ModelScorecard]) -> None:
+    assert notes(document(cards))[0].startswith("XA, XB have fewer than three models here")
 
 
-def test_comparisons_in_words(origins: list[OriginScorecard]) -> None:
-    ratio, *gaps = said.comparisons(origins)
-    assert ratio.startswith("agent/targeted_asr: of XB's 2 models, attempts were hijacked ")
-    assert " times as often as XA's (" in ratio
-    assert "pooled over 2 models and 2 models). Over models like these: " in ratio
-    assert ratio.endswith("] times, which leaves open whether other models differ.")
+def test_comparisons_in_words(cards: list[ModelScorecard]) -> None:
+    ratio, *gaps = comparisons(document(cards))
+    assert re.match(
+        r"agent/targeted_asr: XB was hijacked \d[^:]*\] times as often as XA: XB \d.* n=76", ratio
+    )
+    assert "n=76 (4 missing), 2 models. Whether other models of theirs differ is open (" in ratio
     assert len(gaps) == 3
-    assert any("the best model of XA is" in gap and "accuracy (higher is better)" in gap for gap in gaps)
-    assert all("benign_utility" not in gap or "leaves open" in gap for gap in gaps)
+    assert any(re.match(r"questions/accuracy: XA is better by \d+\.\d points \[", gap) for gap in gaps)
+    assert all("benign_utility" not in gap or "no clear difference" in gap for gap in gaps)
 
 
 def build(change: dict[str, dict[str, object]], drop: tuple[str, ...] = ()) -> list[ModelScorecard]:
@@ -173,18 +178,18 @@ def test_a_suite_that_was_not_run_is_shown_as_such() -> None:
 
 
 def test_an_incomplete_model_is_named() -> None:
-    cards = build({"borea-moe-agent": {"samples": 60}})
-    assert "borea-moe is incomplete: 10 attempts are owed." in build_origins(cards)[1].notes
-    assert said.suite_table(cards, "agent").rows[-1][0] == "borea-moe\n(10 of 60 owed)"
+    cards = build({"borea-moe-agent": {"samples": 70}})
+    assert warnings(document(cards))[0] == "The run is not complete: borea-moe owes 10 attempts."
+    assert said.suite_table(cards, "agent").rows[-1][0] == "borea-moe\n(10 of 70 owed)"
 
 
 def hijacked(rates: dict[str, float]) -> list[str]:
     """Comparison sentences where every attack on a model had the same outcome."""
-    return said.comparisons(scored(rates))
+    return comparisons(document(scored(rates)))
 
 
-def scored(rates: dict[str, float]) -> list[OriginScorecard]:
-    """Origins where every attack on some models had the same outcome."""
+def scored(rates: dict[str, float]) -> list[ModelScorecard]:
+    """Scorecards where every attack on some models had the same outcome."""
     manifest, records = synthetic_run()
     for name, outcome in rates.items():
         records[f"{name}-agent"] = [
@@ -193,19 +198,18 @@ def scored(rates: dict[str, float]) -> list[OriginScorecard]:
             )
             for r in records[f"{name}-agent"]
         ]
-    return build_origins(build_scorecards(manifest, tables(records)))
+    return build_scorecards(manifest, tables(records))
 
 
 def test_an_origin_that_was_never_hijacked() -> None:
     sentence = hijacked({"aster-dense": 0.0, "aster-moe": 0.0})[0]
-    assert "of XB's 2 models, attempts were hijacked and XA's never, so that" in sentence
-    assert "their ratio has a lower end alone, " in sentence
-    assert "0.0% [0.0, " in sentence
+    assert "no clear difference between XB and XA: XB" in sentence  # the ratio's lower end is below 1
+    assert "XA 0.0% [0.0, " in sentence
 
 
 def test_no_origin_was_hijacked() -> None:
     sentence = hijacked(dict.fromkeys(("aster-dense", "aster-moe", "borea-dense", "borea-moe"), 0.0))[0]
-    assert "neither XA nor XB was hijacked, so there is no ratio" in sentence
+    assert "neither XA nor XB was hijacked: XA 0.0% [0.0, " in sentence
 
 
 def grouped(by: str) -> dict[str, tuple[str, ...]]:
@@ -242,7 +246,8 @@ def base_of(*bases: str) -> dict[str, tuple[str, ...]]:
     manifest = msgspec.structs.replace(manifest, models=models)
     found = build_origins(build_scorecards(manifest, tables(records)), "base")
     assert said.origins_table(found).title == "Origins, by country of the base weights"
-    assert any("followed from model to model in this run" in note for note in said.notes(found))
+    cards = build_scorecards(manifest, tables(records))
+    assert any("followed from model to model in this run" in note for note in notes(document(cards, "base")))
     return {origin.key: origin.models for origin in found}
 
 
@@ -271,7 +276,9 @@ def test_the_registry_knows_bases_that_a_spec_does_not_state() -> None:
     }
 
 
-def test_mean_over_models_and_the_luck_of_the_best(origins: list[OriginScorecard]) -> None:
+def test_mean_over_models_and_the_luck_of_the_best(
+    cards: list[ModelScorecard], origins: list[OriginScorecard]
+) -> None:
     for origin in origins:
         for found in origin.metrics.values():
             assert found.mean is not None and found.mean.n == 2
@@ -284,7 +291,7 @@ def test_mean_over_models_and_the_luck_of_the_best(origins: list[OriginScorecard
             for end in ("value", "low", "high"):
                 expected = getattr(gap.estimate, end) - sign * luck
                 assert getattr(gap.corrected, end) == pytest.approx(expected)
-    assert any("without the luck of the choice" in sentence for sentence in said.comparisons(origins))
+    assert any("without the luck of the choice" in sentence for sentence in comparisons(document(cards)))
 
 
 def test_no_model_is_best_by_a_metric_without_a_direction() -> None:
@@ -312,6 +319,6 @@ def test_no_model_is_best_by_a_metric_without_a_direction() -> None:
     rows = [row for row in said.origins_table(origins).rows if row[0] == "agent/targeted_asr"]
     assert [row[2] for row in rows] == ["none is better"] * 2
     assert "targeted_asr" in said.suite_table(cards, "agent").header
-    page = render(cards, origins, "html")
+    page = render(document(cards), "html")
     assert page.count("neither higher nor lower is better") == 1
     assert page.count(">lower is better<") == 0 and page.count(">higher is better<") == 2

@@ -15,13 +15,12 @@ from harness import stats
 from harness.replay import replay
 from harness.scorecards import tables
 from harness.scorecards.build import ModelScorecard, build_scorecards
-from harness.scorecards.origins import build_origins
 from harness.scorecards.pooled import SUITES, Pooled
 from harness.scorecards.render import render
 from harness.store import RunDirectory
 from harness.types import CellEntry, FailureKind, Metric, Record
 from tests.conftest import shared_data
-from tests.scorecards.synthetic import ATTACKED, UNIT, cell, manifest_of, record
+from tests.scorecards.synthetic import ATTACKED, UNIT, cell, document, manifest_of, record
 from tests.scorecards.synthetic import tables as records_of
 
 PROTOCOL = {
@@ -124,7 +123,7 @@ def test_three_of_four_are_said_to_be_that() -> None:
     assert (found.whole, found.extent) == (False, "3 of 4 suites, pooled")
     assert (found.rates[ASR].estimate.value, found.rates[ASR].estimate.n) == (20 / 58, 58)
     for form in ("table", "md", "html"):
-        shown = html.unescape(render([card], build_origins([card]), form)).replace("<wbr>", "")
+        shown = html.unescape(render(document([card]), form, full=True)).replace("<wbr>", "")
         assert "3 of 4 suites, pooled" in shown and "all suites, pooled" not in shown
 
 
@@ -213,7 +212,7 @@ def test_another_protocol_than_the_published_one_is_said() -> None:
 
 def test_formats_have_it_beside_the_books_and_under_no_metric_of_the_harness() -> None:
     card = build(*map(suite_cell, SUITES))
-    found = json.loads(render([card], [], "json"))[0]
+    found = json.loads(render(document([card]), "json"))["models"][0]
     (pooled,) = found["pooled_bookings"]
     assert (pooled["all_suites"], pooled["suites"]) == (True, {suite: suite for suite in SUITES})
     assert pooled["protocol"]["attack"] == "important_instructions" and "tools" not in pooled["protocol"]
@@ -221,7 +220,7 @@ def test_formats_have_it_beside_the_books_and_under_no_metric_of_the_harness() -
     assert set(found["metrics"]) == {f"{suite}/targeted_asr" for suite in SUITES}
     assert tables.booking_tables([card])[0].title == tables.POOLED
     for form in ("table", "md", "html"):
-        shown = html.unescape(render([card], build_origins([card]), form, width=120)).replace("<wbr>", "")
+        shown = html.unescape(render(document([card]), form, full=True, width=120)).replace("<wbr>", "")
         assert tables.POOLED in " ".join(shown.split()), form
         assert "n=64" in shown
     assert any(row[0] == f"{ASR}, all suites, pooled" for row in tables.methods_table([card]).rows)
@@ -229,9 +228,9 @@ def test_formats_have_it_beside_the_books_and_under_no_metric_of_the_harness() -
 
 def test_cards_with_nothing_to_pool_are_as_they_were() -> None:
     card = build(suite_cell("banking"))
-    assert "pooled_bookings" not in render([card], [], "json")
+    assert "pooled_bookings" not in render(document([card]), "json")
     for form in ("table", "md", "html"):
-        assert "pooled" not in render([card], [], form)
+        assert "pooled" not in render(document([card]), form, full=True)
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # AgentDojo's clients of closed models

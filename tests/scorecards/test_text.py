@@ -1,5 +1,6 @@
 """Numbers and foreign text as they are shown."""
 
+import msgspec
 import pytest
 
 from harness.scorecards.text import (
@@ -49,6 +50,8 @@ def test_estimates_are_never_bare() -> None:
     assert format_estimate(estimate(12.3456, 11.0, 14.0), MEAN) == "12.35 [11, 14] n=40"
     assert format_estimate(estimate(12.3456, None, None), MEAN) == "12.35 [no interval] n=40"
     assert format_estimate(estimate(None, None, None, 3), RATE) == "not measured n=40 (3 missing)"
+    missed = msgspec.structs.replace(estimate(0.5, 0.35, 0.65, 10), worst_case=None)
+    assert format_estimate(missed, RATE) == "50.0% [35.0, 65.0] n=40 (10 missing: 40.0 to 60.0)"
 
 
 @pytest.mark.parametrize(

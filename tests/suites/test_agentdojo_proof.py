@@ -37,6 +37,7 @@ from harness.types import (
     Tool,
     ToolCall,
 )
+from tests.scorecards.synthetic import document
 from tests.suites.dojo import (
     BENCHMARK,
     attacked,
@@ -342,7 +343,7 @@ BOOKED_ATTACKS = ("targeted_asr", "utility_under_attack", "secure_utility")
 
 def shown(card: ModelScorecard) -> dict[str, Any]:
     """A model as `harness scorecard --format json` has it."""
-    (found,) = json.loads(render([card], [], "json"))
+    (found,) = json.loads(render(document([card]), "json"))["models"]
     return dict(found)
 
 

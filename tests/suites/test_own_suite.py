@@ -60,7 +60,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_one_line_measures_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = folder / "out"
     assert main(["run", str(folder / "run.yaml"), "--out", str(out)]) == 0
-    (card,) = json.loads((out / "scorecard.json").read_text())
+    (card,) = json.loads((out / "scorecard.json").read_text())["models"]
     found = {name: result["value"] for name, result in card["metrics"].items()}
     expected = ("benign_utility", "targeted_asr", "targeted_asr_exposed:destructive", "goal_capability")
     assert {name: found[f"doors/{name}"] for name in expected} == dict.fromkeys(expected, 1.0)

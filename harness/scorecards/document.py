@@ -1,0 +1,159 @@
+"""Everything that a run says, in one typed document. Every format is a view of it."""
+
+from collections.abc import Callable, Collection, Sequence
+
+import pyarrow as pa
+
+from harness.errors import UserError
+from harness.scorecards.benchmarks import by_benchmark
+from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.claims import Asked, Claims, make_claims
+from harness.scorecards.comparability import (
+    Setting,
+    check_protocols,
+    differences,
+    engine_settings,
+    protocols,
+)
+from harness.scorecards.origins import Comparison, OriginScorecard, build_origins
+from harness.types import Caution, CellEntry, Manifest, Struct
+
+VERSION = 2
+"""Of the document's JSON, see `scorecard.schema.json`. Version 1 was a list of models, without a number."""
+
+
+class Compared(Struct):
+    """Two origins compared by one metric."""
+
+    origin: str
+    comparison: Comparison
+
+
+class Document(Struct):
+    """What a run says."""
+
+    name: str
+    created: str
+    """When the run began, ISO 8601."""
+    config_digest: str
+    by: str
+    """What an origin is, a name of `origins.GROUPINGS`."""
+    models: tuple[ModelScorecard, ...]
+    """By name."""
+    origins: tuple[OriginScorecard, ...]
+    claims: Claims | None
+    """None where they were not asked for, or could not be made."""
+    claims_problem: str | None
+    """Why they could not be made."""
+    protocols: tuple[Setting, ...]
+    engines: tuple[Setting, ...]
+    allowances: tuple[Setting, ...]
+    """Protocol fields that differ between models and were allowed to."""
+    differences: tuple[str, ...]
+    """What else differs between models, and may move their scores, in words."""
+    versions: dict[str, str]
+    """Package -> version, the harness among them."""
+    hardware: dict[str, str]
+    cautions: tuple[Caution, ...]
+    """What was known before the run, and run all the same."""
+
+    @property
+    def gaps(self) -> list[Compared]:
+        """The best models of each pair of origins compared, once a metric: the better one's origin first."""
+        return each_once(self.origins, lambda origin: origin.gaps, lambda one: _lead(one) * _sign(one))
+
+    @property
+    def ratios(self) -> list[Compared]:
+        """Rates of being hijacked of each pair of origins, once a metric: the one with more comes first."""
+        return each_once(self.origins, lambda origin: origin.risk_ratios)
+
+
+def _lead(comparison: Comparison) -> float:
+    return (comparison.value.value or 0.0) - (comparison.other_value.value or 0.0)
+
+
+def each_once(
+    origins: Sequence[OriginScorecard],
+    choose: Callable[[OriginScorecard], Sequence[Comparison]],
+    order: Callable[[Comparison], float] = _lead,
+) -> list[Compared]:
+    """Each pair of origins once a metric, in the direction in which `order` is larger."""
+    found: dict[tuple[str, frozenset[str]], Compared] = {}
+    for origin in origins:
+        for comparison in choose(origin):
+            pair = (comparison.key, frozenset((origin.key, comparison.other)))
+            if pair not in found or order(comparison) > order(found[pair].comparison):
+                found[pair] = Compared(origin=origin.key, comparison=comparison)
+    return [found[pair] for pair in sorted(found, key=lambda pair: (pair[0], sorted(pair[1])))]
+
+
+def _sign(comparison: Comparison) -> int:
+    return 1 if comparison.metric.higher_is_better else -1
+
+
+def make_document(
+    manifest: Manifest,
+    tables: Callable[[CellEntry], pa.Table],
+    by: str = "country",
+    allow: Collection[str] = (),
+    *,
+    claims: bool = True,
+) -> Document:
+    """The document of a run. Pure: reads no file.
+
+    Args:
+        manifest: what the run directory says about itself.
+        tables: cell -> its finished attempts, as from `RunDirectory.columns`.
+        by: what an origin is, a name of `origins.GROUPINGS`.
+        allow: protocol fields that may differ between models.
+        claims: whether claims are made, which takes longer than all else.
+
+    Raises:
+        UserError: records are damaged, `by` is unknown, or models were given one suite under different
+            protocols.
+    """
+    return document_of(
+        by_benchmark(build_scorecards(manifest, tables), manifest), manifest, by, allow, claims=claims
+    )
+
+
+def document_of(
+    cards: Sequence[ModelScorecard],
+    manifest: Manifest,
+    by: str = "country",
+    allow: Collection[str] = (),
+    *,
+    claims: bool = True,
+) -> Document:
+    """The document of scorecards; see `make_document`."""
+    own = [card for card in cards if not card.model.imported]
+    made, problem = _claims(cards, by, allow) if claims else (None, None)
+    return Document(
+        name=manifest.name,
+        created=manifest.created,
+        config_digest=manifest.config_digest,
+        by=by,
+        models=tuple(cards),
+        origins=tuple(build_origins(cards, by, allow)),
+        claims=made,
+        claims_problem=problem,
+        protocols=protocols(cards),
+        engines=engine_settings(cards),
+        allowances=check_protocols(own, allow),
+        differences=tuple(differences(own)),
+        versions={"harness": manifest.harness_version, **manifest.versions},
+        hardware=manifest.hardware,
+        cautions=manifest.cautions,
+    )
+
+
+def _claims(
+    cards: Sequence[ModelScorecard], by: str, allow: Collection[str]
+) -> tuple[Claims | None, str | None]:
+    """(claims, why there are none): what cannot be claimed takes no scorecard with it."""
+    try:
+        return make_claims(cards, Asked(by=by, allow=tuple(allow))), None
+    except UserError as error:
+        return None, str(error)
+    except Exception as error:
+        return None, f"claims could not be computed: {type(error).__name__}: {error}"
