@@ -189,7 +189,7 @@ def test_lm_evals_own_readers_find_results_and_samples(run: RunDirectory, tmp_pa
     assert found["higher_is_better"]["agent"] == {
         "benign_utility": True, "utility_under_attack": True, "targeted_asr": False,
     }  # fmt: skip
-    assert found["n-samples"]["agent"] == {"original": 50, "effective": 47}
+    assert found["n-samples"]["agent"] == {"original": 60, "effective": 57}
 
 
 def test_lm_eval_samples_give_the_value_again(run: RunDirectory, tmp_path: Path) -> None:
