@@ -52,10 +52,6 @@ MAX_RESTARTS = 3
 """How often a dead engine is started again for one model without any attempt having finished."""
 
 
-RETRIED = (FailureKind.ENGINE_ERROR, FailureKind.SCORER_ERROR)
-"""Failures that `--retry-failures` owes again: of the surroundings, not of the model."""
-
-
 class Progress(Protocol):
     """What a run tells whoever watches it."""
 
@@ -101,7 +97,7 @@ async def run(
         plan: what is asked for.
         directory: where records go.
         progress: who watches.
-        retry_failures: whether attempts are owed again that ended in one of `RETRIED` before now.
+        retry_failures: whether attempts are owed again that ended in one of `store.RETRIED` before now.
 
     Raises:
         UserError: nothing can be measured, or not into this directory.
@@ -203,20 +199,20 @@ async def run_model(
         model: whose turn it is.
         directory: where records go.
         progress: who watches.
-        retry_before: Unix time; one of `RETRIED` from before it is owed again.
+        retry_before: Unix time; one of `store.RETRIED` from before it is owed again.
         scorers: that score what it writes.
     """
     cells = plan.of_model(model.spec.name)
-    done = {cell.entry.key: _finished(directory, cell, retry_before) for cell in cells}
+    done = {cell.entry.key: _count_finished(directory, cell, retry_before) for cell in cells}
     progress.model(
         model.spec.name,
         {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in cells},
-        {cell.suite.name: len(done[cell.entry.key]) for cell in cells},
+        {cell.suite.name: done[cell.entry.key] for cell in cells},
     )
     _compact_complete(directory, cells, retry_before)
     for cell in cells:
         complete = directory.records_path(cell.entry, "parquet").exists()
-        if complete and len(done[cell.entry.key]) < len(_finished(directory, cell)):
+        if complete and done[cell.entry.key] < directory.count(cell.entry):
             directory.reopen(cell.entry)
     deaths = Deaths(answered=any(done.values()))
     while owed := [c for c in plan.of_model(model.spec.name) if not _complete(directory, c)]:
@@ -263,11 +259,14 @@ def _record_culprit(directory: RunDirectory, job: Job, reason: str) -> None:
 
 def _compact_complete(directory: RunDirectory, cells: Sequence[PlannedCell], retry_before: float) -> None:
     """Compact every cell that owes nothing, and finish what a dying process began to compact."""
-    for cell in cells:
-        begun = directory.records_path(cell.entry, "parquet").exists()
-        finished = 0 if begun else len(_finished(directory, cell, retry_before))
-        if begun or finished == cell.entry.samples * cell.entry.attempts:
-            directory.compact(cell.entry)
+    directory.compact(
+        [
+            cell.entry
+            for cell in cells
+            if _complete(directory, cell)
+            or _count_finished(directory, cell, retry_before) == cell.entry.samples * cell.entry.attempts
+        ]
+    )
 
 
 async def _run_cells(
@@ -373,13 +372,11 @@ def _writers(directory: RunDirectory, cells: Sequence[PlannedCell]) -> Iterator[
         yield writers
 
 
-def _finished(directory: RunDirectory, cell: PlannedCell, retry_before: float = 0.0) -> set[tuple[str, int]]:
-    """(sample, attempt) of what need not be run; see `run_model` for `retry_before`."""
-    return {
-        (r.sample, r.attempt)
-        for r in directory.records(cell.entry)
-        if r.failure not in RETRIED or r.started >= retry_before
-    }
+def _count_finished(directory: RunDirectory, cell: PlannedCell, retry_before: float) -> int:
+    """How many attempts need not be run; see `run_model` for `retry_before`."""
+    if not retry_before:
+        return directory.count(cell.entry)
+    return len(directory.finished(cell.entry, retry_before))
 
 
 def owed_jobs(
@@ -394,7 +391,7 @@ def owed_jobs(
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         return engine.render(messages, add_generation_prompt=add_generation_prompt)
 
-    finished = _finished(directory, cell, retry_before)
+    finished = directory.finished(cell.entry, retry_before)
     samples = cell.suite.samples(model.called, render)
     return [
         Job(cell, sample, attempt)

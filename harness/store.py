@@ -16,7 +16,8 @@ import hashlib
 import os
 import re
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -41,6 +42,10 @@ from harness.types import (
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+
+RETRIED = (FailureKind.ENGINE_ERROR, FailureKind.SCORER_ERROR)
+"""Failures that `--retry-failures` owes again: of the surroundings, not of the model."""
 
 
 class Outcome(Struct):
@@ -165,16 +170,65 @@ class RunDirectory:
         replace(self.manifest_path, msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
 
     def records(self, cell: CellEntry) -> list[Record]:
-        """Finished attempts of a cell, in the order of sample and attempt; of two records the later."""
-        found = {(r.sample, r.attempt): r for r in self._read(cell)}
-        return [found[key] for key in sorted(found)]
+        """Finished attempts of a cell, in the order of sample and attempt; of two records the later.
 
-    def _read(self, cell: CellEntry) -> Iterator[Record]:
+        All at once, transcripts included; see `each_record`.
+        """
+        return list(self.each_record(cell))
+
+    def each_record(self, cell: CellEntry) -> Iterator[Record]:
+        """The same one after the other: some megabytes at a time, however large the cell is.
+
+        Raises:
+            UserError: the file is damaged or of another schema version.
+        """
         complete = self.records_path(cell, "parquet")
-        if complete.exists():
+        if not complete.exists():
+            yield from read_jsonl(self.records_path(cell, "jsonl"))
+        elif _in_order(complete):
             yield from read_parquet(complete)
         else:
-            yield from read_jsonl(self.records_path(cell, "jsonl"))
+            found = {(r.sample, r.attempt): r for r in read_parquet(complete)}
+            yield from (found[key] for key in sorted(found))
+
+    def count(self, cell: CellEntry) -> int:
+        """How many attempts of a cell are finished."""
+        complete = self.records_path(cell, "parquet")
+        return _count_rows(complete) if complete.exists() else len(self.finished(cell))
+
+    def finished(self, cell: CellEntry, retry_before: float = 0.0) -> set[tuple[str, int]]:
+        """(sample, attempt) of the finished attempts of a cell, of which nothing else is read.
+
+        Args:
+            cell: which.
+            retry_before: Unix time; one of `RETRIED` from before it is left out.
+        """
+        complete = self.records_path(cell, "parquet")
+        if complete.exists():
+            table = _read_table(complete, ["sample", "attempt", "failure", "started"])
+            found: Iterable[_Key] = (_Key(**row) for row in table.to_pylist())
+        else:
+            found = (key for _, key in _read_keys(self.records_path(cell, "jsonl")))
+        last = {(key.sample, key.attempt): key for key in found}
+        return {
+            name for name, key in last.items() if key.failure not in RETRIED or key.started >= retry_before
+        }
+
+    def attempts_at(self, cell: CellEntry, sample: str) -> list[Record]:
+        """Finished attempts of a cell at one sample, without reading the transcripts of others."""
+        complete = self.records_path(cell, "parquet")
+        if complete.exists():
+            return sorted(_read_sample(complete, sample), key=lambda record: record.attempt)
+        path = self.records_path(cell, "jsonl")
+        offsets = {key.attempt: offset for offset, key in _read_keys(path) if key.sample == sample}
+        return list(_read_at(path, [offsets[attempt] for attempt in sorted(offsets)]))
+
+    def samples(self, cell: CellEntry) -> set[str]:
+        """The samples that have a finished attempt."""
+        complete = self.records_path(cell, "parquet")
+        if complete.exists():
+            return set(_read_table(complete, ["sample"])["sample"].unique().to_pylist())
+        return {key.sample for _, key in _read_keys(self.records_path(cell, "jsonl"))}
 
     def columns(self, cell: CellEntry) -> "pa.Table":
         """Finished attempts of a cell in no order, as `record_schema` without what no statistic needs.
@@ -185,10 +239,8 @@ class RunDirectory:
         complete = self.records_path(cell, "parquet")
         if complete.exists():
             return read_columns(complete)
-        found = {}
-        for record in read_jsonl(self.records_path(cell, "jsonl")):
-            found[record.sample, record.attempt] = msgspec.structs.replace(record, transcript=Transcript())
-        return to_table(cell, found.values())
+        bare = (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record(cell))
+        return to_table(cell, bare)
 
     def outcomes(self, cell: CellEntry) -> Iterator[Outcome]:
         """What came of the finished attempts of a cell, in the order of sample and attempt.
@@ -199,7 +251,7 @@ class RunDirectory:
         fields = Outcome.__struct_fields__
         complete = self.records_path(cell, "parquet")
         if not complete.exists():
-            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.records(cell))
+            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_record(cell))
             return
         rows = _read_table(complete, list(fields)).to_pylist()
         for row in sorted(rows, key=lambda row: (row["sample"], row["attempt"])):
@@ -216,15 +268,19 @@ class RunDirectory:
         if complete.exists():
             table = _read_table(complete, ["sample", "content_hash"])
             return dict(zip(table["sample"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
-        return {r.sample: r.content_hash for r in read_jsonl(self.records_path(cell, "jsonl"))}
+        return {key.sample: key.content_hash for _, key in _read_keys(self.records_path(cell, "jsonl"))}
 
-    def compact(self, cell: CellEntry) -> None:
-        """Turn the records of a complete cell into Parquet."""
-        source, target = self.records_path(cell, "jsonl"), self.records_path(cell, "parquet")
-        if not target.exists():
-            write_parquet(target, cell, self.records(cell))
-        self.seal()
-        source.unlink(missing_ok=True)
+    def compact(self, cells: Sequence[CellEntry]) -> None:
+        """Turn the records of complete cells into Parquet; nothing is done where that was done before."""
+        begun = [cell for cell in cells if self.records_path(cell, "jsonl").exists()]
+        for cell in begun:
+            target = self.records_path(cell, "parquet")
+            if not target.exists():
+                write_parquet(target, cell, self.each_record(cell))
+        if begun:
+            self.seal(begun)
+        for cell in begun:
+            self.records_path(cell, "jsonl").unlink()
 
     def reopen(self, cell: CellEntry) -> None:
         """Make the records of a complete cell ones that more are appended to; a later one supersedes.
@@ -238,20 +294,24 @@ class RunDirectory:
         manifest, name = self.manifest(), str(target.relative_to(self.path))
         if checksum(target) != manifest.checksums.get(name, checksum(target)):
             raise UserError(f"{target} was changed after it was complete: restore it from a copy")
-        replace(source, b"".join(msgspec.json.encode(record) + b"\n" for record in self.records(cell)))
+        with replacing(source) as temporary, temporary.open("wb") as file:
+            file.writelines(msgspec.json.encode(record) + b"\n" for record in self.each_record(cell))
         sums = {key: value for key, value in manifest.checksums.items() if key != name}
         self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
         target.unlink()
 
-    def seal(self) -> None:
+    def seal(self, cells: Iterable[CellEntry] | None = None) -> None:
         """Keep the checksums of files that will not change any more in the manifest.
 
         A checksum that is already there stays as it is: `harness verify` is to find what changed since.
+
+        Args:
+            cells: whose files; None for all.
         """
         if not self.manifest_path.exists():
             return
         manifest = self.manifest()
-        cells = manifest.cells.values()
+        cells = list(manifest.cells.values() if cells is None else cells)
         complete = [self.records_path(cell, "parquet") for cell in cells]
         injected = [self.injections_path(cell) for cell in cells]
         final = (self.config_path, *complete, *injected)
@@ -426,31 +486,74 @@ def check_version(path: Path, line: bytes) -> None:
         )
 
 
+class _Key(msgspec.Struct):
+    """What tells a finished attempt from others, and whether it may be owed again."""
+
+    sample: str
+    attempt: int
+    content_hash: str = ""
+    failure: str | None = None
+    started: float = 0.0
+
+
+def _read_keys(path: Path) -> Iterator[tuple[int, _Key]]:
+    """(where its line begins, key) of the records of a file; a torn last line is left out."""
+    if not path.exists():
+        return
+    decoder, offset = msgspec.json.Decoder(_Key), 0
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield offset, decoder.decode(line)
+            except msgspec.DecodeError as error:
+                raise _no_record(path, offset, line, error) from error
+            offset += len(line)
+
+
 def read_jsonl(path: Path) -> Iterator[Record]:
-    """Records of a file that may still be written to; a torn last line is left out.
+    """Records of a file that may still be written to, in the order of sample and attempt; the later of two.
 
     Raises:
         UserError: a whole line is not a record.
     """
-    if not path.exists():
+    offsets = {(key.sample, key.attempt): offset for offset, key in _read_keys(path)}
+    return _read_at(path, [offsets[key] for key in sorted(offsets)])
+
+
+def _read_at(path: Path, offsets: Sequence[int]) -> Iterator[Record]:
+    """The records whose lines begin at some places of a file."""
+    if not offsets:
         return
     decoder = msgspec.json.Decoder(Record)
     with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
+        for offset in offsets:
+            file.seek(offset)
+            line = file.readline()
             try:
                 yield decoder.decode(line)
             except msgspec.DecodeError as error:
-                check_version(path, line)
-                raise UserError(
-                    f"{path}:{number}: not a record ({error}); delete the line to have it measured again"
-                ) from error
+                raise _no_record(path, offset, line, error) from error
+
+
+def _no_record(path: Path, offset: int, line: bytes, error: Exception) -> UserError:
+    check_version(path, line)
+    with path.open("rb") as file:
+        number = 1
+        while file.tell() < offset:
+            file.readline()
+            number += 1
+    return UserError(f"{path}:{number}: not a record ({error}); delete the line to have it measured again")
 
 
 _FLAT = ("cell", "sample", "attempt", "content_hash", "failure", "failure_message", "truncated")
 """Fields of a record that are columns as they are."""
 _USAGE = Usage.__struct_fields__
+
+
+GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
+"""Of transcripts, and rows, that are in memory at once while records are written or read."""
 
 
 def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
@@ -459,7 +562,36 @@ def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> Non
     One row an attempt. Plain columns for what is counted; `clusters` and `labels` are maps, `scores` a list
     of structs, `transcript` JSON text.
     """
-    write_table(path, to_table(cell, records))
+    import pyarrow as pa
+
+    with parquet_writer(path) as writer:
+        for rows in _groups(_to_row(cell, record) for record in records):
+            writer.write_table(pa.Table.from_pylist(rows, schema=record_schema()))
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        group.append(row)
+        size += len(row["transcript"])
+        if size >= GROUP_BYTES or len(group) == GROUP_ROWS:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+@contextmanager
+def parquet_writer(path: Path) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetWriter` of `record_schema`; the file is there whole or not at all."""
+    import pyarrow.parquet as pq
+
+    with (
+        replacing(path) as temporary,
+        pq.ParquetWriter(temporary, record_schema(), compression="zstd") as writer,
+    ):
+        yield writer
 
 
 def to_table(cell: CellEntry, records: Iterable[Record]) -> "pa.Table":
@@ -471,10 +603,8 @@ def to_table(cell: CellEntry, records: Iterable[Record]) -> "pa.Table":
 
 def write_table(path: Path, table: "pa.Table") -> None:
     """Write a table of `record_schema` so that it is there whole or not at all."""
-    import pyarrow.parquet as pq
-
-    with replacing(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+    with parquet_writer(path) as writer:
+        writer.write_table(table)
 
 
 def record_schema() -> "pa.Schema":
@@ -536,16 +666,68 @@ def _read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
 
 
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetFile` that is read in pieces; UserError if it is damaged."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, buffer_size=1 << 20) as file:
+            yield file
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+
+
+def _count_rows(path: Path) -> int:
+    with _parquet(path) as file:
+        return int(file.metadata.num_rows)
+
+
+def _in_order(path: Path) -> bool:
+    """Whether the records of a file are in the order of sample and attempt, each there once."""
+    import pyarrow.compute as pc
+
+    table = _read_table(path, ["sample", "attempt"])
+    if len(table) < 2:
+        return True
+    sample, attempt = (table[name].combine_chunks() for name in ("sample", "attempt"))
+    before, after = sample[:-1], sample[1:]
+    later = pc.and_(pc.equal(before, after), pc.less(attempt[:-1], attempt[1:]))
+    return bool(pc.all(pc.or_(pc.less(before, after), later)).as_py())
+
+
 def read_parquet(path: Path) -> Iterator[Record]:
-    """Records that `write_parquet` wrote.
+    """Records that `write_parquet` wrote, some megabytes at a time.
 
     Raises:
         UserError: the file is damaged or of another schema version.
     """
-    table = _read_table(path)
-    for batch in table.to_batches(max_chunksize=1024):
+    with _parquet(path) as file:
+        for group in range(file.num_row_groups):
+            yield from _read_group(path, file, group)
+
+
+def _read_group(path: Path, file: Any, group: int) -> Iterator[Record]:
+    told = file.metadata.row_group(group)
+    each = max(1, told.total_byte_size // max(1, told.num_rows))  # earlier versions wrote one large group
+    rows = max(1, min(1024, GROUP_BYTES // each))
+    for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
         for row in batch.to_pylist():
             yield _from_row(path, row)
+
+
+def _read_sample(path: Path, sample: str) -> Iterator[Record]:
+    """The records of one sample; of the groups of rows that have none of it nothing but the names is read."""
+    import pyarrow.compute as pc
+
+    with _parquet(path) as file:
+        for group in range(file.num_row_groups):
+            names = file.read_row_group(group, columns=["sample"])["sample"]
+            found = pc.indices_nonzero(pc.equal(names, sample))
+            if len(found):
+                rows = file.read_row_group(group).take(found).to_pylist()
+                yield from (_from_row(path, row) for row in rows)
 
 
 _LEFT_OUT = ("model", "suite", "cell", "content_hash", "failure_message", "started", "seconds", "transcript")

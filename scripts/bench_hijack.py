@@ -315,7 +315,7 @@ async def run_plan(plan: Plan, directory: RunDirectory, engine: Engine) -> None:
         )
         await run_jobs(jobs, asked, limit)
     for cell in plan.cells:
-        directory.compact(cell.entry)
+        directory.compact([cell.entry])
 
 
 def forget_yaml() -> None:

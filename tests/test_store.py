@@ -68,10 +68,10 @@ def test_append_read_compact_read(tmp_path: Path) -> None:
         writer.append(one)
     writer.close()
     assert directory.records(CELL) == [records[1], records[0]]
-    directory.compact(CELL)
+    directory.compact([CELL])
     assert not directory.records_path(CELL, "jsonl").exists()
     assert directory.records(CELL) == [records[1], records[0]]
-    directory.compact(CELL)  # once more does nothing
+    directory.compact([CELL])  # once more does nothing
     assert directory.records(CELL) == [records[1], records[0]]
 
 
@@ -82,7 +82,7 @@ def test_pandas_reads_both_forms(tmp_path: Path) -> None:
     writer.close()
     lines = pd.read_json(directory.records_path(CELL, "jsonl"), lines=True)
     assert lines.loc[0, "scores"][0]["value"] == 1.0
-    directory.compact(CELL)
+    directory.compact([CELL])
     table = pd.read_parquet(directory.records_path(CELL, "parquet"))
     assert table.loc[0, "suite"] == "a b"
     assert table.loc[0, "scores"][0]["value"] == 1.0
@@ -245,7 +245,7 @@ def test_a_changed_file_is_not_opened_again(tmp_path: Path) -> None:
         cells={CELL.key: CELL},
     )  # fmt: skip
     directory.write_manifest(manifest)
-    directory.compact(CELL)
+    directory.compact([CELL])
     path = directory.records_path(CELL, "parquet")
     path.write_bytes(path.read_bytes() + b"x")
     with pytest.raises(UserError, match="was changed after it was complete"):

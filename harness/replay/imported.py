@@ -249,7 +249,7 @@ class Collection:
             injections = out.injections_path(cell.entry)
             injections.parent.mkdir(exist_ok=True)
             replace(injections, msgspec.json.encode(cell.injections, order="sorted"))
-            out.compact(cell.entry)
+        out.compact([cell.entry for cell in self._cells.values()])
 
     @property
     def models(self) -> list[str]:

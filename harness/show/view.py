@@ -114,12 +114,12 @@ def _records(
 ) -> tuple[CellEntry, dict[int, Record]] | None:
     """The cell with attempt -> record of the pair, None if there is no record."""
     name = pair.removeprefix(f"{cell.suite}/")
-    records = {r.attempt: r for r in directory.records(cell) if r.sample == name}
+    records = {r.attempt: r for r in directory.attempts_at(cell, name)}
     return (cell, records) if records else None
 
 
 def _close(directory: RunDirectory, cells: Sequence[CellEntry], pair: str) -> str:
-    known = sorted({f"{c.suite}/{r.sample}" for c in cells for r in directory.records(c)})
+    known = sorted({f"{c.suite}/{name}" for c in cells for name in directory.samples(c)})
     close = difflib.get_close_matches(pair, known, n=4) or known[:4]
     return f"use one such as {', '.join(close)}" if close else "the run has not come to it yet"
 

@@ -37,7 +37,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for record in records[key]:
             writer.append(record)
         writer.close()
-        directory.compact(cell)
+        directory.compact([cell])
     write_scorecards(directory, width=100, color=False)
     return directory.path
 
