@@ -217,7 +217,9 @@ def _models_arguments(commands: Any) -> None:
     inspect.add_argument("target", metavar="PATH_OR_ID", help="a folder, a hub id, or a name of the registry")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     inspect.set_defaults(command=inspect_command)
-    what.add_parser("check", help="list facts that the registry lacks").set_defaults(command=check_command)
+    what.add_parser("check", help="list what the registry lacks and parsers misread").set_defaults(
+        command=check_command
+    )
     what.add_parser("tree", help="show which models derive from which").set_defaults(command=tree_command)
 
 
@@ -392,9 +394,11 @@ def inspect_command(args: argparse.Namespace) -> None:
 
 def check_command(args: argparse.Namespace) -> None:
     """`harness models check`."""
+    from harness.models.parsers import limit_lines
     from harness.models.registry import check_lines, specs
 
-    _print(check_lines(specs()))
+    models = list(specs())
+    _print([*check_lines(models), "parsers of tool calls (vLLM 0.32):", *limit_lines(models)])
 
 
 def tree_command(args: argparse.Namespace) -> None:

@@ -262,8 +262,8 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     ),
     "openai": (
         Format(
-            begin=r"(?:<\|channel\|>\w+\s+)?to=functions\.",
-            head=rf"(?:<\|channel\|>\w+\s+)?to=functions\.{NAME}"
+            begin=r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s*to=functions\.",
+            head=rf"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s*to=functions\.{NAME}"
             r"(?:\s|<\|channel\|>|<\|constrain\|>|\w)*<\|message\|>\s*",
             body=json_arguments,
             tail=r"\s*(?:<\|call\|>|<\|end\|>|\Z)",

@@ -97,8 +97,8 @@ def settle_calls(
     """
     if written.problem is not None:
         return (), written.problem
-    if len(parsed) > len(written.calls) and written.rest == written.text:
-        return (), f"the parser reads {len(parsed)} tool calls where {len(written.calls)} are written"
+    if parsed and not written.calls and written.rest == written.text:
+        return (), f"the parser reads {len(parsed)} tool calls where the format has none"
     schemas = {tool.name: tool.parameters.get("properties", {}) for tool in tools}
     pairs = parsed if [call.name for call in parsed] == [call.name for call in written.calls] else ()
     calls: list[ToolCall] = []
@@ -130,9 +130,14 @@ def _typed(value: Text, schema: Any, read: dict[str, Any], key: str) -> Any:
         return value.text
     if value.string is False:
         return decode_json(value.text)
+    certain = bool(kinds) and "string" not in kinds
+    if isinstance(read.get(key), str) and read[key].strip() == value.text.strip():
+        return value.text
     if key in read and _accounts(value.text, read[key], schema):
-        return read[key]
-    if kinds and "string" not in kinds:
+        # A whole number with a point is a number with a point.
+        exact = certain and kinds != {"integer"} and isinstance(read[key], int)
+        return decode_literal(value.text.strip()) if exact else read[key]
+    if certain:
         return decode_json(value.text)
     raise ValueError(f"{key!r} is written as {value.text[:40]!r}, which the parser does not read so")
 
@@ -148,8 +153,6 @@ def _kinds(schema: Any) -> set[str]:
 
 def _accounts(text: str, value: Any, schema: Any) -> bool:
     """Whether a value, written again, is the text it was read from."""
-    if isinstance(value, str):
-        return value == text
     if isinstance(value, dict | list) and ELEMENT in text:
         return _is_declared(value, schema) and "".join(text.split()) == "".join(elements(value).split())
     try:

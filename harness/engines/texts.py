@@ -26,6 +26,9 @@ class Decoder:
 
         backend = getattr(tokenizer, "_tokenizer", None)
         self._backend: Any = backend if isinstance(backend, Tokenizer) else None
+        self.special = not getattr(tokenizer, "is_tekken", False)
+        """Whether vLLM can show special tokens. With Mistral's Tekken tokenizers it would lose every
+        character of several tokens (vllm #8627, #20910); marks of calls are shown all the same."""
 
     @property
     def able(self) -> bool:

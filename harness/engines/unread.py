@@ -84,7 +84,7 @@ def _objects(answer: str, name: str) -> Iterator[tuple[str, Place]]:
         if called:
             yield found["tool"], Place(start, end if end > 0 else len(answer))
     for found in re.finditer(
-        rf"\{{\s*{_KEY.format('|'.join(NAME_KEYS))}[\"']{name}[\"']?[,\s]*\"?\w*\Z", answer
+        rf"\{{\s*{_KEY.format('|'.join(NAME_KEYS))}[\"']{name}[\"']?[,\s]*(?:\"\w*\"?[\s:]*)?\Z", answer
     ):
         yield found["tool"], Place(found.start(), len(answer))
 
@@ -157,9 +157,9 @@ def _expressions(answer: str, name: str) -> Iterator[tuple[str, Place]]:
         opening = found.end() - 1
         try:
             end = closing_bracket(answer, opening)
+            values = _are_values(answer[opening + 1 : end - 1])
         except Unreadable:
-            end = len(answer)
-        values = _are_values(answer[opening + 1 : end - 1])
+            end, values = len(answer), True
         if (bracket := found[0].find("[")) >= 0:
             end = _end(answer, found.start() + bracket)
         if values and _AFTER_EXPRESSION.match(answer, end):

@@ -317,7 +317,7 @@ class VllmEngine:
             seed=sampling.seed,
             stop=list(sampling.stop),
             stop_token_ids=list(stops),
-            skip_special_tokens=False,
+            skip_special_tokens=not self._decoder.special,
             detokenize=bool(sampling.stop) or not self._decoder.able,
         )
 
@@ -473,7 +473,8 @@ class VllmEngine:
     ) -> Reply:
         """The calls of an answer in a format that is known, where vLLM's reading and the format's agree."""
         calls, problem = settle_calls(written, parsed, tools, raw, count_calls(messages))
-        if written.problem is None and (written.rest != written.text or not text.strip()):
+        other = len(parsed) != len(written.calls) or written.rest != written.text
+        if written.problem is None and (other or not text.strip()):
             text = strip_tokens(written.text, self._special).strip()
         if problem is None and not calls:
             problem = unread_call(written.rest, written.rest, 0, (), tools)

@@ -1,18 +1,76 @@
-"""Names of the parsers that the installed vLLM has, read without importing it (which takes seconds)."""
+"""The parsers that the installed vLLM has, by name (read without importing it, which takes seconds), and what
+those of tool calls are known to read wrongly.
+"""
 
 import ast
 import difflib
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from harness.config import ModelSpec, OptionError
+from harness.types import Struct
 
 PACKAGES = {"tool_call_parser": "tool_parsers", "reasoning_parser": "reasoning"}
 """Key of a model's spec -> package of vLLM whose `__init__` has a dictionary of the parsers."""
 PLUGINS = {"tool_call_parser": "tool_parser_plugin", "reasoning_parser": "reasoning_parser_plugin"}
 """Key of a model's spec -> engine argument by which further parsers come in."""
+
+
+class Limit(Struct):
+    """What some of vLLM's parsers of tool calls read wrongly, as of vLLM 0.32."""
+
+    parsers: tuple[str, ...]
+    fault: str
+    outcome: str
+    """What comes of it here."""
+
+
+FROM_TEXT = "read from the text of the reply"
+FAILED = "a failed measurement (tool_parse)"
+LIMITS = {
+    "quotation": Limit(
+        ("hermes", "qwen3_coder", "qwen3_xml", "deepseek_v3", "deepseek_v31", "deepseek_v32", "deepseek_v4",
+         "gemma4", "glm45", "glm47", "granite4", "kimi_k2", "llama3_json", "minimax_m2", "minimax_m3",
+         "mistral"),
+        "a call in quotation marks is carried out",
+        "an answer",
+    ),
+    "other body": Limit(
+        ("qwen3_coder", "qwen3_xml", "deepseek_v32", "deepseek_v4", "minimax_m2", "minimax_m3"),
+        "a body in JSON becomes a call without arguments",
+        FAILED,
+    ),
+    "no arguments": Limit(
+        ("kimi_k2", "mistral"), "a call that ends before its arguments is one without any", FAILED
+    ),
+    "union": Limit(
+        ("deepseek_v32", "deepseek_v4", "gemma4", "kimi_k2", "mistral"),
+        "a string of digits becomes a number where both are allowed",
+        FROM_TEXT,
+    ),
+    "undeclared": Limit(
+        ("gemma4",), "numbers inside of an object that the tool does not declare become strings", FROM_TEXT
+    ),
+    "several lines": Limit(
+        ("deepseek_v3", "deepseek_v31"), "arguments over several lines are not read", FROM_TEXT
+    ),
+    "line break": Limit(("olmo3",), "a line break in a string becomes a comma", FAILED),
+    "bracket": Limit(("phi4_mini_json",), "a call with a bracket in an argument is not read", FROM_TEXT),
+    "mark": Limit(("granite4", "minimax_m3"), "an argument with the mark of a call is not read", FROM_TEXT),
+    "prose": Limit(("llama3_json", "olmo3"), "prose before a call is dropped", FROM_TEXT),
+    "list after prose": Limit(("llama4_pythonic",), "a call after prose is not read", FROM_TEXT),
+}  # fmt: skip
+"""Each is tried by a test: what vLLM has mended fails it."""
+
+
+def limit_lines(specs: Iterable[ModelSpec]) -> Iterator[str]:
+    """What the parsers of some models read wrongly, and what comes of it, for a person."""
+    named = {spec.tool_call_parser for spec in specs}
+    for limit in LIMITS.values():
+        if used := [parser for parser in limit.parsers if parser in named]:
+            yield f"{', '.join(used)}: {limit.fault}; here: {limit.outcome}"
 
 
 def parser_errors(spec: ModelSpec, engine_args: dict[str, Any]) -> Iterator[OptionError]:

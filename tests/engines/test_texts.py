@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,6 +11,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from harness.engines.texts import PRIMED, UNFINISHED, Decoder
+from harness.engines.vllm import VllmEngine
+from harness.types import Sampling
 from tests.engines import tiny
 
 pytestmark = [
@@ -99,3 +102,36 @@ def test_spaces_and_special_tokens_stay() -> None:
 def test_a_tokenizer_that_is_not_fast_is_left_to_vllm() -> None:
     assert Decoder(tiny.tokenizer()).able
     assert not Decoder(SimpleNamespace(is_fast=True)).able
+
+
+MISTRALS = (
+    "Zoë 🐢 comes.",
+    "漢字",
+    "done ✓",
+    "a\u2028b",
+    '[TOOL_CALLS][{"name": "f", "arguments": {"x": "✓"}}]',
+)
+
+
+@pytest.mark.parametrize("text", MISTRALS)
+def test_mistrals_own_tokenizer_loses_no_character(text: str, tmp_path: Path) -> None:
+    import mistral_common
+    from vllm.tokenizers.mistral import MistralTokenizer
+    from vllm.v1.engine.detokenizer import IncrementalDetokenizer
+
+    shipped = Path(mistral_common.__file__).parent / "data" / "tekken_240911.json"
+    (tmp_path / "tekken.json").symlink_to(shipped)
+    tokenizer = MistralTokenizer.from_pretrained(tmp_path)
+    engine = object.__new__(VllmEngine)
+    engine._max_model_len, engine._decoder = 4096, Decoder(tokenizer)
+    params = engine._sampling_params(Sampling(max_tokens=100), 10)
+    assert params.detokenize  # the harness cannot decode them
+    mark = "[TOOL_CALLS]" if text.startswith("[TOOL_CALLS]") else ""
+    tokens = [tokenizer.get_vocab()[mark]] if mark else []
+    tokens += tokenizer.encode(text.removeprefix(mark), add_special_tokens=False)
+    request: Any = SimpleNamespace(
+        sampling_params=params, prompt_token_ids=tokenizer.encode("Hello"), request_id="r", prompt_embeds=None
+    )
+    detokenizer = IncrementalDetokenizer.from_new_request(tokenizer, request)
+    detokenizer.update(tokens, False)
+    assert detokenizer.output_text == text
