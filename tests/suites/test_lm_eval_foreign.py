@@ -79,7 +79,7 @@ def test_a_function_is_called_where_somebody_vouches_for_it(folder: Path) -> Non
     ids=["metric", "metric of the hub", "pickle", "folder", "address", "another folder"],
 )
 def test_what_would_fetch_or_run_code_is_refused(folder: Path, changed: dict[str, Any]) -> None:
-    (folder / "data.pkl").write_bytes(b"")
+    (folder / "data.pkl").write_bytes(b"N.")
     with reading_data(), pytest.raises(UserError, match="--trust-code"):
         build(folder, **changed)
     assert not (folder / "ran").exists()

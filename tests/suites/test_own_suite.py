@@ -146,7 +146,7 @@ def test_a_file_that_goes_by_the_name_of_a_module_is_said(
     (folder / "doors.py").rename(folder / "json.py")
     (folder / "run.yaml").write_text(CONFIG.replace("doors.py", "json.py"))
     assert main(["plan", str(folder / "run.yaml")]) == 2
-    assert "another module is called json" in capsys.readouterr().err
+    assert "another module is called json" in capsys.readouterr().out
 
 
 def test_an_attack_of_ones_own_lies_beside_it(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
