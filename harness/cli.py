@@ -155,6 +155,10 @@ def parser() -> argparse.ArgumentParser:
     verify.add_argument(
         "--key", type=Path, metavar="FILE", help="minisign public key, or file of allowed ssh signers"
     )
+    verify.add_argument(
+        "--quick", action="store_true", help="do not score again: checksums, scorecards and signature alone"
+    )
+    _programs_argument(verify)
     verify.set_defaults(command=verify_command)
     _trust_argument(verify)
 
@@ -185,6 +189,7 @@ def _record_arguments(commands: Any) -> None:
     )
     replay.add_argument("--developer", help="who made the models of AgentDojo's runs")
     replay.add_argument("--country", help="where: ISO 3166-1 alpha-2")
+    _programs_argument(replay)
     replay.set_defaults(command=replay_command)
 
     show = commands.add_parser("show", help="print one attempt, or list those that failed")
@@ -241,6 +246,12 @@ def _allow_argument(command: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD",
         help="protocol field that may differ; recorded",
+    )
+
+
+def _programs_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--run-programs", action="store_true", help="run what models wrote, in bubblewrap, to score it again"
     )
 
 
@@ -488,6 +499,7 @@ def replay_command(args: argparse.Namespace) -> Status:
         country=args.country,
         suites=dict(_pair(text, "--suite") for text in args.suite),
         names=dict(_pair(text, "--name") if "=" in text else ("", text) for text in args.name),
+        run_programs=args.run_programs,
     )
     sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))
     if report.runs and not report.judged:
@@ -496,7 +508,10 @@ def replay_command(args: argparse.Namespace) -> Status:
         console, directory = _console(), RunDirectory(args.out)
         with directory.lock():
             write_scorecards(directory, width=console.width, color=False)
-    return Status.DONE if report.judged == report.runs else Status.INCOMPLETE
+    unknown = report.runs - report.judged
+    if len(report.differences) > unknown:
+        return Status.DIFFERS
+    return Status.INCOMPLETE if unknown or report.left_out else Status.DONE
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -566,16 +581,21 @@ def claims_command(args: argparse.Namespace) -> None:
     sys.stdout.write(text)
 
 
-def verify_command(args: argparse.Namespace) -> None:
+def verify_command(args: argparse.Namespace) -> Status:
     """`harness verify`."""
     from harness.scorecards.verify import verify
     from harness.store import RunDirectory
 
-    findings = verify(RunDirectory(args.directory), args.key)
+    findings = verify(
+        RunDirectory(args.directory), args.key, quick=args.quick, run_programs=args.run_programs
+    )
     _print(f"{'ok' if finding.good else '!!'}  {finding.text}" for finding in findings)
     bad = sum(not finding.good for finding in findings)
     if bad:
-        raise UserError(f"{args.directory} does not hold what it says ({bad} findings above): restore a copy")
+        sys.stderr.write(
+            f"harness: {args.directory} does not hold what it says ({bad} findings above): restore a copy\n"
+        )
+    return Status.DIFFERS if bad else Status.DONE
 
 
 def doctor_command(args: argparse.Namespace) -> None:

@@ -75,6 +75,11 @@ class RunDirectory:
         return self.path / ".folder"
 
     @property
+    def lock_path(self) -> Path:
+        """What a process holds that writes here."""
+        return self.path / ".lock"
+
+    @property
     def manifest_path(self) -> Path:
         """What the run says about itself."""
         return self.path / "manifest.json"
@@ -328,7 +333,7 @@ class RunDirectory:
             UserError: another process is writing to it, or it cannot be written to.
         """
         make_folder(self.path)
-        handle = (self.path / ".lock").open("wb")
+        handle = self.lock_path.open("wb")
         try:
             lock_file(handle)
         except BlockingIOError as error:

@@ -108,11 +108,12 @@ def commands(out: Path, runs: Path) -> Iterator[list[str]]:
     yield from (["export", ".", "--format", form, "--out", str(out / form)] for form in EXPORTS)
 
 
-def commands_on(file: Path, number: int, every: list[list[str]]) -> list[list[str]]:
-    """The commands that read a file: of several forms or pairs one, in turn.
+def commands_on(file: Path, change: str, number: int, every: list[list[str]]) -> list[list[str]]:
+    """The commands that read a file; where it is no name that was put there, some of them in turn.
 
     Args:
         file: that was changed.
+        change: what was.
         number: of the change.
         every: all commands.
     """
@@ -120,14 +121,16 @@ def commands_on(file: Path, number: int, every: list[list[str]]) -> list[list[st
         return [command for command in every if command[:1] == ["replay"] and command[1] != "."]
     by_name = {name: [command for command in every if command[0] == name] for name in READERS}
     by_name["replay"] = by_name["replay"][:1]
-    suites = [
+    pair = [
         i
         for i, suite in enumerate(PAIRS)
         if suite in file.name or (suite == "sums" and "model" in file.parts)
     ]
-    turns = {"show": suites[0] if suites else number, "export": number % 3 if number % 2 else number}
-    names = READERS if file.suffix in (".parquet", "") or file.name == "manifest.json" else UNBUILT
-    return [by_name[name][turns.get(name, number) % len(by_name[name])] for name in names]
+    turn = {"show": pair[0] if pair else number}
+    names = READERS if file.suffix == ".parquet" or file.name == "manifest.json" else UNBUILT
+    if not any(f"{field}=" in change for field in NAMING) and " " not in change.partition(" ")[2]:
+        names = tuple(names[(number + i) % len(names)] for i in range(2))
+    return [by_name[name][turn.get(name, number) % len(by_name[name])] for name in names]
 
 
 READERS = ("verify", "scorecard", "claims", "compare", "show", "replay", "export")
@@ -364,7 +367,7 @@ def walk(folder: Path, runs: Path, out: Path) -> None:
     for number, (change, file, content) in enumerate(changes(folder, runs)):
         before = file.read_bytes()
         file.write_bytes(content)
-        for command in commands_on(file, number, every):
+        for command in commands_on(file, change, number, every):
             watch.seen.clear()
             with watch.listening():
                 status, said = run(command)

@@ -18,7 +18,7 @@ ROOMS = [
     {"models", "engines", "store", "stats"},
     {"suites", "lock"},
     {"preflight"},
-    {"plan", "restore", "deaths"},
+    {"plan", "restore", "rescore", "deaths"},
     {"runner", "fetch", "replay", "scorecards", "show", "doctor"},
     {"exports"},
     {"progress"},

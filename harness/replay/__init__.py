@@ -16,6 +16,7 @@ def replay(
     country: str | None = None,
     suites: Mapping[str, str] | None = None,
     names: Mapping[str, str] | None = None,
+    run_programs: bool = False,
 ) -> Report:
     """Score a run directory of this harness, or transcripts of AgentDojo's own benchmark.
 
@@ -28,6 +29,7 @@ def replay(
         suites: name in the transcripts -> `package.module:task_suite` or `./file.py:task_suite`, of suites
             that AgentDojo does not have.
         names: pipeline -> how its model is to be called here; `""` for the only pipeline there is.
+        run_programs: whether to run programs that a model wrote, where that is how a suite scores.
 
     Raises:
         UserError: there is nothing to replay, or what there is cannot be read or scored.
@@ -47,4 +49,4 @@ def replay(
         return replay_imported(path, kept, version=version, origin=origin, suites=suites, names=names)
     if out is not None:
         raise UserError(f"{path} holds records already: --out is for transcripts of AgentDojo's own runs")
-    return replay_run(RunDirectory(path), suites)
+    return replay_run(RunDirectory(path), suites, run_programs=run_programs)

@@ -7,10 +7,8 @@ from typing import Any
 import msgspec
 
 from harness.hostile import one_line
+from harness.rescore import Values
 from harness.types import Struct
-
-Values = dict[str, Any]
-"""Metric -> value; None where there is none."""
 
 SHOWN = 40
 """Differences that a table lists."""
@@ -52,6 +50,8 @@ class Report(Struct):
     tallies: tuple[Tally, ...]
     judged: int
     """Runs of suites and tasks that there are."""
+    left_out: tuple[str, ...] = ()
+    """What was not scored again, and why."""
 
 
 class Counts:
@@ -60,6 +60,11 @@ class Counts:
     def __init__(self) -> None:
         self._counts: dict[tuple[str, str], Counter[str]] = {}
         self._differences: list[Difference] = []
+        self._left_out: list[str] = []
+
+    def leave_out(self, said: str) -> None:
+        """Say what is not scored again, and why."""
+        self._left_out.append(said)
 
     def add(self, model: str, suite: str, *, utility: bool, security: bool) -> None:
         """Count a run. utility, security: whether these scores are equal."""
@@ -83,6 +88,7 @@ class Counts:
             differences=tuple(self._differences),
             tallies=tallies,
             judged=sum(t.runs for t in tallies) - unknown,
+            left_out=tuple(self._left_out),
         )
 
 
@@ -93,7 +99,13 @@ def equal(stored: Mapping[str, Any], replayed: Mapping[str, Any], names: set[str
 
 def render_json(report: Report) -> str:
     """The report as JSON; its tallies are for the table."""
-    shown = ("runs", "utility_equal", "security_equal", "differences")
+    shown = (
+        "runs",
+        "utility_equal",
+        "security_equal",
+        *(["left_out"] if report.left_out else []),
+        "differences",
+    )
     found = {name: getattr(report, name) for name in shown}
     return msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
 
@@ -110,6 +122,7 @@ def _lines(report: Report) -> Iterator[str]:
     yield f"{'':<{width}}  {'runs':>7}  {'utility equal':>13}  {'security equal':>14}"
     for name, runs, utility, security in rows:
         yield f"{one_line(name):<{width}}  {runs:>7}  {utility:>13}  {security:>14}"
+    yield from map(one_line, report.left_out)
     yield from _difference_lines(report.differences)
 
 

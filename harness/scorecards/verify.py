@@ -1,20 +1,36 @@
-"""Does a run directory still say what was measured? Checksums, scorecards computed again, and a signature."""
+"""Does a run directory still say what was measured?
+
+Checksums, scorecards computed again from the records, scores from their transcripts, and a signature. Whether
+a transcript is what the model wrote nobody can tell but who ran it: that is what a signature is for.
+"""
 
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness import __version__
 from harness.errors import UserError
+from harness.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore, runs_programs
+from harness.restore import Restored
 from harness.scorecards.document import make_document
 from harness.scorecards.files import WRITTEN, kept_path
 from harness.scorecards.render import render
 from harness.store import RunDirectory, checksum
-from harness.types import Manifest, Struct
+from harness.suites.base import Suite
+from harness.types import CellEntry, Manifest, Record, Sample, Struct
 
 NAMESPACE = "harness"
 """What an ssh signature must say that it is for: `ssh-keygen -Y sign -n harness`."""
+
+
+COVERS = (
+    ": it covers the manifest, and by its checksums the config, the records and what was injected; "
+    "scorecards, which are computed from these, are compared above"
+)
+
+SHOWN = 10
+"""Attempts of a cell that are named, of those that do not fit."""
 
 
 class Finding(Struct):
@@ -24,12 +40,16 @@ class Finding(Struct):
     text: str
 
 
-def verify(directory: RunDirectory, key: Path | None = None) -> list[Finding]:
+def verify(
+    directory: RunDirectory, key: Path | None = None, *, quick: bool = False, run_programs: bool = False
+) -> list[Finding]:
     """Look at everything that can be verified.
 
     Args:
         directory: the run.
         key: who may have signed the manifest: a minisign public key, or a file of allowed ssh signers.
+        quick: whether to leave out scoring the records again.
+        run_programs: whether to run what the model wrote, where that is how a suite scores.
 
     Raises:
         UserError: the directory is not a run, holds no checksums, or its records are damaged beyond reading;
@@ -46,11 +66,14 @@ def verify(directory: RunDirectory, key: Path | None = None) -> list[Finding]:
     found = [*_checksums(directory, manifest), *_strangers(directory, manifest)]
     if all(finding.good for finding in found):
         found += _scorecards(directory, manifest)
+        found += () if quick else _scores(directory, run_programs)
     else:
         found.append(
-            Finding(good=False, text="scorecards were not computed again: files are not as they were")
+            Finding(
+                good=False, text="scorecards and scores were not computed again: files are not as they were"
+            )
         )
-    return [*found, _signature(directory, key)]
+    return [*found, *_others(directory, manifest), _signature(directory, key)]
 
 
 def _checksums(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
@@ -102,6 +125,76 @@ def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding
             yield Finding(good=True, text=f"{path.name} is what the records give, byte for byte")
 
 
+def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
+    """Every cell's records scored again, as far as that can be done here, and which share of all that is."""
+    run, again, of = Restored(directory), 0, 0
+    for cell in run.manifest.cells.values():
+        records = directory.records(cell)
+        of += len(records)
+        about = f"{cell.suite} of {cell.model}"
+        try:
+            suite = run.suite(cell)
+            if runs_programs(suite) and not run_programs:
+                yield Finding(good=True, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
+                continue
+            samples = run.samples(cell, suite)
+        except UserError as error:
+            yield Finding(good=True, text=f"{about} was not scored again: {error}")
+            continue
+        again += len(records)
+        wrong = [
+            *_differences(suite, samples, cell, records, imported=run.manifest.models[cell.model].imported)
+        ]
+        yield from (Finding(good=False, text=f"{about}: {said}") for said in wrong[:SHOWN])
+        if len(wrong) > SHOWN:
+            yield Finding(good=False, text=f"{about}: {len(wrong) - SHOWN} more do not fit: `harness replay`")
+        if not wrong:
+            yield Finding(good=True, text=f"{about}: {len(records)} attempts give the scores that they have")
+    share = f"{100 * again / of:.0f}%" if of else "none"
+    yield Finding(
+        good=True, text=f"{again} of {of} attempts were scored again from their transcripts ({share})"
+    )
+
+
+def _differences(
+    suite: Suite, samples: Mapping[str, Sample], cell: CellEntry, records: Sequence[Record], *, imported: bool
+) -> Iterator[str]:
+    """What a cell and its records say, and their suite and transcripts do not."""
+    as_run = not imported and not changed_protocol(suite, cell)
+    if as_run:
+        yield from misfits(suite, samples, cell)
+    for found in rescore(suite, samples, cell, records):
+        record = found.record
+        said = found.reason
+        if said is None and as_run and record.sample in samples:
+            said = misfit(samples[record.sample], record)
+        elif said is not None:
+            names = sorted(
+                n for n in {*found.stored, *found.replayed} if found.stored.get(n) != found.replayed.get(n)
+            )
+            said = f"{', '.join(names)} come out otherwise ({said})"
+        if said is not None:
+            yield f"attempt {record.attempt} at {record.sample}: {said}"
+
+
+def _others(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
+    """Files that are no part of a run: no checksum and no signature covers them, and nothing reads them."""
+    part = {directory.path / name for name in manifest.checksums}
+    part |= {directory.config_path, directory.folder_path, directory.lock_path}
+    part |= {kept_path(directory, form) for form in WRITTEN}
+    part |= {directory.manifest_path.with_name(f"manifest.json{end}") for end in ("", ".sig", ".minisig")}
+    for path in sorted(directory.path.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(directory.path.resolve()):
+            yield Finding(
+                good=False, text=f"{path.relative_to(directory.path)} is a link that leads elsewhere"
+            )
+        elif path.is_file() and path not in part and path.parent.name != "records":
+            yield Finding(
+                good=True,
+                text=f"{path.relative_to(directory.path)} is no part of a run: nothing vouches for it",
+            )
+
+
 def _other_version(manifest: Manifest) -> str:
     """What may be the cause of other scorecards: they were written by another version."""
     if manifest.harness_version == __version__:
@@ -115,7 +208,10 @@ def _signature(directory: RunDirectory, key: Path | None) -> Finding:
     minisig, ssh = (manifest.with_name(f"{manifest.name}.{suffix}") for suffix in ("minisig", "sig"))
     signature = minisig if minisig.exists() else ssh
     if not signature.exists():
-        return Finding(good=key is None, text="the manifest is not signed")
+        return Finding(
+            good=key is None,
+            text="the manifest is not signed: whoever can write here can have changed transcripts as well",
+        )
     if key is None:
         return Finding(
             good=True, text=f"{signature.name} was not checked: give --key with who may have signed"
@@ -127,7 +223,8 @@ def _signature(directory: RunDirectory, key: Path | None) -> Finding:
 def _minisign(manifest: Path, signature: Path, key: Path) -> Finding:
     answer = _run(["minisign", "-Vm", str(manifest), "-x", str(signature), "-p", str(key)])
     good = answer.returncode == 0
-    return Finding(good=good, text=f"{signature.name} {'is' if good else 'is not'} a signature by {key.name}")
+    said = f"is a signature by {key.name}{COVERS}" if good else f"is not a signature by {key.name}"
+    return Finding(good=good, text=f"{signature.name} {said}")
 
 
 def _ssh(manifest: Path, signature: Path, key: Path) -> Finding:
@@ -139,7 +236,7 @@ def _ssh(manifest: Path, signature: Path, key: Path) -> Finding:
             [*keygen, "verify", "-n", NAMESPACE, "-I", principal, *files], stdin=manifest.read_bytes()
         )
         if answer.returncode == 0:
-            return Finding(good=True, text=f"{signature.name} is a signature by {principal}")
+            return Finding(good=True, text=f"{signature.name} is a signature by {principal}{COVERS}")
     return Finding(good=False, text=f"{signature.name} is not a signature by anyone in {key.name}")
 
 

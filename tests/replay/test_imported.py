@@ -183,7 +183,7 @@ def test_the_report_as_json_and_scorecards_that_verify(
     runs = write(tmp_path / "runs", run(conversation(BILL, payment(PAYEE)), utility=False))
     for out in ("new", "both"):
         command = ["replay", str(runs), "--out", str(tmp_path / out), "--format", "json"]
-        assert main(command) == 0
+        assert main(command) == 1
         report = json.loads(capsys.readouterr().out)
         assert report.keys() == {"runs", "utility_equal", "security_equal", "differences"}
         assert (report["runs"], report["utility_equal"], report["security_equal"]) == (1, 0, 1)
@@ -250,7 +250,7 @@ def test_changed_injections_are_found(tmp_path: Path, capsys: pytest.CaptureFixt
     path = next((out / "injections").glob("*banking_direct*.json"))
     path.write_text(path.read_text().replace(ATTACKER, PAYEE))
     capsys.readouterr()
-    assert main(["verify", str(out)]) == 2
+    assert main(["verify", str(out)]) == 1
     assert f"injections/{path.name} was changed" in capsys.readouterr().out
 
 
@@ -632,7 +632,7 @@ def test_what_an_environment_drew_is_taken_from_the_transcript(
     lines = "\n".join(map(json.dumps, (right, changed)))
     (tmp_path / "runs.jsonl").write_text(lines)
     command = ["replay", str(tmp_path / "runs.jsonl"), "--suite", locker, "--name", "scout"]
-    assert main([*command, "--out", str(tmp_path / "out"), "--format", "json"]) == 0
+    assert main([*command, "--out", str(tmp_path / "out"), "--format", "json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert (report["runs"], report["utility_equal"], report["security_equal"]) == (2, 1, 2)
     (difference,) = report["differences"]

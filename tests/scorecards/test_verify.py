@@ -69,7 +69,7 @@ def test_a_changed_score_is_found(run: RunDirectory, capsys: pytest.CaptureFixtu
     table = pq.read_table(path)
     pq.write_table(table.slice(1), path)
     assert any("was changed: its checksum" in text for text in bad(run))
-    assert main(["verify", str(run.path)]) == 2
+    assert main(["verify", str(run.path)]) == 1
     assert "does not hold what it says" in capsys.readouterr().err
 
 
@@ -156,7 +156,10 @@ def signers(run: RunDirectory, tmp_path: Path) -> Path:
 
 
 def test_a_signature_is_checked(run: RunDirectory, signers: Path) -> None:
-    assert verify(run, signers)[-1].text == "manifest.json.sig is a signature by lab@example.org"
+    said = verify(run, signers)[-1].text
+    assert said.startswith(
+        "manifest.json.sig is a signature by lab@example.org: it covers the manifest, and by its"
+    )
     assert "was not checked" in verify(run)[-1].text
     run.manifest_path.write_bytes(run.manifest_path.read_bytes().replace(b'"synthetic"', b'"Synthetic"'))
     assert "manifest.json.sig is not a signature by anyone in allowed_signers" in bad(run, signers)
@@ -170,4 +173,5 @@ def test_a_key_that_is_not_there_is_said(run: RunDirectory, tmp_path: Path) -> N
 def test_an_unsigned_manifest_is_no_signed_one(run: RunDirectory, tmp_path: Path) -> None:
     assert bad(run) == []
     (tmp_path / "allowed_signers").touch()
-    assert bad(run, tmp_path / "allowed_signers") == ["the manifest is not signed"]
+    (said,) = bad(run, tmp_path / "allowed_signers")
+    assert said.startswith("the manifest is not signed")
