@@ -32,7 +32,7 @@ class Restored:
         """
         self.directory = directory
         self._own = own or {}
-        self.manifest: Manifest = directory.manifest()
+        self.manifest: Manifest = directory.finished()
 
     @cached_property
     def config(self) -> RunConfig:
@@ -55,7 +55,13 @@ class Restored:
     def _revisions(self) -> dict[str, str]:
         """Data sets of the hub, as the run asked for them -> the commits that it read."""
         said = [cell.protocol.get("revision", "{}") for cell in self.manifest.cells.values()]
-        read = [msgspec.json.decode(text, type=dict[str, str | None]) for text in said]
+        try:
+            read = [msgspec.json.decode(text, type=dict[str, str | None]) for text in said]
+        except msgspec.DecodeError as error:
+            raise UserError(
+                f"{self.directory.manifest_path}: revision in a protocol is not what a suite writes "
+                f"({error}); restore the file from a copy"
+            ) from error
         return {asked: commit for found in read for asked, commit in found.items() if commit}
 
     def suite(self, cell: CellEntry) -> Suite:
@@ -103,7 +109,12 @@ def imported_suite(cell: CellEntry, own: Mapping[str, str]) -> Suite:
     """
     from harness.suites.agentdojo.imported import ImportedSuite
 
-    suite, version, attack = (cell.protocol[key] for key in ("suite", "benchmark_version", "attack"))
+    fields = ("suite", "benchmark_version", "attack")
+    if absent := [name for name in fields if name not in cell.protocol]:
+        raise UserError(
+            f"the protocol of {cell.suite} of {cell.model} has no {absent[0]}: import the transcripts again"
+        )
+    suite, version, attack = (cell.protocol[name] for name in fields)
     where = own.get(suite)
     with trusting(OWN) if where else reading_data():  # the reader says where it is
         return ImportedSuite(suite, version, attack, where)

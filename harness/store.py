@@ -167,8 +167,19 @@ class RunDirectory:
         check_version(self.manifest_path, data)
         try:
             return msgspec.json.decode(data, type=Manifest)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise UserError(f"{self.manifest_path}: {error}; restore the file from a copy") from error
+
+    def finished(self) -> Manifest:
+        """The manifest, whose cells are known to be of models that it has. Raises UserError."""
+        found = self.manifest()
+        for cell in found.cells.values():
+            if cell.model not in found.models:
+                raise UserError(
+                    f"{self.manifest_path}: a cell is of the model {cell.model!r}, and `models` has none of "
+                    "that name; restore the file from a copy"
+                )
+        return found
 
     def write_manifest(self, manifest: Manifest) -> None:
         """Replace the manifest."""
@@ -330,9 +341,11 @@ class RunDirectory:
         """Hold the directory for this process until the returned file is closed.
 
         Raises:
-            UserError: another process is writing to it, or it cannot be written to.
+            UserError: another process is writing to it, or it cannot be written to, or a link in it leads out
+                of it: what is written to a received folder goes nowhere else.
         """
         make_folder(self.path)
+        self._check_links()
         handle = self.lock_path.open("wb")
         try:
             lock_file(handle)
@@ -348,6 +361,17 @@ class RunDirectory:
                 "once: give an --out on a file system with locks, such as a local disk"
             ) from error
         return handle
+
+    def _check_links(self) -> None:
+        """Raises UserError if a file or folder of the run is a link that leads out of it."""
+        folder = self.path.resolve()
+        for inside in (folder, folder / "records", folder / "injections"):
+            for path in inside.iterdir() if inside.is_dir() else ():
+                if path.is_symlink() and not path.resolve().is_relative_to(folder):
+                    raise UserError(
+                        f"{path} is a link that leads out of the folder of its run, and would be written to: "
+                        "put what it leads to in its place, or give another --out"
+                    )
 
 
 def lock_file(handle: IO[bytes]) -> None:
@@ -374,7 +398,7 @@ def records_stem(cell: CellEntry) -> str:
     Names of models and suites may hold anything; the key keeps the cleaned-up names apart.
     """
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
-    return f"{readable}--{cell.key[:12]}"
+    return f"{readable}--{re.sub('[^A-Za-z0-9_-]', '_', cell.key[:12])}"
 
 
 class Unwritable(Exception):

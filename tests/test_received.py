@@ -63,11 +63,12 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(Path(planted.__file__).parent / "aster-dense", folder / "model", ignore=weightless)
     (folder / "run.yaml").write_text(CONFIG)
     done = agentdojo_run(conversation(BILL, payment(PAYEE)))
-    write(folder / "runs", done, agentdojo_run(conversation(BILL), **ATTACKED))
+    idle = agentdojo_run(conversation(BILL), utility=False, security=False, **ATTACKED)
+    write(folder / "runs", done, idle)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # AgentDojo's clients of closed models
         assert main(["run", str(folder / "run.yaml"), "--out", str(folder)]) == 0
-        assert main(["replay", str(folder / "runs"), "--out", str(folder)]) in (0, 1)
+        assert main(["replay", str(folder / "runs"), "--out", str(folder)]) == 0
     (folder / ".folder").unlink(missing_ok=True)
     runs = folder.parent / "stored-runs"
     shutil.move(folder / "runs", runs)

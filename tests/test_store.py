@@ -251,3 +251,31 @@ def test_a_changed_file_is_not_opened_again(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="was changed after it was complete"):
         directory.reopen(CELL)
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    "name", [".lock", ".manifest.json.tmp", "scorecard.md", "records", "records/a.jsonl"]
+)
+def test_nothing_is_written_through_a_link_that_leads_out(tmp_path: Path, name: str) -> None:
+    run, elsewhere = RunDirectory(tmp_path / "run"), tmp_path / "elsewhere"
+    elsewhere.write_text("kept")
+    (run.path / name).parent.mkdir(parents=True)
+    (run.path / name).symlink_to(elsewhere)
+    with pytest.raises(UserError, match="is a link that leads out of the folder"), run.lock():
+        pass
+    assert elsewhere.read_text() == "kept"
+
+
+def test_a_link_to_the_folder_itself_and_links_within_it_are_followed(tmp_path: Path) -> None:
+    (tmp_path / "scratch").mkdir()
+    (tmp_path / "scratch" / "a").write_text("")
+    (tmp_path / "scratch" / "b").symlink_to("a")
+    (tmp_path / "run").symlink_to(tmp_path / "scratch")
+    RunDirectory(tmp_path / "run").lock().close()
+    assert (tmp_path / "scratch" / ".lock").exists()
+
+
+def test_the_name_of_a_cell_leads_nowhere_else(tmp_path: Path) -> None:
+    entry = msgspec.structs.replace(CELL, key="/../../../etc", model="../../m", suite="..")
+    path = RunDirectory(tmp_path).records_path(entry, "parquet")
+    assert path.resolve().parent == tmp_path / "records"
