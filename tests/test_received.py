@@ -75,6 +75,7 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_nothing_that_it_names_is_done(received: Path, tmp_path: Path) -> None:
     scratch = {name: str(tmp_path / name) for name in ("HF_HOME", "TMPDIR")}
     for folder in scratch.values():
