@@ -103,15 +103,19 @@ def misfits(suite: Suite, samples: Mapping[str, Sample], cell: CellEntry) -> Ite
             yield f"the manifest's metric {metric.name} is not the suite's ({fields})"
 
 
-def misfit(sample: Sample, record: Record) -> str | None:
-    """What a record says that its sample and its own transcript do not, None if nothing."""
+def misfit(sample: Sample, record: Record, *, as_run: bool) -> str | None:
+    """What a record says that its sample and its own transcript do not, None if nothing.
+
+    Args:
+        sample: as it is made now.
+        record: of an attempt at it.
+        as_run: whether its suite is made as it was when it was run: later versions may label samples anew.
+    """
     replies = record.transcript.generations
-    if (record.content_hash, record.clusters, record.labels) != (
-        sample.content_hash,
-        sample.clusters,
-        sample.labels,
-    ):
-        return "content hash, clusters or labels are not those of its sample"
+    if record.clusters != sample.clusters:
+        return "its clusters are not those of its sample"
+    if as_run and (record.content_hash, record.labels) != (sample.content_hash, sample.labels):
+        return "its content hash or its labels are not those of its sample"
     if replies and record.truncated != any(reply.finish_reason == "length" for reply in replies):
         return f"truncated is {record.truncated}, and its replies say otherwise"
     if record.failure in (FailureKind.ENGINE_ERROR, FailureKind.CONTEXT_OVERFLOW) and _is_whole(record):

@@ -166,8 +166,8 @@ def _differences(
     for found in rescore(suite, samples, cell, records):
         record = found.record
         said = found.reason
-        if said is None and as_run and record.sample in samples:
-            said = misfit(samples[record.sample], record)
+        if said is None and not imported and record.sample in samples:
+            said = misfit(samples[record.sample], record, as_run=as_run)
         elif said is not None:
             names = sorted(
                 n for n in {*found.stored, *found.replayed} if found.stored.get(n) != found.replayed.get(n)
