@@ -32,7 +32,7 @@ class Restored:
         """
         self.directory = directory
         self._own = own or {}
-        self.manifest: Manifest = directory.finished()
+        self.manifest: Manifest = directory.whole_manifest()
 
     @cached_property
     def config(self) -> RunConfig:

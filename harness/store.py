@@ -170,7 +170,7 @@ class RunDirectory:
         except (msgspec.DecodeError, RecursionError) as error:
             raise UserError(f"{self.manifest_path}: {error}; restore the file from a copy") from error
 
-    def finished(self) -> Manifest:
+    def whole_manifest(self) -> Manifest:
         """The manifest, whose cells are known to be of models that it has. Raises UserError."""
         found = self.manifest()
         for cell in found.cells.values():

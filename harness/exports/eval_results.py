@@ -19,7 +19,7 @@ from harness.types import CellEntry, Manifest
 
 def write(directory: RunDirectory, out: Path) -> list[Path]:
     """Write the headline metrics of every suite of every model."""
-    manifest = directory.finished()
+    manifest = directory.whole_manifest()
     cards = build_scorecards(manifest, directory.columns)
     return [
         _write_suite(manifest, card, suite, out)

@@ -59,7 +59,7 @@ def write_parquet(directory: RunDirectory, out: Path) -> list[Path]:
 
     schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     path = out / "scores.parquet"
-    manifest = directory.finished()
+    manifest = directory.whole_manifest()
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for cell in manifest.cells.values():
             found = list(_cell_rows(directory, manifest, cell))
@@ -69,7 +69,7 @@ def write_parquet(directory: RunDirectory, out: Path) -> list[Path]:
 
 def rows(directory: RunDirectory) -> Iterator[dict[str, Any]]:
     """Every score of every attempt of a run."""
-    manifest = directory.finished()
+    manifest = directory.whole_manifest()
     for cell in manifest.cells.values():
         yield from _cell_rows(directory, manifest, cell)
 

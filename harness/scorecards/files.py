@@ -47,20 +47,20 @@ def render_scorecards(
     Raises:
         UserError: the directory is not a run, is damaged, or mixes protocols.
     """
-    document = make_document(directory.finished(), directory.columns, by, allow, claims=form == "json")
+    document = make_document(directory.whole_manifest(), directory.columns, by, allow, claims=form == "json")
     return render(document, form, width=width, color=color, full=full)
 
 
 def read_scorecards(directory: RunDirectory) -> list[ModelScorecard]:
     """The scorecard of every model of a run, by benchmark."""
-    manifest = directory.finished()
+    manifest = directory.whole_manifest()
     return by_benchmark(build_scorecards(manifest, directory.columns), manifest)
 
 
 def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str:
     """Write every kept format, and what checksums are missing; returns the table for the terminal."""
     directory.seal()
-    document = make_document(directory.finished(), directory.columns)
+    document = make_document(directory.whole_manifest(), directory.columns)
     for form in WRITTEN:
         replace(kept_path(directory, form), render(document, form).encode())
     return render(document, "table", width=width, color=color)
@@ -112,7 +112,7 @@ def compare_models(
 
 def _contents(directory: RunDirectory, card: ModelScorecard) -> dict[str, dict[str, str]]:
     """Suite -> sample -> content hash, of one model."""
-    cells = directory.finished().cells.values()
+    cells = directory.whole_manifest().cells.values()
     return {cell.suite: directory.contents(cell) for cell in cells if cell.model == card.model.name}
 
 
@@ -167,7 +167,7 @@ def model_scorecard(directory: RunDirectory, model: str | None) -> ModelScorecar
     Raises:
         UserError: the run has no such model, or several where none is named.
     """
-    manifest = directory.finished()
+    manifest = directory.whole_manifest()
     if model is None and len(manifest.models) == 1:
         model = next(iter(manifest.models))
     if model not in manifest.models:

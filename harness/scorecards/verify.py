@@ -57,7 +57,7 @@ def verify(
     """
     if key is not None and not key.is_file():
         raise UserError(f"--key {key}: expected a file, a minisign public key or allowed ssh signers")
-    manifest = directory.finished()
+    manifest = directory.whole_manifest()
     if not manifest.checksums:
         raise UserError(
             f"{directory.manifest_path} holds no checksums, so nothing tells whether files are as they were: "
