@@ -1,37 +1,64 @@
 """Scorecards as one self-contained page: no scripts, nothing loaded from elsewhere.
 
-The charts' positions are percentages of the width, so that they fit a phone and a desk alike while their
-text keeps its size.
+The models by their headlines come first, then at most three plots and what origins say; the rest is folded.
+The plots' positions are percentages of the width, so that they fit a phone and a desk alike while their text
+keeps its size.
 """
 
+import re
 from collections.abc import Iterator, Sequence
-from itertools import groupby
+from hashlib import sha256
 from pathlib import Path
+
+from markupsafe import Markup
 
 from harness.hostile import page_template
 from harness.scorecards import tables, text
-from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.document import Document
-from harness.scorecards.origins import OriginScorecard
+from harness.scorecards.origins import CALLED
+from harness.scorecards.summary import CAPABILITY, Column, Row, Summary, summarise
 from harness.scorecards.tables import Table
-from harness.scorecards.words import comparisons, notes, warnings
+from harness.scorecards.words import comparisons, meaning, notes, plain_name, warnings
 from harness.types import Estimate, Metric, Struct
 
 COLORS = 8
 """Colours of origins in the page's style sheet."""
+KNOWN_COLORS = {
+    "US": 0,
+    "CN": 1,
+    "FR": 2,
+    "KR": 3,
+    "CA": 4,
+    "AE": 5,
+    "GB": 6,
+    "JP": 7,
+    "XA": 0,
+    "XB": 1,
+    "XC": 2,
+}
+"""Countries whose models often stand side by side, none in the colour of another."""
 PLOT_HEIGHT = 300
-"""Height of a scatter plot in pixels."""
+"""Height of a plot in pixels."""
 LABEL_HEIGHT = 15
 MAX_LABELS = 12
 """Points that are labelled with their names; where there are more, with numbers."""
+MAX_PLOTTED = 60
+"""Models in a plot: the first by the summary."""
+PAGE_BYTES = 900_000
+"""About how large a page becomes: folded tables that do not fit are left to the other formats."""
+SHOWN = 6
+"""Sentences of a kind that are not folded."""
+COMPARED = 8
+"""Models, the first by the summary, that have a column in the table of benchmarks."""
+
+COST = Metric(name="engine_seconds", higher_is_better=False)
+"""Engine seconds of an attempt at a benchmark without attacks."""
 
 
 class Mark(Struct):
-    """A model on an axis. Positions are percentages of the axis, None where nothing was measured."""
+    """A value on an axis. Positions are percentages of the axis, None where nothing was measured."""
 
-    model: str
     caption: str
-    count: str
     at: float | None
     low: float | None
     high: float | None
@@ -40,6 +67,7 @@ class Mark(Struct):
 class Axis(Struct):
     """The range of a metric."""
 
+    title: str
     metric: Metric
     low: float
     high: float
@@ -59,19 +87,10 @@ class Axis(Struct):
         return [(25.0 * i, f"{label}{unit}") for i, label in enumerate(labels)]
 
 
-class Forest(Struct):
-    """One metric: a dot and an interval for each model, grouped by origin."""
-
-    title: str
-    direction: str
-    axis: Axis
-    groups: tuple[tuple[str, int, tuple[Mark, ...]], ...]
-    """(origin, colour, its models)."""
-
-
 class Point(Struct):
-    """A model in a scatter plot, in percent from the left and from the top."""
+    """A model in a plot, in percent from the left and from the bottom."""
 
+    model: str
     x: Mark
     y: Mark
     color: int
@@ -80,14 +99,18 @@ class Point(Struct):
     """In pixels from the top."""
 
 
-class Scatter(Struct):
-    """Two metrics against each other."""
+class Plot(Struct):
+    """Two headlines against each other."""
 
-    x_title: str
-    y_title: str
     x: Axis
     y: Axis
     points: tuple[Point, ...]
+
+    @property
+    def best(self) -> str:
+        """The corner in which the best models lie."""
+        top = "top" if self.y.metric.higher_is_better else "bottom"
+        return f"best: {top} {'right' if self.x.metric.higher_is_better else 'left'}"
 
     @property
     def numbered(self) -> bool:
@@ -95,143 +118,227 @@ class Scatter(Struct):
         return len(self.points) > MAX_LABELS
 
 
+class Cell(Struct):
+    """A cell of the table of models: a value with its interval, and how much stands behind it."""
+
+    value: str
+    interval: str
+    count: str
+
+
+class Headline(Struct):
+    """A row of the table of models."""
+
+    model: str
+    said: str
+    origin: str
+    color: int
+    cells: tuple[Cell, ...]
+
+
 def render_html(document: Document) -> str:
     """The page. Every text in it is escaped, and stripped of control characters."""
-    scorecards, origins = document.models, document.origins
-    colors = {country: i % COLORS for i, country in enumerate(_countries(scorecards))}
-    return (
-        page_template(Path(__file__).with_name("page.html.j2"))
-        .render(
-            models=len(scorecards),
-            origins=colors,
-            incomplete=", ".join(card.model.name for card in scorecards if not card.complete),
-            comparisons=comparisons(document),
-            notes=[
-                *warnings(document),
-                *notes(document),
-                *tables.booking_notes(scorecards),
-                *tables.cost_notes(scorecards),
-            ],
-            forests=_forests(scorecards, colors),
-            scatters=_scatters(scorecards, colors),
-            plot_height=PLOT_HEIGHT,
-            tables=_tables(scorecards, origins),
-            books=bool(tables.bookings_of(scorecards)),
-            footnotes=[
-                *tables.injection_task_tables(scorecards),
-                *tables.booking_tables(scorecards),
-                tables.methods_table(scorecards),
-                tables.engines_table(document.engines),
-                tables.protocols_table(document.protocols),
-            ],
-        )
-        .rstrip()
-        + "\n"
+    cards = document.models
+    summary = summarise(cards)
+    said, known = comparisons(document), warnings(document)
+    page = page_template(Path(__file__).with_name("page.html.j2"))
+    values = {
+        "name": document.name,
+        "about": _about(document),
+        "warnings": (known[:SHOWN], known[SHOWN:]),
+        "columns": [(plain_name(c.metric), text.arrow(c.metric), meaning(c.metric)) for c in summary.columns],
+        "several": any(len(column.keys) > 1 for column in summary.columns),
+        "headlines": [_headline(row, summary.columns) for row in summary.rows],
+        "plots": list(_plots(summary)),
+        "plot_height": PLOT_HEIGHT,
+        "origins": {country: color(country) for country in sorted({c.model.origin.country for c in cards})},
+        "by": CALLED[document.by],
+        "comparisons": (said[:SHOWN], said[SHOWN:]),
+        "notes": notes(document),
+        "footnotes": [*tables.booking_notes(cards), *tables.cost_notes(cards)],
+        "books": bool(tables.bookings_of(cards)),
+        "benchmarks": _shown(_benchmarks(summary, document)),
+        "compared": COMPARED,
+    }
+    bare = page.render(**values, folded=[], left_out=[])
+    folded, left_out = _fitting(document, PAGE_BYTES - len(bare.encode()))
+    return page.render(**values, folded=folded, left_out=left_out).rstrip() + "\n"
+
+
+def _about(document: Document) -> str:
+    counted = (
+        f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
+        for found, what in ((document.models, "model"), (tables.suite_names(document.models), "benchmark"))
+    )
+    return f"{', '.join(counted)}, run of {document.created[:10]}, harness {document.versions['harness']}"
+
+
+def color(country: str) -> int:
+    """The colour of a country, the same in every run."""
+    return KNOWN_COLORS.get(country, sha256(country.encode()).digest()[0] % COLORS)
+
+
+def is_numeric(cell: str) -> bool:
+    """Whether a cell begins with a number, so that it is aligned to the right."""
+    return re.match(r"[-+]?[\d∞]", cell) is not None
+
+
+def _benchmarks(summary: Summary, document: Document) -> Table:
+    """The first models' headlines, benchmark by benchmark."""
+    first = Summary(columns=summary.columns, rows=summary.rows[:COMPARED])
+    return tables.headline_table(first, document.models)
+
+
+def _headline(row: Row, columns: Sequence[Column]) -> Headline:
+    model = row.card.model
+    said = [*(["imported"] if model.imported else []), *([] if row.ranked else ["not ranked"])]
+    return Headline(
+        model=model.name,
+        said=", ".join(said),
+        origin=model.origin.country,
+        color=color(model.origin.country),
+        cells=(
+            *map(_cell, row.estimates, row.measured, columns),
+            Cell(value=_seconds(row), interval="", count=""),
+        ),
     )
 
 
-def _countries(cards: Sequence[ModelScorecard]) -> list[str]:
-    return sorted({card.model.origin.country for card in cards})
+def _seconds(row: Row) -> str:
+    return "not known" if row.seconds_per_attempt is None else f"{row.seconds_per_attempt:.3g} s"
 
 
-def _tables(cards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> list[Table]:
-    return [
-        tables.models_table(cards),
-        *(tables.suite_table(cards, suite) for suite in tables.suite_names(cards)),
-        tables.attempts_table(cards),
-        tables.origins_table(origins),
-        tables.cost_table(cards),
+def _cell(estimate: Estimate | None, measured: int, column: Column) -> Cell:
+    if estimate is None:
+        return Cell(value="not run", interval="", count="")
+    value, _, interval = text.format_interval(estimate, column.metric).partition(" [")
+    of = len(column.keys)
+    partly = f", {measured} of {of} benchmarks" if 0 < measured < of else ""
+    count = text.format_count(estimate, column.metric) + partly
+    return Cell(value=value, interval=f"[{interval}" if interval else "", count=count)
+
+
+# Folded tables
+
+
+def _shown(table: Table) -> Markup:
+    template = page_template(Path(__file__).with_name("table.html.j2"))
+    return Markup(template.render(table=table, numeric=is_numeric))
+
+
+def _fitting(document: Document, left: int) -> tuple[list[tuple[Table, Markup]], list[str]]:
+    """(tables with their HTML, while they fit into so many bytes; titles of the others)."""
+    fit, left_out = [], []
+    for table in _folded(document):
+        shown = _shown(table)
+        left -= len(shown.encode())
+        if left > 0:
+            fit.append((table, shown))
+        else:
+            left_out.append(table.title)
+    return fit, left_out
+
+
+def _folded(document: Document) -> Iterator[Table]:
+    """What is asked for less often, in that order."""
+    cards = document.models
+    yield tables.models_table(cards)
+    yield tables.attempts_table(cards)
+    yield tables.origins_table(document.origins)
+    yield tables.cost_table(cards)
+    yield tables.engines_table(document.engines)
+    yield tables.protocols_table(document.protocols)
+    for suite in tables.suite_names(cards):
+        yield tables.suite_table(cards, suite)
+    yield from tables.member_tables(cards)
+    yield from tables.injection_task_tables(cards)
+    yield from tables.booking_tables(cards)
+    yield tables.methods_table(cards)
+
+
+# Plots
+
+
+def _plots(summary: Summary) -> Iterator[Plot]:
+    """Hijacking against the user's task and against capability, capability against cost."""
+    places = {column.metric.name: i for i, column in enumerate(summary.columns)}
+    hijacked = next((n for n, i in places.items() if summary.columns[i].metric.hijack), None)
+    pairs = [("benign_utility", hijacked), (CAPABILITY.name, hijacked), (COST.name, CAPABILITY.name)]
+    for x, y in pairs:
+        plot = None if y is None else _plot(summary, places, x, y)
+        if plot is not None:
+            yield plot
+
+
+def _plot(summary: Summary, places: dict[str, int], x: str, y: str) -> Plot | None:
+    """None where fewer than two models have both."""
+    both = []
+    for row in summary.rows:
+        found = [_value(row, places, name) for name in (x, y)]
+        if found[0] is not None and found[1] is not None:
+            both.append((row, found[0], found[1]))
+    if len(both) < 2:
+        return None
+    both = both[:MAX_PLOTTED]
+    axes = [
+        _axis(_metric(summary, places, name), [values[i] for _, *values in both])
+        for i, name in enumerate((x, y))
     ]
+    marks = [(_mark(a, axes[0]), _mark(b, axes[1])) for _, a, b in both]
+    heights = spread([PLOT_HEIGHT * (1 - (mark.at or 0.0) / 100) for _, mark in marks])
+    points = tuple(
+        Point(
+            model=row.card.model.name,
+            x=mark_x,
+            y=mark_y,
+            color=color(row.card.model.origin.country),
+            label=row.card.model.name if len(both) <= MAX_LABELS else str(number),
+            label_y=height,
+        )
+        for number, ((row, *_), (mark_x, mark_y), height) in enumerate(
+            zip(both, marks, heights, strict=True), 1
+        )
+    )
+    return Plot(x=axes[0], y=axes[1], points=points)
+
+
+def _metric(summary: Summary, places: dict[str, int], name: str) -> Metric:
+    return COST if name == COST.name else summary.columns[places[name]].metric
+
+
+def _value(row: Row, places: dict[str, int], name: str) -> Estimate | None:
+    """A headline of a model that can be plotted: measured, and of all benchmarks."""
+    if name == COST.name:
+        seconds = row.seconds_per_attempt
+        if not seconds:
+            return None
+        return Estimate(value=seconds, low=None, high=None, n=0, missing=0, clusters=0, method="")
+    estimate = row.estimates[places[name]] if name in places else None
+    return None if estimate is None or estimate.value is None else estimate
 
 
 def _axis(metric: Metric, estimates: Sequence[Estimate]) -> Axis:
-    """The metric's bounds, or a range that holds every interval."""
+    """The metric's bounds, or a range from 0 that holds every value."""
+    title = "Engine seconds per attempt" if metric == COST else plain_name(metric)
     if text.is_share(metric):
-        return Axis(metric=metric, low=0.0, high=1.0)
+        return Axis(title=title, metric=metric, low=0.0, high=1.0)
     ends = [end for e in estimates for end in (e.value, e.low, e.high) if end is not None]
-    low, high = (min(ends), max(ends)) if ends else (0.0, 1.0)
-    margin = 0.05 * (high - low) or abs(high) or 1.0
-    return Axis(metric=metric, low=low - margin, high=high + margin)
+    low, high = min(0.0, *ends), max(ends)
+    return Axis(title=title, metric=metric, low=low, high=high + 0.05 * (high - low) or 1.0)
 
 
-def _name(card: ModelScorecard) -> str:
-    return f"{card.model.name} (imported)" if card.model.imported else card.model.name
-
-
-def _mark(model: str, result: MetricResult, axis: Axis) -> Mark:
-    estimate = result.estimate
+def _mark(estimate: Estimate, axis: Axis) -> Mark:
     return Mark(
-        model=model,
-        caption=text.format_interval(estimate, result.metric),
-        count=text.format_count(estimate, result.metric),
+        caption=f"{estimate.value:.3g}"
+        if axis.metric == COST
+        else text.format_interval(estimate, axis.metric),
         at=axis.position(estimate.value),
         low=axis.position(estimate.low),
         high=axis.position(estimate.high),
     )
 
 
-def _forests(cards: Sequence[ModelScorecard], colors: dict[str, int]) -> list[Forest]:
-    """One chart a headline metric; where no metric is a headline, one a metric."""
-    metrics = tables.metrics_of(cards)
-    shown = {key: metric for key, metric in metrics.items() if metric.headline} or metrics
-    return [_forest(cards, key, metric, colors) for key, metric in shown.items()]
-
-
-def _forest(cards: Sequence[ModelScorecard], key: str, metric: Metric, colors: dict[str, int]) -> Forest:
-    measured = [card for card in tables.ordered(cards) if key in card.metrics]
-    axis = _axis(metric, [card.metrics[key].estimate for card in measured])
-    groups = tuple(
-        (country, colors[country], tuple(_mark(_name(c), c.metrics[key], axis) for c in group))
-        for country, group in groupby(measured, key=lambda card: card.model.origin.country)
-    )
-    return Forest(title=key, direction=text.direction(metric), axis=axis, groups=groups)
-
-
-def _scatters(cards: Sequence[ModelScorecard], colors: dict[str, int]) -> list[Scatter]:
-    """Headline capability metrics against headline rates of being hijacked."""
-    return [_scatter(cards, x, y, colors) for x, y in _pairs(tables.metrics_of(cards))]
-
-
-def _pairs(metrics: dict[str, Metric]) -> Iterator[tuple[str, str]]:
-    """(capability metric, hijack metric), of different suites."""
-    headline = {key: metric for key, metric in metrics.items() if metric.headline}
-    hijack = [key for key, metric in headline.items() if metric.hijack]
-    attacked = {key.rpartition("/")[0] for key, metric in metrics.items() if metric.hijack}
-    for x in headline:
-        if x.rpartition("/")[0] not in attacked:
-            yield from ((x, y) for y in hijack)
-
-
-def _scatter(cards: Sequence[ModelScorecard], x: str, y: str, colors: dict[str, int]) -> Scatter:
-    both = [
-        card
-        for card in tables.ordered(cards)
-        if all(key in card.metrics and card.metrics[key].estimate.value is not None for key in (x, y))
-    ]
-    axes = [_axis(_metric(cards, key), [card.metrics[key].estimate for card in both]) for key in (x, y)]
-    marks = [
-        tuple(_mark(_name(card), card.metrics[key], axis) for key, axis in zip((x, y), axes, strict=True))
-        for card in both
-    ]
-    heights = _spread([PLOT_HEIGHT * (1 - (mark.at or 0.0) / 100) for _, mark in marks])
-    points = tuple(
-        Point(
-            x=mark_x,
-            y=mark_y,
-            color=colors[card.model.origin.country],
-            label=mark_x.model if len(both) <= MAX_LABELS else str(number),
-            label_y=height,
-        )
-        for number, (card, (mark_x, mark_y), height) in enumerate(zip(both, marks, heights, strict=True), 1)
-    )
-    return Scatter(x_title=x, y_title=y, x=axes[0], y=axes[1], points=points)
-
-
-def _metric(cards: Sequence[ModelScorecard], key: str) -> Metric:
-    return tables.metrics_of(cards)[key]
-
-
-def _spread(heights: Sequence[float]) -> list[float]:
+def spread(heights: Sequence[float]) -> list[float]:
     """Heights of labels, moved as far as is needed for none to lie on another or below the plot."""
     moved = list(heights)
     order = sorted(range(len(moved)), key=lambda i: moved[i])
