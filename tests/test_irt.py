@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from harness.stats.irt import linked, rasch
+from harness.stats.irt import _alike, _expectation, _information, _moments, linked, rasch
 
 
 def simulate(abilities: list[float], questions: int, spread: float, seed: int) -> np.ndarray:
@@ -93,3 +93,23 @@ def test_all_right_is_a_large_ability_and_no_error() -> None:
 def test_a_model_without_attempts_is_refused() -> None:
     with pytest.raises(ValueError, match="every model"):
         rasch([[1.0], [0.0]], [[1.0], [0.0]])
+
+
+def test_questions_that_tell_the_same_are_counted_and_nothing_is_lost() -> None:
+    """Their number, not their names, is what a fit takes: the same as with each on its own."""
+    random = np.random.default_rng(3)
+    n = random.integers(0, 3, (4, 300)).astype(float)
+    n[:, :50] = 1.0
+    s = random.binomial(n.astype(int), 0.3 + 0.4 * random.random(300)).astype(float)
+    kinds, tried, count = _alike(s, n)
+    assert kinds.shape == tried.shape == (4, count.size) and count.size < 300 and count.sum() == 300
+    for ability in (np.zeros(4), np.array([0.5, -1.0, 0.2, 2.0])):
+        alone, chance = _expectation(s, n, ability, 1.3)
+        together, _ = _expectation(kinds, tried, ability, 1.3)
+        ones = np.ones(300)
+        for ours, theirs in (
+            (_moments(kinds, tried, count, together, chance), _moments(s, n, ones, alone, chance)),
+            ((_information(tried, count, together, chance),), (_information(n, ones, alone, chance),)),
+        ):
+            for found, expected in zip(ours, theirs, strict=True):
+                np.testing.assert_allclose(found, expected, atol=1e-9)

@@ -71,10 +71,11 @@ def comparisons(document: Document) -> list[str]:
     What is decided comes first.
     """
     ratios = [ratio for ratio in document.ratios if ratio.comparison.metric.headline]
-    return [
-        *map(ratio_sentence, sorted(ratios, key=lambda ratio: not _is_clear(ratio.comparison.estimate))),
-        *map(gap_sentence, sorted(document.gaps, key=lambda gap: not decided(gap.comparison.estimate))),
+    said = [
+        *((_is_clear(ratio.comparison.estimate), ratio_sentence(ratio)) for ratio in ratios),
+        *((decided(gap.comparison.estimate), gap_sentence(gap)) for gap in document.gaps),
     ]
+    return [sentence for _, sentence in sorted(said, key=lambda one: not one[0])]
 
 
 def _is_clear(ratio: Estimate) -> bool:

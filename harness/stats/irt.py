@@ -1,5 +1,7 @@
 """Item response: one ability a model over all questions, however hard those are."""
 
+import math
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -53,8 +55,8 @@ def rasch(
         raise ValueError("a Rasch model needs successes and attempts of every model")
     codes = np.zeros(s.shape[1], dtype=np.intp) if suites is None else np.asarray(suites, dtype=np.intp)
     groups = [np.flatnonzero(codes == code) for code in range(int(codes.max()) + 1)]
-    parts = [(s[:, rows], n[:, rows]) for rows in groups]
-    if not linked(np.stack([tried.sum(axis=1) > 0 for _, tried in parts], axis=1)):
+    parts = [_alike(s[:, rows], n[:, rows]) for rows in groups]
+    if not linked(np.stack([tried.sum(axis=1) > 0 for _, tried, _ in parts], axis=1)):
         raise ValueError("no suite links all models, directly or through others")
     share = np.asarray([rows.size for rows in groups]) / s.shape[1]
     ability, difficulty, spread = np.zeros(s.shape[0]), np.zeros(len(groups)), 1.0
@@ -88,22 +90,43 @@ def linked(met: ArrayLike) -> bool:
     return bool((table & reached).any(axis=1).all())
 
 
-Parts = list[tuple[Floats, Floats]]
-"""(successes, attempts) of each suite, both of shape (models, its questions)."""
+Parts = list[tuple[Floats, Floats, Floats]]
+"""(successes, attempts, how many there are) of each suite; the first two: (models, kinds of questions)."""
+
+
+def _alike(s: Floats, n: Floats) -> tuple[Floats, Floats, Floats]:
+    """Questions that tell the same of their difficulty, as one: its successes are their mean.
+
+    In a Rasch model the successes on a question, added up over models, are sufficient for its difficulty; all
+    else that is added up over questions is linear in them. Nothing is lost, and 1,000 questions to 60 models
+    are 61 kinds at most.
+
+    Args:
+        s: successes, shape (models, questions).
+        n: attempts, of the same shape.
+    """
+    totals = s.sum(axis=0)[None, :]
+    keys = totals if (n == n[:, :1]).all() else np.concatenate([n, totals])
+    _, first, kinds, counts = np.unique(
+        keys, axis=1, return_index=True, return_inverse=True, return_counts=True
+    )
+    kinds = np.ravel(kinds)
+    sums = np.stack([np.bincount(kinds, row, counts.size) for row in s])
+    return sums / counts, n[:, first], counts.astype(np.float64)
 
 
 def _step(parts: Parts, ability: Floats, difficulty: Floats, spread: float) -> tuple[Floats, Floats, float]:
     """(abilities, mean difficulties of suites, spread) after a round of EM."""
     upward, information = np.zeros((2, ability.size, len(parts)))
     squares = []
-    for i, (s, n) in enumerate(parts):
+    for i, (s, n, count) in enumerate(parts):
         weights, chance = _expectation(s, n, ability - difficulty[i], spread)
-        gradient, information[:, i] = _moments(s, n, weights, chance)
-        upward[:, i] = gradient.sum(axis=1)
-        squares.append(weights @ GRID**2)
+        upward[:, i], information[:, i] = _moments(s, n, count, weights, chance)
+        squares.append(count @ (weights @ GRID**2))
     step = _bounded(upward.sum(axis=1), information.sum(axis=1))
     harder = _bounded(-upward.sum(axis=0), information.sum(axis=0)) if len(parts) > 1 else np.zeros(1)
-    return ability + step, difficulty + harder, spread * float(np.sqrt(np.concatenate(squares).mean()))
+    questions = sum(float(count.sum()) for _, _, count in parts)
+    return ability + step, difficulty + harder, spread * math.sqrt(math.fsum(squares) / questions)
 
 
 def _bounded(gradient: Floats, information: Floats) -> Floats:
@@ -116,12 +139,12 @@ def _covariance(parts: Parts, ability: Floats, difficulty: Floats, spread: float
     """Of abilities, shape (models, models), with the mean difficulties of suites estimated beside them."""
     models = ability.size
     whole = np.zeros((models + len(parts),) * 2)
-    for i, (s, n) in enumerate(parts):
+    for i, (s, n, count) in enumerate(parts):
         weights, chance = _expectation(s, n, ability - difficulty[i], spread)
         # A suite's difficulty lowers every logit as its models' abilities raise them.
         turn = np.zeros((models, whole.shape[0]))
         turn[:, :models], turn[:, models + i] = np.eye(models), -1.0
-        whole += turn.T @ _information(n, weights, chance) @ turn
+        whole += turn.T @ _information(n, count, weights, chance) @ turn
     # Within the mean difficulty of 0; the other directions are the null space of that one constraint.
     constraint = np.concatenate([np.zeros(models), share])[None, :]
     free = np.linalg.svd(constraint)[2][1:].T
@@ -132,29 +155,30 @@ def _covariance(parts: Parts, ability: Floats, difficulty: Floats, spread: float
 def _expectation(s: Floats, n: Floats, ability: Floats, spread: float) -> tuple[Floats, Floats]:
     """(posterior of each question's difficulty, (questions, grid); chances, (models, grid))."""
     logits = ability[:, None] - spread * GRID[None, :]
-    log_right, log_wrong = -np.logaddexp(0.0, -logits), -np.logaddexp(0.0, logits)
+    log_right = -np.logaddexp(0.0, -logits)
+    log_wrong = log_right - logits
     likelihood = s.T @ log_right + (n - s).T @ log_wrong - GRID**2 / 2
     weights = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
     return weights / weights.sum(axis=1, keepdims=True), np.exp(log_right)
 
 
-def _moments(s: Floats, n: Floats, weights: Floats, chance: Floats) -> tuple[Floats, Floats]:
-    """(gradient of each ability by question, (models, questions); information of each ability)."""
-    expected = chance @ weights.T
-    information = (n * ((chance * (1 - chance)) @ weights.T)).sum(axis=1)
-    return s - n * expected, information
+def _moments(s: Floats, n: Floats, count: Floats, weights: Floats, chance: Floats) -> tuple[Floats, Floats]:
+    """(gradient, information) of each ability, over all questions."""
+    gradient = (s - n * (chance @ weights.T)) @ count
+    information = (n * ((chance * (1 - chance)) @ weights.T)) @ count
+    return gradient, information
 
 
-def _information(n: Floats, weights: Floats, chance: Floats) -> Floats:
+def _information(n: Floats, count: Floats, weights: Floats, chance: Floats) -> Floats:
     """Observed information of the abilities, shape (models, models): the complete, less what is missing.
 
     What is missing is the covariance of the abilities' gradients over the difficulties that a question may
     have.
     """
-    complete = np.diag((n * ((chance * (1 - chance)) @ weights.T)).sum(axis=1))
+    complete = np.diag((n * ((chance * (1 - chance)) @ weights.T)) @ count)
     expected = n * (chance @ weights.T)
     products = np.zeros_like(complete)
     for point, share in zip(chance.T, weights.T, strict=True):
-        products += ((n * share) @ n.T) * np.outer(point, point)
-    found: Floats = complete - (products - expected @ expected.T)
+        products += ((n * (share * count)) @ n.T) * np.outer(point, point)
+    found: Floats = complete - (products - (expected * count) @ expected.T)
     return found

@@ -10,7 +10,7 @@ from harness.scorecards import tables as said
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.origins import OriginScorecard, build_origins
 from harness.scorecards.render import render
-from harness.scorecards.words import comparisons, notes, warnings
+from harness.scorecards.words import comparisons, notes, ratio_sentence, warnings
 from harness.types import CellEntry
 from tests.scorecards.synthetic import PROTOCOL, document, synthetic_run, tables
 
@@ -184,8 +184,8 @@ def test_an_incomplete_model_is_named() -> None:
 
 
 def hijacked(rates: dict[str, float]) -> list[str]:
-    """Comparison sentences where every attack on a model had the same outcome."""
-    return comparisons(document(scored(rates)))
+    """Sentences of risk ratios where every attack on a model had the same outcome."""
+    return [ratio_sentence(ratio) for ratio in document(scored(rates)).ratios]
 
 
 def scored(rates: dict[str, float]) -> list[ModelScorecard]:
@@ -320,4 +320,4 @@ def test_no_model_is_best_by_a_metric_without_a_direction() -> None:
     assert [row[2] for row in rows] == ["none is better"] * 2
     assert "targeted_asr" in said.suite_table(cards, "agent").header
     page = render(document(cards), "html")
-    assert "neither higher nor lower is better" in page and "lower is better." not in page
+    assert "neither higher nor lower is better" in page
