@@ -1,3 +1,6 @@
+import json
+
+import msgspec
 import pytest
 
 from harness.engines.replies import (
@@ -46,6 +49,36 @@ def test_unreadable_calls(call: RawCall, why: str) -> None:
     assert len(calls) == 1
     assert problem is not None
     assert why in problem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ('{"amount": NaN}', "NaN is no JSON"),
+        ('{"amount": -Infinity}', "-Infinity is no JSON"),
+        ('{"amounts": [1, 1e999]}', "1e999 is too large"),
+        ('{"amount": 1, "amount": 2}', "'amount' is written twice"),
+        ('{"a": ' + "[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_what_python_reads_as_json_and_is_none(arguments: str, why: str) -> None:
+    """RFC 8259, sections 4 and 6. A store would keep null, or the last of the two."""
+    calls, problem = read_calls([raw(arguments)], arguments, 0)
+    assert calls == ()
+    assert problem is not None
+    assert why in problem
+
+
+@pytest.mark.parametrize(
+    "n", ["123456789012345678901234567890", "1.0", "-0.0", "1e22", "1e-400", '"\\u0000"']
+)
+def test_what_is_read_is_what_records_keep(n: str) -> None:
+    arguments = f'{{"n": {n}}}'
+    calls, problem = read_calls([raw(arguments)], arguments, 0)
+    assert problem is None
+    message = Message(role="assistant", content="", tool_calls=calls)
+    kept = msgspec.json.decode(msgspec.json.encode(message), type=Message).tool_calls[0].arguments
+    assert repr(kept) == repr(json.loads(arguments))
 
 
 def test_no_arguments_are_an_empty_object() -> None:
