@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 from numpy.typing import ArrayLike
 
+from harness.stats.beta_binomial import limits
 from harness.stats.clusters import (
+    FEW_CLUSTERS,
     Clusters,
     Codes,
     Floats,
@@ -22,8 +24,12 @@ from harness.stats.clusters import (
     tells_spread,
     without_nested,
 )
-from harness.stats.estimates import Proportion, effective_clusters, proportion, wilson
+from harness.stats.estimates import Proportion, proportion, wilson
 from harness.types import Estimate, Struct
+
+FEW_LEVELS = 6
+"""With fewer levels of a factor Student's t is so long-tailed that 45% and 4% of 90 attempts, at three goals,
+were not told apart in half of simulated runs, where the intervals of both rates did so in nine of ten."""
 
 
 class Difference(Struct):
@@ -31,11 +37,12 @@ class Difference(Struct):
 
     estimate: Estimate
     standard_error: float | None
-    """None where no spread of the differences can be seen."""
+    """That the difference would have if it were as large as can just be found (`detectable_error`); None
+    where that is not known."""
     degrees_of_freedom: int
-    """Of the t test; 0 where there is none."""
+    """Of the t test; 0 for a normal one, and where there is none."""
     p_value: float | None
-    """Two-sided t test of no difference; None where there is none."""
+    """Two-sided test of no difference; None where there is none."""
 
 
 class McNemar(Struct):
@@ -66,31 +73,33 @@ def difference(a: Estimate, b: Estimate) -> Estimate:
 def risk_ratio(
     a: Proportion, b: Proportion, names: tuple[str, str] = ("a", "b"), *, missing: int = 0
 ) -> Estimate:
-    """Rate of a over rate of b, with a log interval on the effective sample sizes.
+    """Rate of a over rate of b, the sides taken as independent of each other.
 
-    Source: Katz, Baptista, Azen and Pike, Biometrics 34 (1978) 469-474. Where a side has no event, 0.5 is
-    added to every count (Haldane 1956; Anscombe 1956) for the one limit that is finite.
-    With no event in b the ratio has no value and no upper limit; with none on either side it has nothing.
-    Where nearly all are events the log interval is too short; the limits then come from both Wilson intervals
-    (MOVER for ratios: Donner and Zou, Stat. Methods Med. Res. 21 (2012) 347-359).
+    Source: of independent attempts the log interval of Katz, Baptista, Azen and Pike, Biometrics 34 (1978)
+    469-474; where a side has no event, 0.5 is added to every count (Haldane 1956; Anscombe 1956) for the one
+    limit that is finite. Where attempts are clustered, or nearly all are events, the limits come from those
+    of both rates (MOVER for ratios: Donner and Zou, Stat. Methods Med. Res. 21 (2012) 347-359). With no event
+    in b the ratio has no value and no upper limit; with none on either side it has nothing.
     """
-    method, value, low, high = "risk ratio, Katz log interval on effective sample sizes", None, None, None
+    value = low = high = None
     empty = [
         f"{name} had 0 events in {side.n}"
         for name, side in zip(names, (a, b), strict=True)
         if not side.events
     ]
+    katz = a.independent and b.independent and (bool(empty) or min(a.n - a.events, b.n - b.events) >= 2)
+    method = "risk ratio, Katz log interval" if katz else "risk ratio, MOVER from the intervals of both rates"
     if a.n and b.n and (a.events or b.events):
-        ratio, low, high = _katz(a, b, correction=0.5 if empty else 0.0)
-        value = ratio if not empty else (0.0 if b.events else None)
+        value = a.events / a.n / (b.events / b.n) if b.events else None
+        if katz:
+            low, high = _katz(a, b, correction=0.5 if empty else 0.0)
+        else:
+            low, high = _mover_ratio(*((s.events / s.n, s.low, s.high) for s in (a, b)))
         low = 0.0 if not a.events else low
         high = None if not b.events else high
     if empty:
-        method = f"{method}; {' and '.join(empty)}, so 0.5 was added to every count"
-    elif min(a.n - a.events, b.n - b.events) < 2 and value is not None:
-        limits = [wilson(s.effective_n * s.events / s.n, s.effective_n) for s in (a, b)]
-        low, high = _mover_ratio((a.events / a.n, *limits[0]), (b.events / b.n, *limits[1]))
-        method = "risk ratio, MOVER from both Wilson intervals, since one rate is nearly 1"
+        added = ", so 0.5 was added to every count" if katz else ""
+        method = f"{method}; {' and '.join(empty)}{added}"
     return Estimate(
         value=value,
         low=low,
@@ -142,17 +151,15 @@ def _mover_ratio(a: tuple[float, float, float], b: tuple[float, float, float]) -
     return low, (p * q + math.sqrt(max(0.0, (p * q) ** 2 - ceiling * lower))) / lower
 
 
-def _katz(a: Proportion, b: Proportion, correction: float) -> tuple[float, float, float]:
-    """(ratio, low, high); `correction` is added to events and to non-events."""
+def _katz(a: Proportion, b: Proportion, correction: float) -> tuple[float, float]:
+    """(low, high); `correction` is added to events and to non-events."""
     logs, variance = [], 0.0
     for side in (a, b):
-        n = side.effective_n + 2 * correction
-        events = side.effective_n * side.events / side.n + correction
-        others = side.effective_n * (side.n - side.events) / side.n + correction
+        n, events = side.n + 2 * correction, side.events + correction
         logs.append(math.log(events / n))
-        variance += others / (events * n)  # not 1/events - 1/n, which rounding can make negative
+        variance += (n - events) / (events * n)
     log_ratio, half = logs[0] - logs[1], Z * math.sqrt(variance)
-    return math.exp(log_ratio), math.exp(log_ratio - half), math.exp(log_ratio + half)
+    return math.exp(log_ratio - half), math.exp(log_ratio + half)
 
 
 def odds_ratio(a: Estimate, b: Estimate) -> Estimate:
@@ -183,12 +190,8 @@ def _in_log_odds(rate: Estimate) -> Estimate:
 
 
 def unpaired_difference(a: Estimate, b: Estimate) -> Difference:
-    """The difference b - a of independent estimates, with the standard error that its interval implies."""
-    estimate = difference(b, a)
-    if estimate.value is None or estimate.low is None or estimate.high is None:
-        return Difference(estimate=estimate, standard_error=None, degrees_of_freedom=0, p_value=None)
-    error = (estimate.high - estimate.low) / (2 * Z)
-    return Difference(estimate=estimate, standard_error=error, degrees_of_freedom=0, p_value=None)
+    """The difference b - a of independent estimates. What it could have found is not known."""
+    return Difference(estimate=difference(b, a), standard_error=None, degrees_of_freedom=0, p_value=None)
 
 
 def paired_difference(
@@ -199,12 +202,13 @@ def paired_difference(
     missing: int = 0,
     largest: float = math.inf,
 ) -> Difference:
-    """The mean difference b - a of paired values, with a cluster-robust standard error and a t interval.
+    """The mean difference b - a of paired values.
 
-    Pairing takes out what makes a sample hard for both: Miller, arXiv 2411.00640, section 4. Where fewer than
-    two pairs differ, or pairs in fewer than three clusters of a factor, no spread can be seen; the interval
-    then combines Wilson intervals of the rise and of the fall (MOVER, see `difference`), if the values lie
-    between 0 and 1. The variance is never taken as less than that of independent pairs.
+    Pairing takes out what makes a sample hard for both: Miller, arXiv 2411.00640, section 4. Independent
+    pairs have a t interval, clustered ones of any values a cluster-robust one. Of clustered pairs of values
+    between 0 and 1, and where fewer than two pairs differ, it comes from the intervals of the rise and of the
+    fall (MOVER, see `difference`): a t interval held the truth in 88% of simulated runs with few events. The
+    variance is never taken as less than that of independent pairs.
 
     Args:
         a: shape (n,), one value a pair.
@@ -219,36 +223,75 @@ def paired_difference(
         return Difference(estimate=none, standard_error=None, degrees_of_freedom=0, p_value=None)
     factors = crossed_factors(clusters or {}, d.size)
     units = min((levels_of(codes) for codes in factors.values()), default=d.size)
-    names = f"clustered by {' x '.join(factors)}" if factors else "independent pairs"
-    variance = careful_variance(d, factors)
-    if variance == 0.0 or not tells_spread(d != 0, factors):
-        low, high, method = _few_differences(d, factors)
-        error = p_value = None
+    variance, freedom = careful_variance(d, factors), units - 1
+    value, few = float(d.mean()), variance == 0.0 or not tells_spread(d != 0, factors)
+    bounded = largest <= 1 or (few and float(np.abs(d).max()) <= 1)
+    low: float | None
+    high: float | None
+    error: float | None
+    p_value: float | None
+    if bounded and (factors or few):
+        low, high, method = _rise_and_fall(d, factors)
+        quantile, p_value = student_t(freedom) if freedom else math.inf, None
+        error = (high - low) / (2 * quantile) if freedom else None
+        if factors and freedom:  # pairs of single outcomes that share nothing have McNemar's test
+            nearer = (low if value > 0 else high) - value
+            p_value = t_test(quantile * value / nearer, freedom) if value else 1.0
+    elif few:
+        low = high = error = p_value = None
+        method, freedom = "mean of paired differences; no interval, since no spread can be seen", 0
     else:
         error = math.sqrt(variance)
-        half = student_t(units - 1) * error
-        low, high = max(-largest, float(d.mean()) - half), min(largest, float(d.mean()) + half)
-        p_value = t_test(float(d.mean()) / error, units - 1)
-        method = f"mean of paired differences, t interval with {units - 1} degrees of freedom, {names}"
+        half = student_t(freedom) * error
+        low, high = max(-largest, value - half), min(largest, value + half)
+        p_value = t_test(value / error, freedom)
+        names = f"clustered by {' x '.join(factors)}" if factors else "independent pairs"
+        method = f"mean of paired differences, t interval with {freedom} degrees of freedom, {names}"
     estimate = Estimate(
-        value=float(d.mean()), low=low, high=high, n=d.size, missing=missing, clusters=units, method=method
+        value=value, low=low, high=high, n=d.size, missing=missing, clusters=units, method=method
     )
-    return Difference(estimate=estimate, standard_error=error, degrees_of_freedom=units - 1, p_value=p_value)
+    if error is not None and bounded:
+        error = detectable_error(d, error, freedom or None)
+    return Difference(estimate=estimate, standard_error=error, degrees_of_freedom=freedom, p_value=p_value)
 
 
-def _few_differences(d: Floats, factors: dict[str, Codes]) -> tuple[float | None, float | None, str]:
-    """(low, high, method) where too few pairs differ, or all differ alike."""
-    n = min((effective_clusters(codes) for codes in factors.values()), default=float(d.size))
-    if np.abs(d).max() > 1:
-        return None, None, "mean of paired differences; no interval, since no spread can be seen"
-    rise, fall = float(np.maximum(d, 0).mean()), float(np.maximum(-d, 0).mean())
-    (low_rise, high_rise), (low_fall, high_fall) = wilson(rise * n, n), wilson(fall * n, n)
-    low = rise - fall - math.hypot(rise - low_rise, high_fall - fall)
-    high = rise - fall + math.hypot(high_rise - rise, fall - low_fall)
-    method = (
-        f"mean of paired differences; too few differ, so Wilson intervals of rise and fall on n_eff={n:.3g}"
-    )
-    return low, high, method
+def _rise_and_fall(d: Floats, factors: dict[str, Codes]) -> tuple[float, float, str]:
+    """(low, high, method) of the mean of differences between -1 and 1, from both directions."""
+    rise, fall = np.maximum(d, 0), np.maximum(-d, 0)
+    if factors and min(levels_of(codes) for codes in factors.values()) > 1:
+        (low_rise, high_rise), (low_fall, high_fall) = limits(rise, factors), limits(fall, factors)
+        how = f"beta-binomial intervals, clustered by {' x '.join(factors)}"
+    else:
+        n = 1.0 if factors else float(d.size)
+        (low_rise, high_rise), (low_fall, high_fall) = (wilson(float(x.mean()) * n, n) for x in (rise, fall))
+        how = f"Wilson intervals on {n:.0f} independent pair(s)"
+    up, down = float(rise.mean()), float(fall.mean())
+    low = up - down - math.hypot(up - low_rise, high_fall - down)
+    high = up - down + math.hypot(high_rise - up, down - low_fall)
+    return max(-1.0, low), min(1.0, high), f"mean of paired differences, rise and fall by {how}"
+
+
+def detectable_error(d: Floats, error: float, degrees_of_freedom: int | None, power: float = 0.8) -> float:
+    """The standard error of a mean difference that is as large as a test at 5% finds with this power.
+
+    Where few pairs differ, more would if there were such a difference, so that its standard error is larger
+    than the one that was seen. As many pairs as now are taken to differ for no reason, and more by the
+    difference itself (Connor, Biometrics 43 (1987) 207-211): the variance of independent pairs is then their
+    share less the difference squared, times the design effect that was seen.
+
+    Args:
+        d: shape (n,), differences between -1 and 1.
+        error: standard error of their mean, clustered as the comparison is.
+        degrees_of_freedom: of the t test; None for a normal one.
+        power: chance of finding it.
+    """
+    seen = float(np.square(d).mean())
+    design = max(1.0, d.size * error**2 / max(seen - float(d.mean()) ** 2, 1 / d.size))
+    quantiles = minimum_detectable_difference(1.0, degrees_of_freedom, power)
+    k = quantiles**2 * design / d.size
+    noise = max(0.0, seen - abs(float(d.mean())))
+    found = (k + math.sqrt(k * k + 4 * k * (1 + k) * noise)) / (2 * (1 + k))
+    return max(error, found / quantiles)
 
 
 def t_test(t: float, degrees_of_freedom: int) -> float:
@@ -297,9 +340,9 @@ def shared_risk_ratio(
     """Rate of a over rate of b where both met the same samples or tasks, with a log interval.
 
     The variance of the log ratio is cluster-robust over the factors that both sides share, by linearisation
-    (Binder, Int. Stat. Rev. 51 (1983) 279-292), with a t quantile. Where events or others of a side occur in
-    fewer than three clusters of a factor (two samples, if nothing is clustered) it is `risk_ratio`, which
-    takes the sides as independent.
+    (Binder, Int. Stat. Rev. 51 (1983) 279-292), with a t quantile. Where a side has fewer than three events
+    or others, or a factor has fewer than `FEW_LEVELS`, it is `risk_ratio`, which takes the sides as
+    independent.
 
     Args:
         a: shape (n,), each 0 or 1.
@@ -310,12 +353,12 @@ def shared_risk_ratio(
         missing: attempts of both sides that were not measured.
     """
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    alone = [crossed_factors(c, v.size) for v, c in ((x, clusters_a), (y, clusters_b))]
-    if not all(tells_spread(v == k, f) for v, f in zip((x, y), alone, strict=True) for k in (0, 1)):
-        return risk_ratio(proportion(x, clusters_a), proportion(y, clusters_b), names, missing=missing)
     joint = level_codes({key: np.concatenate([clusters_a[key], clusters_b[key]]) for key in clusters_a})
     n = x.size + y.size
     factors = without_nested(joint, n)
+    fewest = min((np.count_nonzero(v == k) for v in (x, y) for k in (0, 1)), default=0)
+    if fewest < FEW_CLUSTERS or any(levels_of(codes) < FEW_LEVELS for codes in factors.values()):
+        return risk_ratio(proportion(x, clusters_a), proportion(y, clusters_b), names, missing=missing)
     influence = np.concatenate([(x / x.mean() - 1) * n / x.size, (1 - y / y.mean()) * n / y.size])
     units = min((levels_of(codes) for codes in factors.values()), default=n)
     # The values that both sides have of a sample are a pair, which is the finest of all factors.
@@ -356,7 +399,7 @@ def minimum_detectable_difference(
     Source: Bloom, Eval. Rev. 19 (1995) 547-556.
 
     Args:
-        standard_error: of the difference; clustered and paired as the comparison is.
+        standard_error: of a difference of this size (`Difference.standard_error`).
         degrees_of_freedom: of the t test; None for a normal one.
         power: chance of finding it.
     """

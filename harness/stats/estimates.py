@@ -8,7 +8,9 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from harness.stats.beta_binomial import limits
 from harness.stats.clusters import (
+    FEW_CLUSTERS,
     Clusters,
     Codes,
     Floats,
@@ -16,24 +18,33 @@ from harness.stats.clusters import (
     bootstrap_tails,
     cluster_variance,
     crossed_factors,
+    finest_factor,
+    level_codes,
     levels_of,
     student_t,
     tells_spread,
 )
-from harness.types import Estimate, Struct
+from harness.types import Estimate, Interval, Struct
 
 T = TypeVar("T")
 
 
+MISSING_SHARE = 0.05
+"""Share of missing attempts from which on their worst case is shown: up to a twentieth lost is thought to
+bias little, a fifth to threaten what was found (Schulz and Grimes, Lancet 359 (2002) 781-785)."""
+
+
 class Proportion(Struct):
-    """Events among attempts, with what clustering takes from them."""
+    """Events among attempts, with the limits of their rate."""
 
     events: int
     n: int
-    effective_n: float
-    """Number of independent attempts that would be as informative, at a normal quantile."""
+    low: float
+    high: float
     clusters: int
     method: str
+    independent: bool
+    """Whether no two attempts share a task."""
 
     @property
     def value(self) -> float | None:
@@ -56,9 +67,9 @@ def wilson(successes: float, n: float, z: float = Z) -> tuple[float, float]:
 
 
 def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 0) -> Estimate:
-    """Share of ones among values that are 0 or 1, with Wilson's interval.
+    """Share of ones among values that are 0 or 1, with its interval over tasks like these.
 
-    Where values are clustered, the interval is taken on the effective sample size of `proportion`.
+    Where values are clustered there is an interval on these tasks too (`_same_tasks`).
 
     Args:
         values: shape (n,), each 0 or 1.
@@ -68,58 +79,69 @@ def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 
     share = proportion(values, clusters)
     if share.value is None:
         return _not_measured(missing)
-    low, high = wilson(share.value * share.effective_n, share.effective_n)
     return Estimate(
         value=share.value,
-        low=low,
-        high=high,
+        low=share.low,
+        high=share.high,
         n=share.n,
         missing=missing,
         clusters=share.clusters,
         method=share.method,
+        same_tasks=None if share.independent else _same_tasks(np.asarray(values, float), clusters or {}),
     )
 
 
 def proportion(values: ArrayLike, clusters: Clusters | None = None) -> Proportion:
-    """Events, attempts and effective sample size of values that are 0 or 1.
+    """Events and attempts of values that are 0 or 1, with the limits of their rate.
 
-    The design effect is the cluster-robust variance (`cluster_variance`) over the binomial one, at least 1;
-    the effective sample size is n over it, times (z/t)^2 with one degree of freedom less than the smallest
-    factor has levels: Korn and Graubard, Survey Methodology 24 (1998) 193-201; with Wilson's interval: Dean
-    and Pagano, J. Surv. Stat. Methodol. 3 (2015) 484-503. It is never less than the effective number of
-    clusters n^2 / sum n_g^2 of some factor (Kish, Survey Sampling, 1965), since the variance of the mean is
-    largest where all samples of a cluster agree. That is also what is used where events, or non-events, occur
-    in fewer than three clusters of a factor, so that no design effect can be estimated.
+    Wilson's interval; where values are clustered, that of `beta_binomial.limits`. All in one cluster are one
+    observation.
     """
     x = np.asarray(values, dtype=np.float64)
     if not ((x == 0.0) | (x == 1.0)).all():
         raise ValueError("a rate needs values that are 0 or 1")
     n, events = x.size, int(x.sum())
     factors = crossed_factors(clusters or {}, n)
-    if n == 0 or not factors:
-        return Proportion(
-            events=events, n=n, effective_n=n, clusters=n, method="Wilson interval, independent samples"
-        )
-    smallest, effective, how = _effective_n(x, factors)
-    return Proportion(events=events, n=n, effective_n=effective, clusters=smallest, method=how)
-
-
-def _effective_n(x: Floats, factors: Mapping[str, Codes]) -> tuple[int, float, str]:
-    """(smallest number of levels, effective sample size, method) of clustered values that are 0 or 1."""
-    n, events = x.size, int(x.sum())
+    smallest = min((levels_of(codes) for codes in factors.values()), default=n)
     names = " x ".join(factors)
-    smallest = min(levels_of(codes) for codes in factors.values())
-    worst = min(effective_clusters(codes) for codes in factors.values())
-    if smallest == 1:
-        return 1, 1.0, f"Wilson interval on n_eff=1: all samples share one cluster of {names}"
-    if not (tells_spread(x == 1, factors) and tells_spread(x == 0, factors)):
-        why = "events or others in fewer than three clusters leave the design effect unknown"
-        return smallest, worst, f"Wilson interval on n_eff={_short(worst)} clusters of {names}: {why}"
-    p = events / n
-    design = max(1.0, cluster_variance(x, factors) / (p * (1 - p) / n))
-    effective = max(worst, n / design * (Z / student_t(smallest - 1)) ** 2)
-    how = f"clustered by {names}, design effect {design:.3g}, t with {smallest - 1} degrees of freedom"
-    return smallest, effective, f"Wilson interval on n_eff={_short(effective)}: {how}"
+    if n == 0 or not factors:
+        low, high = wilson(events, n) if n else (0.0, 1.0)
+        method = "Wilson interval, independent samples"
+    elif smallest == 1:
+        low, high = wilson(events / n, 1)
+        method = f"Wilson interval on one observation: all samples share one cluster of {names}"
+    else:
+        low, high = limits(x, factors)
+        method = f"tasks like these: beta-binomial interval, clustered by {names}"
+    return Proportion(
+        events=events, n=n, low=low, high=high, clusters=smallest, method=method, independent=not factors
+    )
+
+
+def _same_tasks(x: Floats, clusters: Clusters) -> Interval:
+    """What would come out if the same samples were run again.
+
+    Wilson's interval as if attempts were independent, which is too wide rather than too narrow: chances that
+    differ between samples make a sum vary less (Hoeffding, Ann. Math. Stat. 27 (1956) 713-721). Where samples
+    were repeated, their spread within a sample takes that out.
+
+    Args:
+        x: shape (n,), each 0 or 1.
+        clusters: factor -> n levels; the one with most levels tells samples apart.
+    """
+    n, share = float(x.size), float(x.mean())
+    effective, how = n, "attempts taken as independent"
+    (codes,) = finest_factor(level_codes(clusters)).values()
+    sizes = np.bincount(codes)
+    if sizes.min() > 1:
+        hits = np.bincount(codes, x)
+        within = float((hits * (sizes - hits) / (sizes - 1)).sum()) / n
+        split = int(np.count_nonzero((hits > 0) & (hits < sizes)))
+        if split >= FEW_CLUSTERS:  # in fewer, repeats say little about how far they differ
+            effective = max(n, n * share * (1 - share) / within * (Z / student_t(split - 1)) ** 2)
+            how = f"spread within {sizes.size} repeated samples"
+    low, high = wilson(share * effective, effective)
+    return Interval(low=low, high=high, method=f"on these tasks: Wilson interval, {how}")
 
 
 def _short(number: float) -> str:
@@ -198,11 +220,16 @@ def _bounded_interval(
     """
     floor, width = bounds[0], bounds[1] - bounds[0]
     share = (float(x.mean()) - floor) / width
-    effective = min((effective_clusters(codes) for codes in factors.values()), default=float(x.size))
-    how = "too little spread can be seen to estimate its own"
+    effective, how = float(x.size), "too little spread can be seen to estimate its own"
     told = min(share, 1 - share) * x.size >= 2
     if factors:
         told = tells_spread(x > floor, factors) and tells_spread(x < floor + width, factors)
+    if factors and not told:
+        if smallest > 1:
+            low, high = limits((x - floor) / width, factors)
+            how = f"mean; beta-binomial interval over the bounds, clustered by {' x '.join(factors)}: {how}"
+            return floor + width * low, floor + width * high, how
+        effective, how = 1.0, "all samples share one cluster"
     if variance > 0.0 and told:
         effective = share * (1 - share) / (variance / width**2) * (Z / student_t(smallest - 1)) ** 2
         names = f"clustered by {' x '.join(factors)}" if factors else "independent samples"
@@ -316,12 +343,12 @@ def median(estimates: Sequence[Estimate]) -> Estimate:
     interval holds its own truth.
     """
     measured = [e for e in estimates if e.value is not None]
-    limits = [(e.low, e.high) for e in measured if e.low is not None and e.high is not None]
-    whole = len(limits) == len(measured) > 0
+    ends = [(e.low, e.high) for e in measured if e.low is not None and e.high is not None]
+    whole = len(ends) == len(measured) > 0
     return Estimate(
         value=float(np.median([e.value for e in measured])) if measured else None,
-        low=float(np.median([low for low, _ in limits])) if whole else None,
-        high=float(np.median([high for _, high in limits])) if whole else None,
+        low=float(np.median([low for low, _ in ends])) if whole else None,
+        high=float(np.median([high for _, high in ends])) if whole else None,
         n=sum(e.n for e in estimates),
         missing=sum(e.missing for e in estimates),
         clusters=min((e.clusters for e in measured), default=0),
@@ -340,10 +367,10 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
         return _not_measured(sum(e.missing for e in estimates))
     value, m = math.fsum(values) / len(values), len(values)
     low = high = None
-    limits = [(e.low, e.high) for e in estimates if e.low is not None and e.high is not None]
-    if len(limits) == m:
-        low = value - math.hypot(*(v - end for v, (end, _) in zip(values, limits, strict=True))) / m
-        high = value + math.hypot(*(end - v for v, (_, end) in zip(values, limits, strict=True))) / m
+    ends = [(e.low, e.high) for e in estimates if e.low is not None and e.high is not None]
+    if len(ends) == m:
+        low = value - math.hypot(*(v - end for v, (end, _) in zip(values, ends, strict=True))) / m
+        high = value + math.hypot(*(end - v for v, (_, end) in zip(values, ends, strict=True))) / m
     return Estimate(
         value=value,
         low=low,
