@@ -20,11 +20,15 @@ PRIOR_EVENTS = 1 / 3
 Electron. J. Stat. 5 (2011) 1450-1470)."""
 EDGES = np.array([0, 0.35, 0.65, 1, 1.4, 1.8, 2.25, 2.8, 3.6, 4.6, 6, 8])
 """Spread between levels is told apart by these limits: standard deviations of log odds."""
-DECISIVE, DECIDES = 3.6, 0.3
-"""The prior of the spread is a half-t with 5 degrees of freedom and scale 1 (Gelman, Bayesian Anal. 1 (2006)
-515-534). For the factor with the fewest levels 30% of it are uniform above 3.6: single goals may decide
-alone, some nearly always reached and the others never. Scale and share were chosen in simulations
-(`scripts/simulate_coverage.py`)."""
+SCALE, DECISIVE, DECIDES = 1.3, 3.6, 0.4
+"""The prior of the spread is a half-t with 5 degrees of freedom and this scale (Gelman, Bayesian Anal. 1
+(2006) 515-534). For the factor with the fewest levels up to 40% of it are uniform above 3.6: single
+goals may decide alone, some nearly always reached and the others never. Chosen by simulation."""
+TOLD = 3, 6
+"""With no more events than the first number nothing tells whether single goals decide, from the second on it
+is taken to be told, between them in part. From the first event on, that one would leave a higher limit than
+three."""
+TAILS = (0.025, 0.975)
 POINTS = 41
 """Rates at which a posterior is computed."""
 WIDE = 14.0
@@ -38,8 +42,8 @@ def limits(values: Floats, factors: Mapping[str, Codes]) -> tuple[float, float]:
     B 10 (1948) 257-261), integrated over the spread between them. The distances of its quantiles from the
     rate that was seen are joined over crossed factors as variances are (Cameron, Gelbach and Miller, J. Bus.
     Econ. Stat. 29 (2011) 238-249): squares add up, less those of independent values, and are never less than
-    of one factor alone. Without an event the interval is one-sided, from 0 to the 95% quantile (Brown, Cai
-    and DasGupta, Stat. Sci. 16 (2001) 101-133), and so at the other end.
+    of one factor alone. Without an event the lower limit is 0 (Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
+    101-133), and so at the other end.
 
     Args:
         values: shape (n,), n > 0.
@@ -49,13 +53,13 @@ def limits(values: Floats, factors: Mapping[str, Codes]) -> tuple[float, float]:
     if 2 * events > n:
         low, high = limits(1 - values, factors)
         return 1 - high, 1 - low
-    tails = (0.0, 0.95) if events == 0 else (0.025, 0.975)
-    rate, alone = events / n, _independent(events, n, tails)
+    rate, alone = events / n, _independent(events, n)
     below, above = [], []
+    decisive = DECIDES * min(1.0, max(0.0, (events - TOLD[0]) / (TOLD[1] - TOLD[0])))
     coarsest = min(factors, key=lambda name: int(factors[name].max()))
     for name, codes in factors.items():
         sizes = np.bincount(codes)
-        found = _posterior(np.bincount(codes, weights=values), sizes, tails, decides=name == coarsest)
+        found = _posterior(np.bincount(codes, weights=values), sizes, decisive if name == coarsest else 0.0)
         below.append(rate - min(found[0], alone[0]))
         above.append(max(found[1], alone[1]) - rate)
     low = rate - _joined(below, rate - alone[0])
@@ -68,24 +72,21 @@ def _joined(distances: list[float], alone: float) -> float:
     return math.sqrt(max(sum(squares) - (len(squares) - 1) * alone**2, *squares))
 
 
-def _independent(events: float, n: float, tails: tuple[float, float]) -> tuple[float, float]:
+def _independent(events: float, n: float) -> tuple[float, float]:
     """Quantiles of the rate if nothing is clustered."""
     from scipy.special import betaincinv  # type: ignore[import-untyped]
 
-    low, high = betaincinv(events + PRIOR_EVENTS, n - events + PRIOR_EVENTS, tails)
+    low, high = betaincinv(events + PRIOR_EVENTS, n - events + PRIOR_EVENTS, TAILS)
     return float(low), float(high)
 
 
-def _posterior(
-    events: NDArray[Any], sizes: NDArray[np.intp], tails: tuple[float, float], *, decides: bool
-) -> tuple[float, float]:
+def _posterior(events: NDArray[Any], sizes: NDArray[np.intp], decisive: float) -> tuple[float, float]:
     """Quantiles of the rate by one factor.
 
     Args:
         events: shape (levels,), in each level.
         sizes: shape (levels,), values in each level.
-        tails: the two quantiles.
-        decides: whether this factor may be the one that decides alone.
+        decisive: prior probability that single levels decide.
     """
     n = float(sizes.sum())
     rate, clusters = float(events.sum()) / n, n * n / float((sizes * sizes).sum())
@@ -93,16 +94,18 @@ def _posterior(
     spread = 4.0 * math.sqrt(rate * (1 - rate) / clusters + 4.0 / clusters**2) + 4.0 / clusters
     first, final = max(0.01 / n, rate - spread), min(1 - 0.01 / n, rate + spread)
     logits = np.linspace(math.log(first / (1 - first)), math.log(final / (1 - final)), POINTS)
+    usual, tail = _priors()
+    prior = (1 - decisive) * usual + decisive * tail
     for last in (False, True):
         chance = 1 / (1 + np.exp(-logits))
-        weights = np.exp(_log_posterior(events, sizes, logits)) @ _prior(decides)
+        weights = np.exp(_log_posterior(events, sizes, logits)) @ prior
         weights *= (chance * (1 - chance)) ** PRIOR_EVENTS
         below = np.concatenate([[0.0], np.cumsum((weights[1:] + weights[:-1]) / 2)])
         below /= below[-1]
         if not last:
             inside = np.interp([0.0001, 0.9999], below, logits)
-            logits = np.linspace(logits[0] if tails[0] == 0 else inside[0], inside[1], POINTS)
-    low, high = 1 / (1 + np.exp(-np.interp(tails, below, logits)))
+            logits = np.linspace(inside[0], inside[1], POINTS)
+    low, high = 1 / (1 + np.exp(-np.interp(TAILS, below, logits)))
     return float(low), float(high)
 
 
@@ -138,17 +141,12 @@ def _by_factors(a: Floats, b: Floats, events: NDArray[Any], sizes: NDArray[np.in
 
 
 @cache
-def _prior(decides: bool) -> Floats:
-    """Shape (spreads,): prior weight of each interval between `EDGES`."""
+def _priors() -> tuple[Floats, Floats]:
+    """Each of shape (spreads,): weight between `EDGES`, usually and if single levels decide."""
     from scipy.special import stdtr
 
-    usual = np.diff(stdtr(5, EDGES))
-    usual /= usual.sum()
-    if not decides:
-        return usual
-    tail = np.where(EDGES[:-1] >= DECISIVE, np.diff(EDGES), 0.0)
-    weights: Floats = (1 - DECIDES) * usual + DECIDES * tail / tail.sum()
-    return weights
+    usual, tail = np.diff(stdtr(5, EDGES / SCALE)), np.where(EDGES[:-1] >= DECISIVE, np.diff(EDGES), 0.0)
+    return usual / usual.sum(), tail / tail.sum()
 
 
 def _intraclass(logits: Floats) -> Floats:
