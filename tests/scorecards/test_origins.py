@@ -203,7 +203,7 @@ def scored(rates: dict[str, float]) -> list[ModelScorecard]:
 
 def test_an_origin_that_was_never_hijacked() -> None:
     sentence = hijacked({"aster-dense": 0.0, "aster-moe": 0.0})[0]
-    assert "no clear difference between XB and XA: XB" in sentence  # the ratio's lower end is below 1
+    assert "XB was hijacked at least" in sentence and "as often as XA, which never was" in sentence
     assert "XA 0.0% [0.0, " in sentence
 
 
