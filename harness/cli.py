@@ -127,6 +127,7 @@ def parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("targets", nargs="+", help="a run and two of its models, or two of DIR/MODEL")
     compare.add_argument("--format", choices=FORMATS[:3], default="table")
+    compare.add_argument("--flips", action="store_true", help="list the samples on which they differ")
     _allow_argument(compare)
     _full_argument(compare)
     compare.set_defaults(command=compare_command)
@@ -476,6 +477,7 @@ def compare_command(args: argparse.Namespace) -> None:
         width=console.width,
         color=console.is_terminal,
         full=args.full,
+        flips=args.flips,
     )
     sys.stdout.write(text)
 

@@ -16,6 +16,7 @@ from harness.scorecards.claims_text import render_claims
 from harness.scorecards.compare import compare
 from harness.scorecards.compare_text import render_comparison
 from harness.scorecards.document import make_document
+from harness.scorecards.flips import find_flips, render_flips
 from harness.scorecards.render import render
 from harness.store import RunDirectory
 
@@ -79,6 +80,7 @@ def compare_models(
     width: int = 100,
     color: bool = False,
     full: bool = False,
+    flips: bool = False,
 ) -> str:
     """The comparison of two models as text.
 
@@ -90,6 +92,7 @@ def compare_models(
         width: columns of the table.
         color: whether the table may hold terminal colours.
         full: whether the table may take more than a screen.
+        flips: whether to list the samples on which they differ, in place of what they come to.
 
     Raises:
         UserError: there is no such run or model, or their protocols differ.
@@ -104,6 +107,9 @@ def compare_models(
     a, b = (
         model_scorecard(directory, model) for directory, (_, model) in zip(directories, chosen, strict=True)
     )
+    if flips:
+        differing = find_flips(a, b, allow)
+        return render_flips(differing, form, width=width, color=color, full=full)
     found = [_contents(directory, card) for directory, card in zip(directories, (a, b), strict=True)]
     contents = {suite: (found[0][suite], found[1][suite]) for suite in found[0] if suite in found[1]}
     runs = None if chosen[0][0] == chosen[1][0] else (directories[0].manifest(), directories[1].manifest())
