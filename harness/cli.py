@@ -322,6 +322,7 @@ def run_command(args: argparse.Namespace) -> Status:
 
     config = _load(args)
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
+    config = directory.dated(config)
     plan = make_plan(config, read_lock(args.config))
     plan.leave_out(problem("lock", text) for text in check_lock(args.config, plan))
     leave_out_too_large(plan, len(machine_gpus()))

@@ -9,6 +9,7 @@ used; anything else is as written. A relative path is held as `FOLDER/./x`, wher
 config, and kept as `./x`: neither digest nor results depend on where a checkout lies.
 """
 
+import datetime
 import difflib
 import hashlib
 import math
@@ -125,6 +126,9 @@ class RunConfig(Struct):
     engine: EngineSpec = EngineSpec()
     published: bool = False
     """The results will be published: every model must be pinned, and every data set pinned or locked."""
+    date: str | None = None
+    """The day that chat templates are told which write one, ISO 8601. `harness run` keeps the day on which
+    the run was begun."""
     price_per_gpu_hour: float | None = None
     """In any currency. `harness claims` and `harness plan` turn engine time into money with it; no result
     depends on it, and a run may be resumed with another one."""
@@ -132,6 +136,16 @@ class RunConfig(Struct):
     def __post_init__(self) -> None:
         if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
             raise ValueError("price_per_gpu_hour must be a number above 0")
+        if self.date is not None:
+            try:
+                datetime.date.fromisoformat(self.date)
+            except ValueError as error:
+                raise ValueError(f"date {self.date!r} is no day: expected one such as 2026-11-27") from error
+
+    @property
+    def day(self) -> str:
+        """The day that templates are told: today, where none was kept."""
+        return self.date or datetime.date.today().isoformat()
 
 
 class OptionError(UserError):
@@ -354,6 +368,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{document.where((key,))}: key `{key}`: expected a list of at least one")
         data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
+    if isinstance(data.get("date"), datetime.date):  # YAML reads a day as one
+        data["date"] = data["date"].isoformat()
     config = document.convert(data, RunConfig)
     _check_name(document, config.name)
     _check_engine(document, config.engine.kind)
@@ -556,16 +572,19 @@ def _flat(config: RunConfig) -> dict[str, Any]:
 def digest(config: RunConfig) -> str:
     """First 12 hex digits of the SHA-256 of everything that the config says about results.
 
-    The concurrency is left out: it changes how fast a run is, not what it measures. So is the price.
+    The concurrency is left out: it changes how fast a run is, not what it measures. So is the price. The day
+    is left out too, so that a run that was begun yesterday is found again; `differences` has it.
     """
     data = _flat(config)
-    del data["engine"]["max_concurrency"], data["description"], data["price_per_gpu_hour"]
+    del data["engine"]["max_concurrency"], data["description"], data["price_per_gpu_hour"], data["date"]
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]
 
 
 def differences(old: RunConfig, new: RunConfig) -> list[str]:
     """Dotted keys at which two configs differ, those that `digest` leaves out excepted."""
     ignored = {"engine.max_concurrency", "description", "price_per_gpu_hour"}
+    if old.date is None or new.date is None:
+        ignored.add("date")
     a, b = dict(_leaves(_flat(old))), dict(_leaves(_flat(new)))
     return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k not in ignored)
 

@@ -23,7 +23,7 @@ from harness.models.forecast import Forecast, Request, Task, forecast, gpu_probl
 from harness.models.parsers import parser_errors
 from harness.models.registry import with_stated_bases
 from harness.models.tokenizer import check_tokenizer
-from harness.preflight import PlannedModel, preflight
+from harness.preflight import PlannedModel, Subject, preflight, rendering_protocol
 from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
@@ -117,7 +117,11 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
     for caution in preflight(plan.config, plan.models.values(), suites):
         (void if caution.void else plan.cautions).append(caution)
     for model in plan.models.values():
-        plan.cells += [PlannedCell(_cell(config, model, suite), suite) for suite in suites]
+        for suite in suites:
+            entry = _cell(config, model, suite)
+            if any(cell.entry.key == entry.key for cell in plan.cells):  # one protocol under two names
+                entry = _cell(config, model, suite, name=suite.name)
+            plan.cells.append(PlannedCell(entry, suite))
     plan.leave_out(void)
     return plan
 
@@ -156,14 +160,24 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
         if folder:
             found = checkpoint.inspect(folder)
             check_tokenizer(folder, engine_args)
-            return PlannedModel(with_stated_bases(spec, folder), found)
+            return PlannedModel(with_stated_bases(spec, folder), found, folder)
     except UserError as error:
         raise OptionError(str(error), "path") from error
     try:
-        hub.commit(spec.path, spec.revision)
+        sha = hub.commit(spec.path, spec.revision)
     except UserError as error:
         raise OptionError(str(error), "revision" if spec.revision else "path") from error
-    return PlannedModel(spec, None)
+    return PlannedModel(spec, None, _small_files(spec.path, sha))
+
+
+def _small_files(repository: str, sha: str) -> Path | None:
+    """A folder with what a repository says of its prompts, so that a download changes no cell."""
+    try:
+        for name in checkpoint.TEMPLATE_FILES:
+            hub.file(repository, name, sha)
+        return hub.config_folder(repository, sha)
+    except UserError:  # it has no config.json, which vLLM says with more reason
+        return None
 
 
 def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None) -> list[Request]:
@@ -271,10 +285,12 @@ def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
     return True
 
 
-def _cell(config: RunConfig, model: PlannedModel, suite: Suite) -> CellEntry:
+def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> CellEntry:
+    """A cell. further: what tells it apart where nothing that could change a score does."""
     protocol = {
         **suite.protocol,
         **{f"sampling.{k}": str(v) for k, v in msgspec.structs.asdict(config.sampling).items()},
+        **rendering_protocol(Subject(config, model, suite, model.folder)),
     }
     spec = model.spec
     identity = {
@@ -286,6 +302,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite) -> CellEntry:
         "engine": config.engine.kind,
         "engine_args": {**config.engine.args, **spec.engine_args},
         "parsers": (spec.tool_call_parser, spec.reasoning_parser),
+        **further,
     }
     key = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
     return CellEntry(

@@ -16,7 +16,8 @@ from typing import Any, Protocol, runtime_checkable
 from harness.config import ModelSpec, RunConfig
 from harness.errors import UserError
 from harness.models import checkpoint
-from harness.models.template import check_template, special_tokens
+from harness.models.template import read_template, special_tokens
+from harness.models.trials import Rendering, Sent, try_template
 from harness.suites.base import Suite, needs_of
 from harness.types import Architecture, Caution
 
@@ -27,6 +28,8 @@ class PlannedModel:
 
     spec: ModelSpec
     architecture: Architecture | None
+    folder: Path | None = None
+    """Of the checkpoint, or of the small files of one on the hub; None where vLLM does not load it."""
 
     @property
     def called(self) -> str:
@@ -42,7 +45,7 @@ class Subject:
     model: PlannedModel
     suite: Suite
     folder: Path | None
-    """Of the checkpoint; None where it is not on this machine, or is not vLLM's to load."""
+    """Of the checkpoint's small files; None where it is not vLLM's to load."""
 
     def caution(self, check: str, text: str, *, void: bool = False) -> Caution:
         """A caution about this cell."""
@@ -61,6 +64,9 @@ class Cautious(Protocol):
 TEMPLATED = ("auto", "fastokens", "hf", "slow")
 """Tokenizer modes of vLLM in which prompts are made by the checkpoint's template. The others (Mistral's,
 DeepSeek's) write them in code."""
+
+HARMONY = "gpt_oss"
+"""Model type whose agents' prompts vLLM writes in code (Harmony), with the day in them."""
 
 CONTEXT_KEYS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "seq_length", "model_max_length",
@@ -102,21 +108,67 @@ def no_parser(subject: Subject) -> Iterator[Caution]:
 
 
 def chat_template(subject: Subject) -> Iterator[Caution]:
-    """A chat template that is absent, broken, or does not show what the suite wants to be shown."""
+    """A chat template that is absent, broken, or does otherwise than one thinks with what the suite sends."""
+    where = f"{subject.model.spec.where('path')}model {subject.model.spec.name}"
+    try:
+        found = rendering(subject)
+    except UserError as error:
+        yield subject.caution("chat_template", f"{where} {error}", void=True)
+        return
+    if found is None:
+        return
+    if found.void is not None:
+        text = f"{where}: the chat template {found.void}: choose another model, or leave the suite out"
+        yield subject.caution("chat_template", text, void=True)
+        return
+    for line in found.lines():
+        yield subject.caution("chat_template", f"{where}: the chat template {line}")
+    if found.dated:
+        text = f"the chat template writes the date: {subject.config.day}; `date` in the config sets it"
+        yield subject.caution("date", f"{where}: {text}")
+
+
+def rendering(subject: Subject) -> Rendering | None:
+    """What the model's chat template does with what the suite sends; None where no template is used.
+
+    Raises:
+        UserError: there is no template, or it is not one.
+    """
     needs, spec = needs_of(subject.suite), subject.model.spec
     mode = {**subject.config.engine.args, **spec.engine_args}.get("tokenizer_mode", "auto")
     if subject.folder is None or mode not in TEMPLATED or not (needs.tools or needs.rendered_chats):
-        return
-    source = checkpoint.chat_template(subject.folder)
-    where = f"{spec.where('path')}model {spec.name}"
+        return None
+    if needs.tools and checkpoint.read_config(subject.folder).get("model_type") == HARMONY:
+        return Rendering(dated=True)
+    source = checkpoint.chat_template(subject.folder, tools=needs.tools)
     if source is None:
-        text = f"{where} has no chat template, which suite {subject.suite.name} needs"
-        yield subject.caution("chat_template", text, void=True)
-        return
+        lacks = "has no chat template"
+        if checkpoint.chat_templates(subject.folder):
+            lacks += " that its tokenizer reads, only one of a processor (copy it to chat_template.jinja)"
+        raise UserError(f"{lacks}, which suite {subject.suite.name} needs")
     try:
-        check_template(source, tools=needs.tools, special_tokens=special_tokens(subject.folder))
+        read_template(source)
     except UserError as error:
-        yield subject.caution("chat_template", f"{where}: {error}", void=True)
+        raise UserError(f"cannot be asked: {error}") from error
+    sent = Sent(
+        tools=needs.tools,
+        system_matters=needs.system_message,
+        user_after_results=needs.user_after_results,
+        users_in_a_row=needs.users_in_a_row,
+    )
+    return try_template(source, sent, tuple(sorted(special_tokens(subject.folder).items())))
+
+
+def rendering_protocol(subject: Subject) -> dict[str, str]:
+    """Fields of a cell's protocol for what the chat template does out of the way."""
+    try:
+        found = rendering(subject)
+    except UserError:  # told by `chat_template`, which refuses the cell
+        return {}
+    if found is None:
+        return {}
+    told = "; ".join(found.lines())
+    return ({"chat_template": told} if told else {}) | ({"date": subject.config.day} if found.dated else {})
 
 
 def too_long_context(subject: Subject) -> Iterator[Caution]:
@@ -171,8 +223,7 @@ def preflight(
         if isinstance(suite, Cautious):
             yield from suite.cautions(config)
     for model in models:
-        folder = checkpoint.find(model.spec) if model.architecture else None
         for suite in suites:
-            subject = Subject(config, model, suite, folder)
+            subject = Subject(config, model, suite, model.folder)
             for check in CHECKS:
                 yield from check(subject)

@@ -11,6 +11,7 @@ import msgspec
 
 from harness.config import ModelSpec, RunConfig
 from harness.engines.replies import message_to_openai
+from harness.engines.templates import tell_day
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.store import RunDirectory
@@ -97,7 +98,9 @@ class Restored:
                 f"{self.directory.config_path} has no model {cell.model!r}: restore it from a copy"
             )
         with reading_data():
-            return {s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec))}
+            return {
+                s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec, self.config.date))
+            }
 
 
 def imported_suite(cell: CellEntry, own: Mapping[str, str]) -> Suite:
@@ -134,7 +137,7 @@ def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> di
     return found
 
 
-def renderer(spec: ModelSpec) -> Render:
+def renderer(spec: ModelSpec, day: str | None = None) -> Render:
     """The chat template of a checkpoint, without its model.
 
     Returns:
@@ -144,14 +147,14 @@ def renderer(spec: ModelSpec) -> Render:
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         if not loaded:
-            loaded.append(load_template(spec))
+            loaded.append(load_template(spec, day))
         conversation = [message_to_openai(m, arguments_as_text=False) for m in messages]
         return loaded[0](conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
 
     return render
 
 
-def load_template(spec: ModelSpec) -> Callable[..., str]:
+def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]:
     """The chat template of a checkpoint as its tokenizer applies it.
 
     Raises:
@@ -170,5 +173,7 @@ def load_template(spec: ModelSpec) -> Callable[..., str]:
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.chat_template is None:
         raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")
+    if day is not None:
+        tell_day(tokenizer, folder, day)
     template: Callable[..., str] = tokenizer.apply_chat_template
     return template

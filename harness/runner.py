@@ -330,7 +330,7 @@ def _refused(model: PlannedModel, suite: str, text: str) -> Caution:
 
 async def _open(plan: Plan, model: PlannedModel) -> Engine:
     try:
-        return await open_engine(plan.config.engine, model.spec)
+        return await open_engine(plan.config.engine, model.spec, plan.config.day)
     except UserError:
         raise
     except EngineDead as error:  # starting it again would end the same way
@@ -386,13 +386,26 @@ def owed_jobs(
     engine: Engine,
     retry_before: float = 0.0,
 ) -> list[Job]:
-    """The attempts of a cell that have no record yet, or one that is to be superseded."""
+    """The attempts of a cell that have no record yet, or one that is to be superseded.
+
+    Raises:
+        UserError: a record that is there was made of another sample than there is now.
+    """
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         return engine.render(messages, add_generation_prompt=add_generation_prompt)
 
     finished = directory.finished(cell.entry, retry_before)
     samples = cell.suite.samples(model.called, render)
+    built = {sample.id: sample.content_hash for sample in samples}
+    kept = directory.records(cell.entry) if finished else ()
+    others = [r.sample for r in kept if built.get(r.sample, r.content_hash) != r.content_hash]
+    if others:
+        raise UserError(
+            f"{len(others)} of the attempts in {directory.path} were made of samples that are built "
+            f"otherwise now, {others[0]} for one: restore the data, template and day that it was begun with, "
+            "or give another --out"
+        )
     return [
         Job(cell, sample, attempt)
         for attempt in range(cell.entry.attempts)

@@ -123,6 +123,16 @@ class RunDirectory:
         records = self.path / "records"
         return records.is_dir() and not any(path.stat().st_size for path in records.iterdir())
 
+    def dated(self, config: RunConfig) -> RunConfig:
+        """A config with its day: its own, else that on which the run of this directory was begun, else today.
+
+        Raises:
+            UserError: the directory's config cannot be read.
+        """
+        begun = self.config_path.exists() and not self.measured_nothing()
+        kept = self.config().date if begun and config.date is None else None
+        return msgspec.structs.replace(config, date=config.date or kept or config.day)
+
     def config(self) -> RunConfig:
         """The resolved config.
 

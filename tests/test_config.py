@@ -309,3 +309,17 @@ def test_a_config_that_ships_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     assert load_config(Path("demo")) == load_config(ROOT / "configs" / "runs" / "demo.yaml")
     with pytest.raises(UserError, match=r"there is no run 'demmo' .*: use one of demo"):
         load_config(Path("demmo"))
+
+
+@pytest.mark.parametrize("written", ["2026-11-27", "'2026-11-27'"])
+def test_a_day_may_be_written_with_and_without_quotes(tmp_path: Path, written: str) -> None:
+    config = load_config(write(tmp_path, f"{GOOD}date: {written}\n"))
+    assert (config.date, config.day) == ("2026-11-27", "2026-11-27")
+    assert configs.digest(config) == configs.digest(load_config(write(tmp_path, GOOD)))
+    assert configs.differences(config, load_config(write(tmp_path, GOOD), ["date=2026-11-28"])) == ["date"]
+    assert configs.differences(config, load_config(write(tmp_path, GOOD))) == []
+
+
+def test_what_is_no_day_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="date 'tomorrow' is no day: expected one such as 2026-11-27"):
+        load_config(write(tmp_path, GOOD), ["date=tomorrow"])

@@ -1,5 +1,6 @@
 """Plans name what is wrong before any model is loaded."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -268,3 +269,37 @@ def test_engines_are_checked_before_a_run(tmp_path: Path, engine: str, says: str
         f"sampling: {{}}\nengine: {engine}\n"
     )
     assert any(says in problem.text for problem in make_plan(load_config(path)).problems)
+
+
+def test_what_a_template_does_is_told_refused_and_kept_in_the_protocol(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shows = "{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{% endfor %}"
+    body = "{% for m in messages %}{{ m.content }}" + shows + "{% endfor %}"
+    template = setup.folder / "chat_template.jinja"
+    template.write_text("{{ tools }}{{ strftime_now('%d %b %Y') }}" + body.replace(shows, ""))
+    said = setup.said(capsys, "date=2026-11-27")
+    assert "warning: " in said
+    assert "the chat template does not show the model the tool calls that it made" in said
+    assert "the chat template writes the date: 2026-11-27" in said
+    (cell,) = make_plan(load_config(setup.run, ["date=2026-11-27"])).cells
+    (other,) = make_plan(load_config(setup.run, ["date=2026-11-28"])).cells
+    assert (cell.entry.protocol["date"], other.entry.protocol["date"]) == ("2026-11-27", "2026-11-28")
+    assert cell.entry.key != other.entry.key
+    assert "tool calls that it made" in cell.entry.protocol["chat_template"]
+    template.write_text("{{ tools }}" + body)
+    (cell,) = make_plan(load_config(setup.run)).cells
+    assert not {"date", "chat_template"} & cell.entry.protocol.keys()
+    template.write_text(
+        "{{ tools }}" + body.replace("{{ m.content }}", "{{ m.content if m.role != 'tool' }}")
+    )
+    assert "missing: " in setup.said(capsys)
+    assert make_plan(load_config(setup.run)).cells == []
+
+
+def test_a_template_of_a_processor_alone_is_not_one_for_tools(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (setup.folder / "chat_template.jinja").unlink()
+    (setup.folder / "chat_template.json").write_text(json.dumps({"chat_template": "{{ tools }}" + PLAIN}))
+    assert "only one of a processor (copy it to chat_template.jinja)" in setup.said(capsys)

@@ -17,13 +17,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from harness import config as configs
 from harness.cli import main
-from harness.config import load_config
+from harness.config import ModelSpec, load_config
 from harness.engines.metered import BusyClock
 from harness.errors import Status
 from harness.runner import COLLECT_AFTER, Job, order, rare_collections
 from harness.store import RunDirectory
-from harness.types import FailureKind, Record
+from harness.types import FailureKind, Record, Sample
 from tests import fakes
 from tests.conftest import ROOT
 
@@ -606,3 +607,67 @@ def test_a_file_system_without_locks_is_told_as_that(
     assert run(tmp_path) == 2
     said = capsys.readouterr().err
     assert "cannot be locked (Function not implemented)" in said and "another process" not in said
+
+
+def test_a_run_keeps_the_day_on_which_it_was_begun(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And engines are told it, on whatever day it is resumed."""
+    told = []
+    start = fakes.start
+
+    async def open_engine(spec: object, model: ModelSpec, day: str | None = None) -> object:
+        told.append(day)
+        return await start(model, {})
+
+    monkeypatch.setattr("harness.runner.open_engine", open_engine)
+    monkeypatch.setattr("harness.config.RunConfig.day", "2026-11-27")
+    assert run(tmp_path, "suites.1.samples=1", "suites.0.samples=1") == 0
+    directory = RunDirectory(tmp_path / "out")
+    assert directory.config().date == "2026-11-27"
+    for path in (tmp_path / "out" / "records").iterdir():
+        path.unlink()
+    (tmp_path / "out" / "records" / "begun.jsonl").write_text("\n")
+    text = configs.to_yaml(directory.config()).replace("2026-11-27", "2026-11-26")
+    directory.config_path.write_text(text)
+    resumed = directory.dated(load_config(config(tmp_path)))
+    assert resumed.date == "2026-11-26"
+    assert run(tmp_path, "date=2026-11-28", "suites.1.samples=1", "suites.0.samples=1") == 2
+    assert "differs in date" in capsys.readouterr().err
+    assert told == ["2026-11-27"] * 2
+
+
+def test_an_attempt_at_a_sample_that_is_built_otherwise_now_is_not_kept_in_silence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(tmp_path) == 0
+    directory = RunDirectory(tmp_path / "out")
+    cell = next(c for c in directory.manifest().cells.values() if (c.model, c.suite) == ("one", "few"))
+    lines = [msgspec.json.encode(record) + b"\n" for record in directory.records(cell)[:5]]
+    directory.records_path(cell, "parquet").unlink()
+    directory.records_path(cell, "jsonl").write_bytes(b"".join(lines))
+    samples = fakes.DigitSuite.samples
+
+    def changed(suite: fakes.DigitSuite, model: str, render: object) -> list[Sample]:
+        made = samples(suite, model, None)
+        return [msgspec.structs.replace(sample, content_hash="another") for sample in made]
+
+    monkeypatch.setattr(fakes.DigitSuite, "samples", changed)
+    assert run(tmp_path) == Status.INCOMPLETE
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "5 of the attempts in" in said
+    assert "were made of samples that are built otherwise" in said
+
+
+def test_one_protocol_under_two_names_is_measured_twice(tmp_path: Path) -> None:
+    text = CONFIG.replace(
+        "{adapter: tests.fakes, name: many, samples: 60}", "{adapter: tests.fakes, name: also, samples: 20}"
+    )
+    assert run(tmp_path, text=text) == 0
+    cells = RunDirectory(tmp_path / "out").manifest().cells
+    assert sorted((c.model, c.suite) for c in cells.values()) == [
+        ("one", "also"), ("one", "few"), ("two", "also"), ("two", "few"),
+    ]  # fmt: skip
+    assert len(records(tmp_path)) == 4 * 20 * 2
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    assert run(tmp_path, text=text) == 0

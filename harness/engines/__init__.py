@@ -41,13 +41,15 @@ def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:
             ) from error
 
 
-async def open_engine(spec: EngineSpec, model: ModelSpec) -> Engine:
+async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None) -> Engine:
     """Load a model.
 
     Args:
         spec: `kind` is `vllm`, `endpoint`, or the dotted path of an async factory
             `(ModelSpec, dict of arguments) -> Engine`.
         model: what to load; its own engine arguments win over the run's.
+        day: that chat templates are told which write one, ISO 8601; None for whatever day it is. No server of
+            the chat completions API can be told.
 
     Raises:
         UserError: the engine or its arguments do not exist, or the model cannot be loaded by it.
@@ -63,6 +65,7 @@ async def open_engine(spec: EngineSpec, model: ModelSpec) -> Engine:
             reasoning_parser=model.reasoning_parser,
             trust_remote_code=model.trust_remote_code,
             engine_args=args,
+            day=day,
         )
     if spec.kind == "endpoint":
         from harness.engines.endpoint import EndpointEngine

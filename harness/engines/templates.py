@@ -3,7 +3,9 @@
 import json
 import re
 from collections.abc import Callable, Iterable
+from datetime import date, datetime, time
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from harness.engines.dress import stands_in
@@ -65,6 +67,29 @@ def recall_json(template: Any) -> None:
             continue
         if not isinstance(filters["tojson"], RecallingFilter):
             filters["tojson"] = RecallingFilter(filters["tojson"])
+
+
+def tell_day(tokenizer: Any, folder: Path, day: str) -> None:
+    """Let the chat templates of a checkpoint write this day, whenever they are rendered in this process.
+
+    Args:
+        tokenizer: of the checkpoint.
+        folder: of the checkpoint, where a processor may have a template of its own.
+        day: ISO 8601.
+    """
+    from jinja2 import TemplateError
+    from transformers.utils.chat_template_utils import _compile_jinja_template
+
+    now = datetime.combine(date.fromisoformat(day), time(12))
+    file = folder / "chat_template.json"
+    of_processor = json.loads(file.read_bytes()).get("chat_template") if file.is_file() else None
+    for given in (getattr(tokenizer, "chat_template", None), of_processor):
+        for text in given.values() if isinstance(given, dict) else filter(None, [given]):
+            try:
+                compiled = _compile_jinja_template(text)  # transformers keeps what it compiled
+            except TemplateError:  # whoever chats with the model is told of it
+                continue
+            compiled.environment.globals["strftime_now"] = now.strftime
 
 
 def hiding_prompt(prompt: str | None, messages: Iterable[Message]) -> str | None:

@@ -9,10 +9,12 @@ import copy
 import gc
 import hashlib
 import itertools
+import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -34,7 +36,7 @@ from harness.engines.replies import (
     without_arguments,
 )
 from harness.engines.scoring import Scorer, readable_block_size
-from harness.engines.templates import Shown, check_template, hiding_prompt
+from harness.engines.templates import Shown, check_template, hiding_prompt, tell_day
 from harness.engines.texts import PRIMED, Decoder
 from harness.engines.thoughts import ThoughtMarks, marks_of, release_calls, split
 from harness.engines.tokens import Encoder, Tokens, fit
@@ -100,6 +102,7 @@ class VllmEngine:
         reasoning_parser: str | None = None,
         trust_remote_code: bool = False,
         engine_args: dict[str, Any] | None = None,
+        day: str | None = None,
     ) -> "VllmEngine":
         """Load a model. The event loop keeps turning meanwhile.
 
@@ -110,6 +113,7 @@ class VllmEngine:
             reasoning_parser: vLLM's name of the format of its reasoning, None if it has none.
             trust_remote_code: whether code from the repository may run.
             engine_args: further arguments of vLLM's `AsyncEngineArgs`.
+            day: that prompts are told which state one, ISO 8601; None for whatever day it is.
 
         Raises:
             UserError: an argument, a parser or the model is not one that vLLM knows.
@@ -123,8 +127,12 @@ class VllmEngine:
             trust_remote_code=trust_remote_code,
             engine_args=engine_args or {},
         )
+        if day is not None:  # read by Harmony, which writes gpt-oss's prompts in code
+            os.environ["VLLM_SYSTEM_START_DATE"] = day
         llm, guard = await launch(what)
         try:
+            if day is not None:
+                tell_day(llm.renderer.get_tokenizer(), Path(model), day)
             engine = cls(llm, guard, tool_call_parser, reasoning_parser)
         except BaseException:
             llm.shutdown()

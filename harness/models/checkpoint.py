@@ -72,7 +72,8 @@ def inspect(folder: Path) -> Architecture:
     config = read_config(folder)
     files = weight_files(folder)
     tensors = [tensor for file in files for tensor in read_header(file)]
-    return describe(config, tensors, chat_template(folder), fingerprint(folder, files))
+    template = next(iter(chat_templates(folder)), None)
+    return describe(config, tensors, template, fingerprint(folder, files))
 
 
 def describe(
@@ -203,16 +204,48 @@ def read_json(file: Path) -> dict[str, Any]:
     return data
 
 
-def chat_template(folder: Path) -> str | None:
-    """The source of the chat template, None if the checkpoint has none."""
-    if (folder / "chat_template.jinja").is_file():
-        return (folder / "chat_template.jinja").read_text(encoding="utf8")
-    if not (folder / "tokenizer_config.json").is_file():
-        return None
+TEMPLATE_FILES = (
+    "chat_template.jinja",
+    "additional_chat_templates/tool_use.jinja",
+    "chat_template.json",
+    "tokenizer_config.json",
+)
+"""Where chat templates stand, and the special tokens that they write."""
+
+
+def chat_template(folder: Path, *, tools: bool = False) -> str | None:
+    """The source of the chat template that a tokenizer uses, None if it has none.
+
+    Args:
+        folder: of the checkpoint.
+        tools: whether tools are shown: of several named templates `tool_use` is then taken before `default`.
+    """
+    found = tokenizer_templates(folder)
+    return found.get("tool_use", found.get("default")) if tools else found.get("default")
+
+
+def chat_templates(folder: Path) -> list[str]:
+    """Every chat template of a checkpoint: of its tokenizer, and of a processor (chat_template.json).
+
+    vLLM takes that of a processor where it shows no tools.
+    """
+    file = folder / "chat_template.json"
+    template = read_json(file).get("chat_template") if file.is_file() else None
+    of_processor = template.values() if isinstance(template, dict) else [template]
+    return [*tokenizer_templates(folder).values(), *(t for t in of_processor if isinstance(t, str))]
+
+
+def tokenizer_templates(folder: Path) -> dict[str, str]:
+    """Name -> source of a tokenizer's chat templates. Files of their own come before its config."""
+    files = [("default", folder / "chat_template.jinja")]
+    files += [(file.stem, file) for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))]
+    found = {name: file.read_text(encoding="utf8") for name, file in files if file.is_file()}
+    if found or not (folder / "tokenizer_config.json").is_file():
+        return found
     template = read_json(folder / "tokenizer_config.json").get("chat_template")
-    if isinstance(template, list):  # several named templates: the one called default is used
-        template = next((t["template"] for t in template if t["name"] == "default"), None)
-    return template
+    if isinstance(template, list):
+        return {named["name"]: named["template"] for named in template}
+    return {} if template is None else {"default": template}
 
 
 def fingerprint(folder: Path, weights: list[Path]) -> str:

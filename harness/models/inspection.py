@@ -14,8 +14,6 @@ from harness.models.template import TemplateFacts, read_template
 from harness.models.tensors import count_tensors, quantization_config
 from harness.types import Architecture, Origin, Struct
 
-TOKENIZER_FILES = ("chat_template.jinja", "tokenizer_config.json")
-
 
 class Inspection(Struct):
     """What a checkpoint says about itself."""
@@ -88,14 +86,16 @@ def inspect(target: str) -> Inspection:
         architecture = checkpoint.inspect(folder)
         config = checkpoint.read_config(folder)
         tensors = [t for f in checkpoint.weight_files(folder) for t in checkpoint.read_header(f)]
-        found = _inspection(str(folder), config, architecture, tensors, checkpoint.chat_template(folder))
+        found = _inspection(
+            str(folder), config, architecture, tensors, checkpoint.chat_template(folder, tools=True)
+        )
         return _with_lineage(found, spec, folder)
     sha = hub.commit(spec.path, spec.revision)
     here = hub.config_folder(spec.path, sha)
-    for name in TOKENIZER_FILES:
+    for name in checkpoint.TEMPLATE_FILES:
         hub.file(spec.path, name, sha)
     config, tensors = checkpoint.read_config(here), hub.tensors(spec.path, sha)
-    template = checkpoint.chat_template(here)
+    template = checkpoint.chat_template(here, tools=True)
     architecture = checkpoint.describe(config, tensors, template, None)
     return _inspection(f"{spec.path}@{sha}", config, architecture, tensors, template)
 

@@ -1,7 +1,8 @@
 """What a chat template can do, read from its source. Templates are rendered in a sandbox, never trusted."""
 
 import json
-from datetime import datetime
+from collections.abc import Callable
+from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
@@ -12,24 +13,11 @@ from harness.types import Struct
 SWITCHES = (
     "enable_thinking", "thinking", "thinking_budget", "thinking_mode", "reasoning", "reasoning_effort",
     "think", "clear_thinking", "preserve_thinking", "keep_all_reasoning", "add_thoughts",
+    "thinking_effort", "reasoning_strength", "thinking_option", "preserved_thinking", "think_render_option",
+    "low_effort", "medium_effort", "truncate_history_thinking", "skip_thinking", "drop_thinking",
+    "keep_past_thinking",
 )  # fmt: skip
 """Variables by which released templates switch reasoning on, off or between efforts."""
-
-CONVERSATION = [{"role": "user", "content": "What is the weather in Bern?"}]
-TOOLS = [
-    {
-        "type": "function",
-        "function": {
-            "name": "get_weather",
-            "description": "The weather of a city.",
-            "parameters": {
-                "type": "object",
-                "properties": {"city": {"type": "string", "description": "Name of the city."}},
-                "required": ["city"],
-            },
-        },
-    }
-]
 
 
 class TemplateFacts(Struct):
@@ -47,47 +35,25 @@ def read_template(source: str) -> TemplateFacts:
     Raises:
         UserError: it is not a template.
     """
-    from jinja2 import TemplateSyntaxError, meta
-
-    environment = _environment()
-    try:
-        variables = meta.find_undeclared_variables(environment.parse(source))
-    except TemplateSyntaxError as error:
-        raise UserError(f"the chat template is broken in line {error.lineno}: {error.message}") from error
+    variables = undeclared(source)
     return TemplateFacts(
         tools="tools" in variables,
         reasoning_switches=tuple(name for name in SWITCHES if name in variables),
     )
 
 
-def check_template(source: str, *, tools: bool, special_tokens: dict[str, str] | None = None) -> None:
-    """Render a short conversation, to see that the template works before any model is loaded.
-
-    Args:
-        source: of the template.
-        tools: whether the model will be shown tools.
-        special_tokens: such as `bos_token`, by name.
+def undeclared(source: str) -> set[str]:
+    """The variables that a template is to be given.
 
     Raises:
-        UserError: it fails, or tools are asked for and it does not show them.
+        UserError: it is not a template.
     """
-    facts = read_template(source)
-    if tools and not facts.tools:
-        raise UserError(
-            "the chat template does not show tools, which a suite needs: choose a model whose template "
-            "refers to `tools`, or leave the suite out"
-        )
-    variables: dict[str, Any] = {"bos_token": "", "eos_token": ""} | (special_tokens or {})
-    shown = TOOLS if tools else None
+    from jinja2 import TemplateSyntaxError, meta
+
     try:
-        text = _environment().from_string(source).render(
-            messages=CONVERSATION, tools=shown, add_generation_prompt=True, **variables
-        )  # fmt: skip
-    except Exception as error:  # a template can raise whatever its expressions do
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
-        raise UserError(f"the chat template fails to render a conversation ({reason}): repair it") from error
-    if CONVERSATION[0]["content"] not in text:
-        raise UserError("the chat template leaves out what the user says: repair it")
+        return set(meta.find_undeclared_variables(environment().parse(source)))
+    except TemplateSyntaxError as error:
+        raise UserError(f"the chat template is broken in line {error.lineno}: {error.message}") from error
 
 
 def special_tokens(folder: Path) -> dict[str, str]:
@@ -98,8 +64,12 @@ def special_tokens(folder: Path) -> dict[str, str]:
     return {k: v for k, v in texts.items() if k.endswith("_token") and isinstance(v, str)}
 
 
-def _environment() -> Any:
-    """As transformers sets it up: https://huggingface.co/docs/transformers/chat_templating_writing."""
+def environment(day: Callable[[], date] = date.today) -> Any:
+    """As transformers sets it up: https://huggingface.co/docs/transformers/chat_templating_writing.
+
+    Args:
+        day: what a template that asks for the date is told; it is noon there.
+    """
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -115,12 +85,12 @@ def _environment() -> Any:
     def refuse(message: str) -> None:
         raise ValueError(message)
 
-    environment = ImmutableSandboxedEnvironment(
+    found = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
-    environment.filters["tojson"] = lambda value, **options: json.dumps(
+    found.filters["tojson"] = lambda value, **options: json.dumps(
         value, ensure_ascii=False, indent=options.get("indent"), separators=options.get("separators")
     )
-    environment.globals["raise_exception"] = refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
+    found.globals["raise_exception"] = refuse
+    found.globals["strftime_now"] = lambda form: datetime.combine(day(), time(12)).strftime(form)
+    return found

@@ -47,7 +47,7 @@ def check_protocols(cards: Sequence[ModelScorecard], allow: Collection[str] = ()
     Raises:
         UserError: a suite was run under different protocols, in a field that may not differ.
     """
-    differing = [setting for setting in _by_suite(cards) if setting.differs]
+    differing = [setting for setting in _by_suite(cards) if _is_unlike(setting)]
     refused = [setting for setting in differing if setting.field not in allow]
     if refused:
         suite = refused[0].suites[0]
@@ -59,6 +59,16 @@ def check_protocols(cards: Sequence[ModelScorecard], allow: Collection[str] = ()
             f"give {' '.join(f'--allow {field}' for field in fields)} to compare all the same"
         )
     return _merged(differing, cards)
+
+
+def _is_unlike(setting: Setting) -> bool:
+    """Whether what differs makes numbers unlike.
+
+    What a chat template does is a fact about its model. So is whether it writes the date, but not which.
+    """
+    if setting.field == "chat_template":
+        return False
+    return len(setting.values.keys() - {NONE}) > 1 if setting.field == "date" else setting.differs
 
 
 def protocols(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:

@@ -72,6 +72,12 @@ class Needs(Struct):
     """The text that the model's chat template makes of a conversation."""
     loglikelihoods: bool = False
     """How likely given texts are."""
+    system_message: bool = False
+    """What is measured stands in the system message, as with a defence that is a prompt."""
+    user_after_results: bool = False
+    """The user speaks right after tool results."""
+    users_in_a_row: bool = False
+    """The user speaks twice before the model does."""
 
 
 @runtime_checkable

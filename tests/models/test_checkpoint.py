@@ -90,6 +90,30 @@ def test_chat_templates_are_found_in_both_places(tmp_path: Path) -> None:
     assert checkpoint.chat_template(folder) == "{{ b }}"
 
 
+def test_the_template_for_tools_is_the_one_that_vllm_takes(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    named = [{"name": "tool_use", "template": "t"}, {"name": "default", "template": "d"}]
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named}))
+    assert (checkpoint.chat_template(folder), checkpoint.chat_template(folder, tools=True)) == ("d", "t")
+    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": named[:1]}))
+    assert (checkpoint.chat_template(folder), checkpoint.chat_template(folder, tools=True)) == (None, "t")
+    (folder / "chat_template.jinja").write_text("jinja")
+    assert (checkpoint.chat_template(folder), checkpoint.chat_template(folder, tools=True)) == ("jinja",) * 2
+    (folder / "additional_chat_templates").mkdir()
+    (folder / "additional_chat_templates" / "tool_use.jinja").write_text("tools")
+    assert (checkpoint.chat_template(folder), checkpoint.chat_template(folder, tools=True)) == (
+        "jinja",
+        "tools",
+    )
+
+
+def test_the_template_of_a_processor_is_none_of_the_tokenizers(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "p"}))
+    assert checkpoint.chat_template(folder) is None
+    assert checkpoint.chat_templates(folder) == ["p"]
+
+
 @pytest.mark.parametrize("cut", [1, 100, 1900])
 def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
     folder = make(tmp_path / "m")

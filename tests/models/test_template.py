@@ -3,7 +3,8 @@
 import pytest
 
 from harness.errors import UserError
-from harness.models.template import check_template, read_template
+from harness.models.template import read_template
+from harness.models.trials import Sent, try_template
 
 PLAIN = "{% for m in messages %}<|{{ m.role }}|>{{ m.content }}{% endfor %}"
 WITH_TOOLS = "{% if tools %}{{ tools | tojson }}{% endif %}" + PLAIN
@@ -43,18 +44,17 @@ def test_reading(source: str, tools: bool, switches: tuple[str, ...]) -> None:
     ],
 )
 def test_good_templates(source: str) -> None:
-    check_template(source, tools=False)
+    assert try_template(source, Sent(tools=False)).void is None
 
 
 @pytest.mark.parametrize(
     ("source", "tools", "says"),
     [
         (PLAIN, True, "does not show tools"),
-        ("{% if %}", False, "is broken in line 1"),
         (
             "{{ raise_exception('No users here') }}",
             False,
-            r"fails to render a conversation \(No users here\)",
+            "fails to render a conversation (No users here)",
         ),
         ("{{ messages[5].content }}", False, "fails to render"),
         ("{{ ''.__class__.__mro__ }}", False, "fails to render"),
@@ -63,5 +63,11 @@ def test_good_templates(source: str) -> None:
     ],
 )
 def test_bad_templates(source: str, tools: bool, says: str) -> None:
-    with pytest.raises(UserError, match=says):
-        check_template(source, tools=tools)
+    void = try_template(source, Sent(tools=tools)).void
+    assert void is not None
+    assert says in void
+
+
+def test_what_is_no_template_is_said() -> None:
+    with pytest.raises(UserError, match="is broken in line 1"):
+        read_template("{% if %}")

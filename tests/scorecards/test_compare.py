@@ -124,6 +124,20 @@ def test_unlike_protocols_are_refused_unless_allowed() -> None:
         assert "temperature" in render_comparison(found, form)
 
 
+def test_what_a_template_does_is_a_models_own_but_not_which_day_it_writes() -> None:
+    def told(model: str, **fields: str) -> dict[str, dict[str, dict[str, str]]]:
+        agent = changed(cells={})[model].cells["agent"].protocol
+        return {f"{model}-agent": {"protocol": {**agent, **fields}}}
+
+    day = told("aster-moe", date="2026-11-27", chat_template="loses text")
+    dated = changed(cells=day)
+    allowed = ["temperature"]
+    compare(dated["aster-moe"], dated["borea-moe"], allowed)
+    both = changed(cells={**day, **told("borea-moe", date="2026-11-28")})
+    with pytest.raises(UserError, match=r"differ: date\)"):
+        compare(both["aster-moe"], both["borea-moe"], allowed)
+
+
 def test_contents_are_compared_where_protocols_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

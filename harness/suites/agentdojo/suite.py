@@ -172,7 +172,16 @@ class AgentDojoSuite:
             GOAL: goals if self.options.goals and not self._is_dos else 0,
         }
 
-    needs = Needs(tools=True)
+    @property
+    def needs(self) -> Needs:
+        """See `Needing.needs`."""
+        defence = self.options.defence
+        return Needs(
+            tools=True,
+            system_message=defence == "spotlighting_with_delimiting" or bool(self.options.system_paragraph),
+            user_after_results=defence == "repeat_user_prompt",
+            users_in_a_row=defence == "tool_filter",
+        )
 
     def count(self) -> int:
         """See `Suite.count`."""
