@@ -48,6 +48,7 @@ INTEGRATION = (
     "test_bench_agent.py",
     "test_bench_hijack.py",
     "test_coverage.py",
+    "test_hostile_server.py",
     "test_docs.py",
     "test_irt.py",
     "test_offline.py",

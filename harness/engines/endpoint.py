@@ -5,10 +5,11 @@ server says is converted strictly, into the structs here, before anything else s
 tokens, which are not known where they are not counts.
 """
 
+import itertools
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -42,8 +43,8 @@ from harness.types import (
 
 T = TypeVar("T")
 
-PROBE = "Hi"
-"""What a server that answers anybody answers."""
+PROBE = "Hi, this is question number {}."
+"""What a server that answers anybody answers; numbered, since a cache or a filter judges by the text."""
 NAMES = 20
 """Models of a server that a sentence names."""
 
@@ -158,6 +159,7 @@ class EndpointEngine:
         self._model = model
         self._extra_sampling = arguments.extra_sampling
         self._in_flight = 0
+        self._probes = itertools.count(1)
         self.facts = facts
 
     @classmethod
@@ -198,7 +200,11 @@ class EndpointEngine:
             **self._sampling(sampling),
             **({"tools": [tool_to_openai(tool) for tool in tools]} if tools else {}),
         }
-        probe = {**body, "messages": [{"role": "user", "content": PROBE}], "max_tokens": 1}
+
+        def probe() -> dict[str, Any]:
+            asked = {"role": "user", "content": PROBE.format(next(self._probes))}
+            return {**body, "messages": [asked], "max_tokens": 1}
+
         answer = await self._ask("/chat/completions", body, probe, ChatAnswer)
         choice = _only_choice(answer.choices)
         calls, problem = _read_message(choice, messages, tools)
@@ -217,7 +223,10 @@ class EndpointEngine:
         """Continue a text. Raises as `chat` does."""
         started = time.perf_counter()
         body = {"model": self._model, "prompt": prompt, **self._sampling(sampling)}
-        probe = {**body, "prompt": PROBE, "max_tokens": 1}
+
+        def probe() -> dict[str, Any]:
+            return {**body, "prompt": PROBE.format(next(self._probes)), "max_tokens": 1}
+
         answer = await self._ask("/completions", body, probe, TextAnswer)
         choice = _only_choice(answer.choices)
         return Generation(
@@ -248,7 +257,9 @@ class EndpointEngine:
         """Close the connections. Safe to call twice."""
         await self._wire.close()
 
-    async def _ask(self, path: str, body: dict[str, Any], probe: dict[str, Any], kind: type[T]) -> T:
+    async def _ask(
+        self, path: str, body: dict[str, Any], probe: Callable[[], dict[str, Any]], kind: type[T]
+    ) -> T:
         """The one place where an answer becomes one of the structs above."""
         self._in_flight += 1
         try:

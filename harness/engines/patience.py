@@ -8,7 +8,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from harness.engines.wire import Blame, Fault, Wire
@@ -39,17 +39,22 @@ class PatientServer:
         self._max_retries = max_retries
         self._patience = patience_seconds
         self._answered: float | None = None
+        """When an answer came last."""
+        self._served = float("-inf")
+        """When the latest of the requests was sent that were answered."""
+        self._up_since: float | None = None
+        """Since when the server is known to serve, None while it is not known to."""
         self._blamed = self._unanswered_probe = self._noted = float("-inf")
         self._probing = asyncio.Lock()
         self._on_wire = 0
 
-    async def ask(self, path: str, body: dict[str, Any], probe: dict[str, Any]) -> Any:
+    async def ask(self, path: str, body: dict[str, Any], probe: Callable[[], dict[str, Any]]) -> Any:
         """The JSON that answers a request.
 
         Args:
             path: below the base URL.
             body: of the request.
-            probe: a request of the same kind that a server which serves anybody answers.
+            probe: makes a request of the same kind that a server which serves anybody answers.
 
         Raises:
             AttemptFailure: this request cannot be answered, while others can.
@@ -58,6 +63,7 @@ class PatientServer:
         """
         began, strikes, pauses = time.monotonic(), 0, _pauses()
         while True:
+            started = time.monotonic()
             try:
                 return await self._try(path, body)
             except Fault as fault:
@@ -67,8 +73,10 @@ class PatientServer:
             await self._wait(problem, began, next(pauses))
             if problem.blame is Blame.BUSY:
                 continue
+            up_since = self._up_since
             if await self._serves(failed, path, probe):
-                strikes += 1
+                # What failed before the server was seen to be up may have failed for that alone.
+                strikes += up_since is not None and started >= up_since
                 if problem.blame is Blame.REQUEST or strikes > self._max_retries:
                     raise AttemptFailure(_kind(problem), problem.message) from problem
             elif self._answered is None and problem.blame is not Blame.SERVER and not self._on_wire:
@@ -79,11 +87,15 @@ class PatientServer:
 
     async def _try(self, path: str, body: dict[str, Any], timeout_seconds: float | None = None) -> Any:
         self._on_wire += 1
+        started = time.monotonic()
         try:
             found = await self._wire.post(path, body, timeout_seconds)
         finally:
             self._on_wire -= 1
         self._answered = time.monotonic()
+        self._served = max(self._served, started)
+        if self._up_since is None:
+            self._up_since = self._answered
         return found
 
     def _own(self, problem: Fault) -> bool:
@@ -125,17 +137,18 @@ class PatientServer:
             )
         await asyncio.sleep(min(pause, left) if asked is None else asked)
 
-    async def _serves(self, since: float, path: str, probe: dict[str, Any]) -> bool:
-        """Whether the server has answered any request since then, else whether it answers one now."""
+    async def _serves(self, since: float, path: str, probe: Callable[[], dict[str, Any]]) -> bool:
+        """Whether the server has answered any request that was sent since then, else whether it does now."""
         async with self._probing:
-            if self._answered is not None and self._answered > since:
+            if self._served > since:
                 return True
             if self._unanswered_probe > since:
                 return False
             try:
-                await self._try(path, probe, PROBE_SECONDS)
+                await self._try(path, probe(), PROBE_SECONDS)
             except Fault:
                 self._unanswered_probe = time.monotonic()
+                self._up_since = None
                 return False
             return True
 

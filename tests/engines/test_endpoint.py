@@ -174,6 +174,7 @@ async def test_unread_calls_are_parse_errors(
 async def test_statuses(
     server: Server, engine: EndpointEngine, status: int, text: str, kind: FailureKind
 ) -> None:
+    await engine.chat(QUESTION, (), Sampling())  # the server is seen to serve
     server.answers = [(status, {"error": {"message": text}})]
     with pytest.raises(AttemptFailure, match=f"status {status}") as caught:
         await engine.chat(QUESTION, (), Sampling())
@@ -194,7 +195,8 @@ async def test_a_request_is_tried_again(server: Server) -> None:
     engine = await EndpointEngine.start("tiny", base_url=server.url, max_retries=1)
     server.answers = [(503, {}), chat_answer({"content": "probe"}), chat_answer({"content": "ok"})]
     assert (await engine.chat(QUESTION, (), Sampling())).text == "ok"
-    assert [len(asked["messages"][0]["content"]) for asked in server.asked] == [17, 2, 17]
+    told = [asked["messages"][0]["content"] for asked in server.asked]
+    assert told == [QUESTION[0].content, "Hi, this is question number 1.", QUESTION[0].content]
     await engine.close()
 
 
