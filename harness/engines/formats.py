@@ -58,6 +58,8 @@ class Written(Struct):
     """Why something in the answer that began as a call cannot be read."""
     rest: str = ""
     """The text without the calls and marks that it quotes or speaks of."""
+    bare: bool = False
+    """Calls need no mark: one that cannot be read is still among the text."""
 
 
 NAME = r"(?P<name>[\w./-]+)"
@@ -301,8 +303,8 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
         except Unreadable as error:
             if form.bare:
                 continue  # whether it is a call in another format is another question
-            end = _mark_end(answer, start, form)
-            if not is_mentioned(answer, start, end):
+            end = mention_end(answer, start, _mark_end(answer, start, form))
+            if not end:
                 seen = _shown(answer, error.at)
                 why = f"a tool call cannot be read: {error.expected} was expected, not {seen}"
                 return Written(tuple(calls), problem=why)
@@ -316,7 +318,8 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
             text += answer[kept:start]
             kept = end
     text, rest = text + answer[kept:], rest + answer[past:]
-    return Written(tuple(calls), text=_EMPTY_FENCE.sub("", text) if calls else text, rest=rest)
+    bare = any(form.bare for form in formats)
+    return Written(tuple(calls), text=_EMPTY_FENCE.sub("", text) if calls else text, rest=rest, bare=bare)
 
 
 def _begins(answer: str, formats: tuple[Format, ...]) -> list[tuple[int, Format]]:
@@ -392,11 +395,17 @@ def _mark_end(answer: str, start: int, form: Format) -> int:
     return mark.end() if mark else start
 
 
-def is_mentioned(answer: str, start: int, end: int) -> bool:
-    """Whether what cannot be read as a call is a quoted mark, or a sentence about it."""
+def mention_end(answer: str, start: int, end: int) -> int:
+    """Where the quotation of a mark ends, or a sentence about it goes on; 0 if it is neither.
+
+    Args:
+        answer: what the model wrote, without its reasoning.
+        start: where a mark begins that nothing readable follows.
+        end: where it ends.
+    """
     before, after = answer[:start], answer[end:]
     line = _TOKENS.sub("", before.rsplit("\n", 1)[-1])
     closing = QUOTES.get(before[-1:], "")
     if closing and (after[:1] == closing or (line.strip() != before[-1:] and closing in after)):
-        return True
-    return bool(line.strip()) and _MENTION.match(after) is not None
+        return end + after.index(closing)
+    return end if line.strip() and _MENTION.match(after) else 0

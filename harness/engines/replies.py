@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from harness.engines.formats import Written, WrittenCall, is_mentioned
+from harness.engines.formats import Written, WrittenCall, mention_end
 from harness.engines.payloads import ELEMENT, Text, decode_json, decode_literal, elements
 from harness.engines.unread import spelled_call
 from harness.types import Message, Struct, Tool, ToolCall
@@ -202,7 +202,7 @@ def unread_call(answer: str, text: str, read: int, begin: Sequence[str], tools: 
     """
     for marker in begin:
         places = [found.start() for found in re.finditer(re.escape(marker), answer)]
-        begun = sum(not is_mentioned(answer, at, at + len(marker)) for at in places)
+        begun = sum(not mention_end(answer, at, at + len(marker)) for at in places)
         if begun > read:
             return f"{begun} tool calls begin with {marker!r}, {read} could be read"
     if read:

@@ -484,7 +484,7 @@ class VllmEngine:
         other = len(parsed) != len(written.calls) or written.rest != written.text
         if written.problem is None and (other or not text.strip()):
             text = strip_tokens(written.text, self._special).strip()
-        if problem is None and not calls:
+        if problem is None and (written.bare or not calls):
             problem = unread_call(written.rest, written.rest, 0, (), tools)
         return Reply(text=text, tool_calls=calls, error=problem)
 
