@@ -27,7 +27,7 @@ from harness.preflight import PlannedModel, Subject, preflight, rendering_protoc
 from harness.store import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
-from harness.suites.base import Grouped, Prepared, Suite
+from harness.suites.base import DrawsItself, Grouped, Prepared, Suite, drawn_sampling
 from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling, SuiteGroup
 
 RECORDED_PACKAGES = (
@@ -193,7 +193,7 @@ def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None
             Task(
                 suite=cell.entry.suite,
                 attempts=cell.entry.samples * cell.entry.attempts,
-                completion_tokens=plan.config.sampling.max_tokens,
+                completion_tokens=int(cell.entry.protocol.get("sampling.max_tokens", "1")),
                 measured=(measured or {}).get((name, cell.entry.suite)),
             )
             for cell in plan.of_model(name)
@@ -287,15 +287,20 @@ def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
 
 def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> CellEntry:
     """A cell. further: what tells it apart where nothing that could change a score does."""
+    drawn = drawn_sampling(suite, config.sampling)
+    used = msgspec.structs.asdict(drawn) if drawn else {}
     protocol = {
         **suite.protocol,
-        **{f"sampling.{k}": str(v) for k, v in msgspec.structs.asdict(config.sampling).items()},
+        **{f"sampling.{key}": str(value) for key, value in used.items()},
         **rendering_protocol(Subject(config, model, suite, model.folder)),
     }
+    # A suite that draws in its own way, and greedily, would get the same reply every time.
+    alike = isinstance(suite, DrawsItself) and (drawn is None or drawn.temperature == 0)
+    attempts = 1 if alike else config.attempts
     spec = model.spec
     identity = {
         "protocol": protocol,
-        "attempts": config.attempts,
+        "attempts": attempts,
         "model": spec.name,
         "called": model.called,
         "weights": _weights_identity(model),
@@ -313,7 +318,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         protocol=protocol,
         metrics=suite.metrics,
         samples=suite.count(),
-        attempts=config.attempts,
+        attempts=attempts,
     )
 
 

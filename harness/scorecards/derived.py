@@ -118,8 +118,13 @@ def measure(cell: CellEntry, attempts: Attempts, goals: Goals | None) -> Iterato
         found.append(_exposed_capable(cell, attempts, goals))
     for one in found:
         yield one
-        if one.metric.kind == "rate" and cell.attempts > 1:
+        if one.metric.kind == "rate" and cell.attempts > 1 and not greedy(cell):
             yield from (at_k(one, attempts, k, cell.attempts) for k in powers_of_two(cell.attempts))
+
+
+def greedy(cell: CellEntry) -> bool:
+    """Whether every attempt at a sample is one and the same reply: to try again is no chance more."""
+    return cell.protocol.get("sampling.temperature") == "0.0"
 
 
 def powers_of_two(attempts: int) -> list[int]:

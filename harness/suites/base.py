@@ -96,6 +96,20 @@ def needs_of(suite: Suite) -> Needs:
 
 
 @runtime_checkable
+class DrawsItself(Protocol):
+    """A suite whose replies are not drawn as the run's `sampling` says has this."""
+
+    def drawn(self, sampling: Sampling) -> Sampling | None:
+        """How its replies are drawn in a run with this sampling; None if it draws none."""
+        ...
+
+
+def drawn_sampling(suite: Suite, sampling: Sampling) -> Sampling | None:
+    """How the replies of a suite are drawn in a run with this sampling; None if it draws none."""
+    return suite.drawn(sampling) if isinstance(suite, DrawsItself) else sampling
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A suite may need more than the model that is measured, such as a classifier. Then it has these too."""
 

@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -32,6 +32,7 @@ from harness.suites.lm_eval_metrics import (
 )
 from harness.suites.lm_eval_requests import (
     answered,
+    budget_of,
     chat_template,
     check_bos,
     check_generation_kwargs,
@@ -85,6 +86,9 @@ class Options(Struct):
     """Only the first documents."""
     max_gen_toks: int | None = None
     """Budget of a reply in tokens. Default: the task's own, or 256."""
+    sampling: Literal["task", "run"] = "task"
+    """Whose temperature and budget count where task and run both state them. Most tasks are greedy, so that
+    several attempts, or a model that is to be sampled, need `run`. Stop strings are always the task's."""
     double_bos: bool = False
     """Send prompts that begin with two BOS tokens, which are refused otherwise."""
     seed: int = 1234
@@ -199,7 +203,8 @@ class LmEvalSuite:
             "limit": str(options.limit),
             "output_type": str(self._task.OUTPUT_TYPE),
             "generation_kwargs": json.dumps(config.generation_kwargs or {}, sort_keys=True, default=str),
-            "max_gen_toks": str(options.max_gen_toks),
+            "max_gen_toks": self._budget(),
+            **({"sampling": options.sampling} if options.sampling == "run" else {}),
             "double_bos": str(options.double_bos),
             "scorer": SCORER_VERSION,
         }
@@ -211,6 +216,25 @@ class LmEvalSuite:
             rendered_chats=self.options.apply_chat_template,
             loglikelihoods=self._task.OUTPUT_TYPE != "generate_until",
         )
+
+    def _budget(self) -> str:
+        """The budget of a reply and who says so, in words."""
+        stated = self._task.config.generation_kwargs or {}
+        if self._task.OUTPUT_TYPE != "generate_until":
+            return "none"
+        if self.options.sampling == "run" and self.options.max_gen_toks is None:
+            return "the run's"
+        tokens, source = budget_of(stated, self.options.max_gen_toks)
+        return f"{tokens} ({source})"
+
+    def drawn(self, sampling: Sampling) -> Sampling | None:
+        """See `DrawsItself`: as the task states, unless the option `sampling` says otherwise."""
+        stated = self._task.config.generation_kwargs or {}
+        return self._reply_sampling(stated, sampling) if self._task.OUTPUT_TYPE == "generate_until" else None
+
+    def _reply_sampling(self, stated: Mapping[str, Any], sampling: Sampling) -> Sampling:
+        options = self.options
+        return reply_sampling(stated, options.max_gen_toks, sampling, as_the_run=options.sampling == "run")
 
     def count(self) -> int:
         """See `Suite.count`."""
@@ -297,7 +321,7 @@ class LmEvalSuite:
         calls = []
         for instance in instances:
             prompt, stated = instance.args
-            drawn = reply_sampling(stated, self.options.max_gen_toks, sampling)
+            drawn = self._reply_sampling(stated, sampling)
             seeds = range(sampling.seed, sampling.seed + instance.repeats)
             calls += [engine.complete(prompt, msgspec.structs.replace(drawn, seed=seed)) for seed in seeds]
         return await together(calls)

@@ -46,26 +46,34 @@ def leave_open(text: str, last: str) -> str:
     return text[: start + len(whole if text.startswith(whole, start) else last.strip())]
 
 
-def reply_sampling(stated: Mapping[str, Any], max_gen_toks: int | None, sampling: Sampling) -> Sampling:
+def reply_sampling(
+    stated: Mapping[str, Any], max_gen_toks: int | None, sampling: Sampling, *, as_the_run: bool = False
+) -> Sampling:
     """How a reply is drawn: as the task states, and otherwise as the run does.
 
     Args:
         stated: the task's `generation_kwargs`. `do_sample: false` means temperature 0.
         max_gen_toks: budget that replaces the task's.
         sampling: the run's.
+        as_the_run: whether the run's sampling counts whatever the task states, its stop strings excepted.
     """
+    stops = tuple(dict.fromkeys([*stop_strings(stated), *sampling.stop]))
+    if as_the_run:
+        return msgspec.structs.replace(sampling, max_tokens=max_gen_toks or sampling.max_tokens, stop=stops)
     own = {key: stated[key] for key in SAMPLING_KEYS if stated.get(key) is not None}
     if stated.get("do_sample") is False:
         own["temperature"] = 0.0
     if "top_k" in own:
         own["top_k"] = max(0, own["top_k"])  # -1 is another way of saying no limit
-    budgets = [max_gen_toks, *(stated.get(key) for key in BUDGET_KEYS), DEFAULT_MAX_GEN_TOKS]
-    return msgspec.structs.replace(
-        sampling,
-        **own,
-        max_tokens=next(int(budget) for budget in budgets if budget is not None),
-        stop=tuple(dict.fromkeys([*stop_strings(stated), *sampling.stop])),
-    )
+    return msgspec.structs.replace(sampling, **own, max_tokens=budget_of(stated, max_gen_toks)[0], stop=stops)
+
+
+def budget_of(stated: Mapping[str, Any], max_gen_toks: int | None) -> tuple[int, str]:
+    """(tokens of a reply, who says so): the suite's option, else the task, else lm-eval."""
+    if max_gen_toks is not None:
+        return max_gen_toks, "the suite's max_gen_toks"
+    own = next((int(stated[key]) for key in BUDGET_KEYS if stated.get(key) is not None), None)
+    return (DEFAULT_MAX_GEN_TOKS, "lm-eval's default") if own is None else (own, "its task")
 
 
 def stop_strings(stated: Mapping[str, Any]) -> list[str]:
