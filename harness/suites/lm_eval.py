@@ -14,18 +14,23 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from harness.config import RunConfig
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import current
 from harness.suites.base import Needs, Render, Suite
 from harness.suites.bounds import bounded
+from harness.suites.lm_eval_cautions import documents, drawing, of_lm_eval
 from harness.suites.lm_eval_data import Source, one_line
+from harness.suites.lm_eval_documents import answerable
+from harness.suites.lm_eval_examples import Examples
 from harness.suites.lm_eval_groups import groups_of
 from harness.suites.lm_eval_metrics import (
     FRACTIONS,
     answer_text,
     metric_name,
     metrics_of,
+    right_answer,
     scores_as_lm_eval,
     target_text,
     to_score,
@@ -48,6 +53,7 @@ from harness.suites.lm_eval_tasks import (
     seeded,
 )
 from harness.types import (
+    Caution,
     FailureKind,
     Generation,
     Sample,
@@ -131,12 +137,16 @@ def build(name: str | None, options: Options) -> list[Suite]:
             they may not be downloaded.
     """
     source = Source(options.revision, current())
-    tasks, groups = load_tasks(options.task, options.include_path, options.data_dir, source)
+    tasks, groups, warned = load_tasks(options.task, options.include_path, options.data_dir, source)
     top = name or options.task
     if len(tasks) == 1:
-        return [LmEvalSuite(top, *tasks.popitem(), options, source.found)]
+        ((key, task),) = tasks.items()
+        return [LmEvalSuite(top, key, task, options, source.found, warned.get(key, ()))]
     prefix = f"{name}/" if name else ""
-    suites = {key: LmEvalSuite(prefix + key, key, task, options, source.found) for key, task in tasks.items()}
+    suites = {
+        key: LmEvalSuite(prefix + key, key, task, options, source.found, warned.get(key, ()))
+        for key, task in tasks.items()
+    }
     found = groups_of(top, {key: suite.name for key, suite in suites.items()}, tasks, groups, prefix)
     for suite in suites.values():
         suite.groups = found
@@ -153,8 +163,11 @@ class LmEvalSuite:
         task: Any,
         options: Options,
         revisions: Mapping[str, str | None],
+        warned: Sequence[str] = (),
     ) -> None:
         """Args: name: of the suite. task_name: lm-eval's. task: its `Task`, with its data. revisions: below.
+
+        warned: what lm-eval warned of as it built the task.
 
         Raises:
             UserError: the options do not fit the task, or it cannot be run here.
@@ -165,11 +178,14 @@ class LmEvalSuite:
         """Data set of the hub, as it was asked for -> the commit that was loaded, None where it has none."""
         self._task_name = task_name
         self._task = task
+        self._warned = warned
         check_generation_kwargs(task_name, task)
         self._num_fewshot = resolve_num_fewshot(task_name, task, options.num_fewshot)
         task.set_config("num_fewshot", self._num_fewshot)
         # Kept: a task may make its documents anew each time they are asked for.
         self._docs = getattr(task, "task_docs", None) or task.eval_docs
+        if hasattr(task, "sampler") and hasattr(task, "fewshot_cfg"):
+            task.sampler = Examples(task)
         self.metrics = metrics_of(task_name, task)
         self.groups: tuple[SuiteGroup, ...] = ()
         """See `Grouped`."""
@@ -278,6 +294,8 @@ class LmEvalSuite:
     def _requests(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> list[Any]:
         """The requests of one document, as lm-eval's `Task.build_all_requests` makes them."""
         task, chat = self._task, self.options.apply_chat_template
+        if isinstance(sampler := getattr(task, "sampler", None), Examples):
+            sampler.asked, sampler.replaced = doc, False
         context = task.fewshot_context(
             doc,
             num_fewshot=self._num_fewshot,
@@ -295,6 +313,38 @@ class LmEvalSuite:
             chat_template=template,
         )
         return instances if isinstance(instances, list) else [instances]
+
+    def cautions(self, config: RunConfig) -> Iterator[Caution]:
+        """See `Cautious.cautions`."""
+        task, docs = self._task, list(self._documents())
+        source = budget_of(task.config.generation_kwargs or {}, self.options.max_gen_toks)[1]
+        found = [
+            *of_lm_eval(self.name, self._warned),
+            *drawing(self.name, task, self.drawn(config.sampling), config, source),
+        ]
+        yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
+        for check, text, void in (*documents(self.name, task, docs), *self._examples(docs)):
+            yield Caution(check=check, text=text, suite=self.name, void=void)
+
+    def _examples(self, docs: Sequence[tuple[int, Any]]) -> Iterator[tuple[str, str, bool]]:
+        """(check, sentence, whether nothing would be measured), from prompts without a model's template."""
+        sampler, replaced = getattr(self._task, "sampler", None), 0
+        try:
+            with quiet(), seeded():
+                self._task.set_fewshot_seed(seed=self.options.seed)
+                for doc_id, doc in docs:
+                    self._sample(doc_id, doc, _plainly)
+                    replaced += isinstance(sampler, Examples) and sampler.replaced
+        except UserError as error:
+            yield "prompt", str(error), True
+        if replaced:
+            yield (
+                "own_answer",
+                f"suite {self.name}: lm-eval would show {replaced} of {len(docs)} documents their own "
+                "question and answer among the solved examples; they get others here, so that the number is "
+                "not lm-eval's: give the task a fewshot_split that is not asked",
+                False,
+            )
 
     async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
         """Put all requests of a document to the model at once. Raises what the engine raises.
@@ -346,6 +396,10 @@ class LmEvalSuite:
             raise AttemptFailure(FailureKind.SCORER_ERROR, message) from error
 
     def _scores(self, item: Item, instances: Sequence[Any]) -> Iterator[Score]:
+        if not answerable(self._task, item.doc):
+            gold = right_answer(self._task, item.doc)
+            message = f"{self._task_name}: the right answer {gold!r:.100} is none of the choices"
+            raise AttemptFailure(FailureKind.SCORER_ERROR, message)
         announced = {metric.name: metric for metric in self.metrics}
         target = target_text(self._task, item.doc)
         for pipeline in self._task._filters:
@@ -356,6 +410,11 @@ class LmEvalSuite:
                 answer = answer_text(self._task, item.doc, key, filtered)
                 reason = target if key in FRACTIONS else None
                 yield to_score(name, announced.get(name), value, answer, reason)
+
+
+def _plainly(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+    """In place of a model's chat template, for prompts that no model is shown."""
+    return "".join(message["content"] for message in messages)
 
 
 def resolve_num_fewshot(name: str, task: Any, asked: int | None) -> int:

@@ -37,6 +37,8 @@ class Loaded(NamedTuple):
     """Name -> `Task`, its data loaded, in the order of the group."""
     groups: dict[str, Any]
     """Name -> `Group`, the one that was asked for first; none for a task or a tag."""
+    warned: dict[str, list[str]]
+    """Task -> what lm-eval warned of as it built it."""
 
 
 def load_tasks(name: str, include_path: str | None, data_dir: str | None, source: Source) -> Loaded:
@@ -54,7 +56,13 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
     """
     _harmless_templates()
     folder, vouched = (None, True) if include_path is None else own_folder(include_path)
-    with quiet(), seeded(), source.in_use(), nullcontext() if vouched else as_data(source):
+    with (
+        quiet(),
+        warnings_of_lm_eval() as said,
+        seeded(),
+        source.in_use(),
+        nullcontext() if vouched else as_data(source),
+    ):
         from lm_eval.tasks import TaskManager
         from lm_eval.tasks._factory import TaskFactory
 
@@ -63,14 +71,17 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
             raise UserError(index.unknown(name))
         factory = TaskFactory()
         absent: list[str] = []
+        warned: dict[str, list[str]] = {}
         allowed = source.downloads
         factory._load_full_config = partial(_full_config, factory._load_full_config, data_dir, allowed)
-        factory._build_task = partial(_build_task, factory._build_task, absent)
+        factory._build_task = partial(_build_task, factory._build_task, absent, said, warned)
         try:
             built = factory.build(index[name], registry=index)
             _check_there(name, absent)
             found = TaskManager(include_defaults=False).load(built)
-            loaded = Loaded(found["tasks"], found["groups"])
+            of_tasks = {text for texts in warned.values() for text in texts}
+            warned.setdefault(next(iter(found["tasks"])), []).extend(t for t in said if t not in of_tasks)
+            loaded = Loaded(found["tasks"], found["groups"], warned)
         except UserError:
             raise
         except Exception as error:  # whatever a definition can do wrong: it is the user's, or lm-eval's
@@ -237,13 +248,23 @@ def _full_config(
     return config
 
 
-def _build_task(original: Any, absent: list[str], entry: Any, overrides: Any) -> Any:
-    """lm-eval's `TaskFactory._build_task`, with its errors as sentences.
+def _build_task(
+    original: Any,
+    absent: list[str],
+    said: list[str],
+    warned: dict[str, list[str]],
+    entry: Any,
+    overrides: Any,
+) -> Any:
+    """lm-eval's `TaskFactory._build_task`, with its errors as sentences, and its warnings kept by task.
 
     Where something is not on this machine it is noted, and the other tasks of the group are looked at.
     """
+    before = len(said)
     try:
-        return original(entry, overrides)
+        task = original(entry, overrides)
+        warned[getattr(task, "task_name", entry.name)] = said[before:]
+        return task
     except Absent as error:
         absent.append(str(error))
         return SimpleNamespace(name=entry.name)
@@ -323,6 +344,28 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
         if bars:
             datasets.enable_progress_bars()
+
+
+@contextmanager
+def warnings_of_lm_eval() -> Iterator[list[str]]:
+    """While inside, what lm-eval warns of is kept here, and not shown."""
+    said: list[str] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(" ".join(record.getMessage().split())[:300])
+
+    logger, keep = logging.getLogger("lm_eval"), Keep(logging.WARNING)
+    level, passed_on = logger.level, logger.propagate
+    logger.addHandler(keep)
+    logger.setLevel(logging.WARNING)
+    logger.propagate = False
+    try:
+        yield said
+    finally:
+        logger.removeHandler(keep)
+        logger.setLevel(level)
+        logger.propagate = passed_on
 
 
 @contextmanager

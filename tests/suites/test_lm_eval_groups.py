@@ -176,6 +176,7 @@ def test_the_manifest_keeps_each_group_once(folder: Path) -> None:
 
     kept = make_manifest(make_plan(config(suite(None, "life"), suite("again", "life")))).groups
     assert [group.name for group in kept] == ["life", "life::animals", "again", "again/life::animals"]
-    assert make_plan(config(suite("one", "life"), suite("one", "fish"))).problems == [
+    problems = make_plan(config(suite("one", "life"), suite("one", "fish"))).problems
+    assert [problem.text for problem in problems] == [
         "two suites are called 'one': give one of them another `name`"
     ]
