@@ -96,10 +96,10 @@ def test_no_prompt_holds_its_own_answer(tmp_path: Path, files: str, split: str) 
     for doc in PLACES:
         assert f"Code of {doc['place']}: {doc['code']}" not in found[doc["place"]]
         assert found[doc["place"]].count("Code of") == 4
-    assert (
-        "lm-eval would show 2 of 5 documents their own question and answer"
-        in told(plan(tmp_path, Sampling()))["own_answer"]
-    )
+    # With one split and no fewshot_split lm-eval leaves the document out itself.
+    itself = split == "validation_split: validation"
+    said = told(plan(tmp_path, Sampling())).get("own_answer", "")
+    assert itself or "lm-eval would show 2 of 5 documents their own question and answer" in said
 
 
 def test_other_prompts_are_lm_evals_to_the_letter(tmp_path: Path) -> None:
@@ -125,7 +125,6 @@ def test_lm_evals_warnings_are_told(tmp_path: Path) -> None:
     write(tmp_path, CODES.replace("SPLITS", SPLITS[0][0]).replace("SPLIT", SPLITS[0][1]), test=PLACES)
     texts = [c.text for c in plan(tmp_path, Sampling()).cautions if c.check == "lm_eval_warning"]
     assert texts[0].startswith("lm-eval warns of suite codes: num_fewshot > 0 but fewshot_split is None.")
-    assert any("using test_docs as fewshot_docs" in text for text in texts)
 
 
 QUESTIONS = [
