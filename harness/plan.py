@@ -20,7 +20,7 @@ from harness.errors import Absent, UserError
 from harness.lock import Lock, hold
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
-from harness.models.parsers import parser_errors
+from harness.models.parsers import missing_tokens, parser_errors
 from harness.models.registry import with_stated_bases
 from harness.models.tokenizer import check_tokenizer
 from harness.preflight import PlannedModel, Subject, preflight, rendering_protocol
@@ -145,6 +145,8 @@ def _plan_model(plan: Plan, spec: ModelSpec) -> None:
         read = _read_model(spec, engine_args)
     except OptionError as error:
         problems.append(f"{spec.where(error.option)}{error}")
+    if not problems and read.architecture and (folder := checkpoint.find(spec)):
+        problems += [f"{spec.where(error.option)}{error}" for error in missing_tokens(spec, folder)]
     if problems:
         plan.problems += [problem("model", text, model=spec.name) for text in problems]
         return

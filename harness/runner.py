@@ -6,6 +6,7 @@ again; what was in flight when the process died is owed again.
 
 import asyncio
 import gc
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -546,7 +547,7 @@ async def run_attempt(
     try:
         transcript = await suite.run(sample, engine, sampling)
         scores = await (scorers or Scorers(())).score(suite, sample, transcript)
-        _check_once(scores)
+        _check_scores(scores)
     except Exception as error:
         scoring = transcript is not None
         failure = classify(error, FailureKind.SCORER_ERROR if scoring else FailureKind.ENGINE_ERROR)
@@ -624,8 +625,13 @@ def _book(
         return (), AttemptFailure(failure.kind, f"{failure.message}; it could not be booked either: {also}")
 
 
-def _check_once(scores: Sequence[Score]) -> None:
-    """Raises ValueError at two scores of one metric: nobody can say which of them counts."""
+def _check_scores(scores: Sequence[Score]) -> None:
+    """Raises ValueError at two scores of one metric, since nobody can say which of them counts, and at one
+    that is not a number, which JSON cannot hold.
+    """
+    for score in scores:
+        if score.value is not None and not math.isfinite(score.value):
+            raise ValueError(f"the suite gave {score.metric} the value {score.value}, which is not a number")
     metrics = [score.metric for score in scores]
     if len(set(metrics)) < len(metrics):
         raise ValueError(f"the suite gave two scores of one metric: {', '.join(sorted(metrics))}")

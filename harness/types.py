@@ -149,6 +149,8 @@ class LogLikelihood(Struct):
     cached_tokens: int = 0
     bos_tokens: int | None = None
     """As of a `Generation`; of a text in several windows that of the window with most."""
+    lost_tokens: int = 0
+    """Tokens at the beginning of the context that were left out, since they did not fit."""
 
 
 class Sample(Struct):

@@ -1,6 +1,7 @@
 """An engine as one attempt sees it: the same engine, with a meter and a record of what was said."""
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import NamedTuple, TypeVar
@@ -9,10 +10,12 @@ import msgspec
 
 from harness.engines.base import Engine, Load
 from harness.engines.energy import Meter
+from harness.errors import AttemptFailure
 from harness.hostile import without_surrogates
 from harness.types import (
     LARGEST_COUNT,
     EngineFacts,
+    FailureKind,
     Generation,
     LogLikelihood,
     Message,
@@ -74,7 +77,7 @@ class BusyClock:
 
     def _count(self, meter: Meter, now: float) -> None:
         counter = meter()
-        if counter is None:  # gone for good: what follows is not measured
+        if counter is None or not math.isfinite(counter):  # gone for good: what follows is not measured
             self._meter = None
             return
         if self._in_flight:
@@ -168,13 +171,13 @@ class MeteredEngine:
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
         """See `Engine.score`."""
-        scored = await self._metered(self._engine.score(context, continuations))
+        scored = numbers(await self._metered(self._engine.score(context, continuations)))
         self._loglikelihoods += scored
         return scored
 
     async def score_rolling(self, text: str) -> LogLikelihood:
         """See `Engine.score_rolling`."""
-        scored = await self._metered(self._engine.score_rolling(text))
+        (scored,) = numbers([await self._metered(self._engine.score_rolling(text))])
         self._loglikelihoods.append(scored)
         return scored
 
@@ -197,8 +200,28 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return None if total is None or total > LARGEST_COUNT else total
 
 
+def numbers(scored: list[LogLikelihood]) -> list[LogLikelihood]:
+    """The same log-likelihoods. Raises AttemptFailure if one is not a number, or infinite."""
+    for answer in scored:
+        if not math.isfinite(answer.logprob):
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                f"the model gave a log-probability that is not a number ({answer.logprob}): its weights are "
+                "damaged, or its dtype is too small for them",
+            )
+    return scored
+
+
 def storable(reply: Generation) -> Generation:
-    """The reply with what UTF-8 cannot hold (lone surrogates, which JSON can smuggle in) replaced."""
+    """The reply with what UTF-8 cannot hold (lone surrogates, which JSON can smuggle in) replaced.
+
+    Raises:
+        AttemptFailure: the engine took a time that is not a number.
+    """
+    if not math.isfinite(reply.seconds):
+        raise AttemptFailure(
+            FailureKind.ENGINE_ERROR, f"the engine says that it took {reply.seconds} seconds"
+        )
     try:
         msgspec.json.encode(reply)
     except UnicodeEncodeError:

@@ -6,6 +6,7 @@ lm_eval/api/model.py, `VLLM` in lm_eval/models/vllm_causallms.py), so that both 
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
+from itertools import takewhile
 from typing import Any
 
 from harness.errors import AttemptFailure
@@ -18,9 +19,17 @@ Encode = Callable[[str], Tokens]
 class Encoder:
     """A tokenizer with the conventions of scoring on top."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Args: tokenizer: a Hugging Face tokenizer, or anything that looks like one."""
+    def __init__(self, tokenizer: Any, *, head: str = "", appended: int = 0) -> None:
+        """Without head and appended, tokens are lm-eval's, whatever the tokenizer does.
+
+        Args:
+            tokenizer: a Hugging Face tokenizer, or anything that looks like one.
+            head: special token that conversations begin with, as the model's chat template writes them: a
+                text that begins with it has all the special tokens that the model was trained on.
+            appended: special tokens that the tokenizer puts at the end of texts, which are taken off.
+        """
         self._tokenizer = tokenizer
+        self._head_text, self._appended = head, appended
         bos = tokenizer.bos_token_id
         self.prefix: int | None = bos if bos is not None else tokenizer.eos_token_id
         """What an empty context is replaced by: the BOS token, else the EOS token."""
@@ -29,12 +38,13 @@ class Encoder:
         self._head = lru_cache(maxsize=64)(self.encode)
 
     def encode(self, text: str) -> Tokens:
-        """Tokens of a text, with the tokenizer's own special tokens unless it begins with them."""
+        """Tokens of a text, with the tokenizer's own special tokens before it unless it begins with them."""
         if not text:
             return []
-        if self._prefix_text and text.startswith(self._prefix_text):
+        if text.startswith(tuple(filter(None, (self._prefix_text, self._head_text)))):
             return self.encode_bare(text)
-        return list(self._tokenizer.encode(text))
+        tokens = list(self._tokenizer.encode(text))
+        return tokens[: len(tokens) - self._appended]
 
     def encode_bare(self, text: str) -> Tokens:
         """Tokens of a text and nothing else."""
@@ -47,9 +57,12 @@ class Encoder:
 
     def pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
         """Tokens of the context and of the continuation. The context has at least one."""
-        if context.strip():
-            return encode_pair(self.encode, context, continuation, self._head)
-        return empty_context(self._require_prefix(), self.encode_bare(context + continuation))
+        if not context.strip():
+            return empty_context(self._require_prefix(), self.encode_bare(context + continuation))
+        before, rest = encode_pair(self.encode, context, continuation, self._head)
+        # Of one that is one token with the end of the context (`assis` + `tant`) none is left: it is then
+        # encoded by itself, as in lm-evaluation-harness #4055.
+        return before, rest or self.encode_bare(continuation)
 
     def windows(self, text: str, max_tokens: int) -> list[tuple[Tokens, Tokens]]:
         """(context, continuation) pairs that together score every token of the text once.
@@ -65,6 +78,13 @@ class Encoder:
                 "the tokenizer has neither a BOS nor an EOS token to put in place of an empty context",
             )
         return self.prefix
+
+
+def appended_tokens(tokenizer: Any) -> int:
+    """How many special tokens a tokenizer puts at the end of every text, as training leaves some of them."""
+    special = frozenset(tokenizer.all_special_ids)
+    written = reversed(tokenizer.encode("x"))
+    return sum(1 for _ in takewhile(special.__contains__, written))
 
 
 def encode_pair(

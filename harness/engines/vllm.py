@@ -9,6 +9,7 @@ import copy
 import gc
 import hashlib
 import itertools
+import math
 import os
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
@@ -39,7 +40,7 @@ from harness.engines.scoring import Scorer, readable_block_size
 from harness.engines.templates import Shown, check_template, hiding_prompt, tell_day
 from harness.engines.texts import PRIMED, Decoder
 from harness.engines.thoughts import ThoughtMarks, marks_of, release_calls, split
-from harness.engines.tokens import Encoder, Tokens, fit
+from harness.engines.tokens import Encoder, Tokens, appended_tokens, fit
 from harness.engines.vllm_start import Launch, chat_renderer, facts, last_words, launch, max_candidates
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
@@ -78,18 +79,21 @@ class VllmEngine:
         self._tokenizer = llm.renderer.get_tokenizer()
         self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
-        self._encoder = Encoder(self._tokenizer)
         self._decoder = Decoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
         self._reasons = reasoning_parser is not None
         # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
         self._templated = type(llm.renderer).__name__ == "HfRenderer"
+        self._encoder = Encoder(
+            self._tokenizer, head=self._template_head(), appended=appended_tokens(self._tokenizer)
+        )
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
         self._scorer = Scorer(self._ask, readable_block_size(llm.vllm_config), max_candidates())
         self._ids = itertools.count()
         self._in_flight = 0
         self._closed = False
+        self._broken = False
         self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser, self._prompt_facts())
 
     @classmethod
@@ -138,6 +142,7 @@ class VllmEngine:
             llm.shutdown()
             guard.close()
             raise
+        await engine._check_numbers()
         # A collection of all that vLLM and torch have in memory takes a tenth of a second, many times a run.
         gc.collect()
         gc.freeze()
@@ -191,6 +196,11 @@ class VllmEngine:
             EngineDead: vLLM's core process is gone.
         """
         pairs = [self._encoder.pair(context, continuation) for continuation in continuations]
+        for text, (_, rest) in zip(continuations, pairs, strict=True):
+            if text and not rest:  # the sum over no tokens would be certainty
+                raise AttemptFailure(
+                    FailureKind.ENGINE_ERROR, f"the continuation {text!r} has no token to score"
+                )
         return await self._score_pairs(pairs)
 
     async def score_rolling(self, text: str) -> LogLikelihood:
@@ -205,6 +215,7 @@ class VllmEngine:
             prompt_tokens=sum(part.prompt_tokens for part in parts),
             cached_tokens=sum(part.cached_tokens for part in parts),
             bos_tokens=max((part.bos_tokens or 0 for part in parts), default=0),
+            lost_tokens=0,  # each window is shown as much as fits of what is before it
         )
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
@@ -240,18 +251,50 @@ class VllmEngine:
         # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
         await asyncio.sleep(0.05)
 
-    def _prompt_facts(self) -> dict[str, str]:
-        """How prompts begin, as they are really sent, and what template makes them."""
+    async def _check_numbers(self) -> None:
+        """Find out whether the model gives numbers: without any, vLLM writes text all the same."""
+        token = self._encoder.prefix or 0
+        output = await self._ask([token], {"logprob_token_ids": [token]})
+        (entries,) = output.outputs[0].logprobs
+        if all(math.isfinite(entry.logprob) for entry in entries.values()):
+            return
+        self._broken = True
+        details = {**self.facts.details, "log_probabilities": "not numbers: its weights are damaged"}
+        self.facts = msgspec.structs.replace(self.facts, details=details)
+
+    def _template_head(self) -> str:
+        """The special token that the chat template begins conversations with, empty if there is none."""
+        rendered = self._trial_rendering() or ""
+        added: dict[str, int] = getattr(self._tokenizer, "get_added_vocab", dict)()
+        return max((token for token in added if rendered.startswith(token)), key=len, default="")
+
+    def _trial_rendering(self) -> str | None:
+        """A lone question as the chat template writes it, None where no template makes a text of it."""
         from jinja2 import TemplateError
 
+        if not isinstance(getattr(self._tokenizer, "chat_template", None), str):
+            return None
+        # A template that refuses a lone question says so where it is used.
+        with suppress(TemplateError):
+            return self.render((Message(role="user", content="x"),))
+        return None
+
+    def _prompt_facts(self) -> dict[str, str]:
+        """How prompts begin, as they are really sent, and what template makes them."""
         encoder, template = self._encoder, getattr(self._tokenizer, "chat_template", None)
         told = {"bos_tokens": str(encoder.leading_bos(encoder.encode("x")))}
         if isinstance(template, str):
             told["chat_template_hash"] = hashlib.sha256(template.encode()).hexdigest()[:16]
-            # A template that refuses a lone question says so where it is used.
-            with suppress(TemplateError):
-                rendered = encoder.encode(self.render((Message(role="user", content="x"),)))
-                told["bos_tokens_in_chat"] = str(encoder.leading_bos(rendered))
+        if rendered := self._trial_rendering():
+            in_chat, in_text = (
+                encoder.leading_bos(made)
+                for made in (encoder.encode_bare(rendered), encoder.encode(rendered))
+            )
+            told["bos_tokens_in_chat"] = str(in_chat)
+            if in_text != in_chat:
+                told["bos_tokens_in_chat_as_text"] = str(in_text)
+        if ends := appended_tokens(self._tokenizer):
+            told["special_tokens_taken_off"] = str(ends)
         return told
 
     # Requests
@@ -264,6 +307,11 @@ class VllmEngine:
 
         if self._closed:
             raise EngineDead("the engine was closed")
+        if self._broken:
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                "the model gives no numbers (its log-probabilities are nan): its weights are damaged",
+            )
         self._in_flight += 1
         try:
             yield f"harness-{next(self._ids)}"
@@ -524,9 +572,14 @@ class VllmEngine:
         # vLLM must be allowed to generate one token.
         limit = self._max_model_len - 1
         fitted = [(fit(context, rest, limit), rest) for context, rest in pairs]
+        answers = await self._scorer.score(fitted)
         return [
-            msgspec.structs.replace(answer, bos_tokens=self._encoder.leading_bos(context + rest))
-            for answer, (context, rest) in zip(await self._scorer.score(fitted), fitted, strict=True)
+            msgspec.structs.replace(
+                answer,
+                bos_tokens=self._encoder.leading_bos(context + rest),
+                lost_tokens=len(whole) - len(context),
+            )
+            for answer, (context, rest), (whole, _) in zip(answers, fitted, pairs, strict=True)
         ]
 
     async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:

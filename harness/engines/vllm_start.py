@@ -228,7 +228,7 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
 
     try:
         config = AsyncEngineArgs(**arguments).create_engine_config()
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, RuntimeError, LookupError) as error:
         why = shorten(str(error).split(" Supported architectures: ")[0])  # three hundred names
         raise UserError(f"vLLM cannot load {model}: {why}") from error
     # A Ctrl-C in the terminal reaches every process in it. The core and its workers inherit that it is

@@ -7,7 +7,7 @@ are read once more to fingerprint them. Knows nothing about vLLM, and nothing ab
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from harness.errors import UserError
 from harness.models.hashes import file_hash
 from harness.models.layers import EXPERTS_PER_TOKEN, experts, text_config
 from harness.models.mistral import as_config
-from harness.models.tensors import Tensor, count_tensors
+from harness.models.tensors import Tensor, count_tensors, single_tensors
 from harness.types import Architecture
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
@@ -71,7 +71,7 @@ def inspect(folder: Path) -> Architecture:
     """
     config = read_config(folder)
     files = weight_files(folder)
-    tensors = [tensor for file in files for tensor in read_header(file)]
+    tensors = stored_tensors(folder, files)
     template = next(iter(chat_templates(folder)), None)
     return describe(config, tensors, template, fingerprint(folder, files))
 
@@ -124,7 +124,7 @@ def weight_files(folder: Path) -> list[Path]:
     """
     files = sorted(folder.glob("*.safetensors"))
     plain = [file for file in files if not file.name.startswith("consolidated")]
-    index = folder / f"{'consolidated' if files and not plain else 'model'}.safetensors.index.json"
+    index = _index(folder)
     if index.is_file():
         wanted = set(read_json(index).get("weight_map", {}).values())
         absent = sorted(name for name in wanted if not (folder / name).is_file())
@@ -142,6 +142,29 @@ def weight_files(folder: Path) -> list[Path]:
             "convert it to safetensors"
         )
     raise UserError(f"{folder} has no *.safetensors files: give the folder of a whole checkpoint")
+
+
+def stored_tensors(folder: Path, files: Sequence[Path]) -> list[Tensor]:
+    """Every tensor of a checkpoint, once.
+
+    Args:
+        folder: of the checkpoint.
+        files: its weight files, as from `weight_files`.
+
+    Raises:
+        UserError: two files hold a tensor, or one holds a tensor that the index puts into another.
+    """
+    index = _index(folder)
+    homes = read_json(index).get("weight_map", {}) if index.is_file() else {}
+    stored = ((file.name, tensor) for file in files for tensor in read_header(file))
+    return single_tensors(str(folder), stored, homes)
+
+
+def _index(folder: Path) -> Path:
+    """Where the index of the weight files would be: Mistral's own if there are no others."""
+    names = [file.name for file in folder.glob("*.safetensors")]
+    own = bool(names) and all(name.startswith("consolidated") for name in names)
+    return folder / f"{'consolidated' if own else 'model'}.safetensors.index.json"
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -182,8 +182,7 @@ def read_footprint(spec: ModelSpec, engine_args: dict[str, Any]) -> Footprint:
     """
     folder = checkpoint.find(spec)
     if folder is not None:
-        files = checkpoint.weight_files(folder)
-        tensors = [tensor for file in files for tensor in checkpoint.read_header(file)]
+        tensors = checkpoint.stored_tensors(folder, checkpoint.weight_files(folder))
         config = checkpoint.read_config(folder)
     else:
         config = checkpoint.read_config(hub.config_folder(spec.path, spec.revision))

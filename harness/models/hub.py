@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
-from harness.models.tensors import Tensor
+from harness.models.tensors import Tensor, single_tensors
 
 
 def offline() -> bool:
@@ -41,16 +41,19 @@ def tensors(repository: str, revision: str | None = None) -> list[Tensor]:
 
     with _asking(repository, revision):
         try:
-            files = _api().get_safetensors_metadata(repository, revision=revision).files_metadata.values()
+            found = _api().get_safetensors_metadata(repository, revision=revision)
+            files, homes = found.files_metadata, found.weight_map
         except NotASafetensorsRepoError:
             if not (names := _consolidated(repository, revision)):
                 raise
-            files = [_api().parse_safetensors_file_metadata(repository, n, revision=revision) for n in names]
-    return [
-        Tensor(name, tuple(tensor.shape), tensor.dtype)
-        for file in files
-        for name, tensor in file.tensors.items()
-    ]
+            api, homes = _api(), {}
+            files = {n: api.parse_safetensors_file_metadata(repository, n, revision=revision) for n in names}
+    stored = (
+        (name, Tensor(tensor_name, tuple(tensor.shape), tensor.dtype))
+        for name, file in files.items()
+        for tensor_name, tensor in file.tensors.items()
+    )
+    return single_tensors(repository, stored, homes)
 
 
 def _consolidated(repository: str, revision: str | None) -> list[str]:

@@ -85,7 +85,7 @@ def inspect(target: str) -> Inspection:
     if folder is not None:
         architecture = checkpoint.inspect(folder)
         config = checkpoint.read_config(folder)
-        tensors = [t for f in checkpoint.weight_files(folder) for t in checkpoint.read_header(f)]
+        tensors = checkpoint.stored_tensors(folder, checkpoint.weight_files(folder))
         found = _inspection(
             str(folder), config, architecture, tensors, checkpoint.chat_template(folder, tools=True)
         )

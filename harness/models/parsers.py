@@ -17,6 +17,54 @@ PACKAGES = {"tool_call_parser": "tool_parsers", "reasoning_parser": "reasoning"}
 PLUGINS = {"tool_call_parser": "tool_parser_plugin", "reasoning_parser": "reasoning_parser_plugin"}
 """Key of a model's spec -> engine argument by which further parsers come in."""
 
+DEEPSEEK = tuple(f"<｜tool▁{word}｜>" for word in ("calls▁begin", "calls▁end", "call▁begin", "call▁end"))
+THINK = ("<think>", "</think>")
+REQUIRED = {
+    "reasoning_parser": {
+        "deepseek_r1": THINK,
+        "ernie45": THINK,
+        "holo2": THINK,
+        "hy_v3": THINK,
+        "k2_horizon": ("<ifm|think>", "</ifm|think>"),
+        "minimax_m3": ("<mm:think>", "</mm:think>"),
+        "mistral": ("[TOOL_CALLS]",),
+        "olmo3": ("Ġ</", "</", "think", ">"),
+        "poolside_v1": ("<assistant>",),
+        "step3": ("</think>",),
+    },
+    "tool_call_parser": {
+        "deepseek_v3": DEEPSEEK,
+        "deepseek_v31": DEEPSEEK,
+        "hy_v3": ("<tool_calls>", "</tool_calls>", "<tool_call>", "</tool_call>"),
+        "jamba": ("<tool_calls>", "</tool_calls>"),
+        "lfm2": ("<|tool_call_start|>", "<|tool_call_end|>"),
+        "llama3_json": ("<|python_tag|>",),
+        "llama4_json": ("<|python_tag|>",),
+        "mistral": ("[TOOL_CALLS]",),
+    },
+}
+"""Key of a model's spec -> parser of vLLM's -> tokens without which the model does not start with it."""
+
+
+def missing_tokens(spec: ModelSpec, folder: Path) -> Iterator[OptionError]:
+    """Tokens that a parser of a spec looks for and the checkpoint's tokenizer does not have.
+
+    Nothing is checked where the tokenizer is not a tokenizer.json.
+    """
+    wanted = {key: REQUIRED[key].get(getattr(spec, key) or "", ()) for key in REQUIRED}
+    if not any(wanted.values()) or not (folder / "tokenizer.json").is_file():
+        return
+    from tokenizers import Tokenizer
+
+    known = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for key, tokens in wanted.items():
+        if absent := [token for token in tokens if known.token_to_id(token) is None]:
+            yield OptionError(
+                f"model {spec.name}: {key} {getattr(spec, key)} looks for {' and '.join(absent)}, which the "
+                "tokenizer does not have: the model writes another format, correct the parser",
+                key,
+            )
+
 
 class Limit(Struct):
     """What some of vLLM's parsers of tool calls read wrongly, as of vLLM 0.32."""

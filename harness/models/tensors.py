@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from harness.errors import UserError
 from harness.models.layers import text_config
 
 DTYPE_BITS = {
@@ -68,6 +69,32 @@ class Counted:
         """Parameters used for one token of text."""
         idle = self.routed * (1 - per_token / experts) if experts and per_token else 0
         return round(self.total - self.towers - idle)
+
+
+def single_tensors(
+    where: str, stored: Iterable[tuple[str, Tensor]], homes: Mapping[str, str]
+) -> list[Tensor]:
+    """The tensors of a checkpoint, each of which lies in one file.
+
+    Args:
+        where: folder or repository of the checkpoint.
+        stored: (file, tensor in it).
+        homes: tensor -> file, as the index says.
+
+    Raises:
+        UserError: two files hold a tensor, or one holds a tensor that the index puts into another. vLLM reads
+            every tensor of every file (vllm #54230), so that which copy is measured is left to chance.
+    """
+    found = dict(homes)
+    tensors = []
+    for file, tensor in stored:
+        if (home := found.setdefault(tensor.name, file)) != file:
+            raise UserError(
+                f"{where}: {file} holds the tensor {tensor.name}, which is in {home} too: one copy is "
+                "stale, and vLLM reads both; save the checkpoint anew into an empty folder"
+            )
+        tensors.append(tensor)
+    return tensors
 
 
 def count_tensors(config: Mapping[str, Any], tensors: Iterable[Tensor]) -> Counted:

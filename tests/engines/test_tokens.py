@@ -1,6 +1,6 @@
 import pytest
 
-from harness.engines.tokens import Encoder, empty_context, encode_pair, fit, rolling_windows
+from harness.engines.tokens import Encoder, appended_tokens, empty_context, encode_pair, fit, rolling_windows
 from harness.errors import AttemptFailure
 from harness.types import FailureKind
 from tests.engines import tiny
@@ -97,3 +97,44 @@ def test_pairs_equal_those_of_lm_eval() -> None:
             assert ours.pair(context, continuation) == TemplateLM._encode_pair(
                 Theirs(), context, continuation
             )
+
+
+def test_a_continuation_that_fuses_with_its_context_is_encoded_by_itself() -> None:
+    class Fusing(Characters):
+        """Writes `ab` as one token."""
+
+        def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+            return super().encode(text.replace("ab", "\N{AIRPLANE}"), add_special_tokens)
+
+    encoder = Encoder(Fusing())
+    assert encoder.pair("xa", "b") == ([1, ord("x"), ord("a")], [ord("b")])
+    assert encoder.pair("xa", "bc") == ([1, ord("x"), ord("a")], [ord("c")])  # as lm-eval cuts it
+    assert encoder.pair("xa", "") == ([1, ord("x"), ord("a")], [])
+
+
+class Ending(Characters):
+    """Ends every text with an EOS token, as training leaves some tokenizers."""
+
+    eos_token_id = 2
+    all_special_ids = (1, 2)
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        ids = super().encode(text, add_special_tokens)
+        return [*ids, 2] if add_special_tokens else ids
+
+
+def test_tokens_that_the_tokenizer_appends_are_taken_off() -> None:
+    tokenizer = Ending()
+    assert appended_tokens(tokenizer) == 1
+    encoder = Encoder(tokenizer, appended=1)
+    assert encoder.encode("ab") == [1, 97, 98]
+    assert encoder.pair("a", "b") == ([1, 97], [98])
+    assert encoder.encode("^a") == [1, 97]
+    assert list(encoder.windows("ab", 8)) == [([1], [1, 97, 98])]
+    assert appended_tokens(tiny.tokenizer()) == 0
+
+
+def test_a_rendered_conversation_begins_as_its_template_writes_it() -> None:
+    encoder = Encoder(Characters(), head="<|user|>")
+    assert encoder.encode("<|user|>a")[0] == ord("<")
+    assert encoder.encode("a <|user|>")[0] == 1

@@ -209,3 +209,21 @@ def test_numbers_of_parameters_read_well() -> None:
         "7.6B",
         "1.0T",
     ]
+
+
+@pytest.mark.parametrize("indexed", [True, False])
+def test_a_tensor_that_two_shards_hold_is_refused(tmp_path: Path, indexed: bool) -> None:
+    folder = make(tmp_path / "m")
+    once = checkpoint.inspect(folder)
+    (folder / "model.safetensors").unlink()
+    embedding, projection = DENSE
+    first, second = (f"model-0000{number}-of-00002.safetensors" for number in (1, 2))
+    homes = {embedding: second, projection: first}
+    if indexed:
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": homes}))
+    write_safetensors(folder / first, {projection: DENSE[projection]})
+    write_safetensors(folder / second, {embedding: DENSE[embedding]})
+    assert checkpoint.inspect(folder).total_params == once.total_params
+    write_safetensors(folder / second, DENSE)
+    with pytest.raises(UserError, match=rf"{second} holds the tensor {projection}, which is in {first}"):
+        checkpoint.inspect(folder)

@@ -16,8 +16,13 @@ What differs on purpose, and is therefore not asked for here:
 - A task that states neither `do_sample` nor a temperature (DROP, CoQA, MMLU-Redux): lm-eval's vLLM backend
   then draws at vLLM's default, temperature 1, its Hugging Face backend takes the likeliest tokens. Here the
   run's sampling counts wherever a task says nothing, also beside `do_sample: true` without a temperature.
-- The text of a reply: lm-eval keeps special tokens that the model wrote in the middle of it, here they are
-  taken out (a model that writes none, as here, shows no difference).
+- A tokenizer that ends every text with an EOS token: lm-eval scores and continues that token, here it is
+  taken off.
+- A chat template that does not write the BOS token that the tokenizer begins texts with: lm-eval puts it
+  before the conversation, here the conversation is sent as agents' are, as the template writes it.
+- A continuation that is one token with the end of its context: lm-eval books 0.0 for it, here it is encoded
+  by itself.
+- A reply that the budget cut off within its thought: lm-eval scores the thought, here there is no answer.
 - A chat template that refuses a system message: lm-eval leaves the message out and goes on; here the suite
   is refused, since its prompt would not be what the protocol says it is.
 - A chat template that asks whether `enable_thinking` is defined: lm-eval's vLLM backend always defines it

@@ -1,0 +1,86 @@
+"""Tokens that parsers look for, as vLLM's own classes look for them."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.config import ModelSpec
+from harness.models.parsers import REQUIRED, missing_tokens
+from harness.types import Origin
+
+PARSERS = [(key, name) for key, parsers in REQUIRED.items() for name in parsers]
+
+
+def spec(parsers: dict[str, str]) -> ModelSpec:
+    some = ModelSpec(name="some", path="some", origin=Origin(developer="A", country="XA"))
+    return msgspec.structs.replace(some, **parsers)
+
+
+def with_words(words: Iterable[str]) -> Any:
+    """A tokenizer of single bytes that has some words beside them."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    characters = (*sorted(pre_tokenizers.ByteLevel.alphabet()), "<eos>")
+    vocabulary = {word: number for number, word in enumerate(dict.fromkeys((*characters, *words)))}
+    core = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token="<eos>")
+
+
+def write_tokenizer(folder: Path, *words: str) -> Path:
+    vocabulary = {word: number for number, word in enumerate(("a", *words))}
+    told = {"model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "a"}}
+    (folder / "tokenizer.json").write_text(json.dumps(told))
+    return folder
+
+
+@pytest.mark.parametrize(("key", "name"), PARSERS)
+def test_absent_tokens_are_named_with_model_and_parser(tmp_path: Path, key: str, name: str) -> None:
+    wanted = REQUIRED[key][name]
+    asked = spec({key: name})
+    (error,) = missing_tokens(asked, write_tokenizer(tmp_path))
+    for word in ("model some", key, name, *wanted):
+        assert word in str(error)
+    assert error.option == key
+    (error,) = missing_tokens(asked, write_tokenizer(tmp_path, *wanted[1:]))
+    assert f" {wanted[0]}, " in str(error)
+    assert list(missing_tokens(asked, write_tokenizer(tmp_path, *wanted))) == []
+
+
+def test_parsers_that_need_no_token_need_no_tokenizer(tmp_path: Path) -> None:
+    asked = spec({"tool_call_parser": "hermes", "reasoning_parser": "qwen3"})
+    assert list(missing_tokens(asked, tmp_path)) == []
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("key", list(REQUIRED))
+def test_they_are_those_without_which_vllm_does_not_start(key: str) -> None:
+    from vllm.reasoning import ReasoningParserManager
+    from vllm.tool_parsers import ToolParserManager
+
+    manager, kind = {
+        "reasoning_parser": (ReasoningParserManager, ReasoningParserManager.get_reasoning_parser),
+        "tool_call_parser": (ToolParserManager, ToolParserManager.get_tool_parser),
+    }[key]
+    refused = set()
+    for name in manager.list_registered():
+        for words, starts in ((REQUIRED[key].get(name, ()), True), ((), False)):
+            try:
+                kind(name)(with_words(words))
+            except (RuntimeError, ValueError, KeyError):
+                assert not starts or name in NOT_TOLD[key], (name, words)
+                refused.add(name)
+    assert refused == REQUIRED[key].keys() | NOT_TOLD[key]
+
+
+NOT_TOLD = {
+    # Another file is wanted, or tokens whose names only the checkpoint knows.
+    "reasoning_parser": {"hf", "hy_v4"},
+    "tool_call_parser": {"hy_v4"},
+}
