@@ -448,22 +448,19 @@ def suites_command(args: argparse.Namespace) -> None:
     )
 
 
-def scorecard_command(args: argparse.Namespace) -> None:
+def scorecard_command(args: argparse.Namespace) -> Status:
     """`harness scorecard`."""
-    from harness.scorecards.files import render_scorecards
+    from harness.scorecards.files import read_document
+    from harness.scorecards.render import render
     from harness.store import RunDirectory
 
     console = _console()
-    text = render_scorecards(
-        RunDirectory(args.directory),
-        args.format,
-        args.by,
-        allow=args.allow,
-        width=console.width,
-        color=console.is_terminal,
-        full=args.full,
-    )
+    document = read_document(RunDirectory(args.directory), args.by, args.allow, claims=args.format == "json")
+    text = render(document, args.format, width=console.width, color=console.is_terminal, full=args.full)
     sys.stdout.write(text.rstrip("\n") + "\n")
+    for said in document.unread:
+        sys.stderr.write(f"harness: {said}\n")
+    return Status.INCOMPLETE if document.unread else Status.DONE
 
 
 def compare_command(args: argparse.Namespace) -> None:

@@ -28,6 +28,7 @@ from harness.config import RunConfig
 from harness.disk import make_folder, replace, replacing
 from harness.errors import DiskError, UserError
 from harness.hostile import without_surrogates
+from harness.sane import check_record, check_table
 from harness.types import (
     SCHEMA_VERSION,
     CellEntry,
@@ -516,13 +517,17 @@ def check_version(path: Path, line: bytes) -> None:
 
     try:
         found = msgspec.json.decode(line, type=Versioned).schema_version
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); restore the file from a copy") from error
     if found != SCHEMA_VERSION:
         raise UserError(
             f"{path} has schema version {found}, this harness reads {SCHEMA_VERSION}: "
             "use the version of the harness that wrote it"
         )
+
+
+NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
+"""What reading raises at data that are no records; bytes that are no UTF-8 are a ValueError."""
 
 
 class _Key(msgspec.Struct):
@@ -545,9 +550,10 @@ def _read_keys(path: Path) -> Iterator[tuple[int, _Key]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield offset, decoder.decode(line)
-            except msgspec.DecodeError as error:
+                key = decoder.decode(line)
+            except NOT_RECORDS as error:
                 raise _no_record(path, offset, line, error) from error
+            yield offset, key
             offset += len(line)
 
 
@@ -571,9 +577,11 @@ def _read_at(path: Path, offsets: Sequence[int]) -> Iterator[Record]:
             file.seek(offset)
             line = file.readline()
             try:
-                yield decoder.decode(line)
-            except msgspec.DecodeError as error:
+                record = decoder.decode(line)
+                check_record(record)
+            except NOT_RECORDS as error:
                 raise _no_record(path, offset, line, error) from error
+            yield record
 
 
 def _no_record(path: Path, offset: int, line: bytes, error: Exception) -> UserError:
@@ -742,18 +750,34 @@ def read_parquet(path: Path) -> Iterator[Record]:
     Raises:
         UserError: the file is damaged or of another schema version.
     """
+    first = 0
     with _parquet(path) as file:
         for group in range(file.num_row_groups):
-            yield from _read_group(path, file, group)
+            yield from _read_group(path, file, group, first)
+            first += file.metadata.row_group(group).num_rows
 
 
-def _read_group(path: Path, file: Any, group: int) -> Iterator[Record]:
+def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Record]:
     told = file.metadata.row_group(group)
     each = max(1, told.total_byte_size // max(1, told.num_rows))  # earlier versions wrote one large group
     rows = max(1, min(1024, GROUP_BYTES // each))
     for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-        for row in batch.to_pylist():
-            yield _from_row(path, row)
+        yield from _from_batch(path, batch, first)
+        first += len(batch)
+
+
+def _from_batch(path: Path, batch: Any, first: int) -> Iterator[Record]:
+    """The records of some rows, of which the first has so many before it; UserError if one is no record."""
+    for number in range(len(batch)):
+        try:
+            (row,) = batch.slice(number, 1).to_pylist()
+            record = _from_row(path, row)
+            check_record(record)
+        except (*NOT_RECORDS, KeyError) as error:
+            raise UserError(
+                f"{path}, row {first + number + 1}: not a record ({error}); restore it from a copy"
+            ) from error
+        yield record
 
 
 def _read_sample(path: Path, sample: str) -> Iterator[Record]:
@@ -765,8 +789,8 @@ def _read_sample(path: Path, sample: str) -> Iterator[Record]:
             names = file.read_row_group(group, columns=["sample"])["sample"]
             found = pc.indices_nonzero(pc.equal(names, sample))
             if len(found):
-                rows = file.read_row_group(group).take(found).to_pylist()
-                yield from (_from_row(path, row) for row in rows)
+                for batch in file.read_row_group(group).take(found).to_batches():
+                    yield from _from_batch(path, batch, 0)
 
 
 _LEFT_OUT = ("model", "suite", "cell", "content_hash", "failure_message", "started", "seconds", "transcript")
@@ -791,7 +815,8 @@ def read_columns(path: Path) -> "pa.Table":
         with pq.ParquetFile(path, read_dictionary=texts) as file:
             groups = [file.read_row_group(i, columns=wanted) for i in range(file.num_row_groups)]
         table = pa.concat_tables(groups)
-    except (pa.ArrowException, OSError) as error:
+        check_table(table, record_schema())
+    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
     for version in table["schema_version"].unique().to_pylist():
         if version != SCHEMA_VERSION:

@@ -159,3 +159,14 @@ def test_a_link_that_leads_elsewhere_is_found(tmp_path: Path) -> None:
     (run.path / "records" / "more.txt").symlink_to("/etc/hostname")
     bad = [finding.text for finding in verify(run, quick=True) if not finding.good]
     assert bad == ["records/more.txt is a link that leads elsewhere"]
+
+
+def test_records_that_cannot_be_are_a_finding(tmp_path: Path) -> None:
+    def seven(record: Record) -> Record:
+        scores = tuple(msgspec.structs.replace(score, value=7.0) for score in record.scores)
+        return msgspec.structs.replace(record, scores=scores)
+
+    run = forge(tmp_path / "run", "aster-moe", "planted_choice", seven)
+    bad = [finding.text for finding in verify(run, quick=True) if not finding.good]
+    assert len(bad) == 1
+    assert "sample '0' has the score 7 of metric 'acc', which is 0 or 1" in bad[0]

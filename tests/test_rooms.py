@@ -14,7 +14,7 @@ ROOMS = [
     {"errors", "hostile"},
     {"disk"},
     {"config"},
-    {"trust"},
+    {"trust", "sane"},
     {"models", "engines", "store", "stats"},
     {"suites", "lock"},
     {"preflight"},

@@ -1,5 +1,6 @@
 """Records to model scorecards. Pure: reads no file, knows no engine and no suite."""
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,8 @@ import pyarrow as pa
 
 from harness import stats
 from harness.errors import UserError
-from harness.scorecards.columns import Attempts, read_attempts
+from harness.sane import LARGEST
+from harness.scorecards.columns import Attempts, impossible, read_attempts
 from harness.scorecards.derived import (
     Goals,
     Measured,
@@ -85,6 +87,8 @@ class ModelScorecard(Struct):
     """The same of suites that are parts of a benchmark, which stands under `metrics`; see `benchmarks`."""
     pooled: tuple[Pooled, ...] = ()
     """AgentDojo's books over several of its suites."""
+    unread: dict[str, str] = {}
+    """Suite, or `<suite>/<metric>` -> why its records cannot be read, of what is in no number."""
 
     @property
     def cells(self) -> dict[str, SuiteResult]:
@@ -114,7 +118,8 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
         tables: cell -> its finished attempts in any order, as from `RunDirectory.columns`.
 
     Raises:
-        UserError: an attempt is recorded twice, or a model has two cells of one suite.
+        UserError: a model has two cells of one suite, or no records can be read at all. Where some cannot,
+            the cards say of which suites.
     """
     cells: dict[str, dict[str, CellEntry]] = {name: {} for name in manifest.models}
     for key in sorted(manifest.cells):
@@ -128,23 +133,39 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
     names = sorted(manifest.models)
     # Reading and counting leave the interpreter's lock free, so that threads do work side by side.
     with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda name: _scorecard(manifest.models[name], cells[name], tables), names))
+        cards = list(pool.map(lambda name: _scorecard(manifest.models[name], cells[name], tables), names))
+    unread = [said for card in cards for said in card.unread.values()]
+    if unread and not any(card.suites for card in cards):
+        raise UserError(unread[0])
+    return cards
 
 
 def _scorecard(
     model: ModelEntry, cells: Mapping[str, CellEntry], tables: Callable[[CellEntry], pa.Table]
 ) -> ModelScorecard:
     suites: dict[str, SuiteResult] = {}
+    unread: dict[str, str] = {}
     found: dict[str, list[MetricResult]] = {}
     goals: dict[tuple[tuple[str, str], ...], Goals] = {}
     # What the model can do when asked is known before what it did under attacks that stand in other cells.
     for suite in sorted(cells, key=lambda suite: (not measures_goals(cells[suite]), suite)):
         cell, protocol = cells[suite], but_for_the_attack(cells[suite])
-        attempts = read_attempts(cell, tables(cell))
-        own = goals_reached(cell, attempts) if measures_goals(cell) else None
+        try:
+            attempts = _read(cell, tables)
+            wrong = impossible(cell, attempts)
+            scores = {name: scored for name, scored in attempts.scores.items() if name not in wrong}
+            attempts = dataclasses.replace(attempts, scores=scores)
+            own = goals_reached(cell, attempts) if measures_goals(cell) else None
+            measured = [
+                dataclasses.replace(one, note=wrong.get(one.metric.name, one.note))
+                for one in measure(cell, attempts, own or goals.get(protocol))
+            ]
+        except UserError as error:  # somebody else may have made them; the other suites are none the worse
+            unread[suite] = str(error)
+            continue
+        unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         if own is not None:
             goals.setdefault(protocol, own)
-        measured = list(measure(cell, attempts, own or goals.get(protocol)))
         suites[suite] = _suite_result(cell, attempts, measured)
         found[suite] = [_metric_result(suite, one, attempts) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
@@ -154,8 +175,22 @@ def _scorecard(
         if result.metric.booking
     }
     return ModelScorecard(
-        model=model, suites=dict(sorted(suites.items())), metrics=metrics, pooled=pool(cells.values(), booked)
+        model=model,
+        suites=dict(sorted(suites.items())),
+        metrics=metrics,
+        pooled=pool([cells[suite] for suite in suites], booked),
+        unread=unread,
     )
+
+
+def _read(cell: CellEntry, tables: Callable[[CellEntry], pa.Table]) -> Attempts:
+    """The attempts of a cell. Raises UserError if its records, or how many there should be, cannot be."""
+    if not (0 <= cell.samples <= LARGEST and 1 <= cell.attempts <= LARGEST):
+        raise UserError(
+            f"the manifest says {cell.samples} samples and {cell.attempts} attempts of suite {cell.suite!r} "
+            f"for model {cell.model!r}: restore it from a copy"
+        )
+    return read_attempts(cell, tables(cell))
 
 
 def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:

@@ -133,12 +133,12 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
     try:
         booked = {metric.name for metric in cell.metrics if metric.booking}
         scores = _scores(table["scores"].chunks, place, failed, booked)
-    except TwoScores as error:
+    except Impossible as error:
         row = order[error.row]
         raise UserError(
             f"records/{records_stem(cell)}: attempt {attempt[row]} of sample "
-            f"{sample.levels[sample.codes[row]].as_py()!r} has two scores of metric {error.metric!r}, where "
-            "one was expected: restore the file from a copy, or delete it to have the cell measured again"
+            f"{sample.levels[sample.codes[row]].as_py()!r} has {error}: restore the file from a copy, or "
+            "delete it to have the cell measured again"
         ) from error
     return Attempts(
         sample=sample.take(order),
@@ -153,6 +153,29 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         seconds=table["engine_seconds"].to_numpy()[order],
         cut=table["truncated"].to_numpy()[order],
     )
+
+
+def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
+    """Metric -> a sentence about a score of it that nobody can have measured, such as a rate of 7."""
+    found = {}
+    for metric in cell.metrics:
+        scored = attempts.scores.get(metric.name)
+        if scored is None or metric.kind == "corpus":
+            continue
+        values = scored.values
+        low, high = metric.bounds or (-math.inf, math.inf)
+        right = (values == 0) | (values == 1) if metric.kind == "rate" else (low <= values) & (values <= high)
+        wrong = np.flatnonzero(~right & ~np.isnan(values))
+        if wrong.size:
+            row = scored.rows[wrong[0]]
+            sample = attempts.sample.levels[attempts.sample.codes[row]].as_py()
+            span = "0 or 1" if metric.kind == "rate" else f"from {low:g} to {high:g}"
+            found[metric.name] = (
+                f"records/{records_stem(cell)}: attempt {attempts.attempt[row]} of sample {sample!r} has the "
+                f"score {values[wrong[0]]:g} of metric {metric.name!r}, which is {span}: restore the file "
+                "from a copy"
+            )
+    return found
 
 
 def _usage(table: pa.Table) -> Usage:
@@ -239,19 +262,19 @@ def _compact(codes: Codes, levels: int) -> tuple[Codes, Rows]:
     return place[codes], used
 
 
-class TwoScores(Exception):
+class Impossible(Exception):
     """A record with two scores of one metric: nobody can say which of them was measured."""
 
-    def __init__(self, metric: str, row: int) -> None:
-        """Args: metric: its name. row: the attempt, by sample and attempt."""
-        super().__init__(metric)
-        self.metric, self.row = metric, row
+    def __init__(self, said: str, row: int) -> None:
+        """Args: said: what it has. row: the attempt, by sample and attempt."""
+        super().__init__(said)
+        self.row = row
 
 
 def _scores(
     chunks: Sequence[pa.ListArray], place: Rows, failed: Mask, booked: Collection[str]
 ) -> dict[str, Scored]:
-    """Metric -> scores, of failed attempts those of the metrics that book them. Raises TwoScores."""
+    """Metric -> scores, of failed attempts those of the metrics that book them. Raises Impossible."""
     rows = _rows(chunks, place)
     items = [chunk.flatten() for chunk in chunks]
     metric = _encode([item.field("metric") for item in items])
@@ -265,12 +288,18 @@ def _scores(
             chosen = chosen[np.argsort(rows[chosen], kind="stable")]
             steps = np.diff(rows[chosen])
         if (steps == 0).any():
-            raise TwoScores(name, int(rows[chosen][np.flatnonzero(steps == 0)[0]]))
+            said = f"two scores of metric {name!r}, where one was expected"
+            raise Impossible(said, int(rows[chosen][np.flatnonzero(steps == 0)[0]]))
         found[name] = Scored(rows[chosen], values[chosen], operands.take(pa.array(chosen)).combine_chunks())
     return found
 
 
 def decode_operands(texts: pa.Array) -> list[tuple[Any, ...]]:
     """Operands of a corpus metric from their JSON."""
-    decoder = msgspec.json.Decoder()
-    return [tuple(decoder.decode(text)) for text in texts.to_pylist()]
+    decoder = msgspec.json.Decoder(tuple[Any, ...])
+    try:
+        return [decoder.decode(text) for text in texts.to_pylist()]
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise UserError(
+            f"the operands of a score are no list of JSON ({error}): restore the records from a copy"
+        ) from error

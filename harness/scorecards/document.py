@@ -1,6 +1,6 @@
 """Everything that a run says, in one typed document. Every format is a view of it."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import pyarrow as pa
 
@@ -58,6 +58,11 @@ class Document(Struct):
     """What was known before the run, and run all the same."""
 
     @property
+    def unread(self) -> list[str]:
+        """Why the records of some cells cannot be read, a sentence each."""
+        return [caution.text for caution in self.cautions if caution.check == UNREAD]
+
+    @property
     def gaps(self) -> list[Compared]:
         """The best models of each pair of origins compared, once a metric: the better one's origin first."""
         return each_once(self.origins, lambda origin: origin.gaps, lambda one: _lead(one) * _sign(one))
@@ -89,6 +94,17 @@ def each_once(
 
 def _sign(comparison: Comparison) -> int:
     return 1 if comparison.metric.higher_is_better else -1
+
+
+UNREAD = "unreadable_records"
+"""The check of a caution about records that cannot be read."""
+
+
+def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
+    for card in cards:
+        for what, said in card.unread.items():
+            suite = what if what not in card.metrics else card.metrics[what].suite
+            yield Caution(check=UNREAD, text=said, model=card.model.name, suite=suite, void=True)
 
 
 def make_document(
@@ -143,7 +159,7 @@ def document_of(
         differences=tuple(differences(own)),
         versions={"harness": manifest.harness_version, **manifest.versions},
         hardware=manifest.hardware,
-        cautions=manifest.cautions,
+        cautions=(*manifest.cautions, *_unread(cards)),
     )
 
 

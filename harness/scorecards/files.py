@@ -15,7 +15,7 @@ from harness.scorecards.claims import Asked, make_claims
 from harness.scorecards.claims_text import render_claims
 from harness.scorecards.compare import compare
 from harness.scorecards.compare_text import render_comparison
-from harness.scorecards.document import make_document
+from harness.scorecards.document import Document, make_document
 from harness.scorecards.flips import find_flips, render_flips
 from harness.scorecards.render import render
 from harness.store import RunDirectory
@@ -48,8 +48,15 @@ def render_scorecards(
     Raises:
         UserError: the directory is not a run, is damaged, or mixes protocols.
     """
-    document = make_document(directory.whole_manifest(), directory.columns, by, allow, claims=form == "json")
+    document = read_document(directory, by, allow, claims=form == "json")
     return render(document, form, width=width, color=color, full=full)
+
+
+def read_document(
+    directory: RunDirectory, by: str = "country", allow: Collection[str] = (), *, claims: bool = True
+) -> Document:
+    """The document of a run; see `make_document`."""
+    return make_document(directory.whole_manifest(), directory.columns, by, allow, claims=claims)
 
 
 def read_scorecards(directory: RunDirectory) -> list[ModelScorecard]:

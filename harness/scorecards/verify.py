@@ -6,7 +6,7 @@ a transcript is what the model wrote nobody can tell but who ran it: that is wha
 
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from harness import __version__
@@ -18,7 +18,7 @@ from harness.scorecards.files import WRITTEN, kept_path
 from harness.scorecards.render import render
 from harness.store import RunDirectory, checksum
 from harness.suites.base import Suite
-from harness.types import CellEntry, Manifest, Record, Sample, Struct
+from harness.types import CellEntry, Manifest, Sample, Struct
 
 NAMESPACE = "harness"
 """What an ssh signature must say that it is for: `ssh-keygen -Y sign -n harness`."""
@@ -111,6 +111,7 @@ def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]
 def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
     """Kept scorecards against those that the records give."""
     document = make_document(manifest, directory.columns)
+    yield from (Finding(good=False, text=said) for said in document.unread)
     for form in WRITTEN:
         path = kept_path(directory, form)
         if not path.exists():
@@ -129,9 +130,13 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
     """Every cell's records scored again, as far as that can be done here, and which share of all that is."""
     run, again, of = Restored(directory), 0, 0
     for cell in run.manifest.cells.values():
-        records = directory.records(cell)
-        of += len(records)
         about = f"{cell.suite} of {cell.model}"
+        try:
+            number = directory.count(cell)
+        except UserError as error:
+            yield Finding(good=False, text=f"{about}: {error}")
+            continue
+        of += number
         try:
             suite = run.suite(cell)
             if runs_programs(suite) and not run_programs:
@@ -141,15 +146,16 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
         except UserError as error:
             yield Finding(good=True, text=f"{about} was not scored again: {error}")
             continue
-        again += len(records)
-        wrong = [
-            *_differences(suite, samples, cell, records, imported=run.manifest.models[cell.model].imported)
-        ]
-        yield from (Finding(good=False, text=f"{about}: {said}") for said in wrong[:SHOWN])
-        if len(wrong) > SHOWN:
-            yield Finding(good=False, text=f"{about}: {len(wrong) - SHOWN} more do not fit: `harness replay`")
+        again += number
+        imported = run.manifest.models[cell.model].imported
+        wrong = 0
+        for wrong, said in enumerate(_differences(suite, samples, cell, directory, imported=imported), 1):
+            if wrong <= SHOWN:
+                yield Finding(good=False, text=f"{about}: {said}")
+        if wrong > SHOWN:
+            yield Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
         if not wrong:
-            yield Finding(good=True, text=f"{about}: {len(records)} attempts give the scores that they have")
+            yield Finding(good=True, text=f"{about}: {number} attempts give the scores that they have")
     share = f"{100 * again / of:.0f}%" if of else "none"
     yield Finding(
         good=True, text=f"{again} of {of} attempts were scored again from their transcripts ({share})"
@@ -157,13 +163,18 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
 
 
 def _differences(
-    suite: Suite, samples: Mapping[str, Sample], cell: CellEntry, records: Sequence[Record], *, imported: bool
+    suite: Suite,
+    samples: Mapping[str, Sample],
+    cell: CellEntry,
+    directory: RunDirectory,
+    *,
+    imported: bool,
 ) -> Iterator[str]:
     """What a cell and its records say, and their suite and transcripts do not."""
     as_run = not imported and not changed_protocol(suite, cell)
     if as_run:
         yield from misfits(suite, samples, cell)
-    for found in rescore(suite, samples, cell, records):
+    for found in rescore(suite, samples, cell, directory.each_record(cell)):
         record = found.record
         said = found.reason
         if said is None and not imported and record.sample in samples:

@@ -1,0 +1,84 @@
+"""Records that are data and cannot be true: a count below 0, a time that is no number, a rate of 7.
+
+Whoever made them, one sentence says which; nothing is computed from them.
+"""
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from harness.types import Record
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+LARGEST = 1 << 40
+"""Of what one attempt may have taken, in tokens, seconds or joules: sums over millions of them are exact."""
+
+COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
+AMOUNTS = ("engine_seconds", "joules")
+UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules")
+"""What may not be known, which is not 0."""
+
+
+def check_record(record: Record) -> None:
+    """Raises ValueError, naming the field, for a record that cannot be."""
+    usage = record.usage
+    counts = (
+        record.attempt,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        usage.cached_tokens,
+        usage.requests,
+    )
+    amounts = (usage.engine_seconds, usage.joules, record.started, record.seconds)
+    named = zip((*COUNTS, *AMOUNTS, "started", "seconds"), (*counts, *amounts), strict=True)
+    for name, value in named:
+        if value is not None and not 0 <= value <= LARGEST:
+            raise ValueError(f"{name} is {value}, expected a number from 0 to 2**40")
+    for score in record.scores:
+        if score.value is not None and not math.isfinite(score.value):
+            raise ValueError(f"the score of {score.metric} is {score.value}, which is no number")
+
+
+def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
+    """The same of the records of a table.
+
+    Args:
+        table: some columns of records; text may be dictionary codes.
+        expected: the types that these have.
+
+    Raises:
+        ValueError: naming the column, and the row from 1.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in ("sample", "failure", "truncated", "scores", "clusters", "labels", *COUNTS, "engine_seconds"):
+        if name not in table.column_names:
+            raise ValueError(f"there is no column {name}")
+    for field in table.schema:
+        kind, right = field.type, expected.field(field.name).type
+        kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+        if kind != right and kind.id != right.id:
+            raise ValueError(f"column {field.name} is of type {field.type}, expected {right}")
+    table.validate(full=True)
+    for name in (*COUNTS, *AMOUNTS):
+        if name in table.column_names:
+            right = pc.and_(pc.greater_equal(table[name], 0), pc.less_equal(table[name], LARGEST))
+            _check_all(right, name, table[name], nullable=name in UNTOLD)
+    _check_all(table["truncated"].is_valid(), "truncated", table["truncated"])
+    _check_all(table["sample"].is_valid(), "sample", table["sample"])
+    scores = table["scores"].combine_chunks()
+    values, rows = pc.list_flatten(scores), pc.list_parent_indices(scores)
+    finite = pc.fill_null(pc.is_finite(values.field("value")), True)
+    if (at := pc.index(finite, False).as_py()) >= 0:
+        value = values.field("value")[at].as_py()
+        raise ValueError(f"row {rows[at].as_py() + 1}: a score is {value}, which is no number")
+
+
+def _check_all(right: Any, name: str, column: Any, *, nullable: bool = False) -> None:
+    import pyarrow.compute as pc
+
+    at = pc.index(pc.fill_null(right, nullable), False).as_py()
+    if at >= 0:
+        raise ValueError(f"row {at + 1}: {name} is {column[at].as_py()}, which it cannot be")
