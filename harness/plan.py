@@ -74,7 +74,7 @@ class Plan:
         attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
         yield f"{len(self.cells)} cells, {attempts} attempts"
         yield from (f"to download: {text}" for text in self.downloads)
-        yield from (f"warning: {text}" for text in dict.fromkeys(c.text for c in self.cautions))
+        yield from (f"warning: {text}" for text in _told_once(self.cautions))
         yield from (f"missing: {text}" for text in dict.fromkeys(p.text for p in self.problems))
 
     def leave_out(self, problems: Iterable[Caution]) -> None:
@@ -92,6 +92,25 @@ class Plan:
         if first:
             more = f" (and {len(others)} more: `harness plan` lists them)" if others else ""
             raise UserError(first + more)
+
+
+def _told_once(cautions: Iterable[Caution]) -> Iterator[str]:
+    """Sentences about models and suites; one that holds for several of them names the others."""
+    alike: dict[tuple[str, str], dict[str, Caution]] = {}
+    for caution in cautions:
+        text = caution.text
+        for name, mark in ((caution.suite, "\0suite"), (caution.model, "\0model")):
+            text = re.sub(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", mark, text) if name else text
+        alike.setdefault((caution.check, text), {}).setdefault(caution.text, caution)
+    for found in alike.values():
+        first, *others = found.values()
+        names = dict.fromkeys(c.suite or c.model or "" for c in others)
+        more = f" and {len(names) - FEW_NAMES} more" if len(names) > FEW_NAMES else ""
+        yield first.text + (f" (the same of {', '.join([*names][:FEW_NAMES])}{more})" if others else "")
+
+
+FEW_NAMES = 3
+"""That are written out of a long list."""
 
 
 def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = True) -> Plan:

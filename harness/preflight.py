@@ -10,6 +10,7 @@ A suite that knows something itself (its data, its budgets) has the method of `C
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +19,7 @@ from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.template import read_template, special_tokens
 from harness.models.trials import Rendering, Sent, try_template
-from harness.suites.base import Suite, needs_of
+from harness.suites.base import DrawsItself, Prompting, Suite, drawn_sampling, needs_of
 from harness.types import Architecture, Caution
 
 
@@ -205,11 +206,78 @@ def stated_context(config: Mapping[str, Any]) -> int | None:
     return max(lengths, default=0) or None
 
 
+def greedy_attempts(subject: Subject) -> Iterator[Caution]:
+    """Attempts that are drawn greedily, of a suite that says nothing of it itself."""
+    attempts = subject.config.attempts
+    greedy = subject.config.sampling.temperature == 0 and not isinstance(subject.suite, DrawsItself)
+    if attempts > 1 and greedy:
+        yield subject.caution(
+            "greedy_attempts",
+            f"suite {subject.suite.name} draws its replies greedily (temperature 0), so that its {attempts} "
+            "attempts at a sample are alike but for the rounding of the engine: set sampling.temperature "
+            "above 0, or leave `attempts` out",
+        )
+
+
+def no_chat_template_applied(subject: Subject) -> Iterator[Caution]:
+    """A chat model that is to write, and is asked without its template."""
+    protocol = subject.suite.protocol
+    asked = protocol.get("output_type") == "generate_until" and protocol.get("apply_chat_template") == "False"
+    if asked and subject.folder is not None and checkpoint.chat_template(subject.folder) is not None:
+        name = subject.model.spec.name
+        yield subject.caution(
+            "apply_chat_template",
+            f"model {name} has a chat template, and suite {subject.suite.name} asks it without: a chat model "
+            "answers badly then; set apply_chat_template: true in the suite (a base model does without)",
+        )
+
+
+def longest_prompt(subject: Subject) -> Iterator[Caution]:
+    """A prompt that does not fit into the context with its reply."""
+    if subject.folder is None or not isinstance(subject.suite, Prompting):
+        return
+    longest, tokenizer = subject.suite.longest_prompt(), _tokenizer(subject.folder)
+    arguments = {**subject.config.engine.args, **subject.model.spec.engine_args}
+    context = arguments.get("max_model_len", stated_context(checkpoint.read_config(subject.folder)))
+    if longest is None or tokenizer is None or not isinstance(context, int):
+        return
+    drawn = drawn_sampling(subject.suite, subject.config.sampling)
+    sample, text = longest
+    if len(text) * MOST_TOKENS + (drawn.max_tokens if drawn else 0) <= context:
+        return
+    tokens = len(tokenizer.encode(text).ids)
+    needed = tokens + (drawn.max_tokens if drawn else 0)
+    if needed > context:
+        reply = f", {needed} with a reply of {drawn.max_tokens}" if drawn else ""
+        yield subject.caution(
+            "longest_prompt",
+            f"the longest prompt of suite {subject.suite.name} (document {sample}) has {tokens} tokens of "
+            f"model {subject.model.spec.name}{reply}, and its context {context}: raise max_model_len, or "
+            "give fewer examples or a smaller budget",
+        )
+
+
+MOST_TOKENS = 4
+"""Tokens of a character, at most: tokenizers fall back on the bytes of UTF-8."""
+
+
+@cache
+def _tokenizer(folder: Path) -> Any:
+    """The tokenizer of a checkpoint, None where it has none that is quickly read."""
+    from tokenizers import Tokenizer
+
+    path = folder / "tokenizer.json"
+    return Tokenizer.from_file(str(path)) if path.is_file() else None
+
+
 CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     endpoint_cannot,
     no_parser,
     chat_template,
     too_long_context,
+    longest_prompt,
+    no_chat_template_applied,
+    greedy_attempts,
 )
 """The checks of a cell, in the order in which they are told."""
 

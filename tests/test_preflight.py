@@ -115,3 +115,62 @@ def test_a_context_beyond_the_models_is_known_before_it_is_loaded(
     assert found.check == "max_model_len" and "1000000 is beyond the" in found.text
     monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
     assert make_plan(load_config(path)).problems == []
+
+
+WRITING = """\
+name: writing
+models: [aster-dense]
+suites:
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, name: bare, limit: 5}
+  - adapter: lm_eval
+    task: planted_arithmetic
+    include_path: TASKS
+    name: chat
+    limit: 5
+    apply_chat_template: true
+  - {adapter: lm_eval, task: planted_choice, include_path: TASKS, name: choice, limit: 5}
+  - {adapter: tests.fakes, name: digits, samples: 2}
+attempts: 3
+sampling: {temperature: 0.0, max_tokens: 8}
+engine: {args: {max_model_len: CONTEXT}}
+"""
+
+
+def cautions(tmp_path: Path, context: int) -> dict[str | None, set[str]]:
+    """Suite -> checks that tell something of it."""
+    path = tmp_path / "run.yaml"
+    tasks = str(ROOT / "harness" / "suites" / "planted")
+    path.write_text(WRITING.replace("TASKS", tasks).replace("CONTEXT", str(context)))
+    found: dict[str | None, set[str]] = {}
+    for caution in make_plan(load_config(path)).cautions:
+        found.setdefault(caution.suite, set()).add(caution.check)
+    return found
+
+
+def test_a_chat_model_that_writes_without_its_template_is_told(tmp_path: Path) -> None:
+    found = cautions(tmp_path, 512)
+    assert [suite for suite, checks in found.items() if "apply_chat_template" in checks] == ["bare"]
+
+
+def test_attempts_that_are_drawn_greedily_are_told(tmp_path: Path) -> None:
+    found = cautions(tmp_path, 512)
+    assert {suite for suite, checks in found.items() if "greedy_attempts" in checks} == {
+        "bare",
+        "chat",
+        "digits",
+    }
+    assert "alike_attempts" in found["choice"]
+
+
+def test_the_longest_prompt_is_held_against_the_context(tmp_path: Path) -> None:
+    assert not any("longest_prompt" in checks for checks in cautions(tmp_path, 512).values())
+    assert "longest_prompt" in cautions(tmp_path, 20)["bare"]
+
+
+def test_what_holds_for_several_suites_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cautions(tmp_path, 512)
+    main(["plan", str(tmp_path / "run.yaml")])
+    greedy = [line for line in capsys.readouterr().out.splitlines() if "one is made; set sampling" in line]
+    assert len(greedy) == 1 and greedy[0].endswith("(the same of chat)")

@@ -110,6 +110,18 @@ def drawn_sampling(suite: Suite, sampling: Sampling) -> Sampling | None:
 
 
 @runtime_checkable
+class Prompting(Protocol):
+    """A suite that can make its prompts without a model has this."""
+
+    def longest_prompt(self) -> tuple[str, str] | None:
+        """The longest prompt: (id of the sample, text without a chat template, with what is scored).
+
+        None if it has none.
+        """
+        ...
+
+
+@runtime_checkable
 class Prepared(Protocol):
     """A suite may need more than the model that is measured, such as a classifier. Then it has these too."""
 

@@ -125,6 +125,17 @@ class Item(NamedTuple):
     instances: tuple[Any, ...]
 
 
+class Trial(NamedTuple):
+    """What came of making the prompts without a model."""
+
+    replaced: int
+    """Documents whose solved examples held their own question and answer."""
+    longest: tuple[str, str]
+    """(id of the sample, text) of the longest prompt, with what is scored behind it."""
+    error: str | None
+    """Why a prompt cannot be made."""
+
+
 def build(name: str | None, options: Options) -> list[Suite]:
     """One suite a task. Groups and tags become their tasks.
 
@@ -323,24 +334,37 @@ class LmEvalSuite:
             *drawing(self.name, task, self.drawn(config.sampling), config, source),
         ]
         yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
-        for check, text, void in (*documents(self.name, task, docs), *self._examples(docs)):
+        for check, text, void in (*documents(self.name, task, docs), *self._prompts()):
             yield Caution(check=check, text=text, suite=self.name, void=void)
 
-    def _examples(self, docs: Sequence[tuple[int, Any]]) -> Iterator[tuple[str, str, bool]]:
-        """(check, sentence, whether nothing would be measured), from prompts without a model's template."""
-        sampler, replaced = getattr(self._task, "sampler", None), 0
+    @cached_property
+    def _trial(self) -> Trial:
+        """The prompts as they are without a model's template, made once."""
+        sampler, replaced, longest = getattr(self._task, "sampler", None), 0, ("", "")
         try:
             with quiet(), seeded():
                 self._task.set_fewshot_seed(seed=self.options.seed)
-                for doc_id, doc in docs:
-                    self._sample(doc_id, doc, _plainly)
+                for doc_id, doc in self._documents():
+                    sample = self._sample(doc_id, doc, _plainly)
                     replaced += isinstance(sampler, Examples) and sampler.replaced
+                    texts = [_whole_text(instance) for instance in sample.payload.instances]
+                    longest = max([longest, *((sample.id, text) for text in texts)], key=lambda x: len(x[1]))
         except UserError as error:
-            yield "prompt", str(error), True
-        if replaced:
+            return Trial(replaced, longest, str(error))
+        return Trial(replaced, longest, None)
+
+    def longest_prompt(self) -> tuple[str, str] | None:
+        """See `Prompting`."""
+        return self._trial.longest if self._trial.longest[1] else None
+
+    def _prompts(self) -> Iterator[tuple[str, str, bool]]:
+        """(check, sentence, whether nothing would be measured) about the prompts."""
+        if self._trial.error is not None:
+            yield "prompt", self._trial.error, True
+        if replaced := self._trial.replaced:
             yield (
                 "own_answer",
-                f"suite {self.name}: lm-eval would show {replaced} of {len(docs)} documents their own "
+                f"suite {self.name}: lm-eval would show {replaced} of {self.count()} documents their own "
                 "question and answer among the solved examples; they get others here, so that the number is "
                 "not lm-eval's: give the task a fewshot_split that is not asked",
                 False,
@@ -415,6 +439,11 @@ class LmEvalSuite:
 def _plainly(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
     """In place of a model's chat template, for prompts that no model is shown."""
     return "".join(message["content"] for message in messages)
+
+
+def _whole_text(instance: Any) -> str:
+    """A prompt, and what is scored behind it."""
+    return "".join(part for part in instance.args[:2] if isinstance(part, str))
 
 
 def resolve_num_fewshot(name: str, task: Any, asked: int | None) -> int:
