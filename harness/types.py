@@ -272,7 +272,7 @@ class Estimate(Struct):
     the two are not told apart, since every attempt has a task of its own."""
     worst_case: Interval | None = None
     """From the interval of `value` if every missing attempt had come out at the lower end to that if all had
-    at the upper end. None where `missing` is a share too small to matter (`stats.MISSING_SHARE`): a model
+    at the upper end. None where `missing` is a share too small to matter (`scorecards.missing`): a model
     with a worst case is to be called neither the best nor better than another."""
     out_of: int | None = None
     """Of a rate that only some attempts have, such as those that were shown an attack: of how many attempts

@@ -18,13 +18,16 @@ from harness.scorecards.derived import (
     Goals,
     Measured,
     Observations,
+    benign_utility,
     but_for_the_attack,
     goals_reached,
     measure,
+    measures_benign,
     measures_goals,
     never_exposed,
 )
 from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection_task
+from harness.scorecards.missing import qualified
 from harness.scorecards.pooled import Pooled, pool
 from harness.suites.lm_eval_corpus import corpus
 from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage, total_count
@@ -147,8 +150,9 @@ def _scorecard(
     unread: dict[str, str] = {}
     found: dict[str, list[MetricResult]] = {}
     goals: dict[tuple[tuple[str, str], ...], Goals] = {}
+    benign: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
     # What the model can do when asked is known before what it did under attacks that stand in other cells.
-    for suite in sorted(cells, key=lambda suite: (not measures_goals(cells[suite]), suite)):
+    for suite in sorted(cells, key=lambda name: _before_attacks(cells[name])):
         cell, protocol = cells[suite], but_for_the_attack(cells[suite])
         try:
             attempts = _read(cell, tables)
@@ -156,9 +160,12 @@ def _scorecard(
             scores = {name: scored for name, scored in attempts.scores.items() if name not in wrong}
             attempts = dataclasses.replace(attempts, scores=scores)
             own = goals_reached(cell, attempts) if measures_goals(cell) else None
+            # The digest of all tasks also holds the attackers', of which a denial of service has one alone.
+            user_tasks = but_for_the_attack(cell, "tasks")
+            unattacked = benign_utility(attempts) or benign.get(user_tasks, {})
             measured = [
                 dataclasses.replace(one, note=wrong.get(one.metric.name, one.note))
-                for one in measure(cell, attempts, own or goals.get(protocol))
+                for one in measure(cell, attempts, own or goals.get(protocol), unattacked)
             ]
         except UserError as error:  # somebody else may have made them; the other suites are none the worse
             unread[suite] = str(error)
@@ -166,6 +173,8 @@ def _scorecard(
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         if own is not None:
             goals.setdefault(protocol, own)
+        if unattacked:
+            benign[user_tasks] = unattacked
         suites[suite] = _suite_result(cell, attempts, measured)
         found[suite] = [_metric_result(suite, one, attempts) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
@@ -191,6 +200,11 @@ def _read(cell: CellEntry, tables: Callable[[CellEntry], pa.Table]) -> Attempts:
             f"for model {cell.model!r}: restore it from a copy"
         )
     return read_attempts(cell, tables(cell))
+
+
+def _before_attacks(cell: CellEntry) -> tuple[bool, bool, str]:
+    """What sorts cells so that those come first that other cells need."""
+    return not measures_goals(cell), not measures_benign(cell), cell.suite
 
 
 def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:
@@ -231,7 +245,12 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 
 def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> MetricResult:
     observations = measured.observations(attempts)
+
+    def estimator(one: Measured) -> Estimate:
+        return estimate_metric(one.metric, one.observations(attempts), missing=one.missing.size)
+
     estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
+    estimate = qualified(estimate, measured, attempts, estimator)
     unseen = never_exposed(measured.metric, attempts)
     if not estimate.n and not estimate.missing and unseen:
         estimate = msgspec.structs.replace(estimate, out_of=unseen)
@@ -249,6 +268,10 @@ def estimate_metric(metric: Metric, observations: Observations, *, missing: int)
     values, clusters = observations.values, observations.clusters
     if metric.kind == "rate":
         return stats.rate(values, clusters, missing=missing)
+    if metric.kind == "mean" and metric.bounds == (-1.0, 1.0):  # of differences of what is there or not
+        return stats.paired_difference(
+            np.zeros(len(values)), np.asarray(values), clusters, missing=missing, largest=1.0
+        ).estimate
     if metric.kind == "mean":
         return stats.mean(values, clusters, missing=missing, bounds=metric.bounds)
     operands = list(values)

@@ -221,11 +221,17 @@ def _missing(document: Document) -> Iterator[str]:
         ends = worst_case(result.estimate, result.metric)
         bounds = f" (in the worst case {_ends(ends, result.metric)})" if ends else ""
         said.append(f"{card.model.name} {lost:,} of {all_:,} in {key}{bounds}")
+    telling = [
+        f"{card.model.name}, {key}: {warning}."
+        for _, card, key, result in found
+        for warning in result.estimate.warnings
+    ]
     if said:
         yield (
             f"Much is missing, and what fails is seldom chance: {_listed(said)}. Nothing is best, ranked or "
             f"claimed from a number that misses more than {100 * MOST_MISSING:.0f}%."
         )
+    yield from telling
 
 
 def _ends(ends: tuple[float, float], metric: Metric) -> str:

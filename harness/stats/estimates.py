@@ -29,11 +29,6 @@ from harness.types import Estimate, Interval, Struct
 T = TypeVar("T")
 
 
-MISSING_SHARE = 0.05
-"""Share of missing attempts from which on their worst case is shown: up to a twentieth lost is thought to
-bias little, a fifth to threaten what was found (Schulz and Grimes, Lancet 359 (2002) 781-785)."""
-
-
 class Proportion(Struct):
     """Events among attempts, with the limits of their rate."""
 
@@ -314,6 +309,20 @@ def _percentiles(
     low, high = np.quantile(defined, bootstrap_tails(len(groups)))
     note = f", without {undefined} in which it is not defined" if undefined else ""
     return float(low), float(high), note
+
+
+def p_of_means(a: ArrayLike, b: ArrayLike) -> float | None:
+    """Two-sided p-value that two means are equal (Welch, Biometrika 34 (1947) 28-35); None without spread."""
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if min(x.size, y.size) < 2:
+        return None
+    parts = np.array([x.var(ddof=1) / x.size, y.var(ddof=1) / y.size])
+    if not parts.sum():
+        return None
+    from scipy.special import stdtr  # type: ignore[import-untyped]
+
+    freedom = parts.sum() ** 2 / (parts**2 / np.array([x.size - 1, y.size - 1])).sum()
+    return float(2 * stdtr(freedom, -abs(x.mean() - y.mean()) / math.sqrt(parts.sum())))
 
 
 def at_least_one(n: ArrayLike, successes: ArrayLike, k: int) -> Floats:

@@ -5,6 +5,7 @@ import pytest
 
 from harness.scorecards.build import ModelScorecard
 from harness.scorecards.compare import compare
+from harness.scorecards.derived import denies_service
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, metrics
 from harness.types import CellEntry, Metric, Record
 from tests.scorecards.synthetic import cell, record
@@ -30,6 +31,7 @@ def attack(user: int, attempt: int, hijacked: bool) -> Record:
 
 
 def benign(user: int, attempt: int) -> Record:
+    """Done in every attempt."""
     name = f"user_task_{user}"
     return record("k", name, {"benign_utility": 1.0}, clusters={"user_task": name}, attempt=attempt)
 
@@ -45,29 +47,45 @@ def card(measured: tuple[Metric, ...], hijacked: int, attempts: int = 1) -> Mode
     return one_cell(measured, records, 32, attempts)
 
 
-RATES = ("targeted_asr", "targeted_asr_exposed", "targeted_asr_exposed:other")
+LOST = ("utility_lost", "utility_lost_exposed")
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
-@pytest.mark.parametrize("name", RATES)
-def test_a_denial_of_service_has_an_interval_by_user_task(name: str, attempts: int) -> None:
-    """About Wilson's interval of 10 in 16: attempts at a user task agree: two say no more than one."""
+@pytest.mark.parametrize("name", LOST)
+def test_a_denial_of_service_loses_utility_by_user_task(name: str, attempts: int) -> None:
+    """10 of 16 tasks were lost: attempts at a user task agree, so that two say no more than one."""
     found = card(DOS, 10, attempts).metrics[f"s/{name}"].estimate
     assert (found.value, found.n, found.clusters) == (0.625, 16 * attempts, 16)
-    assert (found.low, found.high) == (pytest.approx(0.3864, abs=0.02), pytest.approx(0.8152, abs=0.02))
+    assert 0.3 < found.low < 0.42 and 0.79 < found.high < 0.9
     assert "injection_task" not in found.method
 
 
-def test_so_it_has_at_k_attempts() -> None:
-    """Wilson's interval on 15 (1.96/2.131)^2 = 12.69: its variance has 15 degrees of freedom."""
-    found = card(DOS, 10, 2).metrics["s/targeted_asr@2"].estimate
-    assert (found.value, found.n, found.clusters) == (0.625, 16, 16)
-    assert (found.low, found.high) == (pytest.approx(0.3607, abs=1e-4), pytest.approx(0.8312, abs=1e-4))
+def test_a_denial_of_service_is_no_hijack() -> None:
+    found = card(DOS, 10)
+    assert not any(result.metric.hijack for result in found.metrics.values())
+    assert any(result.metric.hijack for result in card(ONE_GOAL, 10).metrics.values())
 
 
-def test_one_attempt_a_user_task_is_independent() -> None:
-    found = card(DOS, 10).metrics["s/targeted_asr"].estimate
-    assert found.method == "Wilson interval, independent samples"
+def test_an_agent_that_cannot_do_its_task_has_lost_nothing() -> None:
+    """It was called hijacked in 90% of the attempts, without ever having been shown the attack."""
+    records = []
+    for user in range(20):
+        name = f"user_task_{user}"
+        able = float(user < 2)
+        records.append(record("k", name, {"benign_utility": able}, clusters={"user_task": name}))
+        clusters = {"user_task": name, "injection_task": "injection_task_0"}
+        scores = {"utility_under_attack": able, "targeted_asr": 1 - able, "exposed": 0.0}
+        records.append(record("k", "/".join(clusters.values()), {**scores}, clusters=clusters))
+    found = one_cell(DOS, records, 40)
+    lost, shown = (found.metrics[f"s/{name}"].estimate for name in LOST)
+    assert (lost.value, lost.n) == (0.0, 20) and lost.low < 0 < lost.high < 0.2
+    assert (shown.value, shown.n, shown.missing, shown.out_of) == (None, 0, 0, 20)
+
+
+def test_a_manifest_from_before_names_the_attack_alone() -> None:
+    entry = cell("aster-moe", "agent", ONE_GOAL, 1)
+    assert not denies_service(entry)
+    assert denies_service(msgspec.structs.replace(entry, protocol={**entry.protocol, "attack": "dos"}))
 
 
 def test_a_suite_with_one_injection_task_says_nothing_of_others() -> None:
@@ -76,14 +94,13 @@ def test_a_suite_with_one_injection_task_says_nothing_of_others() -> None:
     assert (found.low, found.high) == (pytest.approx(0.083, abs=1e-3), pytest.approx(0.968, abs=1e-3))
 
 
-@pytest.mark.parametrize("attempts", [1, 2])
-def test_models_are_compared_by_user_task(attempts: int) -> None:
-    """Seven user tasks fall for it on one model alone, none on the other alone: mid-p is 2 (0.5^7) / 2."""
-    found = compare(card(DOS, 3, attempts), card(DOS, 10, attempts)).metrics["s/targeted_asr"]
-    assert (found.test, found.difference.clusters, found.pairs) == ("McNemar's mid-p test", 16, 16)
-    assert found.p_value == pytest.approx(0.5**7)
+def test_models_are_compared_by_what_they_lost() -> None:
+    """Seven user tasks were lost by one model alone, none by the other alone."""
+    found = compare(card(DOS, 3), card(DOS, 10)).metrics["s/utility_lost"]
+    assert (found.difference.value, found.difference.clusters, found.pairs) == (7 / 16, 16, 16)
+    assert found.p_value is not None and found.p_value < 0.01
     assert found.difference.low is not None and found.difference.low > 0
-    assert found.risk_ratio is not None and found.risk_ratio.low is not None and found.risk_ratio.low > 1
+    assert found.risk_ratio is None
 
 
 def test_one_injection_task_leaves_a_comparison_without_a_test() -> None:
