@@ -140,9 +140,10 @@ def denies_service(cell: CellEntry) -> bool:
     return goalless or cell.protocol.get("attack") in DENIALS
 
 
-def but_for_the_attack(cell: CellEntry) -> tuple[tuple[str, str], ...]:
-    """The protocol of a cell without `ATTACK_FIELDS`."""
-    return tuple(sorted((key, value) for key, value in cell.protocol.items() if key not in ATTACK_FIELDS))
+def but_for_the_attack(cell: CellEntry, *others: str) -> tuple[tuple[str, str], ...]:
+    """The protocol of a cell without `ATTACK_FIELDS`, and without other fields."""
+    without = {*ATTACK_FIELDS, *others}
+    return tuple(sorted((key, value) for key, value in cell.protocol.items() if key not in without))
 
 
 def measure(

@@ -844,17 +844,19 @@ def test_all_published_runs_of_a_local_model_come_out_again(tmp_path: Path) -> N
     assert any(r.failure == FailureKind.ITERATION_CAP for r in kept(tmp_path / "out").values())
 
 
-def test_a_denial_of_service_that_others_ran_has_an_interval_by_user_task(tmp_path: Path) -> None:
-    """Wilson's of 10 in 16 user tasks; its one injection task is a placeholder."""
+def test_a_denial_of_service_that_others_ran_is_a_loss_of_utility(tmp_path: Path) -> None:
+    """Paired with the same user tasks without an attack, which others keep apart: 9 of 16, then 6."""
     folder = tmp_path / "runs"
     folder.mkdir()
-    shutil.copy(shared_data(f"{SCOUT}/banking.dos.jsonl.xz"), folder)
+    for name in ("none.jsonl", "injection_tasks_as_user.jsonl", "dos.jsonl.xz"):
+        shutil.copy(shared_data(f"{SCOUT}/banking.{name}"), folder)
     replay(folder, tmp_path / "out")
     directory = RunDirectory(tmp_path / "out")
     (card,) = build_scorecards(directory.manifest(), directory.columns)
-    found = card.metrics["banking_dos/targeted_asr"].estimate
-    assert (found.value, found.n, found.missing, found.clusters) == (0.625, 16, 0, 16)
-    assert (found.low, found.high) == (pytest.approx(0.3864, abs=1e-4), pytest.approx(0.8152, abs=1e-4))
+    assert not any(result.metric.hijack for result in card.metrics.values() if result.suite == "banking_dos")
+    found = card.metrics["banking_dos/utility_lost"].estimate
+    assert (found.value, found.n, found.missing, found.clusters) == (3 / 16, 16, 0, 16)
+    assert found.low is not None and found.high is not None and found.low < 3 / 16 < found.high < 0.6
     assert card.suites["banking_dos"].by_injection_task == {}
 
 
