@@ -1,9 +1,11 @@
 """Everything that a run says, in one typed document. Every format is a view of it."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
+from itertools import combinations
 
 import pyarrow as pa
 
+from harness import stats
 from harness.errors import UserError
 from harness.scorecards.benchmarks import by_benchmark
 from harness.scorecards.build import ModelScorecard, build_scorecards
@@ -15,7 +17,9 @@ from harness.scorecards.comparability import (
     engine_settings,
     protocols,
 )
+from harness.scorecards.compare import compare_metric
 from harness.scorecards.origins import Comparison, OriginScorecard, build_origins
+from harness.scorecards.summary import CAPABILITY, Column, Row, summarise
 from harness.types import Caution, CellEntry, Manifest, Struct
 
 VERSION = 2
@@ -41,6 +45,8 @@ class Document(Struct):
     models: tuple[ModelScorecard, ...]
     """By name."""
     origins: tuple[OriginScorecard, ...]
+    overall: tuple[Compared, ...]
+    """The most capable models of each pair of origins over all benchmarks, the better first."""
     claims: Claims | None
     """None where they were not asked for, or could not be made."""
     claims_problem: str | None
@@ -143,6 +149,7 @@ def document_of(
 ) -> Document:
     """The document of scorecards; see `make_document`."""
     own = [card for card in cards if not card.model.imported]
+    origins = build_origins(cards, by, allow)
     made, problem = _claims(cards, by, allow) if claims else (None, None)
     return Document(
         name=manifest.name,
@@ -150,7 +157,8 @@ def document_of(
         config_digest=manifest.config_digest,
         by=by,
         models=tuple(cards),
-        origins=tuple(build_origins(cards, by, allow)),
+        origins=tuple(origins),
+        overall=tuple(_overall(own, origins)),
         claims=made,
         claims_problem=problem,
         protocols=protocols(cards),
@@ -160,6 +168,41 @@ def document_of(
         versions={"harness": manifest.harness_version, **manifest.versions},
         hardware=manifest.hardware,
         cautions=(*manifest.cautions, *_unread(cards)),
+    )
+
+
+def _overall(cards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> Iterator[Compared]:
+    """The gaps in capability; none where there is one benchmark, whose own gap says the same."""
+    summary = summarise(cards)
+    if not summary.columns or summary.columns[0].metric != CAPABILITY or len(summary.columns[0].keys) < 2:
+        return
+    first: dict[str, list[Row]] = {
+        origin.key: [row for row in summary.rows if row.ranked and row.card.model.name in origin.models]
+        for origin in origins
+    }
+    for a, b in combinations([key for key, rows in first.items() if rows], 2):
+        if summary.rows.index(first[a][0]) > summary.rows.index(first[b][0]):
+            a, b = b, a
+        yield Compared(origin=a, comparison=_capability_gap(b, first[a], first[b], summary.columns[0]))
+
+
+def _capability_gap(other: str, ours: Sequence[Row], theirs: Sequence[Row], column: Column) -> Comparison:
+    """The first of some models against the first of others, over benchmarks, paired by sample."""
+    best, other_best = ours[0].card, theirs[0].card
+    gaps = [compare_metric(other_best.metrics[k], best.metrics[k], ("", "")).difference for k in column.keys]
+    value, other_value = ours[0].estimates[0], theirs[0].estimates[0]
+    assert value is not None and other_value is not None, "ranked models have a capability"
+    return Comparison(
+        other=other,
+        key=column.metric.name,
+        metric=column.metric,
+        models=len(ours),
+        other_models=len(theirs),
+        estimate=stats.average(gaps),
+        value=value,
+        other_value=other_value,
+        best_model=best.model.name,
+        other_best_model=other_best.model.name,
     )
 
 

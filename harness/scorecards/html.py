@@ -124,6 +124,8 @@ class Cell(Struct):
     value: str
     interval: str
     count: str
+    same: str = ""
+    """The interval on the very tasks, where there are two."""
 
 
 class Headline(Struct):
@@ -215,7 +217,8 @@ def _cell(estimate: Estimate | None, measured: int, column: Column) -> Cell:
     of = len(column.keys)
     partly = f", {measured} of {of} benchmarks" if 0 < measured < of else ""
     count = text.format_count(estimate, column.metric) + partly
-    return Cell(value=value, interval=f"[{interval}" if interval else "", count=count)
+    same = text.format_same_tasks(estimate, column.metric)
+    return Cell(value=value, interval=f"[{interval}" if interval else "", count=count, same=same)
 
 
 # Folded tables

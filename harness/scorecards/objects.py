@@ -33,7 +33,7 @@ def document_object(document: Document) -> dict[str, Any]:
         "models": [_model_object(card) for card in document.models],
         "origins": [_origin_object(origin) for origin in document.origins],
         "comparisons": [
-            *(comparison_object(gap, "gap") for gap in document.gaps),
+            *(comparison_object(gap, "gap") for gap in (*document.overall, *document.gaps)),
             *(comparison_object(ratio, "risk_ratio") for ratio in document.ratios),
         ],
         "claims": None if document.claims is None else claims_object(document.claims),

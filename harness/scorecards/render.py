@@ -154,8 +154,8 @@ def heading(document: Document) -> str:
     return (
         f"{document.name}: {_counted(len(cards), 'model')} of {_counted(len(document.origins), 'origin')} "
         f"({CALLED[document.by]}), {_counted(benchmarks, 'benchmark')}, run of {document.created[:10]}, "
-        f"harness {document.versions['harness']}. Brackets hold 95% intervals, n counts attempts measured; "
-        "failed ones are missing, neither right nor wrong."
+        f"harness {document.versions['harness']}. Brackets hold 95% intervals, of other tasks of the kind "
+        "where those of these tasks stand below; n counts attempts measured, failed ones are missing."
     )
 
 

@@ -75,7 +75,8 @@ def headline_table(summary: Summary, cards: Sequence[ModelScorecard]) -> Table:
 
 def _narrow_cell(result: MetricResult | None) -> str:
     """A metric on lines of their own for value, interval and count, for a table of many models."""
-    return _metric_cell(result).replace(" [", "\n[").replace(" (", "\n(")
+    value, *rest = _metric_cell(result).split("\n")
+    return "\n".join([value.replace(" [", "\n["), *(line.replace(" (", "\n(") for line in rest[:1])])
 
 
 def member_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
@@ -239,7 +240,8 @@ def _metric_cell(result: MetricResult | None) -> str:
 def _estimate_cell(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "not run"
-    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate, metric)}"
+    lines = (text.format_interval, text.format_count, text.format_same_tasks)
+    return "\n".join(said for line in lines if (said := line(estimate, metric)))
 
 
 def injection_task_tables(cards: Sequence[ModelScorecard]) -> list[Table]:

@@ -70,6 +70,14 @@ def format_count(estimate: Estimate, metric: Metric) -> str:
     return f"n={estimate.n} ({estimate.missing} missing{bounds})"
 
 
+def format_same_tasks(estimate: Estimate, metric: Metric) -> str:
+    """The second interval of a rate, `these tasks [35.2, 64.8]`; nothing where there is one interval."""
+    if estimate.same_tasks is None:
+        return ""
+    ends = (estimate.same_tasks.low, estimate.same_tasks.high)
+    return f"these tasks [{', '.join(format_value(end, metric) for end in ends)}]"
+
+
 def format_estimate(estimate: Estimate, metric: Metric) -> str:
     """`50.0% [35.2, 64.8] n=40 (2 missing)`."""
     return f"{format_interval(estimate, metric)} {format_count(estimate, metric)}"

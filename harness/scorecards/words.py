@@ -7,6 +7,7 @@ from harness.scorecards.comparability import allowance
 from harness.scorecards.document import Compared, Document
 from harness.scorecards.missing import MOST_MISSING, misses_much, missing_share, worst_case
 from harness.scorecards.origins import FEW_MODELS, Comparison
+from harness.scorecards.summary import CAPABILITY
 from harness.types import Caution, Estimate, Metric
 
 MEANINGS = {
@@ -68,14 +69,17 @@ def meaning(metric: Metric) -> str:
 def comparisons(document: Document) -> list[str]:
     """A sentence for each pair of origins and headline: rates of being hijacked, then the best models.
 
-    What is decided comes first.
+    Capability over all benchmarks comes first, then what is decided.
     """
     ratios = [ratio for ratio in document.ratios if ratio.comparison.metric.headline]
     said = [
         *((_is_clear(ratio.comparison.estimate), ratio_sentence(ratio)) for ratio in ratios),
         *((decided(gap.comparison.estimate), gap_sentence(gap)) for gap in document.gaps),
     ]
-    return [sentence for _, sentence in sorted(said, key=lambda one: not one[0])]
+    return [
+        *(gap_sentence(gap) for gap in document.overall),
+        *(sentence for _, sentence in sorted(said, key=lambda one: not one[0])),
+    ]
 
 
 def _is_clear(ratio: Estimate) -> bool:
@@ -143,7 +147,8 @@ def gap_sentence(compared: Compared) -> str:
         verdict = f"{origin} is better by {points(gap, metric)} than {comparison.other}{luck}"
     else:
         verdict = f"no clear difference between {origin} and {comparison.other}, {points(gap, metric)}{luck}"
-    return f"{comparison.key}: {verdict}. Best models: {sides}."
+    what = "Capability over all benchmarks" if metric == CAPABILITY else comparison.key
+    return f"{what}: {verdict}. Best models: {sides}."
 
 
 def decided(difference: Estimate) -> bool:

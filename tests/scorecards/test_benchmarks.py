@@ -99,6 +99,19 @@ def test_the_first_screen_fits() -> None:
     assert "mmlu/subject_56" in render(found, "md")
 
 
+def test_the_gap_over_all_benchmarks_is_said_first() -> None:
+    manifest, records = run()
+    found = make_document(manifest, tables(records), claims=False)
+    (gap,) = found.overall
+    (claimed,) = make_claims(found.models).gaps
+    assert gap.origin == "XA" and gap.comparison.estimate.value == pytest.approx(claimed.points.value)
+    for form in ("table", "md", "html"):
+        text = " ".join(render(found, form).replace("<wbr>", "").split())
+        assert text.index("Capability over all benchmarks: XA is better by ") < text.index(
+            "gsm8k/accuracy: XA"
+        )
+
+
 def groups(weighted: bool = True, **metrics: str) -> tuple[SuiteGroup, ...]:
     average = GroupMetric(
         name="accuracy,none", weight_by_size=weighted, members={suite: "accuracy" for suite in SIZES}

@@ -192,7 +192,7 @@ def test_each_attack_has_its_own() -> None:
         "important_instructions, v1.2.2; all suites, pooled: banking, slack, travel, workspace",
         "direct, v1.2.2; all suites, pooled: banking_direct, slack_direct, travel_direct, workspace_direct",
     ]
-    assert all(row[2].startswith("31.2% [") and row[2].endswith("]\nn=64") for row in table.rows)
+    assert all(row[2].startswith("31.2% [") and "]\nn=64\nthese tasks [" in row[2] for row in table.rows)
 
 
 def test_attempts_that_are_owed_are_said() -> None:
