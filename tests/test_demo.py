@@ -208,4 +208,4 @@ def test_the_worked_example_is_rebuilt_from_its_records() -> None:
 
 
 def test_the_worked_example_shows_what_was_planted() -> None:
-    check_planted(json.loads((WORKED_EXAMPLE / "scorecard.json").read_text(encoding="utf8")))
+    check_planted(json.loads((WORKED_EXAMPLE / "scorecard.json").read_text(encoding="utf8"))["models"])

@@ -106,7 +106,7 @@ def test_every_eval_ever_says_that_fewer_hijackings_are_better(run: RunDirectory
     assert asr["score_details"]["uncertainty"]["confidence_interval"]["upper"] == expected.high
     assert asr["score_details"]["details"]["missing"] == "2"
     rows = lines(instances)
-    assert found["detailed_evaluation_results"]["total_rows"] == len(rows) == 58 + 9 + 2 * 38
+    assert found["detailed_evaluation_results"]["total_rows"] == len(rows) == 58 + 19 + 2 * 38
     for row in rows:
         if row["evaluation_name"] == "agent/targeted_asr":
             assert row["evaluation"]["is_correct"] is (row["evaluation"]["score"] == 0)

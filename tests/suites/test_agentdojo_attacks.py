@@ -172,5 +172,5 @@ def test_a_text_that_breaks_an_environment_is_said_before_a_run(
     )
     assert main(["plan", str(path)]) == 2
     assert (
-        "with what is injected for user_task_0/injection_task_0, the environment" in capsys.readouterr().err
+        "with what is injected for user_task_0/injection_task_0, the environment" in capsys.readouterr().out
     )

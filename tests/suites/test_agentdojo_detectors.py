@@ -213,7 +213,8 @@ def test_a_missing_detector_is_one_sentence_before_any_model_is_loaded(
     path, _ = config(tmp_path, "/not/here")
     for command in (["plan", str(path)], ["run", str(path), "--out", str(tmp_path / "out")]):
         assert main(command) == 2
-        assert "suite agentdojo_mini: detector: there is no folder /not/here" in capsys.readouterr().err
+        said = capsys.readouterr()
+        assert "suite agentdojo_mini: detector: there is no folder /not/here" in said.out + said.err
     assert not (tmp_path / "out" / "records").exists()
 
 
@@ -270,7 +271,7 @@ def test_offline_a_detector_that_is_not_here_keeps_the_plan_from_being_run(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     _, read = config(tmp_path, "org/tiny")
     (problem,) = make_plan(read).problems
-    assert "org/tiny is not on this machine and the hub cannot be asked" in problem
+    assert "org/tiny is not on this machine and the hub cannot be asked" in problem.text
 
 
 def test_one_classifier_serves_all_suites(made: Path) -> None:
