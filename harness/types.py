@@ -298,6 +298,8 @@ class Metric(Struct):
     """Labels that a sample must have for the metric to apply to it."""
     headline: bool = False
     """Shown first, and compared between origins."""
+    filter: str = ""
+    """lm-eval's name of what its replies went through before, empty where nothing is known of one."""
     applies_to: tuple[str, ...] | None = None
     """Exactly the clustering factors of the samples that have this metric, None for all samples. It tells
     which metrics a failed attempt is missing: where benign samples have the factor `user_task` and attacked

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.disk import replace
-from harness.exports.every_eval_ever import slug
+from harness.exports.names import file_names
 from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
 from harness.store import RunDirectory
@@ -21,8 +21,12 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
     """Write the headline metrics of every suite of every model."""
     manifest = directory.whole_manifest()
     cards = build_scorecards(manifest, directory.columns)
+    folders = file_names(card.model.name for card in cards)
+    names = file_names(suite for card in cards for suite in card.suites)
     return [
-        _write_suite(manifest, card, suite, out)
+        _write_suite(
+            manifest, card, suite, out / folders[card.model.name] / ".eval_results" / f"{names[suite]}.yaml"
+        )
         for card in cards
         for suite in card.suites
         if _headlines(card, suite)
@@ -37,13 +41,12 @@ def _headlines(card: ModelScorecard, suite: str) -> list[MetricResult]:
     ]
 
 
-def _write_suite(manifest: Manifest, card: ModelScorecard, suite: str, out: Path) -> Path:
+def _write_suite(manifest: Manifest, card: ModelScorecard, suite: str, path: Path) -> Path:
     import yaml
     from huggingface_hub import eval_result_entries_to_yaml
 
     cell = next(c for c in manifest.cells.values() if (c.model, c.suite) == (card.model.name, suite))
     entries = [_entry(manifest, cell, result) for result in _headlines(card, suite)]
-    path = out / slug(card.model.name) / ".eval_results" / f"{slug(suite)}.yaml"
     path.parent.mkdir(parents=True, exist_ok=True)
     content = yaml.safe_dump(eval_result_entries_to_yaml(entries), sort_keys=False, allow_unicode=True)
     replace(path, content.encode())

@@ -11,7 +11,6 @@ Check with `python -m every_eval_ever validate 'data/*/*/*/*.json*'` in the fold
 
 import hashlib
 import json
-import re
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -22,6 +21,7 @@ import msgspec
 
 from harness.disk import replace
 from harness.exports.inspect import target_of
+from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
 from harness.restore import Restored
 from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
@@ -38,19 +38,29 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
     cards = build_scorecards(run.manifest, directory.columns)
     measured = [c for c in cards if any(r.estimate.value is not None for r in c.metrics.values())]
     prompts = Prompts(run)
-    return prompts.whole([path for card in measured for path in _write_model(run, card, out, prompts)])
+    (base,) = file_names([run.manifest.name]).values()
+    developers = file_names(card.model.origin.developer for card in cards)
+    models = file_names(card.model.name for card in cards)
+    paths = []
+    for card in measured:
+        identity = f"{developers[card.model.origin.developer]}/{models[card.model.name]}"
+        paths += _write_model(run, card, out, (base, identity), prompts)
+    return prompts.whole(paths)
 
 
-def _write_model(run: Restored, card: ModelScorecard, out: Path, prompts: Prompts) -> list[Path]:
-    developer, name = slug(card.model.origin.developer), slug(card.model.name)
-    folder = out / "data" / slug(run.manifest.name) / developer / name
+def _write_model(
+    run: Restored, card: ModelScorecard, out: Path, names: tuple[str, str], prompts: Prompts
+) -> list[Path]:
+    """Args: names: of the run, and `<developer>/<model>`, as files are called."""
+    base, identity = names
+    folder = out / "data" / base / identity
     folder.mkdir(parents=True, exist_ok=True)
     stem = _uuid(f"{run.manifest.config_digest}/{run.manifest.created}/{card.model.name}")
     lines, results = folder / f"{stem}_samples.jsonl", folder / f"{stem}.json"
     head = {
         "schema_version": SCHEMA,
-        "evaluation_id": f"{slug(run.manifest.name)}/{developer}/{name}/{_epoch(run)}",
-        "model_id": f"{developer}/{name}",
+        "evaluation_id": f"{base}/{identity}/{_epoch(run)}",
+        "model_id": identity,
     }
     found = {
         "schema_version": SCHEMA,
@@ -89,11 +99,6 @@ def _write_lines(path: Path, rows: Iterator[dict[str, Any]]) -> int:
     if not count:
         path.unlink()
     return count
-
-
-def slug(text: str) -> str:
-    """A name that every file system takes, and that says where it came from."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-. ") or "unnamed"
 
 
 def _uuid(text: str) -> uuid.UUID:

@@ -1,87 +1,104 @@
 """What lm-eval writes: `results_<time>.json` and `samples_<task>_<time>.jsonl`, a folder a model.
 
-lm-eval knows no missing scores: failed attempts have no line, `n-samples` says how many were asked and how
-many were measured. Its `stderr` is here the half width of the 95% interval over 1.96, clusters included.
-Corpus metrics have their value, but nothing in the lines.
+As in lm-eval there is a line for every document and filter, `doc_id` is the document's, and `stderr` is the
+sample's standard deviation over the root of n; where lm-eval would bootstrap (corpus metrics) it is `N/A`, as
+lm-eval has it with `bootstrap_iters=0`. lm-eval knows no missing scores: failed attempts have no line, and
+`n-samples` says how many were measured. Corpus metrics have their value, but nothing in the lines.
 """
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from harness import stats
 from harness.disk import replace
-from harness.exports.every_eval_ever import slug
 from harness.exports.inspect import target_of
+from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
 from harness.restore import Restored
-from harness.scorecards.build import ModelScorecard, build_scorecards
+from harness.scorecards.benchmarks import by_benchmark
+from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
 from harness.store import RunDirectory
-from harness.types import CellEntry, Record
+from harness.suites.lm_eval import Item, LmEvalSuite
+from harness.types import CellEntry, Metric, Record, Sample, Score
+
+NO_FILTER = "none"
+"""lm-eval's name of the filter of a task that states none."""
 
 
 def write(directory: RunDirectory, out: Path) -> list[Path]:
     """Write results and samples of every model."""
     run = Restored(directory)
     cards, prompts = build_scorecards(run.manifest, directory.columns), Prompts(run)
-    return prompts.whole([path for card in cards for path in _write_model(run, card, out, prompts)])
+    folders = file_names(card.model.name for card in cards)
+    paths = [
+        path for card in cards for path in _write_model(run, card, out / folders[card.model.name], prompts)
+    ]
+    return prompts.whole(paths)
 
 
-def _write_model(run: Restored, card: ModelScorecard, out: Path, prompts: Prompts) -> list[Path]:
+def _write_model(run: Restored, card: ModelScorecard, folder: Path, prompts: Prompts) -> list[Path]:
     cells = {c.suite: c for c in run.manifest.cells.values() if c.model == card.model.name}
-    folder = out / slug(card.model.name)
     folder.mkdir(parents=True, exist_ok=True)
     time = run.manifest.created.replace(":", "-")
-    results = folder / f"results_{time}.json"
-    replace(results, json.dumps(_results(run, card, cells), indent=2, ensure_ascii=False).encode())
-    paths = [results]
-    for suite, cell in cells.items():
-        path = folder / f"samples_{slug(suite)}_{time}.jsonl"
+    paths = [folder / f"results_{time}.json"]
+    for suite, name in file_names(cells).items():
+        cell, path = cells[suite], folder / f"samples_{name}_{time}.jsonl"
         with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{json.dumps(line)}\n" for line in _lines(run, cell, prompts))
+            file.writelines(f"{json.dumps(line, default=str)}\n" for line in _lines(run, cell, prompts))
         paths.append(path)
+    found = _results(run, card, cells, folder.name)
+    replace(paths[0], json.dumps(found, indent=2, ensure_ascii=False).encode())
     return paths
 
 
-def _results(run: Restored, card: ModelScorecard, cells: dict[str, CellEntry]) -> dict[str, Any]:
+def _results(
+    run: Restored, card: ModelScorecard, cells: Mapping[str, CellEntry], sanitized: str
+) -> dict[str, Any]:
     model = card.model
-    numbers: dict[str, dict[str, Any]] = {slug(suite): {"alias": slug(suite)} for suite in cells}
-    better: dict[str, dict[str, bool | None]] = {slug(suite): {} for suite in cells}
-    for result in card.metrics.values():
-        name, _, filter_name = result.metric.name.partition(",")
-        estimate, task = result.estimate, slug(result.suite)
-        if estimate.value is None or result.metric.booking:  # samples here are attempts that did not fail
-            continue
-        error: float | str = "N/A"
-        if estimate.low is not None and estimate.high is not None:
-            error = (estimate.high - estimate.low) / (2 * stats.Z)
-        numbers[task][f"{name},{filter_name or 'none'}"] = estimate.value
-        numbers[task][f"{name}_stderr,{filter_name or 'none'}"] = error
-        better[task][name] = result.metric.higher_is_better
+    numbers: dict[str, dict[str, Any]] = {
+        suite: {"name": suite, "alias": suite, "sample_len": card.cells[suite].finished} for suite in cells
+    }
+    better: dict[str, dict[str, bool | None]] = {suite: {} for suite in cells}
+    for result in (*card.metrics.values(), *card.members.values()):
+        # Samples here are attempts that did not fail; a benchmark of several suites has rows of its groups.
+        if result.suite in cells and result.estimate.value is not None and not result.metric.booking:
+            name, under = named(result.metric)
+            numbers[result.suite][f"{name},{under}"] = result.estimate.value
+            numbers[result.suite][f"{name}_stderr,{under}"] = standard_error(result)
+            better[result.suite][name] = result.metric.higher_is_better
+    groups = _groups(run, card)
     return {
-        "results": numbers,
-        "group_subtasks": {slug(suite): [] for suite in cells},
-        "configs": {slug(suite): _config(cell) for suite, cell in cells.items()},
-        "versions": {slug(suite): _version(cell) for suite, cell in cells.items()},
-        "n-shot": {slug(suite): _shots(cell) for suite, cell in cells.items()},
+        "results": {**numbers, **groups},
+        **({"groups": groups} if groups else {}),
+        "group_subtasks": {
+            group.name: [*group.subgroups, *group.members]
+            for group in run.manifest.groups
+            if set(group.members) <= cells.keys()
+        },
+        "configs": {suite: _config(cell) for suite, cell in cells.items()},
+        "versions": {suite: _version(cell) for suite, cell in cells.items()},
+        "n-shot": {suite: _shots(cell) for suite, cell in cells.items()},
         "higher_is_better": better,
         "n-samples": {
-            slug(suite): {
-                "original": card.suites[suite].expected,
-                "effective": card.suites[suite].finished - sum(card.suites[suite].failures.values()),
+            suite: {
+                "original": _documents(run, cell),
+                "effective": card.cells[suite].finished - sum(card.cells[suite].failures.values()),
             }
-            for suite in cells
+            for suite, cell in cells.items()
         },
         "config": {
             "model": model.engine.name if model.engine else "unknown",
             "model_args": {"pretrained": model.name},
             "batch_size": "auto",
-            "limit": None,
+            "limit": _limit(cells.values()),
+            "bootstrap_iters": 0,
             "origin": msgspec.to_builtins(model.origin),
         },
         "git_hash": None,
@@ -90,16 +107,59 @@ def _results(run: Restored, card: ModelScorecard, cells: dict[str, CellEntry]) -
         "transformers_version": run.manifest.versions.get("transformers", "unknown"),
         "model_source": model.engine.name if model.engine else "unknown",
         "model_name": model.name,
-        "model_name_sanitized": slug(model.name),
+        "model_name_sanitized": sanitized,
         "chat_template_sha": model.architecture.chat_template_hash if model.architecture else None,
         "task_hashes": {},
         "total_evaluation_time_seconds": None if model.imported else str(card.usage.engine_seconds),
     }
 
 
+def named(metric: Metric) -> tuple[str, str]:
+    """(lm-eval's name of a metric, the filter that it is under)."""
+    name, _, under = metric.name.partition(",")
+    return name, under or metric.filter or NO_FILTER
+
+
+def standard_error(result: MetricResult) -> float | str:
+    """As lm-eval has it for means; not a number for anything else, and for one score."""
+    values = result.observations.values
+    if result.metric.kind == "corpus" or result.metric.aggregation != "mean" or len(values) < 2:
+        return "N/A"
+    return float(np.std(np.asarray(values, dtype=float), ddof=1)) / math.sqrt(len(values))
+
+
+def _groups(run: Restored, card: ModelScorecard) -> dict[str, dict[str, Any]]:
+    """A row for every group that lm-eval averages."""
+    rows: dict[str, dict[str, Any]] = {}
+    for whole in by_benchmark([card], run.manifest)[0].suites.values():
+        for key, value in whole.group_averages.items():
+            group, _, metric = key.rpartition("/")
+            name, _, under = metric.partition(",")
+            row = rows.setdefault(group, {"name": group, "alias": group})
+            row[f"{name},{under or NO_FILTER}"] = value
+            row[f"{name}_stderr,{under or NO_FILTER}"] = "N/A"
+    return rows
+
+
+def _limit(cells: Iterable[CellEntry]) -> int | None:
+    """The limit that all suites had, None where there was none or they had several."""
+    limits = {cell.protocol.get("limit", "None") for cell in cells}
+    (only,) = limits if len(limits) == 1 else ("None",)
+    return int(only) if only.isdecimal() else None
+
+
+def _documents(run: Restored, cell: CellEntry) -> int:
+    """How many documents the task has, those beyond a limit included."""
+    if cell.adapter != "lm_eval" or cell.protocol.get("limit", "None") == "None":
+        return cell.samples * cell.attempts
+    suite = run.suite(cell)
+    assert isinstance(suite, LmEvalSuite)
+    return suite.documents * cell.attempts
+
+
 def _config(cell: CellEntry) -> dict[str, Any]:
     return {
-        "task": slug(cell.suite),
+        "task": cell.suite,
         "dataset_path": cell.protocol.get("dataset_path", cell.suite),
         "output_type": cell.protocol.get("output_type", "generate_until"),
         "repeats": cell.attempts,
@@ -117,39 +177,63 @@ def _shots(cell: CellEntry) -> int:
 
 
 def _lines(run: Restored, cell: CellEntry, made: Prompts) -> Iterator[dict[str, Any]]:
-    """A line for every attempt that did not fail, by sample and attempt."""
-    records = run.directory.records(cell)
-    prompts = made.of(cell, records)
-    ids = {name: number for number, name in enumerate(sorted({record.sample for record in records}))}
-    booked = {metric.name for metric in cell.metrics if metric.booking}
-    for record in records:
-        if record.failure is None:
-            scores = tuple(score for score in record.scores if score.metric not in booked)
-            record = msgspec.structs.replace(record, scores=scores)
-            yield _line(record, ids[record.sample], prompts.get(record.sample, ()), target_of(cell, record))
+    """A line for every filter and attempt that did not fail, in the order of filters, documents, attempts."""
+    records = [record for record in run.directory.records(cell) if record.failure is None]
+    samples = made.samples(cell, records)
+    numbers = {name: number for number, name in enumerate(sorted({r.sample for r in records}))}
+    metrics = {metric.name: metric for metric in cell.metrics if not metric.booking}
+    filters = dict.fromkeys(named(metric)[1] for metric in metrics.values())
+    records.sort(key=lambda r: (_doc_id(r, numbers), r.attempt))
+    for under in filters:
+        under_it = {name for name, metric in metrics.items() if named(metric)[1] == under}
+        for record in records:
+            scores = [score for score in record.scores if score.metric in under_it]
+            sample = samples.get(record.sample)
+            line = _line(record, _doc_id(record, numbers), sample, under, target_of(cell, record))
+            yield line | _scores(scores, record)
 
 
-def _line(record: Record, number: int, prompts: Sequence[str], target: str) -> dict[str, Any]:
+def _doc_id(record: Record, numbers: Mapping[str, int]) -> int:
+    """lm-eval's number of a document, which its sample is called by; else the rank of the sample's name."""
+    return int(record.sample) if record.sample.isdecimal() else numbers[record.sample]
+
+
+def _scores(scores: Sequence[Score], record: Record) -> dict[str, Any]:
+    """What one filter made of the replies, and its scores."""
+    likely = [[str(x.logprob), str(x.is_greedy)] for x in record.transcript.loglikelihoods]
+    answers = [score.answer for score in scores if score.answer is not None]
+    found = {score.metric.partition(",")[0]: score.value for score in scores if score.value is not None}
+    return {"filtered_resps": likely or answers[:1], "metrics": list(found), **found}
+
+
+def _line(record: Record, doc_id: int, sample: Sample | None, under: str, target: str) -> dict[str, Any]:
     transcript = record.transcript
     asked = "\n\n".join(m.content for m in transcript.messages if m.role in ("system", "user"))
-    arguments = list(prompts) or ([asked] if asked else [])
-    replies: list[Any] = [[reply.raw] for reply in transcript.generations]
+    item = sample.payload if sample is not None and isinstance(sample.payload, Item) else None
+    arguments = [list(instance.args) for instance in item.instances] if item else [[asked]] if asked else []
+    # lm-eval logs what its filters read.
+    replies: list[Any] = [[reply.raw if item is None else reply.text] for reply in transcript.generations]
     replies += [[[str(x.logprob), str(x.is_greedy)]] for x in transcript.loglikelihoods]
-    answers = [score.answer for score in record.scores if score.answer is not None]
-    scores = {
-        score.metric.partition(",")[0]: score.value for score in record.scores if score.value is not None
-    }
+    about = {"id": record.sample, "attempt": record.attempt, **record.clusters, **record.labels}
+    doc = about if item is None else item.doc
     return {
-        "doc_id": number,
-        "doc": {"id": record.sample, "attempt": record.attempt, **record.clusters, **record.labels},
+        "doc_id": doc_id,
+        "doc": doc,
         "target": target,
-        "arguments": {f"gen_args_{i}": {"arg_0": text} for i, text in enumerate(arguments)},
+        "arguments": {
+            f"gen_args_{i}": {f"arg_{j}": part for j, part in enumerate(parts)}
+            for i, parts in enumerate(arguments)
+        },
         "resps": replies,
-        "filtered_resps": answers[:1],
-        "filter": "none",
-        "metrics": list(scores),
-        "doc_hash": record.content_hash,
-        "prompt_hash": hashlib.sha256("".join(arguments).encode()).hexdigest() if arguments else None,
-        "target_hash": hashlib.sha256(target.encode()).hexdigest(),
-        **scores,
+        "filtered_resps": [],
+        "filter": under,
+        "metrics": [],
+        "doc_hash": sha256(json.dumps(doc, indent=2, default=str, ensure_ascii=False)),
+        "prompt_hash": sha256(str(arguments[0][0])) if arguments else None,
+        "target_hash": sha256(target),
     }
+
+
+def sha256(text: str) -> str:
+    """As lm-eval hashes what it logs."""
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.restore import Restored
-from harness.types import CellEntry, Record
+from harness.types import CellEntry, Record, Sample
 
 
 class Incomplete(UserError):
@@ -30,17 +30,20 @@ class Prompts:
 
         Empty where they cannot be made again, which `whole` tells.
         """
+        return {
+            name: tuple(str(i.args[0]) for i in getattr(sample.payload, "instances", ()))
+            for name, sample in self.samples(cell, records).items()
+        }
+
+    def samples(self, cell: CellEntry, records: Sequence[Record]) -> dict[str, Sample]:
+        """Id -> sample, for records that do not hold what was put to the model. Empty as in `of`."""
         if all(record.transcript.messages for record in records):
             return {}
         try:
-            samples = self._run.samples(cell, self._run.suite(cell))
+            return self._run.samples(cell, self._run.suite(cell))
         except UserError as error:
             self._lacking.setdefault(cell.suite, str(error))
             return {}
-        return {
-            name: tuple(str(i.args[0]) for i in getattr(sample.payload, "instances", ()))
-            for name, sample in samples.items()
-        }
 
     def whole(self, paths: list[Path]) -> list[Path]:
         """What was written. Raises `Incomplete` if prompts are not in it."""

@@ -265,8 +265,12 @@ class LmEvalSuite:
 
     def count(self) -> int:
         """See `Suite.count`."""
-        total = len(self._docs)
-        return total if self.options.limit is None else min(total, self.options.limit)
+        return self.documents if self.options.limit is None else min(self.documents, self.options.limit)
+
+    @property
+    def documents(self) -> int:
+        """How many documents the task has, those beyond a limit included."""
+        return len(self._docs)
 
     def _documents(self) -> Iterator[tuple[int, Any]]:
         return islice(enumerate(self._docs), self.options.limit)

@@ -74,6 +74,7 @@ def to_metric(name: str, task: Any, key: str, scored: str, filter_name: str, hea
         kind=kind,
         bounds=(0.0, 1.0) if kind == "rate" or (averaged and key in FRACTIONS) else None,
         headline=headline,
+        filter=filter_name,
     )
 
 
