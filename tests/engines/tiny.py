@@ -69,3 +69,46 @@ def build_qwen3(folder: Path) -> Path:
     model.to(torch.bfloat16).eval().save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def build_parrot(folder: Path, *pieces: str) -> Path:
+    """A Qwen3 that always says the same: after a prompt the first piece, then the next, then its end.
+
+    Each piece is a token of its own, and no two are alike. Attention and MLP give nothing, embeddings tell
+    pieces apart, so that the next token depends on the last one alone.
+    """
+    import torch
+    from tokenizers import AddedToken
+    from transformers import Qwen3Config, Qwen3ForCausalLM
+
+    made = tokenizer()
+    made.add_tokens([AddedToken(piece, special=False, normalized=False) for piece in pieces])
+    made.save_pretrained(folder)
+    chain = [made.convert_tokens_to_ids(piece) for piece in pieces] + [made.eos_token_id]
+    config = Qwen3Config(
+        vocab_size=VOCABULARY,
+        hidden_size=64,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        head_dim=32,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=2,
+        pad_token_id=0,
+        tie_word_embeddings=False,
+    )
+    model = Qwen3ForCausalLM(config)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name:
+                parameter.zero_()
+        embedding, head = model.model.embed_tokens.weight, model.lm_head.weight
+        embedding[:, 0] = 1.0  # whatever a prompt ends with
+        for at, token in enumerate(chain[:-1], start=1):
+            embedding[token] = torch.nn.functional.one_hot(torch.tensor(at), 64).float()
+        for at, token in enumerate(chain):
+            head[token, at] = 5.0
+    model.save_pretrained(folder)
+    return folder
