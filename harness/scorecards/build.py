@@ -178,16 +178,12 @@ def _scorecard(
         suites[suite] = _suite_result(cell, attempts, measured)
         found[suite] = [_metric_result(suite, one, attempts) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
-    booked = {
-        key: (result.observations, result.estimate.missing)
-        for key, result in metrics.items()
-        if result.metric.booking
-    }
+    estimates = {key: result.estimate for key, result in metrics.items()}
     return ModelScorecard(
         model=model,
         suites=dict(sorted(suites.items())),
         metrics=metrics,
-        pooled=pool([cells[suite] for suite in suites], booked),
+        pooled=pool([cells[suite] for suite in suites], estimates),
         unread=unread,
     )
 

@@ -159,6 +159,7 @@ def _pooled_object(pooled: Pooled) -> dict[str, Any]:
         "suites": pooled.suites,
         "protocol": pooled.protocol,
         "bookings": {name: _metric_object(rate) for name, rate in pooled.rates.items()},
+        "metrics": {name: _metric_object(rate) for name, rate in pooled.own.items()},
     }
 
 

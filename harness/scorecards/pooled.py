@@ -2,17 +2,16 @@
 
 Its script prints this share as "combined", and every number of its table is a share of 97 user tasks or of
 629 pairs (v1 to v1.1.2; 949 in v1.2.2). The mean of the suites' rates is another number, since they are not
-equally large. Only metrics that keep its books (`Metric.booking`) are pooled, for comparison with it alone.
+equally large. Metrics that keep its books (`Metric.booking`) are pooled for comparison with it, and the
+harness's own `OWN` beside them. The suites are strata: an interval is of tasks like these within each, not of
+other suites, of which four would say little.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
 from harness import stats
-from harness.scorecards.derived import Observations
 from harness.types import CellEntry, Estimate, Metric, Struct
 
 SUITES = ("banking", "slack", "travel", "workspace")
@@ -21,8 +20,8 @@ SUITES = ("banking", "slack", "travel", "workspace")
 OF_THE_SUITE = ("suite", "tools", "tasks", "environment")
 """Fields of the protocol in which they differ by their nature. In all others they have to agree."""
 
-Booked = Mapping[str, tuple[Observations, int]]
-"""`<suite>/<metric>` -> what was measured, and how many attempts are missing."""
+OWN = ("benign_utility", "utility_under_attack", "targeted_asr", "targeted_asr_exposed")
+"""Rates of the harness that are pooled too."""
 
 
 class PooledRate(Struct):
@@ -40,7 +39,9 @@ class Pooled(Struct):
     suites: dict[str, str]
     """AgentDojo's name of a suite -> its name in the run."""
     rates: dict[str, PooledRate]
-    """By the metric's name: those that all of the suites have."""
+    """By the metric's name: those that all of the suites have, and that keep AgentDojo's books."""
+    own: dict[str, PooledRate] = {}
+    """The harness's own of them, those of `OWN`."""
 
     @property
     def whole(self) -> bool:
@@ -53,22 +54,26 @@ class Pooled(Struct):
         return f"{'all' if self.whole else f'{len(self.suites)} of {len(SUITES)}'} suites, pooled"
 
 
-def pool(cells: Iterable[CellEntry], booked: Booked) -> tuple[Pooled, ...]:
+def pool(cells: Iterable[CellEntry], estimates: Mapping[str, Estimate]) -> tuple[Pooled, ...]:
     """One result for each protocol that several of AgentDojo's suites have in common.
 
     Where a suite is there twice under one protocol, nobody can say which of the two is meant: none is pooled.
 
     Args:
         cells: of one model.
-        booked: its metrics with a booking.
+        estimates: `<suite>/<metric>` -> the rate.
     """
     groups: dict[tuple[int, tuple[tuple[str, str], ...]], list[CellEntry]] = {}
     for cell in cells:
         if _is_whole_suite(cell):
             groups.setdefault((cell.attempts, tuple(sorted(_shared(cell).items()))), []).append(cell)
     several = [group for group in groups.values() if len(group) > 1 and _distinct(group)]
-    found = [_pool_group(sorted(group, key=lambda cell: cell.protocol["suite"]), booked) for group in several]
-    return tuple(sorted((one for one in found if one.rates), key=lambda one: tuple(one.suites.values())))
+    found = [
+        _pool_group(sorted(group, key=lambda cell: cell.protocol["suite"]), estimates) for group in several
+    ]
+    return tuple(
+        sorted((one for one in found if one.rates or one.own), key=lambda one: tuple(one.suites.values()))
+    )
 
 
 def _is_whole_suite(cell: CellEntry) -> bool:
@@ -88,37 +93,23 @@ def _distinct(group: Sequence[CellEntry]) -> bool:
     return len({cell.protocol["suite"] for cell in group}) == len(group)
 
 
-def _pool_group(group: Sequence[CellEntry], booked: Booked) -> Pooled:
-    rates = {}
+def _pool_group(group: Sequence[CellEntry], estimates: Mapping[str, Estimate]) -> Pooled:
+    rates: dict[str, PooledRate] = {}
+    own: dict[str, PooledRate] = {}
+    names = ", ".join(cell.suite for cell in group)
     for metric in group[0].metrics:
-        if metric.booking and metric.kind == "rate" and all(metric in cell.metrics for cell in group):
-            parts = [booked[f"{cell.suite}/{metric.name}"] for cell in group]
-            if all(len(observations.values) + missing for observations, missing in parts):
-                rates[metric.name] = PooledRate(metric=metric, estimate=_estimate(metric, group, parts))
+        chosen = rates if metric.booking else own if metric.name in OWN else None
+        if chosen is None or metric.kind != "rate" or not all(metric in cell.metrics for cell in group):
+            continue
+        parts = [estimates[f"{cell.suite}/{metric.name}"] for cell in group]
+        if all(part.n + part.missing or part.out_of for part in parts):
+            found = stats.estimated(lambda missing, parts=parts: stats.stratified(parts))
+            how = f"{found.method}; every attempt of {names} counts once"
+            how = f"{how}; {metric.booking}" if metric.booking else how
+            chosen[metric.name] = PooledRate(metric=metric, estimate=replace(found, method=how))
     return Pooled(
         protocol=_shared(group[0]),
         suites={cell.protocol["suite"]: cell.suite for cell in group},
         rates=rates,
+        own=own,
     )
-
-
-def _estimate(
-    metric: Metric, group: Sequence[CellEntry], parts: Sequence[tuple[Observations, int]]
-) -> Estimate:
-    observed = [observations for observations, _ in parts if len(observations.values)]
-    values = np.concatenate([np.empty(0), *(np.asarray(one.values) for one in observed)])
-    missing = sum(lost for _, lost in parts)
-    found = stats.estimated(stats.rate, values, _clusters(observed), missing=missing)
-    names = ", ".join(cell.suite for cell in group)
-    return replace(found, method=f"{found.method}; every attempt of {names} counts once; {metric.booking}")
-
-
-def _clusters(parts: Sequence[Observations]) -> dict[str, NDArray[np.intp]]:
-    """Factor -> levels, none of them in two suites: `user_task_0` of one is not that of another."""
-    names = parts[0].factors if parts else ()
-    return {name: _apart([part.factors[name].codes for part in parts]) for name in names}
-
-
-def _apart(codes: Sequence[NDArray[np.int32]]) -> NDArray[np.intp]:
-    starts = np.cumsum([0, *(part.max() + 1 for part in codes)])
-    return np.concatenate([part + start for part, start in zip(codes, starts[:-1], strict=True)])

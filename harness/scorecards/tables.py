@@ -12,14 +12,14 @@ from harness.scorecards import text
 from harness.scorecards.build import MetricResult, ModelScorecard
 from harness.scorecards.comparability import Setting
 from harness.scorecards.origins import CALLED, OriginMetric, OriginScorecard
-from harness.scorecards.pooled import Pooled
+from harness.scorecards.pooled import Pooled, PooledRate
 from harness.scorecards.summary import Column, Row, Summary
 from harness.scorecards.words import plain_name
 from harness.types import Estimate, Metric, Struct, Usage
 
 BOOKS = "Somebody else's books, no rates of this harness: {}"
 """Title of a table of metrics with a `booking`."""
-POOLED = BOOKS.format("AgentDojo's suites, pooled")
+POOLED = "AgentDojo's suites, pooled"
 TASK_COLUMNS = ("Injection task", "Harm", "Model")
 
 
@@ -174,17 +174,28 @@ def booking_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
 def pooled_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
     """AgentDojo's suites pooled, a row a model and protocol; none where no model has several of them."""
     found = [(card, pooled) for card in ordered(cards) for pooled in card.pooled]
-    metrics = {name: rate.metric for _, pooled in found for name, rate in pooled.rates.items()}
+    own = _pooled_table(POOLED, [(card, one, one.own) for card, one in found])
+    books = _pooled_table(BOOKS.format(POOLED), [(card, one, one.rates) for card, one in found])
+    return [table for table in (own, books) if table.rows and len(table.header) > 2]
+
+
+def _pooled_table(
+    title: str, found: Sequence[tuple[ModelScorecard, Pooled, Mapping[str, PooledRate]]]
+) -> Table:
+    metrics = {name: rate.metric for *_, rates in found for name, rate in rates.items()}
     rows = tuple(
         (
             _model_cell(card),
             _pooled_over(card, pooled),
-            *(_estimate_cell(_pooled_estimate(pooled, name), metric) for name, metric in metrics.items()),
+            *(
+                _estimate_cell(rates[name].estimate if name in rates else None, metric)
+                for name, metric in metrics.items()
+            ),
         )
-        for card, pooled in found
+        for card, pooled, rates in found
     )
     columns = tuple(_column_name(metric) for metric in metrics.values())
-    return [Table(title=POOLED, header=("Model", "Pooled over", *columns), rows=rows)] if rows else []
+    return Table(title=title, header=("Model", "Pooled over", *columns), rows=rows)
 
 
 def _pooled_over(card: ModelScorecard, pooled: Pooled) -> str:
@@ -199,10 +210,6 @@ def _pooled_over(card: ModelScorecard, pooled: Pooled) -> str:
     ]
     extent = pooled.extent + (f"\n({owed} of {expected} owed)" if owed else "")
     return ";\n".join([",\n".join(under), f"{extent}:\n" + ",\n".join(pooled.suites.values())])
-
-
-def _pooled_estimate(pooled: Pooled, name: str) -> Estimate | None:
-    return pooled.rates[name].estimate if name in pooled.rates else None
 
 
 def _suite_table(
@@ -415,7 +422,7 @@ def methods_table(cards: Sequence[ModelScorecard]) -> Table:
         (f"{name}, {one.extent}", card.model.name, rate.estimate.method)
         for card in ordered(cards)
         for one in card.pooled
-        for name, rate in one.rates.items()
+        for name, rate in {**one.own, **one.rates}.items()
     )
     return Table(title="Methods", header=("Metric", "Model", "Method"), rows=rows + pooled)
 

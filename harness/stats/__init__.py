@@ -32,6 +32,7 @@ from harness.stats.estimates import (
     p_of_means,
     proportion,
     rate,
+    stratified,
     wilson,
 )
 from harness.stats.models import ModelsMean, mean_of_models, ratio_over_models, selection_bias
@@ -68,6 +69,7 @@ __all__ = [
     "risk_ratio",
     "selection_bias",
     "shared_risk_ratio",
+    "stratified",
     "unpaired_difference",
     "wilson",
 ]

@@ -391,6 +391,42 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
+def stratified(estimates: Sequence[Estimate]) -> Estimate:
+    """The rate over several strata that are given, such as suites, every attempt counting once.
+
+    Limits are from theirs, weighed by their attempts (MOVER for a sum of independent estimates, Zou and
+    Donner, Stat. Med. 27 (2008) 1693-1702): other strata than these are not spoken of, so that it does not
+    matter how far they lie apart.
+    """
+    parts = [(e, e.value, e.low, e.high) for e in estimates if e.value is not None]
+    missing = sum(e.missing for e in estimates)
+    if not parts:
+        return _not_measured(missing)
+    n = sum(e.n for e, *_ in parts)
+    value = math.fsum(e.n / n * v for e, v, *_ in parts)
+    down = math.hypot(*(e.n / n * (v - low) for e, v, low, _ in parts if low is not None))
+    up = math.hypot(*(e.n / n * (high - v) for e, v, _, high in parts if high is not None))
+    whole = all(low is not None and high is not None for *_, low, high in parts)
+    same = None
+    if all(e.same_tasks for e, *_ in parts):
+        again = [(e.n / n, v, e.same_tasks) for e, v, *_ in parts if e.same_tasks]
+        same = Interval(
+            low=value - math.hypot(*(w * (v - i.low) for w, v, i in again)),
+            high=value + math.hypot(*(w * (i.high - v) for w, v, i in again)),
+            method=f"on these tasks: stratified over {len(again)}, limits from theirs (MOVER)",
+        )
+    return Estimate(
+        value=value,
+        low=value - down if whole else None,
+        high=value + up if whole else None,
+        n=n,
+        missing=missing,
+        clusters=sum(e.clusters for e, *_ in parts),
+        method=f"stratified over {len(parts)}, limits from theirs (MOVER)",
+        same_tasks=same,
+    )
+
+
 def attempted(compute: Callable[[], T], failed: Callable[[Estimate], T], *, missing: int = 0) -> T:
     """What an estimator gives. Where it fails: an estimate without a value, whose method says why.
 

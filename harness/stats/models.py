@@ -107,10 +107,11 @@ def ratio_over_models(
 ) -> Estimate:
     """The mean over models of a over that of b, models and samples both taken as drawn at random.
 
-    The log of the ratio has three parts, each with its own t quantile (MOVER, as in `mean_of_models`): what
-    differs between the models of either side, and the samples, on which both sides may depend alike
-    (linearised as in `shared_risk_ratio`). The noise of single models is in two of them, so that the interval
-    is rather too wide. Where nothing happened on a side it comes from both means (`comparisons.ratio`).
+    The log of the ratio has three parts: what differs between the models of either side, and the samples, on
+    which both sides may depend alike (linearised as in `shared_risk_ratio`). Their variances add up, with the
+    degrees of freedom of Welch (Biometrika 34 (1947) 28-35) and Satterthwaite (Biometrics Bull. 2 (1946)
+    110-114). The noise of single models is in two of them, so that the interval is rather too wide. Where
+    nothing happened on a side it comes from both means (`comparisons.ratio`).
 
     Args:
         a: of each model, shape (n_j,), values that are 0 or more.
@@ -133,11 +134,11 @@ def ratio_over_models(
     units = min((levels_of(codes) for codes in factors.values()), default=n)
     shared = careful_variance(n * np.concatenate(influence), factors, finest_factor(joint))
     parts = [found.var(ddof=1) / found.size / c**2 for found, c in zip(means, centres, strict=True)]
-    quantiles = [student_t(found.size - 1) for found in means]
-    half = math.hypot(
-        *(t * math.sqrt(part) for t, part in zip(quantiles, parts, strict=True)),
-        student_t(units - 1) * math.sqrt(shared) if units > 1 else math.inf,
-    )
+    # Each part of the variance with its degrees of freedom.
+    told = [*zip(parts, (found.size - 1 for found in means), strict=True), (shared, units - 1)]
+    variance = math.fsum(part for part, _ in told)
+    freedom = variance**2 / math.fsum(part**2 / max(1, of) for part, of in told) if variance else 1.0
+    half = student_t(freedom) * math.sqrt(variance) if units > 1 else math.inf
     value = centres[0] / centres[1]
     return Estimate(
         value=value,
@@ -147,8 +148,7 @@ def ratio_over_models(
         missing=missing,
         clusters=min(units, *(found.size for found in means)),
         method=f"ratio of means over {means[0].size} and {means[1].size} models and samples, both drawn at "
-        f"random, log interval, t with {means[0].size - 1}, {means[1].size - 1} and {units - 1} degrees of "
-        "freedom",
+        f"random, log interval, t with {freedom:.1f} degrees of freedom (Welch and Satterthwaite)",
     )
 
 

@@ -3,6 +3,7 @@
 import html
 import json
 import lzma
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from harness import stats
 from harness.replay import replay
 from harness.scorecards import tables
 from harness.scorecards.build import ModelScorecard, build_scorecards
@@ -85,23 +85,29 @@ def test_every_attempt_counts_once_whatever_the_size_of_its_suite() -> None:
     assert (estimate.value, estimate.n, estimate.missing) == (20 / 64, 64, 0)
     of_suites = [card.metrics[f"{suite}/{ASR}"].estimate.value for suite in SUITES]
     assert np.mean([value for value in of_suites if value is not None]) == pytest.approx(0.2917, abs=1e-4)
-    assert list(found.rates) == [ASR]  # no rate of the harness is pooled
+    assert list(found.rates) == [ASR] and list(found.own) == ["targeted_asr"]
+    own = found.own["targeted_asr"].estimate
+    assert (own.value, own.n, own.missing) == (20 / 64, 64, 0)
     assert (found.whole, found.extent) == (True, "all suites, pooled")
 
 
-def test_tasks_of_one_name_in_two_suites_are_two_tasks() -> None:
-    estimate = only(build(*map(suite_cell, SUITES))).rates[ASR].estimate
-    values, users, goals = [], [], []
-    for suite in SUITES:
-        for one in pairs(suite_cell(suite)):
-            values.append(one.scores[0].value)
-            users.append(f"{suite} {one.clusters['user_task']}")
-            goals.append(f"{suite} {one.clusters['injection_task']}")
-    expected = stats.rate(values, {"user_task": np.array(users), "injection_task": np.array(goals)})
-    assert (estimate.low, estimate.high) == (expected.low, expected.high)
-    assert estimate.clusters == expected.clusters == 4 + 3 + 2 + 5
-    assert estimate.method.startswith(expected.method)
-    assert estimate.method.endswith("of banking, slack, travel, workspace counts once; their rule")
+def test_suites_are_strata() -> None:
+    """Their limits are joined by their attempts; how far suites lie apart does not widen them."""
+    card = build(*map(suite_cell, SUITES))
+    for found in (only(card).rates[ASR].estimate, only(card).own["targeted_asr"].estimate):
+        parts = [card.metrics[f"{suite}/targeted_asr"].estimate for suite in SUITES]
+        down, up = (
+            math.hypot(*(part.n / 64 * (part.value - end) for part, end in zip(parts, ends, strict=True)))
+            for ends in ([p.low for p in parts], [p.high for p in parts])
+        )
+        assert (found.low, found.high) == pytest.approx((20 / 64 - down, 20 / 64 + up))
+        assert found.clusters == sum(part.clusters for part in parts)
+        assert found.same_tasks is not None and found.low < found.same_tasks.low < found.value
+    assert (
+        only(card)
+        .rates[ASR]
+        .estimate.method.endswith("of banking, slack, travel, workspace counts once; their rule")
+    )
 
 
 def test_attempts_that_are_missing_in_a_suite_are_missing_in_all() -> None:
@@ -186,8 +192,8 @@ def test_each_attack_has_its_own() -> None:
         list(SUITES),
         [f"{suite}_direct" for suite in SUITES],
     ]
-    (table,) = tables.pooled_tables([card])
-    assert table.title == tables.POOLED and table.header[2:] == (f"{ASR} ↓",)
+    (_, table) = tables.pooled_tables([card])
+    assert table.title == tables.BOOKS.format(tables.POOLED) and table.header[2:] == (f"{ASR} ↓",)
     assert [" ".join(row[1].split()) for row in table.rows] == [
         "important_instructions, v1.2.2; all suites, pooled: banking, slack, travel, workspace",
         "direct, v1.2.2; all suites, pooled: banking_direct, slack_direct, travel_direct, workspace_direct",
@@ -199,13 +205,13 @@ def test_attempts_that_are_owed_are_said() -> None:
     def records(entry: CellEntry) -> list[Record]:
         return pairs(entry)[:-1]
 
-    (table,) = tables.pooled_tables([build(*map(suite_cell, SUITES), records=records)])
+    (_, table) = tables.pooled_tables([build(*map(suite_cell, SUITES), records=records)])
     assert "all suites, pooled\n(4 of 64 owed):\n" in table.rows[0][1]
 
 
 def test_another_protocol_than_the_published_one_is_said() -> None:
     changes = {"defence": "tool_filter", "variant": "audited 3"}
-    (table,) = tables.pooled_tables([build(*(suite_cell(suite, **changes) for suite in SUITES))])
+    (_, table) = tables.pooled_tables([build(*(suite_cell(suite, **changes) for suite in SUITES))])
     first = "important_instructions, v1.2.2,\ndefence tool_filter,\naudited 3;\n"
     assert table.rows[0][1].startswith(first)
 
