@@ -109,7 +109,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
             Part(body=tuple(warnings(document))),
             Part(body=tables.summary_table(summary), least=LEAST),
             Part(body=benchmarks, least=LEAST if len(cards) <= FEW else 0),
-            Part(body=said, title=f"Origins, by {CALLED[document.by]}", least=LEAST),
+            Part(body=said, title=f"Origins, by {CALLED[document.by]}", least=ROOM),
         )
         lines = SCREEN - len(head)
         return _text([*head, *first_screen(parts, width=width, more=MORE, lines=lines, bold=color)])
@@ -143,6 +143,8 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
 
 LEAST = 12
 """Lines that a first screen keeps for each of its parts."""
+ROOM = 18
+"""Lines that it keeps for sentences."""
 FEW = 6
 """Models, more than which leave no room for every benchmark on a first screen."""
 
@@ -154,8 +156,8 @@ def heading(document: Document) -> str:
     return (
         f"{document.name}: {_counted(len(cards), 'model')} of {_counted(len(document.origins), 'origin')} "
         f"({CALLED[document.by]}), {_counted(benchmarks, 'benchmark')}, run of {document.created[:10]}, "
-        f"harness {document.versions['harness']}. Brackets hold 95% intervals, of other tasks of the kind "
-        "where those of these tasks stand below; n counts attempts measured, failed ones are missing."
+        f"harness {document.versions['harness']}. Brackets: 95% intervals; n: attempts measured, "
+        "failed ones are missing."
     )
 
 

@@ -74,9 +74,12 @@ def headline_table(summary: Summary, cards: Sequence[ModelScorecard]) -> Table:
 
 
 def _narrow_cell(result: MetricResult | None) -> str:
-    """A metric on lines of their own for value, interval and count, for a table of many models."""
+    """A metric with its interval and what is missing on lines of their own, for a table of many models."""
     value, *rest = _metric_cell(result).split("\n")
-    return "\n".join([value.replace(" [", "\n["), *(line.replace(" (", "\n(") for line in rest[:1])])
+    value, bracket, interval = value.partition(" [")
+    count, missing, lost = rest[0].partition(" (") if rest else ("", "", "")
+    lines = (f"{value} {count}".rstrip(), bracket.lstrip() + interval, missing.lstrip() + lost)
+    return "\n".join(line for line in lines if line)
 
 
 def member_tables(cards: Sequence[ModelScorecard]) -> list[Table]:

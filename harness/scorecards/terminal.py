@@ -13,7 +13,7 @@ from harness.types import Struct
 
 NAME_WIDTH = 28
 """Columns of the first column of a table; longer names go on in the next line, where a part of them ends."""
-CELL_WIDTH = 30
+CELL_WIDTH = 36
 """Columns of other cells; longer lines are wrapped between words."""
 GAP = "  "
 SCREEN = 60

@@ -1,6 +1,6 @@
 """What metrics are called in plain words, and how two origins compare in a sentence."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from harness.scorecards import text
 from harness.scorecards.comparability import allowance
@@ -78,8 +78,17 @@ def comparisons(document: Document) -> list[str]:
     ]
     return [
         *(gap_sentence(gap) for gap in document.overall),
-        *(sentence for _, sentence in sorted(said, key=lambda one: not one[0])),
+        *_together(sentence for _, sentence in sorted(said, key=lambda one: not one[0])),
     ]
+
+
+def _together(sentences: Iterable[str]) -> list[str]:
+    """Sentences that say the same of several metrics of a benchmark as one."""
+    keys: dict[tuple[str, str], list[str]] = {}
+    for sentence in sentences:
+        key, _, said = sentence.partition(": ")
+        keys.setdefault((key.rpartition("/")[0], said), []).append(key)
+    return [f"{', '.join(own)}: {said}" for (_, said), own in keys.items()]
 
 
 def _is_clear(ratio: Estimate) -> bool:
