@@ -18,6 +18,7 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -217,6 +218,16 @@ class RunDirectory:
         else:
             found = {(r.sample, r.attempt): r for r in read_parquet(complete)}
             yield from (found[key] for key in sorted(found))
+
+    def each_table(self, cell: CellEntry) -> Iterator["pa.Table"]:
+        """The same as tables of `record_schema` without transcripts, some thousand attempts at a time."""
+        complete = self.records_path(cell, "parquet")
+        if complete.exists() and _in_order(complete):
+            yield from _read_tables(complete)
+            return
+        bare = (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record(cell))
+        while rows := [_to_row(cell, record) for record in islice(bare, GROUP_ROWS)]:
+            yield _table(rows).drop_columns("transcript")
 
     def count(self, cell: CellEntry) -> int:
         """How many attempts of a cell are finished."""
@@ -609,11 +620,9 @@ def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> Non
     One row an attempt. Plain columns for what is counted; `clusters` and `labels` are maps, `scores` a list
     of structs, `transcript` JSON text.
     """
-    import pyarrow as pa
-
     with parquet_writer(path) as writer:
         for rows in _groups(_to_row(cell, record) for record in records):
-            writer.write_table(pa.Table.from_pylist(rows, schema=record_schema()))
+            writer.write_table(_table(rows))
 
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
@@ -643,9 +652,13 @@ def parquet_writer(path: Path) -> Iterator[Any]:
 
 def to_table(cell: CellEntry, records: Iterable[Record]) -> "pa.Table":
     """Records as a table of `record_schema`."""
+    return _table([_to_row(cell, record) for record in records])
+
+
+def _table(rows: list[dict[str, Any]]) -> "pa.Table":
     import pyarrow as pa
 
-    return pa.Table.from_pylist([_to_row(cell, r) for r in records], schema=record_schema())
+    return pa.Table.from_pylist(rows, schema=record_schema())
 
 
 def write_table(path: Path, table: "pa.Table") -> None:
@@ -757,6 +770,17 @@ def read_parquet(path: Path) -> Iterator[Record]:
             first += file.metadata.row_group(group).num_rows
 
 
+def _read_tables(path: Path) -> Iterator["pa.Table"]:
+    import pyarrow as pa
+
+    with _parquet(path) as file:
+        names = [name for name in file.schema_arrow.names if name != "transcript"]
+        for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=names):
+            table = pa.Table.from_batches([batch])
+            _check_versions(path, table)
+            yield table
+
+
 def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Record]:
     told = file.metadata.row_group(group)
     each = max(1, told.total_byte_size // max(1, told.num_rows))  # earlier versions wrote one large group
@@ -818,10 +842,14 @@ def read_columns(path: Path) -> "pa.Table":
         check_table(table, record_schema())
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+    _check_versions(path, table)
+    return table
+
+
+def _check_versions(path: Path, table: "pa.Table") -> None:
     for version in table["schema_version"].unique().to_pylist():
         if version != SCHEMA_VERSION:
             check_version(path, msgspec.json.encode({"schema_version": version}))
-    return table
 
 
 def _from_row(path: Path, row: dict[str, Any]) -> Record:

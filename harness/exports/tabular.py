@@ -6,12 +6,15 @@ left out.
 """
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.store import RunDirectory
-from harness.types import CellEntry, Manifest, ModelEntry, Record
+from harness.types import CellEntry, Metric, ModelEntry, Usage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "|", "%", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 """What a spreadsheet may take for the beginning of a formula (OWASP, CSV Injection), full-width signs too."""
@@ -47,72 +50,117 @@ def write_csv(directory: RunDirectory, out: Path) -> list[Path]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for row in rows(directory):
-            writer.writerow([defuse(row[name]) for name in COLUMNS])
+        for table in tables(directory):
+            writer.writerows(zip(*(_cells(column) for column in table.columns), strict=True))
     return [path]
 
 
 def write_parquet(directory: RunDirectory, out: Path) -> list[Path]:
-    """Write `scores.parquet`, cell by cell."""
-    import pyarrow as pa
+    """Write `scores.parquet`, some thousand attempts at a time."""
     import pyarrow.parquet as pq
 
-    schema = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
     path = out / "scores.parquet"
-    manifest = directory.whole_manifest()
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for cell in manifest.cells.values():
-            found = list(_cell_rows(directory, manifest, cell))
-            writer.write_table(pa.Table.from_pylist(found, schema=schema))
+    with pq.ParquetWriter(path, _schema(), compression="zstd") as writer:
+        for table in tables(directory):
+            writer.write_table(table)
     return [path]
 
 
-def rows(directory: RunDirectory) -> Iterator[dict[str, Any]]:
-    """Every score of every attempt of a run."""
-    manifest = directory.whole_manifest()
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+
+
+def tables(directory: RunDirectory) -> "Iterator[pa.Table]":
+    """Every score of every attempt of a run, as tables of `COLUMNS`."""
+    manifest = directory.manifest()
     for cell in manifest.cells.values():
-        yield from _cell_rows(directory, manifest, cell)
+        for table in directory.each_table(cell):
+            yield _scores(manifest.models[cell.model], cell, table)
 
 
-def _cell_rows(directory: RunDirectory, manifest: Manifest, cell: CellEntry) -> Iterator[dict[str, Any]]:
-    metrics = {metric.name: metric for metric in cell.metrics}
-    model = manifest.models[cell.model]
-    head = {
+def _scores(model: ModelEntry, cell: CellEntry, attempts: "pa.Table") -> "pa.Table":
+    """A row for every score that counts and, without metric, for every failed attempt."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    scores = attempts["scores"].combine_chunks()
+    entries = pc.list_flatten(scores)
+    owner = pc.list_parent_indices(scores).to_numpy()
+    failed = attempts["failure"].is_valid().to_numpy()
+    metric = entries.field("metric").dictionary_encode()
+    names = metric.dictionary.to_pylist()
+    booked = {metric.name for metric in cell.metrics if metric.booking}
+    books = np.asarray([name in booked for name in names], dtype=bool)
+    counted = np.flatnonzero(~failed[owner] | books[metric.indices.to_numpy()])
+    rows = np.concatenate([np.flatnonzero(failed), owner[counted]])
+    entry = np.concatenate([np.full(failed.sum(), -1), counted])
+    order = np.lexsort((entry, rows))
+    rows, entry = pa.array(rows[order]), pa.array(entry[order], mask=entry[order] < 0)
+    known = {metric.name: metric for metric in cell.metrics}
+    code = metric.indices.take(entry)
+
+    def of_metric(tell: Callable[[Metric], Any], kind: "pa.DataType") -> "pa.Array":
+        told = [tell(known[name]) if name in known else None for name in names]
+        return pa.array(told, kind).take(code)
+
+    columns = {
+        **{name: pa.repeat(pa.scalar(value), len(rows)) for name, value in _head(model, cell).items()},
+        **{name: column.take(rows) for name, column in _attempts(model, attempts).items()},
+        "metric": metric.dictionary.take(code),
+        "value": entries.field("value").take(entry),
+        "higher_is_better": of_metric(lambda metric: metric.higher_is_better, pa.bool_()),
+        "booking": of_metric(lambda metric: metric.booking or None, pa.string()),
+        "answer": entries.field("answer").take(entry),
+    }
+    return pa.table({name: columns[name] for name in COLUMNS}, schema=_schema())
+
+
+def _head(model: ModelEntry, cell: CellEntry) -> dict[str, str]:
+    return {
         "model": cell.model,
         "developer": model.origin.developer,
         "country": model.origin.country,
         "suite": cell.suite,
     }
-    for record in directory.records(cell):
-        shared = {**head, **_attempt(model, record)}
-        if record.failure:
-            yield {**dict.fromkeys(COLUMNS), **shared}
-        for score in cell.counted(record):
-            metric = metrics.get(score.metric)
-            yield {
-                **shared,
-                "metric": score.metric,
-                "value": score.value,
-                "higher_is_better": metric and metric.higher_is_better,
-                "booking": metric and (metric.booking or None),
-                "answer": score.answer,
-            }
 
 
-def _attempt(model: ModelEntry, record: Record) -> dict[str, Any]:
-    return {
-        "sample": record.sample,
-        "attempt": record.attempt,
-        "failure": record.failure.value if record.failure else None,
-        "truncated": record.truncated,
-        **model.known(record.usage),
-        "clusters": _pairs(record.clusters),
-        "labels": _pairs(record.labels),
+def _attempts(model: ModelEntry, attempts: "pa.Table") -> "dict[str, pa.Array]":
+    """What the rows of an attempt share."""
+    import pyarrow as pa
+
+    cost = ("engine_seconds", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
+    unknown = {name for name, value in model.known(Usage()).items() if model.imported and value is None}
+    columns = {
+        name: attempts[name].combine_chunks()
+        for name in ("sample", "attempt", "failure", "truncated", *cost)
+        if name not in unknown
     }
+    nothing = {name: pa.nulls(len(attempts), pa.type_for_alias(COLUMNS[name])) for name in unknown & {*cost}}
+    pairs = {name: _pairs(attempts[name].combine_chunks()) for name in ("clusters", "labels")}
+    return {**columns, **nothing, **pairs}
 
 
-def _pairs(values: dict[str, str]) -> str:
-    return ";".join(f"{key}={value}" for key, value in sorted(values.items()))
+def _pairs(maps: "pa.MapArray") -> "pa.Array":
+    """`key=value;key=value` of each map, whose keys are in their order."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    pairs = pc.binary_join_element_wise(maps.keys, maps.items, "=")
+    return pc.binary_join(pa.ListArray.from_arrays(maps.offsets, pairs), ";")
+
+
+def _cells(column: "pa.ChunkedArray") -> list[Any]:
+    """A column for a spreadsheet: each of its texts is looked at once."""
+    import pyarrow as pa
+
+    if not pa.types.is_string(column.type):
+        return list(column.to_pylist())
+    texts = column.combine_chunks().dictionary_encode()
+    safe = pa.array([defuse(text) for text in texts.dictionary.to_pylist()], pa.string())
+    return list(safe.take(texts.indices).to_pylist())
 
 
 def defuse(value: Any) -> Any:
