@@ -6,13 +6,10 @@ Whoever made them, one sentence says which; nothing is computed from them.
 import math
 from typing import TYPE_CHECKING, Any
 
-from harness.types import Record
+from harness.types import LARGEST_COUNT, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-LARGEST = 1 << 40
-"""Of what one attempt may have taken, in tokens, seconds or joules: sums over millions of them are exact."""
 
 COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
 AMOUNTS = ("engine_seconds", "joules")
@@ -33,7 +30,7 @@ def check_record(record: Record) -> None:
     amounts = (usage.engine_seconds, usage.joules, record.started, record.seconds)
     named = zip((*COUNTS, *AMOUNTS, "started", "seconds"), (*counts, *amounts), strict=True)
     for name, value in named:
-        if value is not None and not 0 <= value <= LARGEST:
+        if value is not None and not 0 <= value <= LARGEST_COUNT:
             raise ValueError(f"{name} is {value}, expected a number from 0 to 2**40")
     for score in record.scores:
         if score.value is not None and not math.isfinite(score.value):
@@ -64,7 +61,7 @@ def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
     table.validate(full=True)
     for name in (*COUNTS, *AMOUNTS):
         if name in table.column_names:
-            right = pc.and_(pc.greater_equal(table[name], 0), pc.less_equal(table[name], LARGEST))
+            right = pc.and_(pc.greater_equal(table[name], 0), pc.less_equal(table[name], LARGEST_COUNT))
             _check_all(right, name, table[name], nullable=name in UNTOLD)
     _check_all(table["truncated"].is_valid(), "truncated", table["truncated"])
     _check_all(table["sample"].is_valid(), "sample", table["sample"])

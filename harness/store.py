@@ -468,7 +468,7 @@ class RecordWriter:
                 line = self._encoder.encode(record)
             except UnicodeEncodeError:
                 line = self._encoder.encode(without_surrogates(msgspec.to_builtins(record)))
-            self._decoder.decode(line)
+            check_record(self._decoder.decode(line))
         except (TypeError, ValueError, RecursionError) as error:
             raise Unwritable(str(error)) from error
         return line + b"\n"
@@ -777,6 +777,10 @@ def _read_tables(path: Path) -> Iterator["pa.Table"]:
         names = [name for name in file.schema_arrow.names if name != "transcript"]
         for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=names):
             table = pa.Table.from_batches([batch])
+            try:
+                check_table(table, record_schema())
+            except (ValueError, KeyError) as error:
+                raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
             _check_versions(path, table)
             yield table
 
@@ -792,9 +796,14 @@ def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Recor
 
 def _from_batch(path: Path, batch: Any, first: int) -> Iterator[Record]:
     """The records of some rows, of which the first has so many before it; UserError if one is no record."""
+    try:
+        rows: Iterable[Any] = batch.to_pylist()
+    except NOT_RECORDS:  # which row it is comes out below
+        rows = (batch.slice(number, 1).to_pylist()[0] for number in range(len(batch)))
+    each = iter(rows)
     for number in range(len(batch)):
         try:
-            (row,) = batch.slice(number, 1).to_pylist()
+            row = next(each)
             record = _from_row(path, row)
             check_record(record)
         except (*NOT_RECORDS, KeyError) as error:

@@ -16,8 +16,8 @@ import msgspec
 SCHEMA_VERSION = 1
 """Version of `Record` and `Manifest` on disk. A reader refuses a version that it does not know."""
 
-LARGEST_COUNT = 2**63 - 1
-"""Of tokens: what a column of records holds."""
+LARGEST_COUNT = 1 << 40
+"""Of what one attempt may have taken, in tokens, seconds or joules: sums over millions of them are exact."""
 
 Role = Literal["system", "user", "assistant", "tool"]
 FinishReason = Literal["stop", "length", "tool_calls"]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from harness.disk import make_folder
 from harness.errors import DiskError, UserError
+from harness.exports.prompts import Incomplete
 from harness.store import RunDirectory
 
 FORMATS = {
@@ -33,6 +34,7 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
 
     Raises:
         UserError: there is no such format, or what it needs is not installed.
+        Incomplete: everything was written, but without the prompts of some suites.
         DiskError: a file could not be written; what was in the folder before is there still.
     """
     if form not in FORMATS:
@@ -41,8 +43,12 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
     write = getattr(import_module(module), name)
     make_folder(out)
     staging = Path(tempfile.mkdtemp(prefix=".export-", dir=out))  # beside its place: one file system
+    lacking: Incomplete | None = None
     try:
-        written: list[Path] = write(directory, staging)
+        try:
+            written: list[Path] = write(directory, staging)
+        except Incomplete as error:  # it is written all the same
+            written, lacking = error.paths, error
         places = [out / path.relative_to(staging) for path in written]
         for path, place in zip(written, places, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)
@@ -53,4 +59,6 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+    if lacking:
+        raise Incomplete(str(lacking), places)
     return places

@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from harness import stats
 from harness.errors import UserError
-from harness.sane import LARGEST
 from harness.scorecards.columns import Attempts, impossible, read_attempts
 from harness.scorecards.derived import (
     Goals,
@@ -30,7 +29,17 @@ from harness.scorecards.injection_tasks import InjectionTaskResult, by_injection
 from harness.scorecards.missing import qualified
 from harness.scorecards.pooled import Pooled, pool
 from harness.suites.lm_eval_corpus import corpus
-from harness.types import CellEntry, Estimate, Manifest, Metric, ModelEntry, Struct, Usage, total_count
+from harness.types import (
+    LARGEST_COUNT,
+    CellEntry,
+    Estimate,
+    Manifest,
+    Metric,
+    ModelEntry,
+    Struct,
+    Usage,
+    total_count,
+)
 
 NO_TOOL_CALL = "no_tool_call"
 """How the rates of attempts begin in which an agent answered and never called a tool."""
@@ -190,7 +199,7 @@ def _scorecard(
 
 def _read(cell: CellEntry, tables: Callable[[CellEntry], pa.Table]) -> Attempts:
     """The attempts of a cell. Raises UserError if its records, or how many there should be, cannot be."""
-    if not (0 <= cell.samples <= LARGEST and 1 <= cell.attempts <= LARGEST):
+    if not (0 <= cell.samples <= LARGEST_COUNT and 1 <= cell.attempts <= LARGEST_COUNT):
         raise UserError(
             f"the manifest says {cell.samples} samples and {cell.attempts} attempts of suite {cell.suite!r} "
             f"for model {cell.model!r}: restore it from a copy"
