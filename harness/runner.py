@@ -582,6 +582,7 @@ def _record(
         failure=failure.kind if failure else None,
         failure_message=failure.message if failure else None,
         truncated=any(reply.finish_reason == "length" for reply in transcript.generations),
+        lost_tokens=max((scored.lost_tokens for scored in transcript.loglikelihoods), default=0),
     )
 
 

@@ -607,6 +607,8 @@ def _no_record(path: Path, offset: int, line: bytes, error: Exception) -> UserEr
 
 _FLAT = ("cell", "sample", "attempt", "content_hash", "failure", "failure_message", "truncated")
 """Fields of a record that are columns as they are."""
+_LATER = ("lost_tokens",)
+"""Counts that files of earlier versions do not have."""
 _USAGE = Usage.__struct_fields__
 
 
@@ -681,6 +683,7 @@ def record_schema() -> "pa.Schema":
             ("model", text),
             ("suite", text),
             *((name, {"attempt": whole, "truncated": pa.bool_()}.get(name, text)) for name in _FLAT),
+            *((name, whole) for name in _LATER),
             ("scores", pa.list_(score)),
             *((name, real if name in ("engine_seconds", "joules") else whole) for name in _USAGE),
             ("started", real),
@@ -697,7 +700,7 @@ def _to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
         "schema_version": record.schema_version,
         "model": cell.model,
         "suite": cell.suite,
-        **{name: getattr(record, name) for name in _FLAT},
+        **{name: getattr(record, name) for name in (*_FLAT, *_LATER)},
         "scores": [_score_to_row(score) for score in record.scores],
         **msgspec.structs.asdict(record.usage),
         "started": record.started,
@@ -867,6 +870,7 @@ def _from_row(path: Path, row: dict[str, Any]) -> Record:
     return msgspec.convert(
         {
             **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
+            **{name: row.get(name) or 0 for name in _LATER},
             "scores": [_score_from_row(score) for score in row["scores"]],
             "usage": {name: row.get(name) for name in _USAGE},  # earlier files have no energy
             "clusters": dict(row["clusters"]),

@@ -238,6 +238,8 @@ class Record(Struct):
     failure_message: str | None = None
     truncated: bool = False
     """A reply hit its token budget. Where the suite can still score it, this stands beside the score."""
+    lost_tokens: int = 0
+    """Most tokens that one of its contexts lost at the beginning (`LogLikelihood.lost_tokens`)."""
     schema_version: int = SCHEMA_VERSION
 
 
@@ -279,6 +281,8 @@ class Estimate(Struct):
     it is known whether they have it. None for a rate that all have."""
     warnings: tuple[str, ...] = ()
     """What a reader has to know before the number is believed."""
+    contexts_cut: int = 0
+    """How many of the n attempts were shown a context that had lost its beginning."""
 
 
 class Metric(Struct):

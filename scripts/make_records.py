@@ -111,6 +111,7 @@ def _table(cell: CellEntry, random: np.random.Generator) -> pa.Table:
         "failure": pa.array(["truncated"]).take(pa.array(np.zeros(n, np.int32), mask=~failed)),
         "failure_message": pa.nulls(n, pa.string()),
         "truncated": failed,
+        "lost_tokens": np.zeros(n, np.int64),
         "scores": _scores([metric.name for metric in cell.metrics], sample, failed, random),
         "engine_seconds": random.random(n),
         "prompt_tokens": random.integers(100, 2000, n),

@@ -133,6 +133,7 @@ def _suite(
         finished=sum(part.finished for part in parts),
         failures=dict(sorted(failures.items())),
         truncated=sum(part.truncated for part in parts),
+        contexts_cut=sum(part.contexts_cut for part in parts),
         usage=total_usage([part.usage for part in parts]),
         members={part.suite: part for part in parts},
         group_averages=_group_averages(benchmark.groups, metrics),
@@ -161,11 +162,12 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
     observations = _joined(measured)
     missing = sum(result.estimate.missing for result in results)
     estimate = stats.estimated(estimate_metric, metric, observations, missing=missing)
+    cut = sum(result.estimate.contexts_cut for result in results)
     method = f"{estimate.method}; every question of {len(results)} suites counts once"
     return MetricResult(
         suite=name,
         metric=metric,
-        estimate=msgspec.structs.replace(estimate, method=method),
+        estimate=msgspec.structs.replace(estimate, method=method, contexts_cut=cut),
         observations=observations,
     )
 

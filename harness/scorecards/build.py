@@ -72,6 +72,8 @@ class SuiteResult(Struct):
     """Failure kind -> attempts."""
     truncated: int
     """Attempts with a reply that hit its token budget, scored or not."""
+    contexts_cut: int
+    """Attempts whose context had lost its beginning, since it did not fit."""
     usage: Usage
     no_tool_call: int | None = None
     """Attempts that finished without a tool having been called, None where the suite does not count them."""
@@ -221,6 +223,7 @@ def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measur
         finished=attempts.n,
         failures=attempts.failures,
         truncated=attempts.truncated,
+        contexts_cut=int(attempts.shortened.sum()),
         usage=attempts.usage,
         no_tool_call=_no_tool_call(measured),
         by_injection_task=by_injection_task(cell, attempts, measured),
@@ -256,6 +259,8 @@ def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> Metric
 
     estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
     estimate = qualified(estimate, measured, attempts, estimator)
+    cut = int(attempts.shortened[measured.rows].sum())
+    estimate = msgspec.structs.replace(estimate, contexts_cut=cut)
     unseen = never_exposed(measured.metric, attempts)
     if not estimate.n and not estimate.missing and unseen:
         estimate = msgspec.structs.replace(estimate, out_of=unseen)

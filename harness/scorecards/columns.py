@@ -84,6 +84,8 @@ class Attempts:
     """Shape (n,): engine seconds of each."""
     cut: Mask
     """Which had a reply that hit its token budget."""
+    shortened: Mask
+    """Which were shown a context that had lost its beginning."""
 
     @property
     def n(self) -> int:
@@ -152,6 +154,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         usage=_usage(table),
         seconds=table["engine_seconds"].to_numpy()[order],
         cut=table["truncated"].to_numpy()[order],
+        shortened=_lost(table)[order] > 0,
     )
 
 
@@ -176,6 +179,14 @@ def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
                 "from a copy"
             )
     return found
+
+
+def _lost(table: pa.Table) -> NDArray[np.int64]:
+    """Shape (n,): tokens that contexts lost; earlier files do not say it."""
+    if "lost_tokens" not in table.column_names:
+        return np.zeros(len(table), dtype=np.int64)
+    lost: NDArray[np.int64] = pc.fill_null(table["lost_tokens"], 0).to_numpy()
+    return lost
 
 
 def _usage(table: pa.Table) -> Usage:

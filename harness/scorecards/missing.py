@@ -25,9 +25,23 @@ def missing_share(estimate: Estimate) -> float:
     return estimate.missing / max(1, estimate.n + estimate.missing)
 
 
-def misses_much(estimate: Estimate) -> bool:
-    """Whether so much is missing that nothing is claimed from a number."""
+def cut_share(estimate: Estimate) -> float:
+    """Share of the measured attempts that were shown a context without its beginning."""
+    return estimate.contexts_cut / max(1, estimate.n)
+
+
+def lacks_attempts(estimate: Estimate) -> bool:
+    """Whether so many attempts are missing that nothing is claimed from a number."""
     return estimate.worst_case is not None or missing_share(estimate) > MOST_MISSING
+
+
+def misses_much(estimate: Estimate) -> bool:
+    """Whether so much is missing, of attempts or of what they were shown, that nothing is claimed.
+
+    A context without its beginning is another question. The same share counts: that many attempts could be
+    all wrong where the whole question would have been answered, or all right.
+    """
+    return lacks_attempts(estimate) or cut_share(estimate) > MOST_MISSING
 
 
 def worst_case(estimate: Estimate, metric: Metric) -> tuple[float, float] | None:

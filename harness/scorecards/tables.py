@@ -290,6 +290,7 @@ def _by_number(name: str) -> tuple[str, str]:
 def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
     """How every benchmark went on every model: finished, failed by kind, cut off, agents without a tool."""
     idle = any(suite.no_tool_call for card in cards for suite in card.suites.values())
+    short = any(suite.contexts_cut for card in cards for suite in card.suites.values())
     rows = []
     for card in ordered(cards):
         for name in sorted(card.suites):
@@ -298,9 +299,10 @@ def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
             finished = f"{suite.finished} of {suite.expected}"
             unused = "no agent" if suite.no_tool_call is None else str(suite.no_tool_call)
             row = (card.model.name, name, finished, failures or "none", str(suite.truncated))
-            rows.append((*row, unused) if idle else row)
+            further = ((short, str(suite.contexts_cut)), (idle, unused))
+            rows.append((*row, *(value for shown, value in further if shown)))
     header = ("Model", "Suite", "Attempts finished", "Failures by kind", "Replies cut off")
-    last = ("No tool called",) if idle else ()
+    last = (*(("Contexts cut",) if short else ()), *(("No tool called",) if idle else ()))
     return Table(title="Attempts and failures", header=(*header, *last), rows=tuple(rows))
 
 

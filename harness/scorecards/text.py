@@ -4,7 +4,7 @@ import math
 import re
 
 from harness.hostile import one_line
-from harness.scorecards.missing import misses_much, worst_case
+from harness.scorecards.missing import lacks_attempts, worst_case
 from harness.types import Architecture, Estimate, Metric
 
 _MARKDOWN = re.compile(
@@ -65,7 +65,7 @@ def format_count(estimate: Estimate, metric: Metric) -> str:
     """
     if not estimate.missing:
         return f"n={estimate.n}"
-    ends = worst_case(estimate, metric) if misses_much(estimate) else None
+    ends = worst_case(estimate, metric) if lacks_attempts(estimate) else None
     bounds = f": {format_value(ends[0], metric)} to {format_value(ends[1], metric)}" if ends else ""
     return f"n={estimate.n} ({estimate.missing} missing{bounds})"
 

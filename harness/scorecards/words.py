@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from harness.scorecards import text
 from harness.scorecards.comparability import allowance
 from harness.scorecards.document import Compared, Document
-from harness.scorecards.missing import MOST_MISSING, misses_much, missing_share, worst_case
+from harness.scorecards.missing import MOST_MISSING, cut_share, lacks_attempts, missing_share, worst_case
 from harness.scorecards.origins import FEW_MODELS, Comparison
 from harness.scorecards.summary import CAPABILITY
 from harness.types import Caution, Estimate, Metric
@@ -203,6 +203,7 @@ def warnings(document: Document) -> list[str]:
         *(f"Not measured: {caution.text}" for caution in document.cautions if caution.void),
         *_incomplete(document),
         *_missing(document),
+        *_shortened(document),
         *document.differences,
         *map(allowance, document.allowances),
         *dict.fromkeys(_caution(caution) for caution in document.cautions if not caution.void),
@@ -227,7 +228,7 @@ def _missing(document: Document) -> Iterator[str]:
         (missing_share(result.estimate), card, key, result)
         for card in document.models
         for key, result in card.metrics.items()
-        if result.metric.headline and misses_much(result.estimate)
+        if result.metric.headline and lacks_attempts(result.estimate)
     ]
     said = []
     for _, card, key, result in sorted(found, key=lambda one: (-one[0], one[1].model.name, one[2])):
@@ -246,6 +247,22 @@ def _missing(document: Document) -> Iterator[str]:
             f"claimed from a number that misses more than {100 * MOST_MISSING:.0f}%."
         )
     yield from telling
+
+
+def _shortened(document: Document) -> Iterator[str]:
+    """Models and benchmarks whose questions had lost their beginning, the worst first."""
+    found = sorted(
+        (-cut_share(result.estimate), card.model.name, key, result.estimate)
+        for card in document.models
+        for key, result in card.metrics.items()
+        if result.metric.headline and result.estimate.contexts_cut
+    )
+    if found:
+        said = [f"{model} {e.contexts_cut:,} of {e.n:,} in {key}" for _, model, key, e in found]
+        yield (
+            f"Contexts did not fit and lost their beginning: {_listed(said)}. Raise max_model_len. Nothing "
+            f"is best, ranked or claimed from a number with more than {100 * MOST_MISSING:.0f}% of them."
+        )
 
 
 def _ends(ends: tuple[float, float], metric: Metric) -> str:

@@ -276,6 +276,16 @@ async def test_overflow_is_told_before_sending_and_budgets_are_clipped(engine: V
     assert generation.completion_tokens <= 16
 
 
+async def test_a_context_that_does_not_fit_says_how_much_it_lost(engine: VllmEngine) -> None:
+    whole, cut = [await engine.score("é" * length, ["a", "ab"]) for length in (20, 200)]
+    assert [answer.lost_tokens for answer in whole] == [0, 0]
+    # Room is 255 tokens: one of the 256 has to be left for vLLM to generate.
+    assert [answer.lost_tokens for answer in cut] == [
+        len(engine._encoder.encode("é" * 200)) + answer.tokens - 255 for answer in cut
+    ]
+    assert [answer.tokens for answer in cut] == [answer.tokens for answer in whole]
+
+
 async def test_bad_sampling_is_the_users_error(engine: VllmEngine) -> None:
     # Of what `Sampling` itself does not refuse: vLLM's own rule.
     with pytest.raises(UserError, match="min_p must be in"):

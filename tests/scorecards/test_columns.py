@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.scorecards.columns import Factor, pool_factors, read_attempts
 from harness.scorecards.document import make_document
 from harness.scorecards.render import render
-from harness.store import RecordWriter, RunDirectory, record_schema, to_table
+from harness.store import RecordWriter, RunDirectory, read_parquet, record_schema, to_table
 from harness.types import FailureKind, Manifest, Score
 from tests.scorecards.synthetic import cell, record, synthetic_run, tables
 
@@ -107,3 +107,18 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     directory.records_path(entry, "parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(UserError, match="cannot be read"):
         directory.columns(entry)
+
+
+def test_files_that_do_not_say_what_contexts_lost_lost_nothing(tmp_path: Path) -> None:
+    entry = cell("aster-moe", "s", (), 2, 1)
+    told = [
+        msgspec.structs.replace(record(entry.key, f"s{i}", {"x": 1.0}), lost_tokens=i * 5) for i in range(2)
+    ]
+    table = to_table(entry, told)
+    assert read_attempts(entry, table).shortened.tolist() == [False, True]
+    earlier = table.drop_columns(["lost_tokens"])
+    assert read_attempts(entry, earlier).shortened.tolist() == [False, False]
+    pq.write_table(table, tmp_path / "now.parquet")
+    pq.write_table(earlier, tmp_path / "then.parquet")
+    assert [r.lost_tokens for r in read_parquet(tmp_path / "now.parquet")] == [0, 5]
+    assert [r.lost_tokens for r in read_parquet(tmp_path / "then.parquet")] == [0, 0]

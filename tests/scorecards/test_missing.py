@@ -130,3 +130,39 @@ def test_a_model_without_one_of_the_benchmarks_is_not_ranked() -> None:
     rows = summarise([short, *cards[1:]]).rows
     assert [(row.card.model.name, row.ranked) for row in rows][-1] == ("aster-dense", False)
     assert "1 of 2 benchmarks" in render(document([short, *cards[1:]]), "md")
+
+
+@pytest.mark.parametrize(("shortened", "claimed"), [(5, True), (6, False)])
+def test_contexts_that_lost_their_beginning_are_counted_beside_the_score(
+    shortened: int, claimed: bool
+) -> None:
+    entries, records = [], {}
+    for name, rate, cut in (("aster-dense", 90, shortened), ("borea-dense", 45, 0)):
+        entry = cell(name, "s", CAPABILITY, 100)
+        entries.append(entry)
+        records[entry.key] = [
+            msgspec.structs.replace(
+                record(entry.key, f"q{i}", {"accuracy": float(i < rate)}), lost_tokens=7 if i < cut else 0
+            )
+            for i in range(100)
+        ]
+    cards = build_scorecards(manifest_of(entries), tables(records))
+    first = next(card for card in cards if card.model.name == "aster-dense")
+    estimate = first.metrics["s/accuracy"].estimate
+    assert (estimate.value, estimate.n, estimate.missing, estimate.contexts_cut) == (0.9, 100, 0, shortened)
+    assert misses_much(estimate) is not claimed
+    origin = build_origins(cards)[0].metrics["s/accuracy"]
+    assert origin.best_model == ("aster-dense" if claimed else None)
+    shown = document(cards)
+    said = f"aster-dense {shortened} of 100 in s/accuracy"
+    for form in ("table", "md", "html"):
+        text = " ".join(render(shown, form, full=True).replace("<wbr>", "").split())
+        assert said in text, form
+        assert "Contexts cut" in text, form
+    told = json.loads(render(shown, "json"))
+    counts = {model["model"]: model["contexts_cut"] for model in told["models"]}
+    assert counts == {"aster-dense": {"s": shortened}, "borea-dense": {"s": 0}}
+
+
+def test_where_no_context_was_cut_no_column_says_so() -> None:
+    assert "Contexts cut" not in render(document(made()), "md", full=True)
