@@ -1,5 +1,5 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
-.PHONY: install demo test test-models test-parity unit lint format clean
+.PHONY: install demo test test-models test-parity coverage unit lint format clean
 
 # Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -27,6 +27,9 @@ test-parity: install  ## lm-eval itself beside the harness, on public data: minu
 
 test-models: install  ## every architecture class of the registry, loaded by vLLM: at most 20 minutes on 2 cores
 	$(PYTEST) tests/models/test_families.py -k "test_family or test_the_table" --durations 5
+
+coverage: install  ## how often the 95% intervals hold a known truth, in simulated runs: an hour
+	.venv/bin/python scripts/simulate_coverage.py --runs 2000 --seed 1 --out results/bench/coverage.md
 
 unit: install  ## the tests that need neither an engine nor a large library
 	$(PYTEST) $(BY_TWO) \

@@ -1,9 +1,11 @@
 """Simulate runs whose truth is known, and count how often the 95% intervals hold it.
 
-    python scripts/simulate_coverage.py --runs 1000 > table.md
+    make coverage
 
 Each scenario draws models, tasks and outcomes anew in every run, so that the truth is that of the population
-that they are drawn from. With 1,000 runs a coverage of 95% has a standard error of 0.7 points.
+that they are drawn from; that of a rate on these tasks is the mean of the chances that were drawn. With
+1,000 runs a coverage of 95% has a standard error of 0.7 points. Hijacking is drawn as `fit_components.py`
+found it in real runs: user tasks crossed with injection tasks, exposure by user task, success by both.
 """
 
 import argparse
@@ -11,11 +13,14 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr, ndtri  # type: ignore[import-untyped]
+from scipy.optimize import brentq  # type: ignore[import-untyped]
+from scipy.special import expit, ndtr, ndtri  # type: ignore[import-untyped]
 
 from harness import stats
 from harness.scorecards.time_trends import Dated, lag_claims
@@ -24,7 +29,10 @@ from harness.stats.irt import rasch
 from harness.stats.trends import fit_line
 from harness.types import Estimate
 
-RANGE = (0.93, 0.97)
+RANGE = (0.93, 0.98)
+COMPONENTS = json.loads((Path(__file__).parent / "hijack_components.json").read_text())
+SHAPES = {"banking": (16, 9), "slack": (21, 5), "travel": (20, 7), "workspace": (40, 14)}
+"""User tasks and injection tasks of AgentDojo's suites, v1.2.2."""
 Random = np.random.Generator
 Trial = Callable[[Random], tuple[float, Estimate]]
 """One simulated run: (the truth, the estimate)."""
@@ -68,6 +76,105 @@ def probits(random: Random, rate: float, users: int, attacks: int, spread: float
     tasks = random.normal(size=(users, 1)) + random.normal(size=(1, attacks))
     chances: NDArray[np.float64] = ndtr(centre + spread * tasks)
     return chances
+
+
+@cache
+def normal_nodes() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Nodes and weights of a standard normal distribution."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(61)
+    return nodes, weights / weights.sum()
+
+
+def mean_chance(centre: float, spread: float) -> float:
+    """The mean of chances whose log odds are normal."""
+    nodes, weights = normal_nodes()
+    return float(weights @ expit(centre + spread * nodes))
+
+
+@cache
+def success_centre(rate: float, suite: str) -> float:
+    """Log odds of success where the attack was shown, which make the rate over all pairs what it is to be."""
+    shown = mean_chance(*exposure(suite))
+    spread = math.hypot(COMPONENTS["success"]["user_task"], COMPONENTS["success"]["injection_task"])
+    found: float = brentq(lambda c: shown * mean_chance(c, spread) - rate, -40, 40)
+    return found
+
+
+def exposure(suite: str) -> tuple[float, float]:
+    """(centre, spread) of the log odds of being shown; travel, where no attack was, is like slack."""
+    found = COMPONENTS["exposure"][suite if suite in COMPONENTS["exposure"] else "slack"]
+    return found["centre"], found["user_task"]
+
+
+def pairs(
+    random: Random, rate: float, suite: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64], dict[str, NDArray[np.intp]]]:
+    """(chance of each pair that was drawn, outcomes, factors) of a suite."""
+    users, goals = SHAPES[suite]
+    centre, spread = exposure(suite)
+    shown = random.random((users, goals)) < expit(centre + spread * random.normal(size=(users, 1)))
+    success, spreads = success_centre(rate, suite), COMPONENTS["success"]
+    by_user = spreads["user_task"] * random.normal(size=(users, 1))
+    by_goal = spreads["injection_task"] * random.normal(size=(1, goals))
+    chance = (shown * expit(success + by_user + by_goal)).ravel()
+    return chance, (random.random(chance.size) < chance).astype(float), crossed(users, goals)
+
+
+def like_these(rate: float, suite: str) -> Trial:
+    """The rate of being hijacked over tasks like these."""
+
+    def trial(random: Random) -> tuple[float, Estimate]:
+        _, x, levels = pairs(random, rate, suite)
+        return rate, stats.rate(x, levels)
+
+    return trial
+
+
+def on_these(rate: float, suite: str, attempts: int) -> Trial:
+    """The rate of being hijacked on the tasks that were drawn."""
+
+    def trial(random: Random) -> tuple[float, Estimate]:
+        chance, _, levels = pairs(random, rate, suite)
+        x = (random.random((attempts, chance.size)) < chance).astype(float).ravel()
+        found = stats.rate(x, {name: np.tile(codes, attempts) for name, codes in levels.items()})
+        assert found.same_tasks is not None
+        low, high = found.same_tasks.low, found.same_tasks.high
+        return float(chance.mean()), msgspec.structs.replace(found, low=low, high=high)
+
+    return trial
+
+
+def all_suites(rates: dict[str, float]) -> Trial:
+    """The rate over all of AgentDojo's pairs, which are those of four given suites."""
+    sizes = {suite: users * goals for suite, (users, goals) in SHAPES.items()}
+    truth = sum(sizes[suite] * rate for suite, rate in rates.items()) / sum(sizes.values())
+
+    def trial(random: Random) -> tuple[float, Estimate]:
+        parts = [stats.rate(*pairs(random, rate, suite)[1:]) for suite, rate in rates.items()]
+        return truth, stats.stratified(parts)
+
+    return trial
+
+
+def missing(rate: float, suite: str, lost: tuple[float, float], worst: bool) -> Trial:
+    """Attempts that fail more often, or less, where they would have been hijacked.
+
+    Args:
+        rate: of being hijacked.
+        suite: whose pairs they are.
+        lost: share of failures of those that would not have been hijacked, and of those that would.
+        worst: the worst case instead of the interval of what is left.
+    """
+
+    def trial(random: Random) -> tuple[float, Estimate]:
+        _, x, levels = pairs(random, rate, suite)
+        there = random.random(x.size) >= np.where(x == 1, lost[1], lost[0])
+        if not worst:
+            return rate, stats.rate(x[there], {name: codes[there] for name, codes in levels.items()})
+        least, most = (stats.rate(np.where(there, x, end), levels) for end in (0.0, 1.0))
+        return rate, msgspec.structs.replace(least, high=most.high)
+
+    return trial
 
 
 def independent_rate(rate: float, n: int) -> Trial:
@@ -371,25 +478,49 @@ def origin_mean(models: int, items: int, spread: float) -> Trial:
     return trial
 
 
-FEW = (
-    "too wide on purpose: the variance is never taken as less than either factor's alone, and t has one "
-    "degree of freedom less than the smaller factor has levels"
-)
+FEW = "too wide on purpose: the distances are never taken as less than those by either factor alone"
 FEW_MODELS = (
     "few models: the noise that they share is the difference of two estimates, and taken as 0 where below 0"
 )
-SPARSE = (
-    "few events in few tasks: outcomes are skewed, and where hardly any task has one their spread looks small"
-)
+SPARSE = "few events in few tasks: their spread cannot be seen, and the usual one is assumed"
 ENDS = "too wide: the interval joins the limits of the single models, as if all could be wrong at once"
 TWICE = "too wide: the noise of single models is in what differs between models and in what samples add"
 CHOSEN = "chosen for being the best, as is said: the next line takes that luck out, and both are given"
 STEPS = "too wide: a lag goes in steps between release dates, and draws around estimates err once more"
 SKEWED = "costs of tasks are skewed (log-normal here), and so are means of some 50 of them"
 APART = "too wide as its method says: both models met the same tasks, and the sides are taken as independent"
+HARDLY = (
+    "in one run of six no goal of 14 works at all, and nothing tells that one might: wide enough for these "
+    "means 21 points wherever nobody was hijacked"
+)
+BINOMIAL = (
+    "too wide on purpose: chances differ between pairs, and what that takes from the spread cannot be seen"
+)
+UNLIKE = (
+    "what fails goes with the outcome: the number is warned of, and its worst case, below, stands beside it"
+)
+WORST = "a worst case, not an interval: it holds the truth whatever fails"
 DISCRETE = "few events: counts are discrete, and coverage of Wilson's interval goes up and down with the rate"
 
+REAL = {"banking": 0.542, "slack": 0.467, "travel": 0.1, "workspace": 0.025}
+"""Rates of `hijack_components.json`; of travel, where no attack was shown, one that might be."""
+THESE, LIKE, LOST = "hijack rate, these tasks", "hijack rate, tasks like these", "missing by outcome"
+
 SCENARIOS = (
+    Scenario(LIKE, "banking, rate 0.5", like_these(0.5, "banking")),
+    Scenario(LIKE, "workspace, rate 0.03", like_these(0.03, "workspace")),
+    Scenario(LIKE, "banking, rate 0.03", like_these(0.03, "banking")),
+    Scenario(LIKE, "banking, rate 0.004", like_these(0.004, "banking")),
+    Scenario(LIKE, "slack, rate 0.03", like_these(0.03, "slack")),
+    Scenario(LIKE, "all 949 pairs, real rates", all_suites(REAL)),
+    Scenario(LIKE, "all 949 pairs, rate 0.03", all_suites(dict.fromkeys(SHAPES, 0.03))),
+    Scenario(THESE, "banking, rate 0.5", on_these(0.5, "banking", 1), BINOMIAL),
+    Scenario(THESE, "banking, rate 0.5, 5 attempts", on_these(0.5, "banking", 5), BINOMIAL),
+    Scenario(THESE, "workspace, rate 0.03", on_these(0.03, "workspace", 1), BINOMIAL),
+    Scenario(LOST, "banking 0.5, lost 5% and 40%", missing(0.5, "banking", (0.05, 0.4), False), UNLIKE, 0.4),
+    Scenario(LOST, "the same, worst case", missing(0.5, "banking", (0.05, 0.4), True), WORST),
+    Scenario(LOST, "banking 0.5, lost 20% and 5%", missing(0.5, "banking", (0.2, 0.05), False), UNLIKE, 0.8),
+    Scenario(LOST, "the same, worst case ", missing(0.5, "banking", (0.2, 0.05), True), WORST),
     Scenario("rate, Wilson", "rate 0.5, n 100", independent_rate(0.5, 100), DISCRETE),
     Scenario("rate, Wilson", "rate 0.2, n 144", independent_rate(0.2, 144), DISCRETE),
     Scenario("rate, Wilson", "rate 0.05, n 500", independent_rate(0.05, 500), DISCRETE),
@@ -402,10 +533,10 @@ SCENARIOS = (
     Scenario("rate, crossed", "rate 0.5, 40 x 14, spread 0.5", crossed_rate(0.5, 40, 14, 0.5), FEW),
     Scenario("rate, crossed", "rate 0.05, 40 x 14, spread 0.5", crossed_rate(0.05, 40, 14, 0.5), FEW),
     Scenario("rate, crossed", "rate 0.5, 20 x 4, spread 1", crossed_rate(0.5, 20, 4, 1.0), FEW),
-    Scenario("rate, attack decides", "rate 0.2, 16 x 9", attack_decides(0.2, 16, 9, 0.6), SPARSE),
-    Scenario("rate, attack decides", "rate 0.05, 40 x 14", attack_decides(0.05, 40, 14, 0.6), SPARSE),
+    Scenario("rate, attack decides", "rate 0.2, 16 x 9", attack_decides(0.2, 16, 9, 0.6), SPARSE, 0.9),
+    Scenario("rate, attack decides", "rate 0.05, 40 x 14", attack_decides(0.05, 40, 14, 0.6), HARDLY, 0.78),
     Scenario(
-        "rate, attack decides", "rate 0.05, 40 x 14, spread", attack_decides(0.05, 40, 14, 2.0), SPARSE, 0.9
+        "rate, attack decides", "rate 0.05, 40 x 14, spread", attack_decides(0.05, 40, 14, 2.0), SPARSE, 0.88
     ),
     Scenario("mean, clustered t", "30 passages x 8, no bounds", clustered_mean(30, 8, 0.4, False)),
     Scenario("mean, bounded", "30 passages x 8, within [0, 1]", clustered_mean(30, 8, 0.4, True)),
@@ -418,8 +549,8 @@ SCENARIOS = (
     Scenario("difference, paired", "0.3 and 0.5, 16 x 9", paired((0.3, 0.5), 16, 9), FEW),
     Scenario("difference, paired", "0.5 and 0.5, 40 x 14", paired((0.5, 0.5), 40, 14), FEW),
     Scenario("difference, paired", "0.02 and 0.1, 16 x 9", paired((0.02, 0.1), 16, 9), SPARSE),
-    Scenario("difference, paired", "0.05 and 0.1, 40 x 14", paired((0.05, 0.1), 40, 14), SPARSE, 0.9),
-    Scenario("difference, paired", "0.01 and 0.05, 40 x 14", paired((0.01, 0.05), 40, 14), SPARSE, 0.83),
+    Scenario("difference, paired", "0.05 and 0.1, 40 x 14", paired((0.05, 0.1), 40, 14), SPARSE),
+    Scenario("difference, paired", "0.01 and 0.05, 40 x 14", paired((0.01, 0.05), 40, 14), SPARSE),
     Scenario("difference, paired", "0.1 and 0.3, 10 x 4", paired((0.1, 0.3), 10, 4), FEW),
     Scenario("difference, unpaired", "0.4 and 0.6, n 100 each", unpaired((0.4, 0.6), 100)),
     Scenario("difference, unpaired", "0.05 and 0.1, n 100 each", unpaired((0.05, 0.1), 100)),
@@ -448,6 +579,7 @@ SCENARIOS = (
     Scenario("mean of models", "6 models, 100 items, spread 0.5", origin_mean(6, 100, 0.5), FEW_MODELS),
     Scenario("mean of models", "6 models, 100 items, spread 0", origin_mean(6, 100, 0.0), FEW_MODELS),
     Scenario("mean of models", "12 models, 400 items, spread 1", origin_mean(12, 400, 1.0), FEW_MODELS),
+    Scenario("risk ratio over models", "0.4 over 0.2, 3 models, 16 x 9", ratio_over_models(3, 16, 9), TWICE),
     Scenario("risk ratio over models", "0.4 over 0.2, 4 models, 16 x 9", ratio_over_models(4, 16, 9), TWICE),
     Scenario("risk ratio over models", "0.4 over 0.2, 8 models, 16 x 9", ratio_over_models(8, 16, 9), TWICE),
     Scenario("Rasch ability, gap", "4 models, 200 questions", rasch_gap(200, False)),
@@ -457,6 +589,18 @@ SCENARIOS = (
     Scenario("cost ratio, curve", "80 tasks", expense(curve_ratio, 80)),
     Scenario("cost ratio, both solved", "80 tasks", expense(both_solved_ratio, 80), SKEWED, 0.9),
 )
+
+
+HEAD = """# Coverage of 95% intervals
+
+    python scripts/simulate_coverage.py --runs {0.runs} --seed {0.seed}
+
+Share of {0.runs:,} simulated runs whose interval holds the known truth (standard error of 95% in 1,000 runs:
+0.7 points), and the median width of the interval. Outside of 93% to 98% the last column says why.
+Hijacking is drawn with the variance components of real runs
+([hijack_components.json](../../scripts/hijack_components.json), fitted by `scripts/fit_components.py`).
+
+"""
 
 
 def table(rows: Sequence[dict[str, str | float]]) -> str:
@@ -488,10 +632,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--runs", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--json", action="store_true", help="JSON instead of a table")
+    parser.add_argument("--out", type=Path, help="a file to write, instead of printing")
     args = parser.parse_args()
     rows = [row(scenario, args.runs, args.seed) for scenario in SCENARIOS]
-    print(json.dumps(rows, indent=2) if args.json else table(rows))
+    text = json.dumps(rows, indent=2) if args.json else HEAD.format(args) + table(rows)
+    print(text) if args.out is None else args.out.write_text(f"{text}\n")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,13 @@ SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""
 
 
+PASSAGES = ("passage", "paragraph", "context", "article", "flores_passage", "document_str", "abstract")
+"""Fields of documents that hold what several questions are about: of BoolQ, DROP, ReCoRD; MultiRC; SQuAD;
+RACE; Belebele; QA4MRE; QASPER. Where no two documents share one they change nothing."""
+TRANSLATED = "mgsm"
+"""How tasks begin whose documents are the same questions, in the same order, in every language."""
+
+
 class Options(Struct):
     """Options of the `lm_eval` adapter."""
 
@@ -99,6 +106,9 @@ class Options(Struct):
     """Send prompts that begin with two BOS tokens, which are refused otherwise."""
     seed: int = 1234
     """Of the choice of solved examples."""
+    cluster_by: str | None = None
+    """Field of a document that several share, such as a passage with many questions: intervals count them as
+    one cluster. Default: the first of `PASSAGES` that a document has; `none` for no clusters."""
 
     def __post_init__(self) -> None:
         for key in ("limit", "max_gen_toks"):
@@ -303,8 +313,26 @@ class LmEvalSuite:
             ) from error
         shown = [instance.arguments for instance in instances]
         return Sample(
-            id=str(doc_id), content_hash=digest([doc, shown, target]), payload=Item(doc, tuple(instances))
+            id=str(doc_id),
+            content_hash=digest([doc, shown, target]),
+            clusters=self._clusters(doc_id, doc),
+            payload=Item(doc, tuple(instances)),
         )
+
+    def _clusters(self, doc_id: int, doc: Any) -> dict[str, str]:
+        """What a document shares with others, by the digest of it."""
+        field = self.options.cluster_by
+        if field == "none" or not isinstance(doc, Mapping):
+            return {}
+        if field is not None and field not in doc:
+            raise UserError(
+                f"suite {self.name}: document {doc_id} has no field {field!r} for cluster_by: use one of "
+                f"{', '.join(map(str, doc))}, or none"
+            )
+        found = field or next((name for name in PASSAGES if isinstance(doc.get(name), str)), None)
+        if found is not None:
+            return {found: digest([doc[found]])[:16]}
+        return {"question": str(doc_id)} if self.options.task.startswith(TRANSLATED) else {}
 
     def _requests(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> list[Any]:
         """The requests of one document, as lm-eval's `Task.build_all_requests` makes them."""

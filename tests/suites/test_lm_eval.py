@@ -19,7 +19,7 @@ from harness.engines.scripted import Reply, ScriptedEngine, hashed_score
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.suites import load_suites
 from harness.suites.access import Access
-from harness.suites.lm_eval import Options, build
+from harness.suites.lm_eval import PASSAGES, Options, build
 from harness.suites.lm_eval_data import Source
 from harness.suites.lm_eval_metrics import aggregate
 from harness.suites.lm_eval_requests import cut, leave_open, reply_sampling, together
@@ -445,6 +445,32 @@ def test_samples_are_the_same_at_every_call(folder: Path) -> None:
     assert hashes[0] == hashes[1] == hashes[2] != hashes[3]
     assert [s.id for s in first] == [str(i) for i in range(len(SUMS))]
     assert len(set(hashes[0])) == len(SUMS)
+
+
+def test_questions_that_share_a_passage_share_a_cluster(folder: Path) -> None:
+    plain = fresh(folder, "toy_sum")
+    assert all(sample.clusters == {} for sample in plain.samples("m", None))
+    by_a = fresh(folder, "toy_sum", cluster_by="a").samples("m", None)
+    assert len(by_a) == 12 and len({sample.clusters["a"] for sample in by_a}) == 6
+    assert [s.content_hash for s in by_a] == [s.content_hash for s in plain.samples("m", None)]
+    with pytest.raises(UserError, match=r"no field 'topic' for cluster_by: use one of a, b, sum, or none"):
+        fresh(folder, "toy_sum", cluster_by="topic").samples("m", None)
+
+
+@pytest.mark.parametrize("field", PASSAGES)
+def test_passages_are_clusters_without_being_asked_for(folder: Path, field: str) -> None:
+    suite = fresh(folder, "toy_sum")
+    found = [suite._clusters(i, {field: text, "question": i}) for i, text in enumerate("aab")]
+    assert found[0] == found[1] != found[2] and list(found[0]) == [field]
+    assert fresh(folder, "toy_sum", cluster_by="none")._clusters(0, {field: "a"}) == {}
+    by_question = fresh(folder, "toy_sum", cluster_by="question")
+    assert by_question._clusters(0, {field: "a", "question": "x"}).keys() == {"question"}
+
+
+def test_one_question_in_many_languages_is_one(folder: Path) -> None:
+    suite = fresh(folder, "toy_sum")
+    suite.options = msgspec.structs.replace(suite.options, task="mgsm_direct_de")
+    assert suite._clusters(3, {"question": "Wie viele?"}) == {"question": "3"}
 
 
 def test_limit_and_count(folder: Path) -> None:
