@@ -166,8 +166,9 @@ class Document:
 
         self.path = path
         try:
-            text = path.read_text(encoding="utf8")
+            text = _text(path)
             node = yaml.compose(text, Loader=yaml.CSafeLoader)
+            _check_extent(path, node)
             self.data: Any = yaml.load(text, Loader=yaml.CSafeLoader)
         except OSError as error:
             raise UserError(f"cannot read {path}: {error.strerror}; give the path of a YAML file") from error
@@ -178,6 +179,8 @@ class Document:
             line = f":{min(where.line + 1, len(text.splitlines()))}" if where else ""
             problem = getattr(error, "problem", None) or "not YAML"
             raise UserError(f"{path}{line}: {problem}; expected YAML") from error
+        except (ValueError, OverflowError) as error:  # a date or a number that there is not
+            raise UserError(f"{path}: {error}; expected YAML, with such a value in quotes") from error
         self.overrides: dict[KeyPath, str] = {}
         """Keys that the command line set -> what it said."""
         self.lines: dict[KeyPath, int] = {}
@@ -205,6 +208,38 @@ class Document:
         except msgspec.ValidationError as error:
             message, key = explain(error, kind)
             raise UserError(f"{self.where(at + key)}: {message}") from error
+
+
+MAX_BYTES, MAX_NODES, MAX_DEPTH = 16 << 20, 200_000, 64
+"""Of a YAML file, its aliases written out: some lines of aliases can stand for more than a machine can hold."""
+
+
+def _text(path: Path) -> str:
+    """The text of a YAML file. Raises UserError if it is no file, or longer than any that is meant."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no file; give the path of a YAML file")
+    with path.open("rb") as file:
+        read = file.read(MAX_BYTES + 1)
+    if len(read) > MAX_BYTES:
+        raise UserError(f"{path} is larger than {MAX_BYTES >> 20} MiB; give the path of a YAML file")
+    return read.decode("utf8")
+
+
+def _check_extent(path: Path, node: Any) -> None:
+    """Raises UserError for a document that is too large or too deep once its aliases are written out."""
+    left, count = [(node, 0)] if node else [], 0
+    while left:
+        found, depth = left.pop()
+        count += 1
+        if count > MAX_NODES or depth > MAX_DEPTH:
+            raise UserError(
+                f"{path}:{found.start_mark.line + 1}: with its aliases written out the file has more than "
+                f"{MAX_NODES} values or {MAX_DEPTH} levels; write it without them"
+            )
+        if found.id == "mapping":
+            left += [(part, depth + 1) for pair in found.value for part in pair]
+        elif found.id == "sequence":
+            left += [(part, depth + 1) for part in found.value]
 
 
 def _lines(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:

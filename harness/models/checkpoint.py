@@ -220,7 +220,7 @@ def read_json(file: Path) -> dict[str, Any]:
         data = json.loads(file.read_text(encoding="utf8"))
     except OSError as error:
         raise UserError(f"{file} is missing: give the folder of a whole checkpoint") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON ({error}): download it again") from error
     if not isinstance(data, dict):
         raise UserError(f"{file}: expected a JSON object")

@@ -84,7 +84,7 @@ def make_case(attack: Attack, number: int, row: dict[str, Any], prefix: str) -> 
             instruction=instruction,
             attacker_tools=tuple(row["Attacker Tools"]),
         )
-    except (KeyError, TypeError, ValueError, SyntaxError) as error:
+    except (KeyError, TypeError, ValueError, SyntaxError, RecursionError, MemoryError) as error:
         raise UserError(
             f"row {number} of {FILES[attack]} is not one of InjecAgent's ({type(error).__name__}: {error}): "
             "give the folder `data` of its repository as `data_dir`"
@@ -99,7 +99,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text(encoding="utf8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(
             f"{path} cannot be read ({error}): give InjecAgent's folder `data` as `data_dir`"
         ) from error

@@ -27,6 +27,9 @@ from harness.trust import own_folder
 
 NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
 
+LARGEST_PRODUCT, MAX_EXPONENT = 10_000_000, 1000
+"""Of what a template multiplies: characters or elements, the base of a power; and of its exponent."""
+
 MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
 
 
@@ -316,8 +319,21 @@ def _harmless_templates() -> None:
     import lm_eval.utils
     from jinja2.sandbox import SandboxedEnvironment
 
+    class Bounded(SandboxedEnvironment):
+        """Neither powers nor products that a machine cannot hold."""
+
+        intercepted_binops = frozenset(["*", "**"])
+
+        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+            """Raises OverflowError for a text or list of more than `LARGEST_PRODUCT`, and such powers."""
+            sizes = [len(x) if hasattr(x, "__len__") else x for x in (left, right)]
+            repeats = operator == "*" and sizes != [left, right] and sizes[0] * sizes[1] > LARGEST_PRODUCT
+            if repeats or (operator == "**" and (abs(left) > LARGEST_PRODUCT or right > MAX_EXPONENT)):
+                raise OverflowError(f"{left!r:.40} {operator} {right!r:.40}")
+            return super().call_binop(context, operator, left, right)
+
     env = lm_eval.utils.env
-    lm_eval.utils.env = SandboxedEnvironment(
+    lm_eval.utils.env = Bounded(
         loader=env.loader,
         undefined=env.undefined,
         keep_trailing_newline=env.keep_trailing_newline,

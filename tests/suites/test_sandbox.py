@@ -506,3 +506,12 @@ def test_code_eval_answers_as_the_metric_does() -> None:
     assert found == {"pass@1": 0.5, "pass@2": 1.0}
     assert [row["passed"] for _, row in results[0]] == [True, False]
     json.dumps(results)
+
+
+def test_the_tests_have_modules_of_their_own_whatever_the_program_made_of_its() -> None:
+    cheat = "import math\nmath.isclose = lambda *a, **k: True\ndef f(): return 2"
+    assert outcome(cheat, "assert math.isclose(f(), 1)").result.startswith("failed: AssertionError")
+    named = "class math:\n    pi = 3\n    __name__ = 'math'\ndef f(): return 3"
+    assert outcome(named, "assert math.pi == f()") == PASSED
+    other = "import os as math\ndef f(): return 1"
+    assert outcome(other, "assert math.fabs(f()) == 1").result.startswith("failed: AttributeError")

@@ -1,5 +1,6 @@
 """Where there is no sandbox nothing runs; and the parts of it that need none."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -87,10 +88,16 @@ def test_what_tests_want_of_a_program(tests: str, expected: tuple[str, tuple[str
     assert imports_and_names(tests) == expected
 
 
-@pytest.mark.parametrize("sent", [["module", "harness"], ["numpy", ["O", []]], ["code", ""], [[], 1], [1]])
+@pytest.mark.parametrize(
+    "sent", [["module", "antigravity"], ["module", "math"], ["numpy", ["O", []]], ["code", ""], [[], 1], [1]]
+)
 def test_nothing_but_data_is_made_of_what_was_sent(sent: Any) -> None:
     with pytest.raises((ImportError, ValueError, KeyError, TypeError)):
         decode(sent, lambda number: None)
+
+
+def test_no_module_crosses() -> None:
+    assert encode(json, lambda value: "kept") == "kept"
 
 
 def test_what_is_no_data_is_not_sent() -> None:

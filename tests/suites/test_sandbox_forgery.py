@@ -136,8 +136,8 @@ SAID = {
     '["value", "passed", []]': "failed: ",
     '["value", ["dict", [["add", -1]]], [null, null]]': "failed: TypeError 'int' object is not callable",
     # things that are no data
-    '["value", ["dict", [["add", ["module", "harness"]]]], [null, null]]': "failed: ImportError",
-    '["value", ["dict", [["add", ["module", "math"]]]], [null, null]]': "failed: TypeError 'module' object",
+    '["value", ["dict", [["add", ["module", "harness"]]]], [null, null]]': "failed: KeyError",
+    '["value", ["dict", [["add", ["module", "antigravity"]]]], [null, null]]': "failed: KeyError",
     '["value", ["dict", [["add", ["code", "print"]]]], [null, null]]': "failed: KeyError",
     '["value", ["dict", [["add", ["numpy", ["O", [1]]]]]], [null, null]]': "failed: ValueError",
     # what it was asked for, changed under the asker

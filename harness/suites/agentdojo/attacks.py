@@ -1,5 +1,6 @@
 """AgentDojo's attacks by name, or one of the user's own, addressed to the model that is measured."""
 
+from string import Formatter
 from typing import Any
 from unittest.mock import patch
 
@@ -30,7 +31,9 @@ def check_attack(name: str, text: str | None = None) -> None:
     if text is None:
         return
     try:
-        text.format(**dict.fromkeys(FIELDS, ""))
+        for _, field, form, conversion in Formatter().parse(text):
+            if field is not None and (field not in FIELDS or form or conversion):
+                raise KeyError(field)  # attributes and widths: a text names what stands there, and no more
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise UserError(
             f"attack_text may have {', '.join(f'{{{field}}}' for field in FIELDS)} in it; other braces are "

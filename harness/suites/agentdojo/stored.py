@@ -11,6 +11,7 @@ import json
 import lzma
 import re
 from collections.abc import Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ EXPLORER_VERSION = "v1.1"
 """Benchmark version of what the authors' explorer shows; its files do not say it."""
 
 NO_ATTACK = ("none", None)
+
+LONGEST_LINE = 256 << 20
+"""Bytes of one run. Some kilobytes of a compressed file can stand for a line that no machine can hold."""
 
 UNNAMED = "local"
 """AgentDojo's name of any model on a server of one's own."""
@@ -94,9 +98,14 @@ def _rows(file: Path) -> Iterator[tuple[str, Any]]:
             yield str(file), json.loads(file.read_bytes())
         elif file.name.endswith((".jsonl", ".jsonl.xz")):
             with lzma.open(file, "rb") if file.suffix == ".xz" else file.open("rb") as lines:
-                for number, line in enumerate(lines, 1):
+                for number in count(1):
+                    line = lines.readline(LONGEST_LINE)
+                    if not line:
+                        break
+                    if len(line) == LONGEST_LINE:
+                        raise ValueError(f"line {number} is longer than {LONGEST_LINE >> 20} MiB")
                     yield f"{file}:{number}", json.loads(line)
-    except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
+    except (OSError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
         raise UserError(f"{file} cannot be read as JSON ({error}); restore it from a copy") from error
 
 

@@ -1,0 +1,145 @@
+"""Files that stand for more than a machine can hold, or for something to run, are refused in one sentence."""
+
+import json
+import lzma
+import os
+import pickle
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from harness.config import Document
+from harness.errors import UserError
+from harness.store import read_columns, read_parquet
+from harness.suites.agentdojo import stored
+from harness.suites.agentdojo.attacks import check_attack
+from harness.suites.agentdojo.stored import read_runs
+from harness.suites.injecagent_cases import read_json
+from tests.suites.test_lm_eval_foreign import build
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [ha, ha]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LAUGHS, "with its aliases written out"),
+        ("a: &a [*a]", "with its aliases written out"),
+        ("a: &a {b: *a}", "with its aliases written out"),
+        ("[" * 5000, "expected YAML"),
+        ("{a: " * 90 + "1" + "}" * 90, "levels"),
+        ("a: !!python/object/apply:os.system ['touch ran']", "could not determine a constructor"),
+        ("a: !!python/name:os.system", "could not determine a constructor"),
+        ("a: !function evil.f", "could not determine a constructor"),
+        ("a: 2026-13-45", "expected YAML"),
+        ("a: 1" + "0" * 5000, "expected YAML"),
+        ("a: \0", "expected YAML"),
+    ],
+)
+def test_yaml_that_bites(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    started = time.monotonic()
+    with pytest.raises(UserError, match=r"config\.yaml") as caught:
+        Document(tmp_path / "config.yaml")
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+    assert time.monotonic() - started < 20
+
+
+def test_aliases_that_are_meant_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("a: &a {x: 1}\nb: {<<: *a, y: 2}\n")
+    assert Document(tmp_path / "a.yaml").data["b"] == {"x": 1, "y": 2}
+
+
+def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "config.yaml")
+    with pytest.raises(UserError, match="is no file"):
+        Document(tmp_path / "config.yaml")
+
+
+def test_a_file_without_an_end_is_not_read_to_it() -> None:
+    with pytest.raises(UserError, match="is no file"):
+        Document(Path("/dev/zero"))
+
+
+class Fires:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, ("touch ran",)
+
+
+def test_types_of_arrow_that_are_pickles_are_not_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    field = pa.field(
+        "sample",
+        pa.string(),
+        metadata={
+            "ARROW:extension:name": "arrow.py_extension_type",
+            "ARROW:extension:metadata": pickle.dumps(Fires()),
+        },
+    )
+    pq.write_table(pa.table([pa.array(["a"])], schema=pa.schema([field])), tmp_path / "a.parquet")
+    for read in (read_columns, lambda path: list(read_parquet(path))):
+        with pytest.raises(UserError, match=r"a\.parquet"):
+            read(tmp_path / "a.parquet")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"PAR1", b"PAR1" + b"\xff" * 100 + b"\xff\xff\xff\x7fPAR1", b"PK\x03\x04"]
+)
+def test_parquet_that_is_none_is_said(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.parquet").write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.parquet"):
+        read_columns(tmp_path / "a.parquet")
+
+
+def test_a_line_that_unpacks_to_more_than_can_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "LONGEST_LINE", 1 << 20)
+    (tmp_path / "runs.jsonl.xz").write_bytes(lzma.compress(b'{"a": "' + b"a" * (1 << 22)))
+    with pytest.raises(UserError, match="line 1 is longer than 1 MiB"):
+        list(read_runs(tmp_path))
+
+
+def test_nesting_without_an_end_is_said(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("[" * 100_000)
+    for read in (lambda path: list(read_runs(path)), read_json):
+        with pytest.raises(UserError, match=r"run\.json"):
+            read(tmp_path / "run.json")
+
+
+@pytest.mark.parametrize("text", ["{goal:>999999999999}", "{goal.__class__}", "{goal!r}", "{0}", "{goal[0]}"])
+def test_the_text_of_an_attack_names_what_stands_there_and_no_more(text: str) -> None:
+    with pytest.raises(UserError, match="attack_text may have"):
+        check_attack("manual", text)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ 'a' * 10 ** 11 }}",
+        "{{ ['a'] * 100000000 }}",
+        "{{ 10 ** 10 ** 10 }}",
+        "{% for i in range(10 ** 9) %}a{% endfor %}",
+    ],
+)
+def test_a_template_that_writes_without_an_end_is_refused(tmp_path: Path, template: str) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps({"question": "1+1", "answer": "2"}) + "\n")
+    with pytest.raises(UserError, match="OverflowError"):
+        build(tmp_path, doc_to_text=template).samples("m", None)
+
+
+def test_a_template_still_counts(tmp_path: Path) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps({"question": "ab", "answer": "2"}) + "\n")
+    (sample,) = build(tmp_path, doc_to_text="{{ question * 3 }} {{ 2 ** 10 }} {{ 5 * 4000000000 }}").samples(
+        "m", None
+    )
+    assert sample.payload.instances[0].args[0] == "ababab 1024 20000000000"
