@@ -211,7 +211,7 @@ class Document:
 
 
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 16 << 20, 200_000, 64
-"""Of a YAML file, its aliases written out: some lines of aliases can stand for more than a machine can hold."""
+"""Of a YAML file, its aliases written out: some lines of them can stand for more than a machine can hold."""
 
 
 def _text(path: Path) -> str:
