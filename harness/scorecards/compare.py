@@ -212,7 +212,9 @@ def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> 
         test=_test_name(test) if mcnemar is None else "McNemar's mid-p test",
         p_holm=None,
         mcnemar=mcnemar,
-        risk_ratio=risk_ratio(b, a, names[::-1]) if a.metric.hijack and a.metric.kind == "rate" else None,
+        risk_ratio=agreeing(risk_ratio(b, a, names[::-1]), test.estimate)
+        if a.metric.hijack and a.metric.kind == "rate"
+        else None,
         minimum_detectable=None
         if width is None
         else stats.minimum_detectable_difference(width, test.degrees_of_freedom or None),
@@ -323,6 +325,29 @@ def risk_ratio(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> Esti
         names,
         missing=missing,
     )
+
+
+def agreeing(ratio: Estimate, difference: Estimate) -> Estimate:
+    """A ratio whose interval excludes 1 exactly where that of the difference of the same rates excludes 0.
+
+    The two are approximated each in its own way, so that one in ten pairs of intervals disagreed at the
+    margin. Whether there is a difference is the difference's to say: the end of the ratio's is moved to 1.
+    """
+    low, high = ratio.low, ratio.high
+    if difference.low is None or difference.high is None or (low is None and high is None):
+        return ratio
+    more, less = math.nextafter(1, 2), math.nextafter(1, 0)
+    if difference.low > 0:
+        low = max(low or 0.0, more)
+    elif difference.high < 0:
+        high = less if high is None else min(high, less)
+    else:
+        low = None if low is None else min(low, 1.0)
+        high = None if high is None else max(high, 1.0)
+    if (low, high) == (ratio.low, ratio.high):
+        return ratio
+    method = f"{ratio.method}; ends where the difference does"
+    return msgspec.structs.replace(ratio, low=low, high=high, method=method)
 
 
 def shared_clusters(

@@ -12,10 +12,10 @@ from harness.cli import main
 from harness.errors import UserError
 from harness.scorecards.build import ModelScorecard, build_scorecards
 from harness.scorecards.comparability import allowance
-from harness.scorecards.compare import ModelComparison, compare
+from harness.scorecards.compare import ModelComparison, agreeing, compare
 from harness.scorecards.compare_text import FORMATS, UNPAIRED, footnotes, render_comparison
 from harness.store import RunDirectory, to_table, write_table
-from harness.types import FailureKind, Manifest, Metric, Record, Score
+from harness.types import Estimate, FailureKind, Manifest, Metric, Record, Score
 from tests.scorecards.synthetic import CAPABILITY, HIJACK, cell, model, record, synthetic_run, tables
 from tests.scorecards.test_build import one_cell
 
@@ -340,3 +340,21 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "there is no run" in capsys.readouterr().err
     assert main(["compare", str(many)]) == 2
     assert "give two models" in capsys.readouterr().err
+
+
+def test_a_ratio_excludes_1_where_the_difference_excludes_0() -> None:
+    def interval(value: float | None, low: float | None, high: float | None) -> Estimate:
+        return Estimate(value=value, low=low, high=high, n=9, missing=0, clusters=9, method="m")
+
+    ratio = interval(2.0, 1.2, 3.0)
+    assert agreeing(ratio, interval(0.2, 0.1, 0.3)) is ratio
+    unsure = agreeing(ratio, interval(0.2, -0.1, 0.3))
+    assert (unsure.low, unsure.high) == (1.0, 3.0) and "difference" in unsure.method
+    sure = agreeing(interval(2.0, 0.9, 3.0), interval(0.2, 0.1, 0.3))
+    assert sure.low is not None and 1 < sure.low < 1.001 and sure.high == 3.0
+    less = agreeing(interval(0.5, 0.2, 1.1), interval(-0.2, -0.3, -0.1))
+    assert less.high is not None and 0.999 < less.high < 1 and less.low == 0.2
+    endless = agreeing(interval(None, 0.8, None), interval(0.2, 0.1, 0.3))
+    assert endless.low is not None and endless.low > 1 and endless.high is None
+    nothing = interval(None, None, None)
+    assert agreeing(nothing, interval(0.0, -0.1, 0.1)) is nothing
