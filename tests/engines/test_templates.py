@@ -1,8 +1,18 @@
+import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.engines.templates import RecallingFilter, Shown, check_template, hiding_prompt, recall_json
+from harness.engines.templates import (
+    RecallingFilter,
+    Shown,
+    check_template,
+    hiding_prompt,
+    recall_json,
+    tell_day,
+)
 from harness.errors import UserError
 from harness.types import Message
 from tests.engines import tiny
@@ -106,3 +116,17 @@ def test_a_prompt_is_kept_where_a_result_does_not_stand_in_it_whole(
     messages = [Message(role="user", content="hello"), *(Message(role="tool", content=r) for r in results)]
     assert hiding_prompt(prompt, messages) == (prompt if hidden else None)
     assert hiding_prompt(None, messages) is None
+
+
+def test_every_template_of_a_checkpoint_writes_the_day_that_it_is_told(tmp_path: Path) -> None:
+    """Of a tokenizer with several, and of a processor; told again, they write the other day."""
+    from transformers.utils.chat_template_utils import render_jinja_template
+
+    sources = {name: name + "{{ strftime_now('%d %b %Y') }}" for name in ("default", "tool_use", "processor")}
+    tokenizer = SimpleNamespace(chat_template={k: v for k, v in sources.items() if k != "processor"})
+    (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": sources["processor"]}))
+    for day, written in (("2026-11-27", "27 Nov 2026"), ("2026-11-28", "28 Nov 2026")):
+        tell_day(tokenizer, tmp_path, day)
+        for name, source in sources.items():
+            (text,), _ = render_jinja_template([[]], chat_template=source)
+            assert text == f"{name}{written}"

@@ -2,6 +2,7 @@
 
 import json
 import lzma
+import random
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -642,6 +643,26 @@ def test_what_an_environment_drew_is_taken_from_the_transcript(
     again = ["replay", str(tmp_path / "out"), "--suite", locker, "--format", "json"]
     assert main(again) == 0
     assert json.loads(capsys.readouterr().out)["utility_equal"] == 2
+
+
+def test_what_an_environment_draws_is_the_same_each_time_and_nobody_elses_chance(
+    tmp_path: Path, locker: str
+) -> None:
+    """So that the attempts of a run of one's own are scored again as they were."""
+    from harness.suites.agentdojo.world import Task, World, load_task_suite
+    from harness.types import ToolCall
+
+    dojo = load_task_suite(locker.partition("=")[2], "v1.2.2")
+    task = Task(user_task="user_task_0", injection_task=None, injections={})
+    code = [ToolCall(id="", name="request_code", arguments={})]
+    random.seed(7)
+    expected = random.Random(7).random()
+    one, two, other = World(dojo, task), World(dojo, task), World(dojo, task, seed=1)
+    assert random.random() == expected
+    first = one.call(code)[0].content
+    assert first == two.call(code)[0].content
+    assert first != one.call(code)[0].content
+    assert first != other.call(code)[0].content
 
 
 def test_where_a_transcript_does_not_tell_what_was_drawn_there_is_no_verdict(
