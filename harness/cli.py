@@ -317,7 +317,7 @@ def run_command(args: argparse.Namespace) -> Status:
     from harness.plan import leave_out_too_large, make_plan, problem
     from harness.progress import LiveProgress
     from harness.runner import outcome, run
-    from harness.scorecards.files import write_scorecards
+    from harness.scorecards.files import are_current, write_scorecards
     from harness.store import RunDirectory
 
     config = _load(args)
@@ -336,7 +336,11 @@ def run_command(args: argparse.Namespace) -> Status:
         except (UserError, KeyboardInterrupt) as error:
             ended = error
         progress.close()
-        if not directory.measured_nothing() and not isinstance(ended, DiskError):
+        if are_current(directory):
+            progress.note(
+                f"the scorecards are as they were: `harness scorecard {directory.path}` prints them"
+            )
+        elif not directory.measured_nothing() and not isinstance(ended, DiskError):
             text = write_scorecards(directory, width=console.width, color=console.is_terminal)
             if ended is None:
                 console.print(text, markup=False, highlight=False, soft_wrap=True)

