@@ -382,7 +382,10 @@ name: killed
 models: [{{name: tiny, path: tiny, origin: {{developer: A, country: XA}}}}]
 suites: [{{adapter: tests.fakes, samples: 300}}]
 sampling: {{temperature: 0.0, max_tokens: 32}}
-engine: {{kind: endpoint, max_concurrency: 4, args: {{base_url: "http://127.0.0.1:{port}/v1", max_retries: 0}}}}
+engine:
+  kind: endpoint
+  max_concurrency: 4
+  args: {{base_url: "http://127.0.0.1:{port}/v1", max_retries: 0}}
 """
 
 
