@@ -251,7 +251,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     "muse_glimmer": (
         _invoked(
             "function_calls", "atem:",
-            begin=r"(?:<\|start\|>assistant)?\s*to=(?!self\b|user\b)[\w.-]+(?:<\|message\|>|\Z)"
+            begin=r"(?:<\|start\|>assistant)?\s?to=(?!self\b|user\b)[\w.-]+(?:<\|message\|>|\Z)"
             "|<atem:function_calls>|<atem:invoke ",
             opens=r"(?:(?:<\|start\|>assistant)?\s*to=[\w.-]+<\|message\|>)?\s*(?:<atem:function_calls>)?\s*",
             closes=r"\s*</atem:function_calls>\s*(?:<\|eom\|>|<\|eot\|>|\Z)",
@@ -264,7 +264,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     ),
     "openai": (
         Format(
-            begin=r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s*to=functions\.",
+            begin=r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s?to=functions\.",
             head=rf"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s*to=functions\.{NAME}"
             r"(?:\s|<\|channel\|>|<\|constrain\|>|\w)*<\|message\|>\s*",
             body=json_arguments,

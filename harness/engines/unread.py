@@ -26,13 +26,15 @@ _REFUSED = re.compile(rf"\W*I\b[^.\n]{{0,60}}?(?:{_REFUSAL})", re.IGNORECASE)
 """A line after a call that was quoted."""
 _FENCE = re.compile(r"```[^\n`]*\n(?P<inside>.*?)(?:```|\Z)", re.DOTALL)
 _TOKEN = re.compile(r"<\|[^|<>]*\|>(?:assistant)?")
+_LONG_SPACE = re.compile(r"\s{21,}")
+"""As models write that loop: patterns with optional space would take seconds for it."""
 _TAG = re.compile(r"<\|[^|<>]*\|>(?:assistant)?|<[^<>]*>")
 _QUOTES = "\"'`“”‘’«»„「」"
 
 
 _WRAPPER = r"(?:<[^<>\n]*|\[\w*)(?:call|request|_use)[^<>\[\]\n]*[>\]]"
 _MARKED = re.compile(
-    rf"{_WRAPPER}\s*\[?\s*(?P<call>\{{[^{{}}]*{_KEY.format('|'.join(NAME_KEYS))}\"(?P<json>[\w.-]+)"
+    rf"{_WRAPPER}\s*\[?\s*(?P<call>\{{[^{{}}]*\b(?:{'|'.join(NAME_KEYS)})\"?\s*(?::|=>)\s*\"(?P<json>[\w.-]+)"
     r"|<(?:function=|invoke name=\"?)(?P<tag>[\w.-]+)\"?>\s*[<{])",
     re.IGNORECASE,
 )
@@ -53,6 +55,7 @@ def spelled_call(answer: str, names: Iterable[str]) -> str | None:
         answer: what the model wrote, without its reasoning.
         names: of the tools that it was offered.
     """
+    answer = _LONG_SPACE.sub(lambda run: run[0][:20], answer)
     if (marked := _MARKED.search(answer)) and _is_meant(answer, Place(marked.start("call"), marked.end())):
         return marked["json"] or marked["tag"]
     offered = [
@@ -60,7 +63,8 @@ def spelled_call(answer: str, names: Iterable[str]) -> str | None:
     ]
     if not offered:
         return None
-    name = rf"(?:\w+\.)*(?P<tool>{'|'.join(map(re.escape, sorted(offered, key=len, reverse=True)))})"
+    longest_first = sorted(offered, key=len, reverse=True)
+    name = rf"(?:\w{{1,40}}\.){{0,3}}(?P<tool>{'|'.join(map(re.escape, longest_first))})"
     for find in (_objects, _expressions, _named):
         for tool, place in find(answer, name):
             if _is_meant(answer, place):

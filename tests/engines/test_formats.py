@@ -249,3 +249,31 @@ def test_known_limits_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     shown = capsys.readouterr().out
     assert "olmo3: a line break in a string becomes a comma; here: a failed measurement" in shown
     assert all(limit.fault in shown for limit in LIMITS.values())
+
+
+MEMO_AS_REPORTED = {
+    # vllm #22885: a brace is lost at the end of the arguments
+    ("hermes", '<tool_call>\n{"name": "write_memo", "arguments": {"text": "b"}\n</tool_call>'): None,
+    # vllm #21301: no arguments at all
+    ("hermes", '<tool_call>\n{"name": "lock_up"}\n</tool_call>'): None,
+    # vllm #22917: prose before a list
+    ("llama4_pythonic", 'I note it.\n\n[write_memo(title="a", text="b")]'): {"title": "a", "text": "b"},
+    # vllm #16214: JSON between Python's marks
+    ("llama4_pythonic", '<|python_start|>{"name": "write_memo", "parameters": {}}<|python_end|>'): None,
+    # vllm #39468: strings in two kinds of marks
+    ("gemma4", '<|tool_call>call:write_memo{title:"<|"|>a<|"|>",text:<|"|>b<|"|>}<tool_call|>'): None,
+    # ollama #16686: no opening tag
+    ("qwen3_coder", "<function=write_memo>\n<parameter=title>\na\n</parameter>\n<parameter=text>\nb\\(\n"
+     "</parameter>\n</function>\n</tool_call>"): {"title": "a", "text": "b\\("},
+    # agno #5106: spaces for line breaks
+    ("glm45", "<tool_call>write_memo <arg_key>title</arg_key> <arg_value>a b</arg_value> "
+     "<arg_key>text</arg_key> <arg_value>c</arg_value> </tool_call>"): {"title": "a b", "text": "c"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("tools", "text"), MEMO_AS_REPORTED)
+def test_replies_that_people_reported(tools: str, text: str) -> None:
+    arguments = MEMO_AS_REPORTED[(tools, text)]
+    reply = say((tools, None), text)
+    assert calls_of(reply) == ([("write_memo", arguments)] if arguments else [])
+    assert bool(reply.error) == (arguments is None)
