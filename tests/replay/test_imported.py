@@ -155,7 +155,7 @@ def test_scorecards_mark_imported_models_and_compare_them_with_nobody(
     assert main(["replay", str(runs), "--out", str(tmp_path / "out"), *country]) == 0
     assert "some-model banking" in capsys.readouterr().out
     assert main(["scorecard", str(tmp_path / "out"), "--format", "json"]) == 0
-    cards = {card["model"]: card for card in json.loads(capsys.readouterr().out)}
+    cards = {card["model"]: card for card in json.loads(capsys.readouterr().out)["models"]}
     assert {name: card["imported"] for name, card in cards.items()} == {
         "one": False,
         "two": False,
@@ -163,7 +163,7 @@ def test_scorecards_mark_imported_models_and_compare_them_with_nobody(
     }
     assert (cards["some-model"]["developer"], cards["some-model"]["origin"]) == ("Some Lab", "XC")
     assert cards["some-model"]["metrics"]["banking/benign_utility"]["n"] == 1
-    assert main(["scorecard", str(tmp_path / "out"), "--format", "table"]) == 0
+    assert main(["scorecard", str(tmp_path / "out"), "--format", "table", "--full"]) == 0
     table = capsys.readouterr().out
     assert "(imported)" in table
     assert cards["some-model"]["cost"]["total"] == {
