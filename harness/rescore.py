@@ -85,37 +85,41 @@ def _changes(suite: Suite, sample: Sample | None, cell: CellEntry, record: Recor
         yield f"these have changed: {', '.join(fields)}"
 
 
-def misfits(suite: Suite, samples: Mapping[str, Sample], cell: CellEntry) -> Iterator[str]:
-    """What the manifest says of a cell and its suite, made anew in the same version, does not.
+def misfits(suite: Suite, samples: Mapping[str, Sample], cell: CellEntry, *, as_run: bool) -> Iterator[str]:
+    """What the manifest says of a cell and its suite, made anew, does not.
 
     Args:
-        suite: with the protocol that the cell has.
+        suite: as it is made now.
         samples: of the suite, by id.
         cell: of the manifest.
+        as_run: whether the suite is made as it was when it was run: later versions may describe metrics anew.
     """
     if cell.samples != len(samples):
         yield f"the manifest says {cell.samples} samples, the suite has {len(samples)}"
     known = {metric.name: metric for metric in suite.metrics}
-    for metric in cell.metrics:
+    for metric in cell.metrics if as_run else ():
         if metric.name in known and metric != known[metric.name]:
             now, was = msgspec.structs.asdict(known[metric.name]), msgspec.structs.asdict(metric)
             fields = ", ".join(name for name in now if now[name] != was[name])
             yield f"the manifest's metric {metric.name} is not the suite's ({fields})"
 
 
-def misfit(sample: Sample, record: Record, *, as_run: bool) -> str | None:
+def misfit(sample: Sample, record: Record, *, as_run: bool, as_shown: bool) -> str | None:
     """What a record says that its sample and its own transcript do not, None if nothing.
 
     Args:
         sample: as it is made now.
         record: of an attempt at it.
         as_run: whether its suite is made as it was when it was run: later versions may label samples anew.
+        as_shown: whether the sample also holds what the model was shown then.
     """
     replies = record.transcript.generations
     if record.clusters != sample.clusters:
         return "its clusters are not those of its sample"
-    if as_run and (record.content_hash, record.labels) != (sample.content_hash, sample.labels):
-        return "its content hash or its labels are not those of its sample"
+    if as_run and record.labels != sample.labels:
+        return "its labels are not those of its sample"
+    if as_shown and record.content_hash != sample.content_hash:
+        return "its content hash is not that of its sample"
     if replies and record.truncated != any(reply.finish_reason == "length" for reply in replies):
         return f"truncated is {record.truncated}, and its replies say otherwise"
     if record.failure in (FailureKind.ENGINE_ERROR, FailureKind.CONTEXT_OVERFLOW) and _is_whole(record):

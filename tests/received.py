@@ -57,12 +57,14 @@ class Watch:
         elif event == "pickle.find_class" and not args[0].startswith(PICKLED):
             self.seen.append(f"{event} {args!r:.200}")
         elif event in CHANGES or (event == "open" and (args[2] or 0) & WRITES):
-            self._change(event, args[0])
+            within = args[-1] if event in ("os.rmdir", "os.remove", "os.mkdir") else -1
+            self._change(event, args[0], within)
 
-    def _change(self, event: str, path: Any) -> None:
+    def _change(self, event: str, path: Any, within: int) -> None:
         if isinstance(path, int):  # a descriptor, whose file was reported when it was opened
             return
-        found = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (nothing is to be looked up in here)
+        folder = os.readlink(f"/proc/self/fd/{within}") if within >= 0 else ""  # noqa: PTH115
+        found = os.path.abspath(os.path.join(folder, os.fsdecode(path)))  # noqa: PTH100, PTH118
         if found != os.devnull and not found.startswith(self._writable):
             self.seen.append(f"{event} {found}")
 

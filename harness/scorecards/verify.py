@@ -172,13 +172,15 @@ def _differences(
 ) -> Iterator[str]:
     """What a cell and its records say, and their suite and transcripts do not."""
     as_run = not imported and not changed_protocol(suite, cell)
-    if as_run:
-        yield from misfits(suite, samples, cell)
+    # Prompts of a chat template are told from the checkpoint that is here, which may be another one.
+    as_shown = as_run and cell.protocol.get("apply_chat_template") != "True"
+    if not imported:
+        yield from misfits(suite, samples, cell, as_run=as_run)
     for found in rescore(suite, samples, cell, directory.each_record(cell)):
         record = found.record
         said = found.reason
         if said is None and not imported and record.sample in samples:
-            said = misfit(samples[record.sample], record, as_run=as_run)
+            said = misfit(samples[record.sample], record, as_run=as_run, as_shown=as_shown)
         elif said is not None:
             names = sorted(
                 n for n in {*found.stored, *found.replayed} if found.stored.get(n) != found.replayed.get(n)
