@@ -264,7 +264,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     ),
     "openai": (
         Format(
-            begin=r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s?to=functions\.",
+            begin=r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s?to=(?:functions\.|\w*\Z)",
             head=rf"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s*to=functions\.{NAME}"
             r"(?:\s|<\|channel\|>|<\|constrain\|>|\w)*<\|message\|>\s*",
             body=json_arguments,
