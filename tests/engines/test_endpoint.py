@@ -397,7 +397,9 @@ def test_vllm_serve_killed_and_started_again_costs_no_attempt(checkpoint: Path, 
     command += ["--out", str(tmp_path / "out")]
     directory = RunDirectory(tmp_path / "out")
     with vllm_serve(checkpoint, port) as first:
-        run = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE)
+        run = subprocess.Popen(
+            command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=subprocess.DEVNULL
+        )
         while run.poll() is None and lines_in(directory) < 20:
             time.sleep(0.05)
         os.killpg(first.pid, signal.SIGKILL)
