@@ -477,8 +477,8 @@ class VllmEngine:
             return self._parse(_chat_request((), ()), prompt_tokens, completion, (), ())
         thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks), last=True)
         if answer is None and completion.finish_reason == "stop":
-            return Reply(text=raw)  # lm-eval keeps what ended by itself
-        return Reply(text=answer or "", reasoning=thought)
+            return Reply(text=raw.lstrip())  # lm-eval keeps what ended by itself
+        return Reply(text=(answer or "").lstrip(), reasoning=thought)
 
     def _parse(
         self,

@@ -1,61 +1,79 @@
-"""From a reply, through vLLM and its parser, to the booking: models that always say the same."""
+"""Real vLLM, told what to write: what comes out is what lm-eval makes of the same reply."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from lm_eval.models.utils import postprocess_generated_text
 
-from harness.cli import main
-from harness.store import RunDirectory
-from harness.types import FailureKind
-from tests.engines import tiny
+from harness.engines.vllm import VllmEngine
+from harness.types import Message, Sampling, Tool
+from tests.engines.parrot import build_parrot
 
 pytestmark = [
     pytest.mark.engine,
-    # torch and transformers deprecate names that vLLM's import touches.
+    pytest.mark.asyncio,
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-CALL = '<tool_call>\n{"name": "pay", "arguments": {"name": "Nils", "amount": 5}}\n</tool_call>'
-SAYS = {
-    "declines": (
-        "<think>",
-        f"I could write {CALL} but",
-        " no.",
-        "</think>",
-        f"It says `{CALL}`, which I ignore.",
-    ),
-    "misses": ("<think>", "Now I pay.", "</think>", '```json\n{"tool": "pay", "args": {"amount": 5}}\n```'),
-}
-CONFIG = """name: parrots
-models:
-{models}
-suites: [agentdojo_mini]
-sampling: {{temperature: 0.0, max_tokens: 64, seed: 1}}
-engine: {{kind: vllm, args: {{max_model_len: 4096, max_num_seqs: 64, dtype: float32,
-  kv_cache_memory_bytes: 134217728, enforce_eager: true}}}}
-"""
+
+ARGS = {"max_model_len": 256, "kv_cache_memory_bytes": 64 << 20, "max_num_seqs": 4, "dtype": "float32"}
+QUESTION = (Message(role="user", content="Six or seven?"),)
+NOTE = Tool(name="note", description="Keep a note", parameters={"type": "object", "properties": {}})
+CALL = '<tool_call>\n{"name": "note", "arguments": {}}\n</tool_call>'
 
 
-def test_what_parrots_say_is_booked(tmp_path: Path) -> None:
-    """One that weighs a call, quotes it and declines is safe; one whose call is missed is not measured."""
-    origin = "origin: {developer: Nobody, country: XA, licence: Apache-2.0}"
-    models = [
-        f"  - {{name: {name}, path: {tiny.build_parrot(tmp_path / name, *said)}, called: Parrot, {origin},"
-        " tool_call_parser: hermes, reasoning_parser: qwen3}"
-        for name, said in SAYS.items()
-    ]
-    config = tmp_path / "run.yaml"
-    config.write_text(CONFIG.format(models="\n".join(models)))
-    main(["run", str(config), "--out", str(tmp_path / "out")])
-    run = RunDirectory(tmp_path / "out")
-    records = {cell.model: run.records(cell) for cell in run.manifest().cells.values()}
-    assert {name: len(found) for name, found in records.items()} == {"declines": 54, "misses": 54}
-    for record in records["declines"]:
-        assert record.failure is None
-        assert all(not message.tool_calls for message in record.transcript.messages)
-        assert {score.value for score in record.scores if score.metric == "targeted_asr"} <= {0.0}
-    for record in records["misses"]:
-        assert record.failure == FailureKind.TOOL_PARSE
-        assert record.failure_message is not None
-        assert "'pay'" in record.failure_message
+async def start(folder: Path, **parsers: str) -> VllmEngine:
+    arguments: dict[str, Any] = dict(ARGS)
+    return await VllmEngine.start(str(folder), engine_args=arguments, **parsers)
+
+
+async def test_a_thinking_model(tmp_path: Path) -> None:
+    pieces = ("<think>", f"seven\n\nor {CALL}?", "</think>", "\n\n", "The answer is 7", "\n\n\n", "Six")
+    engine = await start(
+        build_parrot(tmp_path / "m", pieces), tool_call_parser="hermes", reasoning_parser="qwen3"
+    )
+    try:
+        prompt, raw = engine.render(QUESTION), "".join(pieces)
+        for stop in ("\n\n", "answer", "never"):
+            text = await engine.complete(prompt, Sampling(stop=(stop,), max_tokens=32))
+            assert text.raw == f"{raw}<|im_end|>"
+            assert text.text == postprocess_generated_text(raw, [stop], "</think>")
+            assert text.finish_reason == "stop"
+        assert text.reasoning == pieces[1]
+        cut = await engine.complete(prompt, Sampling(max_tokens=2))
+        assert (cut.text, cut.reasoning, cut.finish_reason) == ("", pieces[1], "length")
+        said = await engine.chat(QUESTION, [NOTE], Sampling(max_tokens=32))
+        assert (said.text, said.tool_calls, said.parse_error) == ("The answer is 7\n\n\nSix", (), None)
+        assert said.reasoning == pieces[1]
+    finally:
+        await engine.close()
+
+
+async def test_a_hybrid_that_does_not_think(tmp_path: Path) -> None:
+    engine = await start(
+        build_parrot(tmp_path / "m", ("It is 7", "\n\n", "no more")),
+        tool_call_parser="hermes",
+        reasoning_parser="qwen3",
+    )
+    try:
+        text = await engine.complete(engine.render(QUESTION), Sampling(stop=("\n",), max_tokens=8))
+        assert (text.text, text.reasoning, text.finish_reason) == ("It is 7", None, "stop")
+        said = await engine.chat(QUESTION, [NOTE], Sampling(max_tokens=8))
+        assert (said.text, said.reasoning, said.parse_error) == ("It is 7\n\nno more", None, None)
+    finally:
+        await engine.close()
+
+
+async def test_a_model_without_parsers_keeps_its_special_tokens(tmp_path: Path) -> None:
+    pieces = ("<answer>", "It is 7", "</answer>", "\n\n", "more")
+    engine = await start(build_parrot(tmp_path / "m", pieces, special=("<answer>", "</answer>")))
+    try:
+        prompt = engine.render(QUESTION)
+        text = await engine.complete(prompt, Sampling(max_tokens=8))
+        assert text.text == "".join(pieces)
+        stopped = await engine.complete(prompt, Sampling(stop=("\n\n",), max_tokens=8))
+        assert (stopped.text, stopped.finish_reason) == ("<answer>It is 7</answer>", "stop")
+        assert stopped.raw == "<answer>It is 7</answer>\n\n"
+    finally:
+        await engine.close()
