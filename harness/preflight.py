@@ -257,6 +257,39 @@ def longest_prompt(subject: Subject) -> Iterator[Caution]:
         )
 
 
+def prompt_ends(subject: Subject) -> Iterator[Caution]:
+    """Special tokens that the tokenizer puts around texts, where lm-eval and agents would differ by them."""
+    tokenizer = _tokenizer(subject.folder) if subject.folder else None
+    if subject.folder is None or tokenizer is None:
+        return
+    name, bare = subject.model.spec.name, tokenizer.encode("x", add_special_tokens=False).tokens
+    before, _, after = _around(tokenizer.encode("x").tokens, bare)
+    if after:
+        yield subject.caution(
+            "appended_tokens",
+            f"the tokenizer of model {name} ends every text with {' '.join(after)}, which is taken off here: "
+            "lm-eval continues and scores it unless its add_bos_token is False",
+        )
+    template = checkpoint.chat_template(subject.folder)
+    if not before or template is None or not needs_of(subject.suite).rendered_chats:
+        return
+    if not any(text in template for text in ("bos_token", before[0])):
+        yield subject.caution(
+            "bos_in_chat",
+            f"the tokenizer of model {name} begins texts with {before[0]}, and its chat template does not "
+            "write it: conversations are sent as the template begins them, where lm-eval puts "
+            f"{before[0]} before them; correct the template if the model was trained with it",
+        )
+
+
+def _around(whole: list[str], part: list[str]) -> tuple[list[str], list[str], list[str]]:
+    """What stands before and after a part of a list; neither where it is no part of it."""
+    for start in range(len(whole) - len(part) + 1):
+        if whole[start : start + len(part)] == part:
+            return whole[:start], part, whole[start + len(part) :]
+    return [], whole, []
+
+
 MOST_TOKENS = 4
 """Tokens of a character, at most: tokenizers fall back on the bytes of UTF-8."""
 
@@ -276,6 +309,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     chat_template,
     too_long_context,
     longest_prompt,
+    prompt_ends,
     no_chat_template_applied,
     greedy_attempts,
 )

@@ -1,5 +1,7 @@
 """What is known before anything is loaded: told by the plan, kept in the manifest, a status of its own."""
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -174,3 +176,45 @@ def test_what_holds_for_several_suites_is_told_once(
     main(["plan", str(tmp_path / "run.yaml")])
     greedy = [line for line in capsys.readouterr().out.splitlines() if "one is made; set sampling" in line]
     assert len(greedy) == 1 and greedy[0].endswith("(the same of chat)")
+
+
+ENDS = """\
+name: ends
+models:
+  - {name: m, path: MODEL, origin: {developer: A, country: XA}}
+suites:
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, apply_chat_template: true}
+sampling: {}
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "bos", "eos"])
+def test_special_tokens_around_texts_are_told(tmp_path: Path, kind: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(FOLDER / "aster-dense", model)
+    told = json.loads((model / "tokenizer.json").read_text())
+    around = {"plain": ["$"], "bos": ["<|endoftext|>", "$"], "eos": ["$", "<|im_end|>"]}[kind]
+    pieces = [
+        {"Sequence": {"id": "A", "type_id": 0}}
+        if each == "$"
+        else {"SpecialToken": {"id": each, "type_id": 0}}
+        for each in around
+    ]
+    ids = {"<|endoftext|>": 0, "<|im_end|>": 2}
+    told["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": pieces,
+        "pair": [*pieces, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {
+            text: {"id": text, "ids": [number], "tokens": [text]} for text, number in ids.items()
+        },
+    }
+    (model / "tokenizer.json").write_text(json.dumps(told))
+    tasks = FOLDER.parents[1] / "suites" / "planted"
+    text = ENDS.replace("MODEL", str(model)).replace("TASKS", str(tasks))
+    plan = make_plan(load_config(written(tmp_path, text)))
+    found = {caution.check: caution.text for caution in plan.cautions}
+    assert ("bos_in_chat" in found) == (kind == "bos")
+    assert ("appended_tokens" in found) == (kind == "eos")
+    if kind != "plain":
+        assert around[kind == "eos"] in found["bos_in_chat" if kind == "bos" else "appended_tokens"]

@@ -414,6 +414,8 @@ class LmEvalSuite:
         generated = [i for i in instances if i.request_type == "generate_until"]
         scored = [i for i in instances if i.request_type != "generate_until"]
         generations = await self._generations(generated, engine, sampling)
+        if any(map(_only_thought, generations)):
+            raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the model ended its thought and gave no answer")
         likelihoods = await log_likelihoods(scored, engine)
         transcript = Transcript(generations=tuple(generations), loglikelihoods=tuple(likelihoods))
         if not self.options.double_bos:
@@ -476,6 +478,11 @@ def _plainly(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool 
 def _whole_text(instance: Any) -> str:
     """A prompt, and what is scored behind it."""
     return "".join(part for part in instance.args[:2] if isinstance(part, str))
+
+
+def _only_thought(reply: Generation) -> bool:
+    """Whether a thinking model ended a reply without an answer. One that was cut off is scored as it is."""
+    return reply.finish_reason == "stop" and bool(reply.reasoning) and not reply.text.strip()
 
 
 def resolve_num_fewshot(name: str, task: Any, asked: int | None) -> int:

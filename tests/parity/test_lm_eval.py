@@ -22,6 +22,7 @@ What differs on purpose, and is therefore not asked for here:
   before the conversation, here the conversation is sent as agents' are, as the template writes it.
 - A continuation that is one token with the end of its context: lm-eval books 0.0 for it, here it is encoded
   by itself.
+- A thinking model that ends its thought and says nothing: lm-eval scores an empty reply, here it is missing.
 - A reply that the budget cut off within its thought: lm-eval scores the thought, here there is no answer.
 - A chat template that refuses a system message: lm-eval leaves the message out and goes on; here the suite
   is refused, since its prompt would not be what the protocol says it is.

@@ -767,3 +767,23 @@ def test_aggregate() -> None:
     assert aggregate("perplexity", [(-800.0,), (-900.0,)]) == math.inf
     with pytest.raises(UserError, match=r"no aggregation 'perplexities': use one of .*perplexity"):
         aggregate("perplexities", [])
+
+
+@pytest.mark.parametrize(
+    ("said", "failed"),
+    [
+        (Reply(text="", reasoning="six or seven"), True),
+        (Reply(text="", reasoning="six or", finish_reason="length"), False),
+        (Reply(text="7", reasoning="six or seven"), False),
+        (Reply(text=""), False),
+    ],
+)
+def test_a_thinking_model_that_says_nothing_is_missing(folder: Path, said: Reply, failed: bool) -> None:
+    engine, suite = ScriptedEngine(complete=lambda prompt, sampling: said), one(folder, "toy_sum")
+    running = suite.run(suite.samples("m", None)[0], engine, Sampling())
+    if failed:
+        with pytest.raises(AttemptFailure, match="gave no answer") as raised:
+            asyncio.run(running)
+        assert raised.value.kind is FailureKind.EMPTY_ANSWER
+    else:
+        assert asyncio.run(running).generations[0].text == said.text
