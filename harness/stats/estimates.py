@@ -144,12 +144,6 @@ def _short(number: float) -> str:
     return f"{number:.3g}" if number < 100 else f"{number:.0f}"
 
 
-def effective_clusters(codes: Codes) -> float:
-    """Effective number of clusters: their number if they are equally large, less if not."""
-    sizes = np.bincount(codes)
-    return float(codes.size**2 / (sizes @ sizes))
-
-
 def mean(
     values: ArrayLike,
     clusters: Clusters | None = None,
