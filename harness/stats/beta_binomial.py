@@ -20,7 +20,7 @@ PRIOR_EVENTS = 1 / 3
 Electron. J. Stat. 5 (2011) 1450-1470)."""
 EDGES = np.array([0, 0.35, 0.65, 1, 1.4, 1.8, 2.25, 2.8, 3.6, 4.6, 6, 8])
 """Spread between levels is told apart by these limits: standard deviations of log odds."""
-SCALE, DECISIVE, DECIDES = 1.3, 3.6, 0.4
+SCALE, DECISIVE, DECIDES = 1.1, 3.6, 0.4
 """The prior of the spread is a half-t with 5 degrees of freedom and this scale (Gelman, Bayesian Anal. 1
 (2006) 515-534). For the factor with the fewest levels up to 40% of it are uniform above 3.6: single
 goals may decide alone, some nearly always reached and the others never. Chosen by simulation."""
