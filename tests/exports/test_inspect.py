@@ -28,9 +28,10 @@ def sample(log: Any, name: str) -> Any:
 
 def test_there_is_a_log_for_every_cell(logs: dict[tuple[str, str], Any]) -> None:
     assert logs.keys() == {(m, s) for m in ("one", "two") for s in ("banking", "sums", "choices")}
-    for log in logs.values():
+    for (_, suite), log in logs.items():
         assert log.status == "success"
-        assert log.eval.config.epochs == 2
+        # Tasks of lm-eval that draw greedily are tried once, whatever the run's attempts.
+        assert log.eval.config.epochs == (2 if suite == "banking" else 1)
         assert log.eval.metadata["origin"]["country"] in ("XA", "XB")
         assert log.eval.model_generate_config.temperature == 0.0
 
