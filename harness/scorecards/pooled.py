@@ -101,8 +101,9 @@ def _pool_group(group: Sequence[CellEntry], estimates: Mapping[str, Estimate]) -
         chosen = rates if metric.booking else own if metric.name in OWN else None
         if chosen is None or metric.kind != "rate" or not all(metric in cell.metrics for cell in group):
             continue
-        parts = [estimates[f"{cell.suite}/{metric.name}"] for cell in group]
-        if all(part.n + part.missing or part.out_of for part in parts):
+        # A denial of service has no rate of being hijacked, whatever its manifest announces.
+        parts = [e for cell in group if (e := estimates.get(f"{cell.suite}/{metric.name}"))]
+        if len(parts) == len(group) and all(part.n + part.missing or part.out_of for part in parts):
             found = stats.estimated(lambda missing, parts=parts: stats.stratified(parts))
             how = f"{found.method}; every attempt of {names} counts once"
             how = f"{how}; {metric.booking}" if metric.booking else how

@@ -905,12 +905,13 @@ CHANGED = {("command-r-plus", "user_task_7"), ("meta-llama_Llama-3-70b-chat-hf",
 @pytest.mark.slow
 def test_all_published_runs_of_the_authors_come_out_again_or_are_named(tmp_path: Path) -> None:
     report = replay(shared_data(EXPLORER), tmp_path / "out")
-    assert equals(report) == (776, 756, 758)
+    assert equals(report) == (776, 763, 765)
     changed = [d for d in report.differences if d.replayed["utility"] is not None]
     broken = [d for d in report.differences if d.replayed["utility"] is None]
     assert {(d.model, d.pair.removeprefix("workspace/")) for d in changed} == CHANGED
     assert all("reschedule_calendar_event answers" in d.reason for d in changed)
-    assert len(broken) == 18
+    # Of 18 files that end before a reply a detector ended 7: with its closing message they are equal.
+    assert len(broken) == 11
     assert all(d.stored == {"utility": False, "security": True} for d in broken)
     assert all("ends before a reply of the agent" in d.reason for d in broken)
     directory = RunDirectory(tmp_path / "out")
