@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from huggingface_hub.errors import EntryNotFoundError
 
 from harness.cli import main
 from harness.config import load_config
@@ -52,6 +53,11 @@ metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
 """
 
 
+def no_such_file(repository: str, name: str, revision: str | None = None) -> str:
+    """A hub whose models have weights alone."""
+    raise EntryNotFoundError(f"{repository} has no {name}")
+
+
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A config of a model on the hub, which is imitated, and a task on local files."""
@@ -69,6 +75,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     api = SimpleNamespace(
         model_info=lambda name, revision: SimpleNamespace(sha=COMMIT),
         snapshot_download=lambda name, revision, ignore_patterns: str(cached),
+        hf_hub_download=no_such_file,
     )
     monkeypatch.setattr(hub, "_api", lambda: api)
     monkeypatch.setattr("harness.models.checkpoint.find", lambda spec: None)
@@ -139,6 +146,7 @@ def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]
     api = SimpleNamespace(
         model_info=lambda name, revision: SimpleNamespace(sha=COMMIT),
         snapshot_download=lambda name, revision, ignore_patterns: str(snapshot.parent / revision),
+        hf_hub_download=no_such_file,
     )
     monkeypatch.setattr(hub, "_api", lambda: api)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

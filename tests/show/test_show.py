@@ -83,8 +83,8 @@ def test_a_reply_that_could_not_be_parsed_is_shown_as_it_was_written(
 def test_replies_and_log_likelihoods_are_shown_with_their_prompts(
     recorded: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    said = show(capsys, recorded, "--model", "one", "--pair", "sums/1", "--attempt", "1")
-    assert "attempt: 1" in said
+    said = show(capsys, recorded, "--model", "one", "--pair", "sums/1", "--attempt", "0")
+    assert "attempt: 0" in said
     assert said.index("<|im_start|>user") < said.index("── reply") < said.index("exact_match = ")
     said = show(capsys, recorded, "--model", "two", "--pair", "choices/0")
     assert said.count("── context") == 1

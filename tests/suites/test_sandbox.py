@@ -274,17 +274,17 @@ def alive(found: dict[int, int]) -> list[int]:
 
 @contextmanager
 def descendants(peak: list[int] | None = None) -> Iterator[dict[int, int]]:
-    """Processes under this thread's process that are seen while inside, with their birth.
+    """Processes under this thread's process that begin while inside, with their birth.
 
     Args:
         peak: gets the bytes of memory that they had, at each look.
     """
     found: dict[int, int] = {}
-    stop = threading.Event()
+    stop, before = threading.Event(), set(below(os.getpid()))
 
     def look() -> None:
         while not stop.wait(0.01):
-            now = below(os.getpid())
+            now = [pid for pid in below(os.getpid()) if pid not in before]
             found.update({pid: born for pid in now if (born := born_at(pid)) is not None})
             if peak is not None:
                 peak.append(sum(map(resident, now)))
