@@ -103,4 +103,7 @@ def test_nothing_that_it_names_is_done(received: Path, tmp_path: Path) -> None:
     assert found[-1:] and found[-1]["change"] == "all", program.stderr
     as_it_is = [line for line in found if line["change"] == "none"]
     assert {line["status"] for line in as_it_is} == {0}
-    assert [line for line in found if line["seen"]] == []
+    # At first packages are imported, which do things of their own: torch makes a folder for its compiler,
+    # urllib3 looks whether there is IPv6. The same commands are silent from then on.
+    assert [line for line in found if line["seen"] and line["change"] != "first"] == []
+    assert not [seen for line in found for seen in line["seen"] if "canary" in seen or str(received) in seen]
