@@ -114,6 +114,15 @@ def parser() -> argparse.ArgumentParser:
     suites = commands.add_parser("suites", help="list the suites of the registry, and the adapters")
     suites.set_defaults(command=suites_command)
 
+    _result_arguments(commands)
+    _record_arguments(commands)
+
+    doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
+    doctor.set_defaults(command=doctor_command)
+    return top
+
+
+def _result_arguments(commands: Any) -> None:
     scorecard = commands.add_parser("scorecard", help="print the scorecards of a run")
     scorecard.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
     scorecard.add_argument("--format", choices=FORMATS, default="table")
@@ -131,8 +140,6 @@ def parser() -> argparse.ArgumentParser:
     _allow_argument(compare)
     _full_argument(compare)
     compare.set_defaults(command=compare_command)
-
-    _record_arguments(commands)
 
     claims = commands.add_parser("claims", help="gaps, abilities, size and cost, each with its instrument")
     claims.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
@@ -162,10 +169,6 @@ def parser() -> argparse.ArgumentParser:
     _programs_argument(verify)
     verify.set_defaults(command=verify_command)
     _trust_argument(verify)
-
-    doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
-    doctor.set_defaults(command=doctor_command)
-    return top
 
 
 def _record_arguments(commands: Any) -> None:

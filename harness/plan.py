@@ -135,11 +135,13 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
     void: list[Caution] = []
     for caution in preflight(plan.config, plan.models.values(), suites):
         (void if caution.void else plan.cautions).append(caution)
+    keys: set[str] = set()
     for model in plan.models.values():
         for suite in suites:
             entry = _cell(config, model, suite)
-            if any(cell.entry.key == entry.key for cell in plan.cells):  # one protocol under two names
+            if entry.key in keys:  # one protocol under two names
                 entry = _cell(config, model, suite, name=suite.name)
+            keys.add(entry.key)
             plan.cells.append(PlannedCell(entry, suite))
     plan.leave_out(void)
     return plan

@@ -27,11 +27,6 @@ class Rescored(Struct):
     """Why the two are not the same, None if they are."""
 
 
-def runs_programs(suite: Suite) -> bool:
-    """Whether to score is to run what the model wrote."""
-    return bool(getattr(suite, "scores_slowly", False))
-
-
 def rescore(
     suite: Suite, samples: Mapping[str, Sample], cell: CellEntry, records: Iterable[Record]
 ) -> Iterator[Rescored]:

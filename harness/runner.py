@@ -49,9 +49,6 @@ COLLECT_AFTER = 50_000
 """New objects after which Python looks for unreachable ones. An environment of AgentDojo's has hundreds,
 which go as soon as they are not wanted: with its own 700 it would look many times a second, for nothing."""
 
-MAX_RESTARTS = 3
-"""How often a dead engine is started again for one model without any attempt having finished."""
-
 
 class Progress(Protocol):
     """What a run tells whoever watches it."""
@@ -214,8 +211,7 @@ async def run_model(
     )
     _compact_complete(directory, cells, retry_before)
     for cell in cells:
-        complete = directory.records_path(cell.entry, "parquet").exists()
-        if complete and done[cell.entry.key] < directory.count(cell.entry):
+        if _complete(directory, cell) and done[cell.entry.key] < directory.count(cell.entry):
             directory.reopen(cell.entry)
     deaths = Deaths(answered=any(done.values()))
     while owed := [c for c in plan.of_model(model.spec.name) if not _complete(directory, c)]:
@@ -401,8 +397,8 @@ def owed_jobs(
     finished = directory.finished(cell.entry, retry_before)
     samples = cell.suite.samples(model.called, render)
     built = {sample.id: sample.content_hash for sample in samples}
-    kept = directory.records(cell.entry) if finished else ()
-    others = [r.sample for r in kept if built.get(r.sample, r.content_hash) != r.content_hash]
+    kept = directory.contents(cell.entry) if finished else {}
+    others = [sample for (sample, _), content in kept.items() if built.get(sample, content) != content]
     if others:
         raise UserError(
             f"{len(others)} of the attempts in {directory.path} were made of samples that are built "

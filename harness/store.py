@@ -296,17 +296,18 @@ class RunDirectory:
             scores = tuple(Score(**{**score, "operands": None}) for score in row.pop("scores"))
             yield msgspec.convert({**row, "scores": scores}, Outcome)
 
-    def contents(self, cell: CellEntry) -> dict[str, str]:
-        """Sample -> content hash, of the finished attempts of a cell.
+    def contents(self, cell: CellEntry) -> dict[tuple[str, int], str]:
+        """(sample, attempt) -> content hash, of the finished attempts of a cell; nothing else is read.
 
         Raises:
             UserError: the file is damaged or of another schema version.
         """
         complete = self.records_path(cell, "parquet")
         if complete.exists():
-            table = _read_table(complete, ["sample", "content_hash"])
-            return dict(zip(table["sample"].to_pylist(), table["content_hash"].to_pylist(), strict=True))
-        return {key.sample: key.content_hash for _, key in _read_keys(self.records_path(cell, "jsonl"))}
+            rows = _read_table(complete, ["sample", "attempt", "content_hash"]).to_pylist()
+            return {(row["sample"], row["attempt"]): row["content_hash"] for row in rows}
+        keys = _read_keys(self.records_path(cell, "jsonl"))
+        return {(key.sample, key.attempt): key.content_hash for _, key in keys}
 
     def compact(self, cells: Sequence[CellEntry]) -> None:
         """Turn the records of complete cells into Parquet; nothing is done where that was done before."""

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from harness.models.planted import MODELS, PLANTED
-from harness.scorecards.files import WRITTEN, render_scorecards
+from harness.scorecards.files import WRITTEN, read_document
+from harness.scorecards.render import render
 from harness.store import RunDirectory
 from tests.conftest import ROOT, shared_data
 from tests.test_runner import records, scorecards
@@ -204,7 +205,7 @@ def test_the_worked_example_is_rebuilt_from_its_records() -> None:
     directory = RunDirectory(WORKED_EXAMPLE)
     for form in WRITTEN:
         kept = (WORKED_EXAMPLE / f"scorecard.{form}").read_text(encoding="utf8")
-        assert render_scorecards(directory, form) == kept, form
+        assert render(read_document(directory), form) == kept, form
 
 
 def test_the_worked_example_shows_what_was_planted() -> None:

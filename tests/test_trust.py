@@ -90,7 +90,9 @@ def test_an_installed_package_may_offer_its_code(code: Path, monkeypatch: pytest
             load_object("vouched_for:other", "suite")
 
 
-def test_a_record_names_no_code_whoever_runs_the_command(code: Path) -> None:
+def test_a_record_names_no_code_whoever_runs_the_command(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Tasks that other tests built in this process vouch for their own.
+    monkeypatch.setattr("harness.suites.lm_eval_metrics._OF_BUILT_TASKS", {})
     with pytest.raises(Untrusted, match="aggregation 'statistics:fmean' is neither"):
         aggregate("statistics:fmean", [(1,), (2,)])
     with trusting(Trust(folders=(code,))):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from datetime import date, datetime, time
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ class TemplateFacts(Struct):
     """Variables that switch reasoning."""
 
 
+@lru_cache(maxsize=256)
 def read_template(source: str) -> TemplateFacts:
     """What a template refers to.
 

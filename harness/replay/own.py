@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 
 from harness.replay.report import Counts, Difference, Report, equal
-from harness.rescore import RUNS_PROGRAMS, Rescored, rescore, runs_programs
+from harness.rescore import RUNS_PROGRAMS, Rescored, rescore
 from harness.restore import Restored
 from harness.store import RunDirectory
+from harness.suites.base import needs_of
 from harness.types import CellEntry
 
 
@@ -25,7 +26,7 @@ def replay_run(
     run, counts = Restored(directory, suites), Counts()
     for cell in run.manifest.cells.values():
         suite = run.suite(cell)
-        if runs_programs(suite) and not run_programs:
+        if needs_of(suite).sandbox and not run_programs:
             counts.leave_out(f"{cell.model} {cell.suite} is not scored again: {RUNS_PROGRAMS}")
             continue
         security = {metric.name for metric in cell.metrics if metric.hijack}

@@ -170,8 +170,17 @@ class Asked(Struct):
     """Model -> hub id, by which the snapshot may name it."""
 
 
-def make_claims(cards: Sequence[ModelScorecard], asked: Asked | None = None) -> Claims:
+def make_claims(
+    cards: Sequence[ModelScorecard],
+    asked: Asked | None = None,
+    origins: Sequence[OriginScorecard] | None = None,
+) -> Claims:
     """Claims about every model that has a capability suite, and the gaps between origins.
+
+    Args:
+        cards: of the models.
+        asked: what is asked.
+        origins: those of `build_origins` for it, where they are there already.
 
     Raises:
         UserError: no model has a headline rate of a suite without attacks, no suite links all models that
@@ -179,7 +188,7 @@ def make_claims(cards: Sequence[ModelScorecard], asked: Asked | None = None) -> 
     """
     asked = asked or Asked()
     allowed = check_protocols(cards, asked.allow)
-    origins = build_origins(cards, asked.by, asked.allow)
+    origins = build_origins(cards, asked.by, asked.allow) if origins is None else origins
     attacked = attacked_suites(cards)
     found = {card.model.name: _capability(card, attacked) for card in cards}
     measured = [card for card in cards if found[card.model.name]]

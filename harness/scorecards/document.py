@@ -150,7 +150,7 @@ def document_of(
     """The document of scorecards; see `make_document`."""
     own = [card for card in cards if not card.model.imported]
     origins = build_origins(cards, by, allow)
-    made, problem = _claims(cards, by, allow) if claims else (None, None)
+    made, problem = _claims(cards, by, allow, origins) if claims else (None, None)
     return Document(
         name=manifest.name,
         created=manifest.created,
@@ -207,11 +207,11 @@ def _capability_gap(other: str, ours: Sequence[Row], theirs: Sequence[Row], colu
 
 
 def _claims(
-    cards: Sequence[ModelScorecard], by: str, allow: Collection[str]
+    cards: Sequence[ModelScorecard], by: str, allow: Collection[str], origins: Sequence[OriginScorecard]
 ) -> tuple[Claims | None, str | None]:
     """(claims, why there are none): what cannot be claimed takes no scorecard with it."""
     try:
-        return make_claims(cards, Asked(by=by, allow=tuple(allow))), None
+        return make_claims(cards, Asked(by=by, allow=tuple(allow)), origins), None
     except UserError as error:
         return None, str(error)
     except Exception as error:

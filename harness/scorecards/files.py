@@ -24,34 +24,6 @@ WRITTEN = ("html", "md", "json")
 """Formats kept beside the records, as `scorecard.<format>`."""
 
 
-def render_scorecards(
-    directory: RunDirectory,
-    form: str,
-    by: str = "country",
-    *,
-    allow: Collection[str] = (),
-    width: int = 100,
-    color: bool = False,
-    full: bool = False,
-) -> str:
-    """The scorecards of a run as text.
-
-    Args:
-        directory: the run.
-        form: `table`, `md`, `json` or `html`.
-        by: what an origin is, a name of `origins.GROUPINGS`.
-        allow: protocol fields that may differ between models.
-        width: columns of the table.
-        color: whether the table may hold terminal colours.
-        full: whether the table may take more than a screen.
-
-    Raises:
-        UserError: the directory is not a run, is damaged, or mixes protocols.
-    """
-    document = read_document(directory, by, allow, claims=form == "json")
-    return render(document, form, width=width, color=color, full=full)
-
-
 def read_document(
     directory: RunDirectory, by: str = "country", allow: Collection[str] = (), *, claims: bool = True
 ) -> Document:
@@ -138,7 +110,11 @@ def compare_models(
 def _contents(directory: RunDirectory, card: ModelScorecard) -> dict[str, dict[str, str]]:
     """Suite -> sample -> content hash, of one model."""
     cells = directory.whole_manifest().cells.values()
-    return {cell.suite: directory.contents(cell) for cell in cells if cell.model == card.model.name}
+    own = [cell for cell in cells if cell.model == card.model.name]
+    return {
+        cell.suite: {sample: content for (sample, _), content in directory.contents(cell).items()}
+        for cell in own
+    }
 
 
 def claim(

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UserError
-from harness.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore, runs_programs
+from harness.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
 from harness.restore import Restored
 from harness.scorecards.document import make_document
 from harness.scorecards.files import WRITTEN, kept_path
 from harness.scorecards.render import render
 from harness.store import RunDirectory, checksum
-from harness.suites.base import Suite
+from harness.suites.base import Suite, needs_of
 from harness.types import CellEntry, Manifest, Sample, Struct
 
 NAMESPACE = "harness"
@@ -139,7 +139,7 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
         of += number
         try:
             suite = run.suite(cell)
-            if runs_programs(suite) and not run_programs:
+            if needs_of(suite).sandbox and not run_programs:
                 yield Finding(good=True, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
                 continue
             samples = run.samples(cell, suite)

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites import bounds
-from harness.suites.base import Suite
+from harness.suites.base import Suite, needs_of
 from harness.types import FailureKind, Sample, Score, Transcript
 
 SCORERS = 2
@@ -70,7 +70,7 @@ class Scorers:
         Raises:
             AttemptFailure: it took too long, or ended the process that it ran in; and what the suite raises.
         """
-        if getattr(suite, "scores_slowly", False):  # it runs programs, with a limit of its own
+        if needs_of(suite).sandbox:  # it has a limit of its own
             return await asyncio.to_thread(suite.score, sample, transcript)
         if not self._open or self._suites.get(suite.name) is not suite:
             return bounds.score(suite, sample, transcript)

@@ -78,6 +78,8 @@ class Needs(Struct):
     """The user speaks right after tool results."""
     users_in_a_row: bool = False
     """The user speaks twice before the model does."""
+    sandbox: bool = False
+    """To score is to run programs that the model wrote, which takes a sandbox and its time."""
 
 
 @runtime_checkable

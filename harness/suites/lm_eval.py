@@ -210,7 +210,7 @@ class LmEvalSuite:
         self.metrics = metrics_of(task_name, task)
         self.groups: tuple[SuiteGroup, ...] = ()
         """See `Grouped`."""
-        self.scores_slowly = bool(getattr(task, "UNSAFE_CODE", False))
+        self._runs_programs = bool(getattr(task, "UNSAFE_CODE", False))
         """Scoring runs programs: it takes seconds, and may be done in a thread."""
         # Filters and scorers read what a model wrote; a choice among likelihoods reads nothing.
         self.scores_apart = task.OUTPUT_TYPE == "generate_until" or not scores_as_lm_eval(task)
@@ -252,6 +252,7 @@ class LmEvalSuite:
         return Needs(
             rendered_chats=self.options.apply_chat_template,
             loglikelihoods=self._task.OUTPUT_TYPE != "generate_until",
+            sandbox=self._runs_programs,
         )
 
     def _budget(self) -> str:
@@ -445,7 +446,7 @@ class LmEvalSuite:
         item: Item = sample.payload
         try:
             # Log levels belong to the whole process: nothing for a thread.
-            with nullcontext() if self.scores_slowly else quiet():
+            with nullcontext() if self._runs_programs else quiet():
                 return tuple(self._scores(item, answered(item.instances, transcript)))
         except AttemptFailure:
             raise

@@ -34,7 +34,7 @@ def build_parrot(folder: Path, pieces: Sequence[str], *, special: Sequence[str] 
         num_attention_heads=2,
         num_key_value_heads=1,
         head_dim=32,
-        max_position_embeddings=2048,
+        max_position_embeddings=8192,
         tie_word_embeddings=False,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,

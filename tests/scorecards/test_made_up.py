@@ -5,14 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.scorecards.files import render_scorecards
+from harness.scorecards.files import read_document
+from harness.scorecards.render import render
 from harness.store import RunDirectory
 from tests.conftest import script
 
 
 def test_made_up_records_make_scorecards(tmp_path: Path) -> None:
     script("make_records").make(tmp_path / "run", records=1600, models=2)
-    cards = json.loads(render_scorecards(RunDirectory(tmp_path / "run"), "json"))["models"]
+    cards = json.loads(render(read_document(RunDirectory(tmp_path / "run")), "json"))["models"]
     assert [card["model"] for card in cards] == ["model-000", "model-001"]
     for card in cards:
         accuracy, asr = card["metrics"]["questions/accuracy"], card["metrics"]["agent/targeted_asr"]
