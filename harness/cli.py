@@ -314,14 +314,14 @@ def run_command(args: argparse.Namespace) -> Status:
     import asyncio
 
     from harness import config as configs
-    from harness.fetch import check_lock
-    from harness.lock import read_lock
     from harness.models.forecast import machine_gpus
-    from harness.plan import leave_out_too_large, make_plan, problem
-    from harness.progress import LiveProgress
-    from harness.runner import outcome, run
-    from harness.scorecards.files import are_current, write_scorecards
-    from harness.store import RunDirectory
+    from harness.records.directory import RunDirectory
+    from harness.reports.files import are_current, write_scorecards
+    from harness.run.fetch import check_lock
+    from harness.run.lock import read_lock
+    from harness.run.plan import leave_out_too_large, make_plan, problem
+    from harness.run.progress import LiveProgress
+    from harness.run.runner import outcome, run
 
     config = _load(args)
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
@@ -365,18 +365,18 @@ def _complain(problems: "Iterable[Caution]") -> None:
 
 def fetch_command(args: argparse.Namespace) -> None:
     """`harness fetch`."""
-    from harness.fetch import fetch
+    from harness.run.fetch import fetch
 
     _print(fetch(_load(args), args.config))
 
 
 def plan_command(args: argparse.Namespace) -> Status:
     """`harness plan`."""
-    from harness.fetch import check_lock
-    from harness.lock import read_lock
     from harness.models.fit import parse_gpus
     from harness.models.forecast import machine_gpus, own_gpus
-    from harness.plan import forecast_plan, leave_out_too_large, make_plan, problem
+    from harness.run.fetch import check_lock
+    from harness.run.lock import read_lock
+    from harness.run.plan import forecast_plan, leave_out_too_large, make_plan, problem
 
     plan = make_plan(_load(args), read_lock(args.config), download=False)
     plan.leave_out(problem("lock", text) for text in check_lock(args.config, plan))
@@ -457,9 +457,9 @@ def suites_command(args: argparse.Namespace) -> None:
 
 def scorecard_command(args: argparse.Namespace) -> Status:
     """`harness scorecard`."""
-    from harness.scorecards.files import read_document
-    from harness.scorecards.render import render
-    from harness.store import RunDirectory
+    from harness.records.directory import RunDirectory
+    from harness.reports.files import read_document
+    from harness.reports.render import render
 
     console = _console()
     document = read_document(RunDirectory(args.directory), args.by, args.allow, claims=args.format == "json")
@@ -472,7 +472,7 @@ def scorecard_command(args: argparse.Namespace) -> Status:
 
 def compare_command(args: argparse.Namespace) -> None:
     """`harness compare`."""
-    from harness.scorecards.files import compare_models
+    from harness.reports.files import compare_models
 
     console = _console()
     text = compare_models(
@@ -493,10 +493,10 @@ def replay_command(args: argparse.Namespace) -> Status:
     Raises:
         UserError: nothing could be judged.
     """
+    from harness.records.directory import RunDirectory
     from harness.replay import replay
     from harness.replay.report import render_json, render_table
-    from harness.scorecards.files import write_scorecards
-    from harness.store import RunDirectory
+    from harness.reports.files import write_scorecards
 
     report = replay(
         args.path,
@@ -531,9 +531,9 @@ def _pair(text: str, option: str) -> tuple[str, str]:
 
 def show_command(args: argparse.Namespace) -> None:
     """`harness show`."""
+    from harness.records.directory import RunDirectory
     from harness.show import show
     from harness.show.failed import failed
-    from harness.store import RunDirectory
 
     console, directory = _console(), RunDirectory(args.directory)
     if args.failed:
@@ -555,7 +555,7 @@ def export_command(args: argparse.Namespace) -> Status:
     """`harness export`."""
     from harness.exports import export
     from harness.exports.prompts import Incomplete
-    from harness.store import RunDirectory
+    from harness.records.directory import RunDirectory
 
     try:
         paths, lack = export(RunDirectory(args.directory), args.format, args.out), None
@@ -569,9 +569,9 @@ def export_command(args: argparse.Namespace) -> Status:
 
 def claims_command(args: argparse.Namespace) -> None:
     """`harness claims`."""
-    from harness.scorecards.claims import Asked
-    from harness.scorecards.files import claim
-    from harness.store import RunDirectory
+    from harness.analysis.claims import Asked
+    from harness.records.directory import RunDirectory
+    from harness.reports.files import claim
 
     if args.price is not None and not 0 < args.price < float("inf"):
         raise UserError(f"--price {args.price:g}: expected the price of an hour of one GPU, above 0")
@@ -590,8 +590,8 @@ def claims_command(args: argparse.Namespace) -> None:
 
 def verify_command(args: argparse.Namespace) -> Status:
     """`harness verify`."""
-    from harness.scorecards.verify import verify
-    from harness.store import RunDirectory
+    from harness.records.directory import RunDirectory
+    from harness.replay.verify import verify
 
     findings = verify(
         RunDirectory(args.directory), args.key, quick=args.quick, run_programs=args.run_programs
@@ -607,7 +607,7 @@ def verify_command(args: argparse.Namespace) -> Status:
 
 def doctor_command(args: argparse.Namespace) -> None:
     """`harness doctor`."""
-    from harness.doctor import examine
+    from harness.run.doctor import examine
 
     console = _console()
     for finding in examine():

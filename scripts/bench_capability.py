@@ -280,8 +280,8 @@ async def run_suite(plan: Any, folder: Path, engine: Any) -> list[Any]:
 
 def begun(plan: Any, folder: Path) -> Any:
     """A new run directory."""
-    from harness.plan import make_manifest
-    from harness.store import RunDirectory
+    from harness.records.directory import RunDirectory
+    from harness.run.plan import make_manifest
 
     folder.mkdir()
     directory = RunDirectory(folder)
@@ -292,7 +292,7 @@ def begun(plan: Any, folder: Path) -> Any:
 def planned(work: dict[str, Any], model: Any, engine: Any, args: argparse.Namespace) -> Any:
     """The plan of one entry of `WORK`."""
     from harness.config import RunConfig, SuiteSpec
-    from harness.plan import make_plan
+    from harness.run.plan import make_plan
     from harness.types import Sampling
 
     options = {
@@ -315,7 +315,7 @@ def generation_side(args: argparse.Namespace) -> dict[str, Any]:
 
 async def generation_work(args: argparse.Namespace) -> dict[str, Any]:
     """See `generation_side`."""
-    from harness.engines.vllm import VllmEngine
+    from harness.engines.vllm.engine import VllmEngine
     from harness.types import Sampling
 
     began = time.perf_counter()

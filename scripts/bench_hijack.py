@@ -8,7 +8,7 @@ The same pairs (and the injection tasks alone, which AgentDojo always runs too),
 
 - agentdojo: `python -m agentdojo.scripts.benchmark --model VLLM_PARSED` against `vllm serve`, one process a
   suite. Its wall time, less that of the same command with `--help`, which is the time of its imports.
-- harness: `harness.runner.run_jobs` with `VllmEngine`, attack texts, records on disk and Parquet included.
+- harness: `harness.run.runner.run_jobs` with `VllmEngine`: attack texts, records and Parquet included.
 - bare engine: the prompts that the harness sent, as token ids, all at once, with the same limits: what vLLM
   does with them by itself. It is the limit, but for two things: later turns of a conversation cannot find
   the earlier ones in the prefix cache, and vLLM decodes prompts with their replies, which the harness spares.
@@ -55,9 +55,9 @@ from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock
 from harness.models.planted import FOLDER, MODELS
-from harness.plan import Plan, make_manifest, make_plan
-from harness.runner import EngineRun, order, owed_jobs, rare_collections, run_jobs
-from harness.store import RecordWriter, RunDirectory
+from harness.records.directory import RecordWriter, RunDirectory
+from harness.run.plan import Plan, make_manifest, make_plan
+from harness.run.runner import EngineRun, order, owed_jobs, rare_collections, run_jobs
 from harness.suites.agentdojo import world
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable
 from harness.suites.agentdojo.stored import StoredRun, read_runs
@@ -239,7 +239,7 @@ class Recorder:
 
 
 class Silent:
-    """Watches a run and says nothing. Satisfies `harness.runner.Progress`."""
+    """Watches a run and says nothing. Satisfies `harness.run.runner.Progress`."""
 
     def model(self, name: str, totals: dict[str, int], done: dict[str, int]) -> None:
         """Nothing."""

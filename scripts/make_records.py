@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.store import RunDirectory, record_schema, write_table
+from harness.records.directory import RunDirectory, record_schema, write_table
 from harness.types import SCHEMA_VERSION, Architecture, CellEntry, Manifest, Metric, ModelEntry, Origin
 
 ATTEMPTS = 4

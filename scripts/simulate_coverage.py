@@ -23,7 +23,7 @@ from scipy.optimize import brentq  # type: ignore[import-untyped]
 from scipy.special import expit, ndtr, ndtri  # type: ignore[import-untyped]
 
 from harness import stats
-from harness.scorecards.time_trends import Dated, lag_claims
+from harness.analysis.time_trends import Dated, lag_claims
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.irt import rasch
 from harness.stats.trends import fit_line

@@ -38,19 +38,21 @@ def script(name: str) -> ModuleType:
 
 INTEGRATION = (
     "suites",
+    "sandbox",
     "exports",
-    "replay",
+    "replay/test_imported.py",
+    "replay/test_own.py",
     "show",
     "parity",
-    "engines/test_pieces.py",
-    "engines/test_texts.py",
+    "engines/vllm/test_pieces.py",
+    "engines/vllm/test_texts.py",
     "models/test_planted.py",
     "test_bench_agent.py",
     "test_bench_hijack.py",
-    "test_coverage.py",
+    "stats/test_coverage.py",
     "test_hostile_server.py",
     "test_docs.py",
-    "test_irt.py",
+    "stats/test_irt.py",
     "test_offline.py",
 )
 """Tests that go through lm-eval, AgentDojo, Inspect or long computations: seconds each, not milliseconds."""
@@ -90,3 +92,15 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.recorded import record
 
     return record(tmp_path_factory.mktemp("recorded"))
+
+
+@pytest.fixture
+def sandboxed() -> None:
+    """A machine on which programs can be run safely (that they are refused elsewhere is another test)."""
+    from harness.errors import UserError
+    from harness.sandbox import programs
+
+    try:
+        programs.check_available()
+    except UserError as error:
+        lacking(str(error))

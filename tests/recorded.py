@@ -8,7 +8,7 @@ from typing import Any
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.scripted import Reply, ScriptedEngine
-from harness.restore import renderer
+from harness.suites.restore import renderer
 from harness.types import Message, Sampling, Tool, ToolCall
 
 HOSTILE = "Paid.\x1b[31m <script>alert('x')</script> \u202eeegnahc"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from harness.analysis.build import build_scorecards
+from harness.analysis.origins import build_origins
 from harness.cli import main
-from harness.scorecards.build import build_scorecards
-from harness.scorecards.origins import build_origins
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 from tests.conftest import ROOT
-from tests.test_runner import CONFIG, config
+from tests.run.test_runner import CONFIG, config
 
 
 def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -125,7 +125,7 @@ def test_doctor_gives_a_remedy_for_what_lacks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr("harness.doctor.installed", lambda package: None)
+    monkeypatch.setattr("harness.run.doctor.installed", lambda package: None)
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("ok  Python 3.")
@@ -139,7 +139,7 @@ def test_doctor_says_whether_ifeval_can_be_scored(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     monkeypatch.setattr("pathlib.Path.home", lambda: tmp_path / "home")
-    monkeypatch.setattr("harness.doctor.installed", lambda package: "1")
+    monkeypatch.setattr("harness.run.doctor.installed", lambda package: "1")
 
     def says() -> str:
         assert main(["doctor"]) == 0

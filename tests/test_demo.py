@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 
 from harness.models.planted import MODELS, PLANTED
-from harness.scorecards.files import WRITTEN, read_document
-from harness.scorecards.render import render
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
+from harness.reports.files import WRITTEN, read_document
+from harness.reports.render import render
 from tests.conftest import ROOT, shared_data
-from tests.test_runner import records, scorecards
+from tests.run.test_runner import records, scorecards
 
 DEMO = ROOT / "configs" / "runs" / "demo.yaml"
 WORKED_EXAMPLE = ROOT / "results" / "demo"

@@ -10,7 +10,7 @@ import pytest
 from harness.errors import Status
 from harness.exports import FORMATS
 from tests.conftest import ROOT
-from tests.test_runner import config
+from tests.run.test_runner import config
 
 LIMITED = """\
 import resource, signal, sys

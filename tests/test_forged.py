@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from harness.cli import main
-from harness.scorecards.files import write_scorecards
-from harness.scorecards.verify import verify
-from harness.store import RunDirectory, write_parquet
+from harness.records.directory import RunDirectory, write_parquet
+from harness.replay.verify import verify
+from harness.reports.files import write_scorecards
 from harness.types import CellEntry, FailureKind, Record
 from tests.conftest import ROOT
 

@@ -14,12 +14,12 @@ import pytest
 
 from harness.config import Document
 from harness.errors import UserError
-from harness.store import read_columns, read_parquet
+from harness.records.directory import read_columns, read_parquet
 from harness.suites.agentdojo import stored
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
-from harness.suites.injecagent_cases import read_json
-from tests.suites.test_lm_eval_foreign import build
+from harness.suites.injecagent.cases import read_json
+from tests.suites.lm_eval.test_foreign import build
 
 LAUGHS = "\n".join(
     ["a0: &a0 [ha, ha]", *(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))]

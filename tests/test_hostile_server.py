@@ -11,7 +11,7 @@ import pytest
 
 from harness.cli import main
 from harness.errors import Status
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 from harness.types import FailureKind, Record
 from tests import hostile_server
 from tests.hostile_server import BUSY, CALLED, FAILED, KEY, READ, REFUSALS, SAMPLES, SERVERS, UNREAD, Server

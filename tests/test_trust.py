@@ -12,7 +12,7 @@ from harness import trust
 from harness.config import SuiteSpec
 from harness.errors import UserError
 from harness.suites import load_suites
-from harness.suites.lm_eval_metrics import aggregate
+from harness.suites.lm_eval.metrics import aggregate
 from harness.trust import Trust, Untrusted, load_object, own_folder, reading_data, trusting
 
 
@@ -92,7 +92,7 @@ def test_an_installed_package_may_offer_its_code(code: Path, monkeypatch: pytest
 
 def test_a_record_names_no_code_whoever_runs_the_command(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # Tasks that other tests built in this process vouch for their own.
-    monkeypatch.setattr("harness.suites.lm_eval_metrics._OF_BUILT_TASKS", {})
+    monkeypatch.setattr("harness.suites.lm_eval.metrics._OF_BUILT_TASKS", {})
     with pytest.raises(Untrusted, match="aggregation 'statistics:fmean' is neither"):
         aggregate("statistics:fmean", [(1,), (2,)])
     with trusting(Trust(folders=(code,))):
@@ -108,6 +108,6 @@ def test_operands_that_an_aggregation_cannot_take_are_said() -> None:
 def test_what_ships_needs_nobody_to_vouch_for_it(tmp_path: Path) -> None:
     options: dict[str, Any] = {"task": "planted_choice", "include_path": "harness:suites/planted"}
     with reading_data():
-        assert aggregate("harness.suites.lm_eval_metrics:mean_of_lists", [([1, 0],), ([1],)]) == 2 / 3
+        assert aggregate("harness.suites.lm_eval.metrics:mean_of_lists", [([1, 0],), ([1],)]) == 2 / 3
         assert load_suites(SuiteSpec(adapter="lm_eval", options=options))[0].count() == 100
         assert own_folder(str(tmp_path)) == (tmp_path, False)

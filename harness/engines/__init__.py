@@ -56,7 +56,7 @@ async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None
     """
     args: dict[str, Any] = {**spec.args, **model.engine_args}
     if spec.kind == "vllm":
-        from harness.engines.vllm import VllmEngine
+        from harness.engines.vllm.engine import VllmEngine
 
         return await VllmEngine.start(
             locate(model.path),

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.disk import make_folder
 from harness.errors import DiskError, UserError
 from harness.exports.prompts import Incomplete
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 
 FORMATS = {
     "csv": "harness.exports.tabular:write_csv",

@@ -9,11 +9,11 @@ The format has no interval and no direction, so both stand in `notes`. The Hub s
 from pathlib import Path
 from typing import Any
 
+from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
 from harness.disk import replace
 from harness.exports.names import file_names
-from harness.scorecards import text
-from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
+from harness.reports import text
 from harness.types import CellEntry, Manifest
 
 

@@ -19,14 +19,14 @@ from typing import Any
 
 import msgspec
 
+from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
 from harness.disk import replace
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
-from harness.restore import Restored
-from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
-from harness.scorecards.text import direction
-from harness.store import RunDirectory, checksum
+from harness.records.directory import RunDirectory, checksum
+from harness.reports.text import direction
+from harness.suites.restore import Restored
 from harness.types import CellEntry, Message, Metric, ModelEntry, Record, Score, Usage
 
 SCHEMA = "0.3.0"

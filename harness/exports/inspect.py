@@ -13,9 +13,9 @@ import msgspec
 
 from harness.errors import UserError
 from harness.exports.prompts import Prompts
-from harness.restore import Restored
-from harness.scorecards.text import direction
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
+from harness.reports.text import direction
+from harness.suites.restore import Restored
 from harness.types import (
     CellEntry,
     Generation,

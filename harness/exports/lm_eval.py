@@ -17,15 +17,15 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from harness.analysis.benchmarks import by_benchmark
+from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
 from harness.disk import replace
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
-from harness.restore import Restored
-from harness.scorecards.benchmarks import by_benchmark
-from harness.scorecards.build import MetricResult, ModelScorecard, build_scorecards
-from harness.store import RunDirectory
-from harness.suites.lm_eval import Item, LmEvalSuite
+from harness.records.directory import RunDirectory
+from harness.suites.lm_eval.suite import Item, LmEvalSuite
+from harness.suites.restore import Restored
 from harness.types import CellEntry, Metric, Record, Sample, Score
 
 NO_FILTER = "none"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.restore import Restored
+from harness.suites.restore import Restored
 from harness.types import CellEntry, Record, Sample
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 from harness.types import CellEntry, Metric, ModelEntry, Usage
 
 if TYPE_CHECKING:

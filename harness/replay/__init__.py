@@ -34,9 +34,9 @@ def replay(
     Raises:
         UserError: there is nothing to replay, or what there is cannot be read or scored.
     """
+    from harness.records.directory import RunDirectory
     from harness.replay.imported import UNKNOWN_ORIGIN, replay_imported
     from harness.replay.own import replay_run
-    from harness.store import RunDirectory
     from harness.types import Origin
 
     if not path.exists():

@@ -19,9 +19,9 @@ import msgspec
 from harness import __version__
 from harness.disk import replace
 from harness.errors import UserError
-from harness.plan import hardware, installed_versions
+from harness.records.directory import RecordWriter, RunDirectory
 from harness.replay.report import Counts, Difference, Report
-from harness.store import RecordWriter, RunDirectory
+from harness.run.plan import hardware, installed_versions
 from harness.suites.agentdojo.booking import BROKEN
 from harness.suites.agentdojo.imported import (
     MAIN_ATTACK,

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
+from harness.records.directory import RunDirectory
 from harness.replay.report import Counts, Difference, Report, equal
-from harness.rescore import RUNS_PROGRAMS, Rescored, rescore
-from harness.restore import Restored
-from harness.store import RunDirectory
+from harness.replay.rescore import RUNS_PROGRAMS, Rescored, rescore
 from harness.suites.base import needs_of
+from harness.suites.restore import Restored
 from harness.types import CellEntry
 
 

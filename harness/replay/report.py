@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from harness.hostile import one_line
-from harness.rescore import Values
+from harness.replay.rescore import Values
 from harness.types import Struct
 
 SHOWN = 40

@@ -1,6 +1,6 @@
 """One attempt as a person reads it: the conversation, what every call changed, and the verdicts."""
 
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 
 
 def show(

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from harness.errors import UserError
 from harness.hostile import one_line
-from harness.store import Outcome, RunDirectory
+from harness.records.directory import Outcome, RunDirectory
 from harness.types import CellEntry, Metric
 
 SHOWN = 50

@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from harness.errors import UserError
-from harness.restore import Restored
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 from harness.suites.agentdojo.explain import Effects, Explanation, explain, find_injections
 from harness.suites.agentdojo.suite import AgentDojoSuite
 from harness.suites.base import Suite
-from harness.suites.injecagent import InjecAgentSuite
+from harness.suites.injecagent.suite import InjecAgentSuite
+from harness.suites.restore import Restored
 from harness.types import (
     CellEntry,
     Generation,

@@ -15,7 +15,7 @@ from harness.trust import load_object
 ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
     "agentdojo": "harness.suites.agentdojo",
-    "agentdojo_audited": "harness.suites.agentdojo_audited",
+    "agentdojo_audited": "harness.suites.agentdojo.audited",
     "injecagent": "harness.suites.injecagent",
 }
 """Name -> module. Any other adapter is given by the dotted path of its module."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from harness.engines.vllm import Reply, VllmEngine, _chat_request
+from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
 from harness.types import Message, Tool
 
 Call = tuple[str, dict[str, Any]]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 from harness.types import FailureKind
 from tests.engines.parrot import build_parrot
 

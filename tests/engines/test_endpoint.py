@@ -21,7 +21,7 @@ import pytest_asyncio
 
 from harness.engines.endpoint import EndpointEngine
 from harness.errors import AttemptFailure, ServerGone, UserError
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 from harness.types import FailureKind, Message, Sampling, Tool, ToolCall
 from tests.conftest import ROOT
 from tests.engines import tiny

@@ -12,7 +12,7 @@ import pytest
 from harness.cli import main
 from harness.config import load_model, names
 from harness.engines.formats import FORMATS
-from harness.engines.vllm import Reply, VllmEngine, _chat_request
+from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
 from harness.models.parsers import FAILED, LIMITS
 from tests.engines.reading import QUESTION, THOUGHTS, TOOLS, WRITERS, Call, Writer, calls_of, read, reader
 

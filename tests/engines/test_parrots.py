@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lm_eval.models.utils import postprocess_generated_text
 
-from harness.engines.vllm import VllmEngine
+from harness.engines.vllm.engine import VllmEngine
 from harness.types import Message, Sampling, Tool
 from tests.engines.parrot import build_parrot
 

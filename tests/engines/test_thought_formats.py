@@ -13,7 +13,7 @@ import pytest
 from lm_eval.models.utils import postprocess_generated_text
 
 from harness.config import load_model, names
-from harness.engines.vllm import Reply, VllmEngine, _chat_request
+from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
 from harness.models.parsers import REQUIRED
 from harness.types import Message, Tool
 

@@ -14,13 +14,13 @@ import pandas as pd
 import pytest
 import yaml
 
+from harness.analysis.build import build_scorecards
 from harness.cli import EXPORTS, main
 from harness.exports import FORMATS, export
 from harness.exports.tabular import defuse
-from harness.scorecards.build import build_scorecards
-from harness.store import RunDirectory, to_table, write_table
+from harness.records.directory import RunDirectory, to_table, write_table
 from harness.types import Generation, Message, ToolCall, Transcript
-from tests.scorecards.synthetic import synthetic_run
+from tests.analysis.synthetic import synthetic_run
 
 HOSTILE = '=HYPERLINK("http://x","y")'
 CALL = ToolCall(id="1", name="pay", arguments={"to": "Zoë", "amount": 3})

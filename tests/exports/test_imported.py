@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from harness.exports import export
-from harness.store import RunDirectory, to_table, write_table
+from harness.records.directory import RunDirectory, to_table, write_table
 from harness.types import IMPORTED, EngineFacts, Message, Record, Transcript, Usage
-from tests.scorecards.synthetic import synthetic_run
+from tests.analysis.synthetic import synthetic_run
 
 OURS, THEIRS = "aster-dense", "borea-dense"
 UNKNOWN = ("engine_seconds", "prompt_tokens", "completion_tokens", "cached_tokens")

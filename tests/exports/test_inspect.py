@@ -9,7 +9,7 @@ import pytest
 from harness.cli import main
 from harness.errors import UserError
 from harness.exports import export
-from harness.store import RunDirectory
+from harness.records.directory import RunDirectory
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of inspect_ai's and AgentDojo's imports
 

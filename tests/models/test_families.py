@@ -25,15 +25,15 @@ from typing import Any
 import pytest
 
 from harness.config import ModelSpec, load_model, names
-from harness.engines.orphans import Guard
-from harness.engines.pieces import Pieces
-from harness.engines.vllm import VllmEngine, _chat_request
+from harness.engines.vllm.engine import VllmEngine, _chat_request
+from harness.engines.vllm.orphans import Guard
+from harness.engines.vllm.pieces import Pieces
 from harness.errors import EngineDead, UserError
 from harness.models import cache, checkpoint
 from harness.models.inspection import layers_of
 from harness.models.layers import count_parameters
 from harness.models.tensors import count_tensors
-from harness.plan import installed_versions
+from harness.run.plan import installed_versions
 from harness.types import Generation, Message, Sampling, Tool, ToolCall
 from tests.models.formats import Format
 from tests.models.tiny_families import FAMILIES, Family, build, build_speaker

@@ -24,7 +24,7 @@ from harness.models.planted import (
     choice_answer,
     obeys,
 )
-from harness.suites.lm_eval import Options, build
+from harness.suites.lm_eval.suite import Options, build
 from harness.types import Message, Sampling, Tool, ToolCall
 from tests.conftest import ROOT, script
 

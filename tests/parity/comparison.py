@@ -14,11 +14,11 @@ from lm_eval.api.metrics import stderr_for_metric
 from lm_eval.api.registry import get_aggregation
 
 from harness import stats
-from harness.engines.tokens import Encoder
+from harness.engines.vllm.tokens import Encoder
 from harness.stats.clusters import student_t
-from harness.suites.lm_eval import LmEvalSuite
-from harness.suites.lm_eval_metrics import aggregate
-from harness.suites.lm_eval_requests import answered as fill
+from harness.suites.lm_eval.metrics import aggregate
+from harness.suites.lm_eval.requests import answered as fill
+from harness.suites.lm_eval.suite import LmEvalSuite
 from harness.types import Generation, LogLikelihood, Metric, Sample, Score, Transcript
 from tests.parity.lm_eval_side import BOOTSTRAP_ITERS
 from tests.parity.sides import Answered

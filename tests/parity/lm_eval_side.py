@@ -38,7 +38,7 @@ def evaluate(model: Any, job: dict[str, Any]) -> dict[str, Any]:
     from lm_eval.evaluator import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    from harness.suites.sandbox import in_place_of_code_eval
+    from harness.sandbox.programs import in_place_of_code_eval
 
     os.chdir(job["data"])
     with in_place_of_code_eval() if job["code"] else nullcontext():

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 import lm_eval.tasks
 
-from harness.engines.vllm import VllmEngine
-from harness.suites.lm_eval import LmEvalSuite, Options, build
+from harness.engines.vllm.engine import VllmEngine
+from harness.suites.lm_eval.suite import LmEvalSuite, Options, build
 from harness.types import Sample, Sampling, Score, Transcript
 
 HERE = Path(__file__).parent

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from harness.plan import installed_versions
+from harness.run.plan import installed_versions
 from tests.parity.comparison import Compared
 
 TABLE = Path(__file__).parent / "parity.md"

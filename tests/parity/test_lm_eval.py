@@ -52,10 +52,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from harness.engines.tokens import Encoder
-from harness.engines.vllm import VllmEngine
+from harness.engines.vllm.engine import VllmEngine
+from harness.engines.vllm.tokens import Encoder
 from harness.errors import UserError
-from harness.suites import sandbox
+from harness.sandbox import programs as sandbox
 from tests.parity import jobs as asked_jobs
 from tests.parity.checkpoints import PLANTED, with_bos
 from tests.parity.comparison import Compared, compare_task, traits

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from harness.engines.tokens import Encoder, fit
+from harness.engines.vllm.tokens import Encoder, fit
 from tests.parity.checkpoints import PLANTED, with_bos
 
 pytestmark = [

@@ -11,11 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from harness.analysis.build import build_scorecards
 from harness.cli import main
+from harness.records.directory import RunDirectory
 from harness.replay import replay
 from harness.replay.report import Report
-from harness.scorecards.build import build_scorecards
-from harness.store import RunDirectory
 from harness.types import FailureKind, Record
 from tests.conftest import shared_data
 

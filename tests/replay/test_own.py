@@ -10,9 +10,9 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec, load_config
 from harness.errors import UserError
+from harness.records.directory import RunDirectory, write_parquet
 from harness.replay import replay
-from harness.restore import Restored, renderer
-from harness.store import RunDirectory, write_parquet
+from harness.suites.restore import Restored, renderer
 from harness.types import CellEntry, FailureKind, Message, Origin, Record
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # AgentDojo's clients of closed models

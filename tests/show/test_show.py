@@ -10,8 +10,8 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.scripted import Reply, ScriptedEngine
+from harness.records.directory import RunDirectory
 from harness.show.view import verdict
-from harness.store import RunDirectory
 from harness.types import Message, Sampling, Score, Tool, ToolCall
 from tests.conftest import shared_data
 

@@ -12,8 +12,8 @@ import pytest
 
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.harm import CLASSES
-from harness.suites.injecagent import InjecAgentSuite, Options, Verdict, build, outcomes, verdict
-from harness.suites.injecagent_cases import HARM
+from harness.suites.injecagent.cases import HARM
+from harness.suites.injecagent.suite import InjecAgentSuite, Options, Verdict, build, outcomes, verdict
 from harness.types import FailureKind, Generation, Message, Sample, Sampling, Transcript
 from tests.conftest import shared_data
 from tests.suites.dojo import Agent, call, reply

@@ -1,0 +1,298 @@
+"""Records to model scorecards. Pure: reads no file, knows no engine and no suite."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from math import fsum
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+
+from harness import stats
+from harness.analysis.columns import Attempts, impossible, read_attempts
+from harness.analysis.derived import (
+    Goals,
+    Measured,
+    Observations,
+    benign_utility,
+    but_for_the_attack,
+    goals_reached,
+    measure,
+    measures_benign,
+    measures_goals,
+    never_exposed,
+)
+from harness.analysis.injection_tasks import InjectionTaskResult, by_injection_task
+from harness.analysis.missing import qualified
+from harness.analysis.pooled import Pooled, pool
+from harness.errors import UserError
+from harness.suites.lm_eval.corpus import corpus
+from harness.types import (
+    LARGEST_COUNT,
+    CellEntry,
+    Estimate,
+    Manifest,
+    Metric,
+    ModelEntry,
+    Struct,
+    Usage,
+    total_count,
+)
+
+NO_TOOL_CALL = "no_tool_call"
+"""How the rates of attempts begin in which an agent answered and never called a tool."""
+
+THREADS = 4
+"""Models that are aggregated side by side, at most: each holds its largest cell in memory."""
+
+
+class MetricResult(Struct):
+    """One metric of one model."""
+
+    suite: str
+    metric: Metric
+    estimate: Estimate
+    observations: Observations
+
+
+class SuiteResult(Struct):
+    """How one suite went on one model."""
+
+    suite: str
+    protocol: dict[str, str]
+    expected: int
+    """Attempts that the run asks for."""
+    attempts: int
+    """Of them, at each sample; the most, where a benchmark's suites differ."""
+    finished: int
+    """Attempts that have a record, failed ones included."""
+    failures: dict[str, int]
+    """Failure kind -> attempts."""
+    truncated: int
+    """Attempts with a reply that hit its token budget, scored or not."""
+    contexts_cut: int
+    """Attempts whose context had lost its beginning, since it did not fit."""
+    usage: Usage
+    no_tool_call: int | None = None
+    """Attempts that finished without a tool having been called, None where the suite does not count them."""
+    by_injection_task: dict[str, InjectionTaskResult] = {}
+    """Injection task -> its rates, for suites that attack agents."""
+    members: dict[str, "SuiteResult"] = {}
+    """The suites that a benchmark is made of, where there are several; see `benchmarks`."""
+    group_averages: dict[str, float | None] = {}
+    """`<group>/<metric>,<filter>` -> what lm-eval itself would print for it and the groups inside of it."""
+
+    @property
+    def owed(self) -> int:
+        """Attempts that the run has not finished yet: neither missing nor wrong."""
+        return max(0, self.expected - self.finished)
+
+
+class ModelScorecard(Struct):
+    """Everything that a run says about one model."""
+
+    model: ModelEntry
+    suites: dict[str, SuiteResult]
+    metrics: dict[str, MetricResult]
+    """`<suite>/<metric>` -> result."""
+    members: dict[str, MetricResult] = {}
+    """The same of suites that are parts of a benchmark, which stands under `metrics`; see `benchmarks`."""
+    pooled: tuple[Pooled, ...] = ()
+    """AgentDojo's books over several of its suites."""
+    unread: dict[str, str] = {}
+    """Suite, or `<suite>/<metric>` -> why its records cannot be read, of what is in no number."""
+
+    @property
+    def cells(self) -> dict[str, SuiteResult]:
+        """Every suite that was run, those that are parts of a benchmark in its place."""
+        return {
+            name: part
+            for benchmark, whole in self.suites.items()
+            for name, part in (whole.members or {benchmark: whole}).items()
+        }
+
+    @property
+    def complete(self) -> bool:
+        """True if no attempt is owed."""
+        return not any(suite.owed for suite in self.suites.values())
+
+    @property
+    def usage(self) -> Usage:
+        """What all suites cost together."""
+        return total_usage([suite.usage for suite in self.suites.values()])
+
+
+def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]) -> list[ModelScorecard]:
+    """The scorecard of every model of a run, by name.
+
+    Args:
+        manifest: what the run directory says about itself.
+        tables: cell -> its finished attempts in any order, as from `RunDirectory.columns`.
+
+    Raises:
+        UserError: a model has two cells of one suite, or no records can be read at all. Where some cannot,
+            the cards say of which suites.
+    """
+    cells: dict[str, dict[str, CellEntry]] = {name: {} for name in manifest.models}
+    for key in sorted(manifest.cells):
+        cell = manifest.cells[key]
+        if cell.suite in cells[cell.model]:
+            raise UserError(
+                f"the manifest has two cells of suite {cell.suite!r} for model {cell.model!r}: "
+                "give the suites different names"
+            )
+        cells[cell.model][cell.suite] = cell
+    names = sorted(manifest.models)
+    # Reading and counting leave the interpreter's lock free, so that threads do work side by side.
+    with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
+        cards = list(pool.map(lambda name: _scorecard(manifest.models[name], cells[name], tables), names))
+    unread = [said for card in cards for said in card.unread.values()]
+    if unread and not any(card.suites for card in cards):
+        raise UserError(unread[0])
+    return cards
+
+
+def _scorecard(
+    model: ModelEntry, cells: Mapping[str, CellEntry], tables: Callable[[CellEntry], pa.Table]
+) -> ModelScorecard:
+    suites: dict[str, SuiteResult] = {}
+    unread: dict[str, str] = {}
+    found: dict[str, list[MetricResult]] = {}
+    goals: dict[tuple[tuple[str, str], ...], Goals] = {}
+    benign: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
+    # What the model can do when asked is known before what it did under attacks that stand in other cells.
+    for suite in sorted(cells, key=lambda name: _before_attacks(cells[name])):
+        cell, protocol = cells[suite], but_for_the_attack(cells[suite])
+        try:
+            attempts = _read(cell, tables)
+            wrong = impossible(cell, attempts)
+            scores = {name: scored for name, scored in attempts.scores.items() if name not in wrong}
+            attempts = dataclasses.replace(attempts, scores=scores)
+            own = goals_reached(cell, attempts) if measures_goals(cell) else None
+            # The digest of all tasks also holds the attackers', of which a denial of service has one alone.
+            user_tasks = but_for_the_attack(cell, "tasks")
+            unattacked = benign_utility(attempts) or benign.get(user_tasks, {})
+            measured = [
+                dataclasses.replace(one, note=wrong.get(one.metric.name, one.note))
+                for one in measure(cell, attempts, own or goals.get(protocol), unattacked)
+            ]
+        except UserError as error:  # somebody else may have made them; the other suites are none the worse
+            unread[suite] = str(error)
+            continue
+        unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
+        if own is not None:
+            goals.setdefault(protocol, own)
+        if unattacked:
+            benign[user_tasks] = unattacked
+        suites[suite] = _suite_result(cell, attempts, measured)
+        found[suite] = [_metric_result(suite, one, attempts) for one in measured]
+    metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
+    estimates = {key: result.estimate for key, result in metrics.items()}
+    return ModelScorecard(
+        model=model,
+        suites=dict(sorted(suites.items())),
+        metrics=metrics,
+        pooled=pool([cells[suite] for suite in suites], estimates),
+        unread=unread,
+    )
+
+
+def _read(cell: CellEntry, tables: Callable[[CellEntry], pa.Table]) -> Attempts:
+    """The attempts of a cell. Raises UserError if its records, or how many there should be, cannot be."""
+    if not (0 <= cell.samples <= LARGEST_COUNT and 1 <= cell.attempts <= LARGEST_COUNT):
+        raise UserError(
+            f"the manifest says {cell.samples} samples and {cell.attempts} attempts of suite {cell.suite!r} "
+            f"for model {cell.model!r}: restore it from a copy"
+        )
+    return read_attempts(cell, tables(cell))
+
+
+def _before_attacks(cell: CellEntry) -> tuple[bool, bool, str]:
+    """What sorts cells so that those come first that other cells need."""
+    return not measures_goals(cell), not measures_benign(cell), cell.suite
+
+
+def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:
+    return SuiteResult(
+        suite=cell.suite,
+        protocol=cell.protocol,
+        expected=cell.samples * cell.attempts,
+        attempts=cell.attempts,
+        finished=attempts.n,
+        failures=attempts.failures,
+        truncated=attempts.truncated,
+        contexts_cut=int(attempts.shortened.sum()),
+        usage=attempts.usage,
+        no_tool_call=_no_tool_call(measured),
+        by_injection_task=by_injection_task(cell, attempts, measured),
+    )
+
+
+def _no_tool_call(measured: Sequence[Measured]) -> int | None:
+    """Over all kinds of samples that a suite tells apart (`no_tool_call`, `no_tool_call_benign`, ...)."""
+    found = [
+        one for one in measured if one.metric.kind == "rate" and one.metric.name.startswith(NO_TOOL_CALL)
+    ]
+    return sum(int(np.asarray(one.values).sum()) for one in found) if found else None
+
+
+def total_usage(usages: Sequence[Usage]) -> Usage:
+    """The sum of what attempts cost; what is not known of a part is not known of the whole."""
+    joules = [usage.joules for usage in usages]
+    return Usage(
+        joules=fsum(j for j in joules if j is not None) if joules and None not in joules else None,
+        engine_seconds=fsum(usage.engine_seconds for usage in usages),
+        prompt_tokens=total_count(usage.prompt_tokens for usage in usages),
+        completion_tokens=total_count(usage.completion_tokens for usage in usages),
+        cached_tokens=total_count(usage.cached_tokens for usage in usages),
+        requests=sum(usage.requests for usage in usages),
+    )
+
+
+def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> MetricResult:
+    observations = measured.observations(attempts)
+
+    def estimator(one: Measured) -> Estimate:
+        return estimate_metric(one.metric, one.observations(attempts), missing=one.missing.size)
+
+    estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
+    estimate = qualified(estimate, measured, attempts, estimator)
+    cut = int(attempts.shortened[measured.rows].sum())
+    estimate = msgspec.structs.replace(estimate, contexts_cut=cut)
+    unseen = never_exposed(measured.metric, attempts)
+    if not estimate.n and not estimate.missing and unseen:
+        estimate = msgspec.structs.replace(estimate, out_of=unseen)
+    if measured.note:
+        estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
+    return MetricResult(suite=suite, metric=measured.metric, estimate=estimate, observations=observations)
+
+
+def estimate_metric(metric: Metric, observations: Observations, *, missing: int) -> Estimate:
+    """The estimate of a metric by its kind.
+
+    Raises:
+        UserError: a corpus metric's aggregation cannot be found.
+    """
+    values, clusters = observations.values, observations.clusters
+    if metric.kind == "rate":
+        return stats.rate(values, clusters, missing=missing)
+    if metric.kind == "mean" and metric.bounds == (-1.0, 1.0):  # of differences of what is there or not
+        return stats.paired_difference(
+            np.zeros(len(values)), np.asarray(values), clusters, missing=missing, largest=1.0
+        ).estimate
+    if metric.kind == "mean":
+        return stats.mean(values, clusters, missing=missing, bounds=metric.bounds)
+    operands = list(values)
+    if not operands:
+        return stats.bootstrap(operands, len, clusters, missing=missing)
+    whole = corpus(metric.aggregation, operands)
+    return stats.bootstrap(
+        operands,
+        lambda _: whole.value(),
+        clusters,
+        missing=missing,
+        resamples=whole.resamples,
+        of_rows=whole.of_rows,
+    )

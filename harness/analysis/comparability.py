@@ -1,0 +1,202 @@
+"""What may be compared: the same suite under the same protocol. Whatever else differs is said beside it."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+from harness.analysis.build import ModelScorecard
+from harness.errors import UserError
+from harness.types import EngineFacts, Manifest, Struct
+
+NONE = "none"
+"""The value of a field that a model does not have."""
+
+TELLING = ("engine", "dtype", "quantization", "kv_cache_dtype", "max_model_len", "device")
+"""Facts of an engine that are given with their values where they differ; of others the names are given."""
+
+
+class Setting(Struct):
+    """A field, and the values that it had for the models that are compared."""
+
+    field: str
+    values: dict[str, tuple[str, ...]]
+    """Value -> the models that had it."""
+    suites: tuple[str, ...] = ()
+    """Where, nothing for what holds of a model in all suites."""
+
+    @property
+    def differs(self) -> bool:
+        """Whether the models had more than one value."""
+        return len(self.values) > 1
+
+    @property
+    def by_model(self) -> str:
+        """`0 for aster-dense, 5 for 3 models`."""
+        return ", ".join(f"{value} for {_models(models)}" for value, models in self.values.items())
+
+
+def _models(models: Sequence[str]) -> str:
+    return f"{len(models)} models" if len(models) > 2 else " and ".join(models)
+
+
+def check_protocols(cards: Sequence[ModelScorecard], allow: Collection[str] = ()) -> tuple[Setting, ...]:
+    """What was allowed to differ between models that have a suite in common.
+
+    Args:
+        cards: that are to be compared.
+        allow: protocol fields that may differ.
+
+    Raises:
+        UserError: a suite was run under different protocols, in a field that may not differ.
+    """
+    differing = [setting for setting in _by_suite(cards) if _is_unlike(setting)]
+    refused = [setting for setting in differing if setting.field not in allow]
+    if refused:
+        suite = refused[0].suites[0]
+        a, b = (models[0] for models in list(refused[0].values.values())[:2])
+        fields = sorted(setting.field for setting in refused if setting.suites[0] == suite)
+        raise UserError(
+            f"suite {suite!r} was run under different protocols on {a} and {b} "
+            f"(fields that differ: {', '.join(fields)}): run it again with the same settings, or "
+            f"give {' '.join(f'--allow {field}' for field in fields)} to compare all the same"
+        )
+    return _merged(differing, cards)
+
+
+def _is_unlike(setting: Setting) -> bool:
+    """Whether what differs makes numbers unlike.
+
+    What a chat template does is a fact about its model. So is whether it writes the date, but not which.
+    """
+    if setting.field == "chat_template":
+        return False
+    return len(setting.values.keys() - {NONE}) > 1 if setting.field == "date" else setting.differs
+
+
+def protocols(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
+    """Every field of every suite's protocol with its values, suites that agree in one entry."""
+    return _merged(_by_suite(cards), cards)
+
+
+def _by_suite(cards: Sequence[ModelScorecard]) -> list[Setting]:
+    """A setting for each suite and field, by suite and field."""
+    cells = [(card.model.name, card.cells) for card in cards]
+    suites: dict[str, dict[str, Mapping[str, str]]] = {}
+    for model, own in cells:
+        for name, result in own.items():
+            suites.setdefault(name, {})[model] = result.protocol
+    return [
+        _setting(field, {model: fields.get(field, NONE) for model, fields in found.items()}, (suite,))
+        for suite, found in sorted(suites.items())
+        for field in sorted({field for fields in found.values() for field in fields})
+    ]
+
+
+def _setting(field: str, values: Mapping[str, str], suites: tuple[str, ...] = ()) -> Setting:
+    """Args: values: of each model."""
+    models: dict[str, list[str]] = {}
+    for model in sorted(values):
+        models.setdefault(values[model], []).append(model)
+    return Setting(field=field, values={v: tuple(models[v]) for v in sorted(models)}, suites=suites)
+
+
+def _merged(settings: Iterable[Setting], cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
+    """Suites in which a field had the same values for the same models, in one entry."""
+    alike: dict[tuple[str, tuple[tuple[str, tuple[str, ...]], ...]], list[str]] = {}
+    for one in settings:
+        alike.setdefault((one.field, tuple(one.values.items())), []).extend(one.suites)
+    wholes = {
+        name: set(whole.members) for card in cards for name, whole in card.suites.items() if whole.members
+    }
+    return tuple(
+        Setting(field=field, values=dict(values), suites=_benchmarks(suites, wholes))
+        for (field, values), suites in sorted(alike.items(), key=lambda item: (item[1][0], item[0][0]))
+    )
+
+
+def _benchmarks(suites: Sequence[str], wholes: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """Suites, with the name of a benchmark in place of all of its suites."""
+    found = list(suites)
+    for name, members in wholes.items():
+        if set(members) <= set(found):
+            found = [suite for suite in found if suite not in members] + [name]
+    return tuple(sorted(found))
+
+
+def allowance(setting: Setting) -> str:
+    """What was allowed to differ, in words."""
+    return (
+        f"{', '.join(setting.suites)}: protocols differ in {setting.field} ({setting.by_model}), which was "
+        "allowed."
+    )
+
+
+def engine_settings(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
+    """Every fact of the models' engines with its values; nothing of models that were never loaded."""
+    facts = {card.model.name: _facts(card.model.engine) for card in cards if card.model.engine is not None}
+    fields = sorted({field for own in facts.values() for field in own}, key=_telling_first)
+    return tuple(
+        _setting(field, {model: own.get(field, "not said") for model, own in facts.items()})
+        for field in fields
+    )
+
+
+def _telling_first(field: str) -> tuple[int, str]:
+    return (TELLING.index(field) if field in TELLING else len(TELLING)), field
+
+
+def _facts(engine: EngineFacts) -> dict[str, str]:
+    return {"engine": f"{engine.name} {engine.version}", **engine.details}
+
+
+def differences(cards: Sequence[ModelScorecard]) -> Iterator[str]:
+    """What differs between models beside their protocols, and may move their scores, in words."""
+    differing = [setting for setting in engine_settings(cards) if setting.differs]
+    told = [f"{one.field} {one.by_model}" for one in differing if one.field in TELLING]
+    others = [one.field for one in differing if one.field not in TELLING]
+    if others:
+        told.append(f"{'also ' if told else ''}{', '.join(others)}")
+    if told:
+        yield f"Engines differ, which can move scores: {'; '.join(told)}."
+    attempts = [
+        _setting(
+            "attempts",
+            {c.model.name: str(c.cells[suite].attempts) for c in cards if suite in c.cells},
+            (suite,),
+        )
+        for suite in sorted({suite for card in cards for suite in card.cells})
+    ]
+    for one in _merged([setting for setting in attempts if setting.differs], cards):
+        yield (
+            f"Attempts at each sample differ in {', '.join(one.suites)}: {one.by_model}. More attempts "
+            "narrow intervals, and find more goals within a model's reach (asr_exposed_capable)."
+        )
+
+
+def run_differences(a: Manifest, b: Manifest) -> Iterator[str]:
+    """What differs between two runs: the packages that they used, and their machines."""
+    for what, ours, theirs in (
+        (
+            "Packages",
+            {"harness": a.harness_version, **a.versions},
+            {"harness": b.harness_version, **b.versions},
+        ),
+        ("Machines", a.hardware, b.hardware),
+    ):
+        fields = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
+        if fields:
+            said = "; ".join(f"{key} {ours.get(key, NONE)} and {theirs.get(key, NONE)}" for key in fields)
+            yield f"{what} differ, which can move scores: {said}."
+
+
+def weight_notes(a: ModelScorecard, b: ModelScorecard) -> Iterator[str]:
+    """Other weights under one name, or the same under two."""
+    one, other = (card.model.architecture for card in (a, b))
+    if one is None or other is None:
+        return
+    hashes = (one.weights_hash, other.weights_hash)
+    known = None not in hashes
+    unlike = hashes[0] != hashes[1] if known else one != other
+    if a.model.name == b.model.name and unlike:
+        said = " and ".join(str(h)[:12] for h in hashes) if known else "their checkpoints differ"
+        yield f"Both are called {a.model.name}, but their weights are not the same ({said})."
+    if a.model.name != b.model.name and known and not unlike:
+        yield f"{a.model.name} and {b.model.name} have the same weights ({str(hashes[0])[:12]})."

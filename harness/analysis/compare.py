@@ -1,0 +1,367 @@
+"""Two models compared, paired by sample."""
+
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from harness import stats
+from harness.analysis.build import MetricResult, ModelScorecard
+from harness.analysis.columns import Factor, Floats, Rows, pool_factors
+from harness.analysis.comparability import (
+    Setting,
+    check_protocols,
+    differences,
+    run_differences,
+    weight_notes,
+)
+from harness.analysis.derived import Observations
+from harness.analysis.missing import misses_much
+from harness.errors import UserError
+from harness.suites.lm_eval.corpus import corpus
+from harness.types import Estimate, Manifest, Metric, ModelEntry, Struct
+
+
+class MetricComparison(Struct):
+    """One metric of two models."""
+
+    metric: Metric
+    a: Estimate
+    b: Estimate
+    difference: Estimate
+    """b minus a, over the samples that were measured on both; where there are none, over all."""
+    pairs: int
+    """Samples that were measured on both."""
+    unpaired: int
+    """Samples that were measured on one alone."""
+    p_value: float | None
+    """Two-sided test of no difference, McNemar's mid-p for pass or fail; None where there is none."""
+    test: str
+    """Which test that is."""
+    p_holm: float | None
+    """Adjusted over the family of headline metrics; None outside of it."""
+    mcnemar: stats.McNemar | None
+    risk_ratio: Estimate | None
+    """Rate of b over rate of a, for rates of being hijacked."""
+    minimum_detectable: float | None
+    """The true difference that this comparison finds with 80% power; it may be more than there can be."""
+    largest: float | None
+    """The largest difference that there can be, None where there is no limit."""
+
+
+class ModelComparison(Struct):
+    """What two models' records say about their difference."""
+
+    a: ModelEntry
+    b: ModelEntry
+    metrics: dict[str, MetricComparison]
+    """`<suite>/<metric>` -> comparison."""
+    family: int
+    """Tests that Holm's adjustment is for."""
+    allowed: tuple[Setting, ...]
+    """Protocol fields that differ and were allowed to."""
+    differences: tuple[str, ...]
+    """What else differs and may move scores: engines, attempts, weights, packages, machines."""
+    notes: tuple[str, ...]
+    """What a reader has to know."""
+
+    @property
+    def derived(self) -> bool:
+        """True if b says that it was derived from a: differences are what that changed."""
+        return is_base(self.a, self.b)
+
+
+class Paired(Struct):
+    """Values of the samples that two models share."""
+
+    a: Any
+    """Shape (n,): mean over attempts of each sample; for a corpus metric the operands of its attempts."""
+    b: Any
+    clusters: dict[str, Any]
+    """Factor -> shape (n,) codes."""
+    unpaired: int
+
+
+def is_base(base: ModelEntry, derived: ModelEntry) -> bool:
+    """True if a model lists another among the weights that it was derived from."""
+    return any(is_called(base, listed) for listed in derived.origin.base_models)
+
+
+def is_called(model: ModelEntry, listed: str) -> bool:
+    """True if a name in a list of base models is that of a model: its name, or its repository's."""
+    if model.repository is not None and model.repository.lower() == listed.lower():
+        return True
+    return model.name.lower() in (listed.lower(), listed.lower().split("/")[-1])
+
+
+Contents = Mapping[str, tuple[Mapping[str, str], Mapping[str, str]]]
+"""Suite -> (sample -> content hash of model a, the same of model b)."""
+
+
+def compare(
+    a: ModelScorecard,
+    b: ModelScorecard,
+    allow: Collection[str] = (),
+    contents: Contents | None = None,
+    runs: tuple[Manifest, Manifest] | None = None,
+) -> ModelComparison:
+    """Model b against model a, metric by metric.
+
+    Args:
+        a: the model that is compared with.
+        b: the model that is compared.
+        allow: protocol fields that may differ.
+        contents: what their samples held; notes say where it was not the same.
+        runs: those that they are of, where there are two.
+
+    Raises:
+        UserError: they have no metric in common, or a suite was run under different protocols.
+    """
+    allowed = check_protocols([a, b], allow)
+    keys = [key for key in a.metrics if key in b.metrics]
+    if not keys:
+        raise UserError(f"{a.model.name} and {b.model.name} have no suite in common: run one on both")
+    found = {
+        key: compare_metric(a.metrics[key], b.metrics[key], (a.model.name, b.model.name)) for key in keys
+    }
+    adjusted = _adjust(found)
+    return ModelComparison(
+        a=a.model,
+        b=b.model,
+        metrics=adjusted,
+        family=sum(metric.p_holm is not None for metric in adjusted.values()),
+        allowed=allowed,
+        differences=(
+            *weight_notes(a, b),
+            *differences([a, b]),
+            *(run_differences(*runs) if runs else ()),
+        ),
+        notes=(*_notes(a, b), *_content_notes(allowed, contents or {})),
+    )
+
+
+def _notes(a: ModelScorecard, b: ModelScorecard) -> list[str]:
+    notes = [
+        f"{card.model.name} is incomplete: {sum(s.owed for s in card.suites.values())} attempts are owed."
+        for card in (a, b)
+        if not card.complete
+    ]
+    for card, other in ((a, b), (b, a)):
+        alone = sorted(card.suites.keys() - other.suites.keys())
+        if alone:
+            notes.append(f"Not compared, since only {card.model.name} has it: {', '.join(alone)}.")
+    if is_base(b.model, a.model):
+        notes.append(f"{a.model.name} was derived from {b.model.name}: read the differences backwards.")
+    return notes
+
+
+def _content_notes(allowed: Sequence[Setting], contents: Contents) -> Iterator[str]:
+    """How many samples are the same by name and not by content."""
+    shared = {suite: ours.keys() & theirs.keys() for suite, (ours, theirs) in contents.items()}
+    other = {
+        suite: sum(ours[sample] != theirs[sample] for sample in shared[suite])
+        for suite, (ours, theirs) in contents.items()
+    }
+    changed = [suite for suite in contents if other[suite]]
+    if changed:
+        total = sum(len(shared[suite]) for suite in changed)
+        yield (
+            f"{', '.join(changed)}: {sum(other.values())} of the {total} shared samples do not hold the same "
+            "for both (question, prompt, attack or right answer); they are paired all the same. Attacks that "
+            "name the model and chat templates do that."
+        )
+    unlike = {suite for setting in allowed for suite in setting.suites}
+    for suite in sorted(unlike & contents.keys() - set(changed)):
+        yield f"{suite}: the {len(shared[suite])} shared samples hold the same for both."
+
+
+def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:
+    """With Holm's p-values over headline metrics; over all of ours where no headline metric was tested."""
+    tested = {
+        key: c.p_value
+        for key, c in found.items()
+        if c.p_value is not None and not c.metric.booking and not (misses_much(c.a) or misses_much(c.b))
+    }
+    family = [key for key in tested if found[key].metric.headline] or list(tested)
+    adjusted = dict(zip(family, stats.holm([tested[key] for key in family]), strict=True))
+    return {key: msgspec.structs.replace(c, p_holm=adjusted.get(key)) for key, c in found.items()}
+
+
+def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> MetricComparison:
+    """One metric of model b against model a, whose names are given."""
+    paired = pair(a.observations, b.observations, corpus=a.metric.kind == "corpus")
+    pairs = len(paired.a)
+    test = stats.attempted(
+        lambda: _test(a, b, paired),
+        lambda none: stats.Difference(estimate=none, standard_error=None, degrees_of_freedom=0, p_value=None),
+        missing=a.estimate.missing + b.estimate.missing,
+    )
+    width = test.standard_error
+    mcnemar = _mcnemar(a.metric, paired)
+    largest = _largest(a.metric)
+    return MetricComparison(
+        metric=a.metric,
+        a=a.estimate,
+        b=b.estimate,
+        difference=test.estimate,
+        pairs=pairs,
+        unpaired=paired.unpaired,
+        p_value=test.p_value if mcnemar is None else mcnemar.mid_p,
+        test=_test_name(test) if mcnemar is None else "McNemar's mid-p test",
+        p_holm=None,
+        mcnemar=mcnemar,
+        risk_ratio=agreeing(risk_ratio(b, a, names[::-1]), test.estimate)
+        if a.metric.hijack and a.metric.kind == "rate"
+        else None,
+        minimum_detectable=None
+        if width is None
+        else stats.minimum_detectable_difference(width, test.degrees_of_freedom or None),
+        largest=None if math.isinf(largest) else largest,
+    )
+
+
+def _largest(metric: Metric) -> float:
+    """The largest difference that a metric can have."""
+    floor, ceiling = metric.bounds or ((0.0, 1.0) if metric.kind == "rate" else (-math.inf, math.inf))
+    return ceiling - floor
+
+
+def _test_name(test: stats.Difference) -> str:
+    if test.p_value is None:
+        return ""
+    return f"t test of paired differences, {test.degrees_of_freedom} degrees of freedom"
+
+
+def _test(a: MetricResult, b: MetricResult, paired: Paired) -> stats.Difference:
+    """The difference b - a with its test: paired if there are pairs, from both intervals if not."""
+    missing = a.estimate.missing + b.estimate.missing
+    if not len(paired.a):
+        return stats.unpaired_difference(a.estimate, b.estimate)
+    if a.metric.kind != "corpus":
+        return stats.paired_difference(
+            paired.a, paired.b, paired.clusters, missing=missing, largest=_largest(a.metric)
+        )
+    change = _corpus_change(a.metric.aggregation, paired, missing)
+    return stats.Difference(estimate=change, standard_error=None, degrees_of_freedom=0, p_value=None)
+
+
+def _corpus_change(aggregation: str, paired: Paired, missing: int) -> Estimate:
+    """The change of a corpus metric over pairs of samples, each with the operands of its attempts."""
+    sides = []
+    for groups in (paired.a, paired.b):
+        ends = np.cumsum([len(operands) for operands in groups])
+        rows = np.split(np.arange(ends[-1]), ends[:-1])
+        sides.append((corpus(aggregation, [one for operands in groups for one in operands]), rows))
+    (before, rows_before), (after, rows_after) = sides
+
+    def of_rows(pairs: Rows) -> float:
+        first = before.of_rows(np.concatenate([rows_before[i] for i in pairs]))
+        return after.of_rows(np.concatenate([rows_after[i] for i in pairs])) - first
+
+    return stats.bootstrap(
+        list(zip(paired.a, paired.b, strict=True)),
+        lambda _: after.value() - before.value(),
+        paired.clusters,
+        missing=missing,
+        resamples=min(before.resamples, after.resamples),
+        of_rows=of_rows,
+    )
+
+
+def _mcnemar(metric: Metric, paired: Paired) -> stats.McNemar | None:
+    """McNemar's tests where every pair is two single outcomes and pairs share no cluster."""
+    if metric.kind != "rate" or not len(paired.a) or stats.crossed_factors(paired.clusters, len(paired.a)):
+        return None
+    if not np.isin([*paired.a, *paired.b], (0.0, 1.0)).all():
+        return None
+    return stats.mcnemar(paired.a, paired.b)
+
+
+def pair(a: Observations, b: Observations, *, corpus: bool) -> Paired:
+    """The samples that were measured on both, in order, with the factors of a."""
+    sample_a, sample_b = a.factors["sample"], b.factors["sample"]
+    codes = pool_factors([sample_a, sample_b]).codes.astype(np.intp)
+    ours, theirs = codes[: sample_a.codes.size], codes[sample_a.codes.size :]
+    both = np.intersect1d(ours, theirs)
+    gather = _operands if corpus else _means
+    first = np.unique(ours, return_index=True)[1][np.isin(np.unique(ours), both)]
+    return Paired(
+        a=gather(a.values, ours, both),
+        b=gather(b.values, theirs, both),
+        clusters={name: factor.codes[first] for name, factor in a.factors.items()},
+        unpaired=int(np.unique(codes).size - both.size),
+    )
+
+
+def _means(values: Any, codes: Rows, chosen: Rows) -> Floats:
+    """Mean over the attempts of each chosen sample."""
+    size = int(max(codes.max(initial=-1), chosen.max(initial=-1))) + 1
+    means: Floats = np.bincount(codes, values, size)[chosen] / np.bincount(codes, minlength=size)[chosen]
+    return means
+
+
+def _operands(values: Any, codes: Rows, chosen: Rows) -> list[list[Any]]:
+    """The operands of the attempts of each chosen sample."""
+    found: dict[int, list[Any]] = {int(code): [] for code in chosen}
+    for code, value in zip(codes.tolist(), values, strict=True):
+        if code in found:
+            found[code].append(value)
+    return list(found.values())
+
+
+def risk_ratio(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> Estimate:
+    """Rate of a over rate of b, clustered over the tasks that they share."""
+    missing = a.estimate.missing + b.estimate.missing
+    x, y = a.observations, b.observations
+    ours, theirs = shared_clusters([x], [y])
+    return stats.estimated(
+        stats.shared_risk_ratio,
+        np.asarray(x.values),
+        np.asarray(y.values),
+        ours,
+        theirs,
+        names,
+        missing=missing,
+    )
+
+
+def agreeing(ratio: Estimate, difference: Estimate) -> Estimate:
+    """A ratio whose interval excludes 1 exactly where that of the difference of the same rates excludes 0.
+
+    The two are approximated each in its own way, so that one in ten pairs of intervals disagreed at the
+    margin. Whether there is a difference is the difference's to say: the end of the ratio's is moved to 1.
+    """
+    low, high = ratio.low, ratio.high
+    if difference.low is None or difference.high is None or (low is None and high is None):
+        return ratio
+    more, less = math.nextafter(1, 2), math.nextafter(1, 0)
+    if difference.low > 0:
+        low = max(low or 0.0, more)
+    elif difference.high < 0:
+        high = less if high is None else min(high, less)
+    else:
+        low = None if low is None else min(low, 1.0)
+        high = None if high is None else max(high, 1.0)
+    if (low, high) == (ratio.low, ratio.high):
+        return ratio
+    method = f"{ratio.method}; ends where the difference does"
+    return msgspec.structs.replace(ratio, low=low, high=high, method=method)
+
+
+def shared_clusters(
+    ours: Sequence[Observations], theirs: Sequence[Observations]
+) -> tuple[stats.Clusters, stats.Clusters]:
+    """Factors of two groups of observations, in which equal levels have equal numbers."""
+    parts = [*ours, *theirs]
+    split = sum(len(part.values) for part in ours)
+    names = sorted({name for part in parts for name in part.factors})
+    codes = {name: pool_factors([_factor(part, name) for part in parts]).codes for name in names}
+    return {n: c[:split] for n, c in codes.items()}, {n: c[split:] for n, c in codes.items()}
+
+
+def _factor(part: Observations, name: str) -> Factor:
+    """Levels of a factor; a model whose samples lack it shares none."""
+    sample = part.factors["sample"]
+    return part.factors.get(name, sample.none()).or_own(sample)

@@ -1,0 +1,445 @@
+"""Model scorecards to origin scorecards: best and median models, gaps, risk ratios of being hijacked."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import combinations
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from harness import stats
+from harness.analysis.build import MetricResult, ModelScorecard
+from harness.analysis.comparability import check_protocols
+from harness.analysis.compare import compare_metric, is_called, shared_clusters
+from harness.analysis.missing import misses_much
+from harness.errors import UserError
+from harness.models.registry import Node, lineage, specs, weights_countries
+from harness.stats.clusters import Codes, Floats
+from harness.types import Estimate, Metric, ModelEntry, Struct
+
+T = TypeVar("T")
+
+SIZES = ((4e9, "under 4B"), (15e9, "4B to 15B"), (40e9, "15B to 40B"), (150e9, "40B to 150B"))
+"""Upper limits of classes of total parameters."""
+
+
+def _base_country(model: ModelEntry, models: Mapping[str, ModelEntry]) -> str:
+    """The country of the weights that a model goes back to, by this run's models, else by the registry."""
+    found = _base_countries(model, models)
+    if "?" in found:
+        return f"unknown, from {', '.join(model.origin.base_models) or model.repository}"
+    return " and ".join(sorted(found))
+
+
+def _base_countries(model: ModelEntry, models: Mapping[str, ModelEntry]) -> set[str]:
+    others = {name: other for name, other in models.items() if name != model.name}
+    if not model.origin.base_models:
+        # The registry may know of a base that neither the spec nor the checkpoint states.
+        known = _lineage().get(model.repository) if model.repository else None
+        return set(_registry_countries(known.id)) if known and known.parents else {model.origin.country}
+    found: set[str] = set()
+    for listed in model.origin.base_models:
+        base = next((other for other in others.values() if is_called(other, listed)), None)
+        found |= _base_countries(base, others) if base else set(_registry_countries(listed))
+    return found
+
+
+def _registry_countries(base: str) -> tuple[str, ...]:
+    """Countries of the weights that a hub repository goes back to; `?` for those that nobody knows."""
+    return weights_countries(base, _lineage())
+
+
+@cache
+def _lineage() -> dict[str, Node]:
+    return lineage(specs())
+
+
+def _kind(model: ModelEntry) -> str:
+    return "unknown" if model.architecture is None else ("dense" if model.architecture.dense else "MoE")
+
+
+def _size(model: ModelEntry) -> str:
+    if model.architecture is None:
+        return "unknown"
+    total = model.architecture.total_params
+    return next((name for limit, name in SIZES if total < limit), "150B and more")
+
+
+GROUPINGS: dict[str, Callable[[ModelEntry, Mapping[str, ModelEntry]], str]] = {
+    "country": lambda model, _: model.origin.country,
+    "developer": lambda model, _: model.origin.developer,
+    "base": _base_country,
+    "licence": lambda model, _: model.origin.licence or "unknown",
+    "type": lambda model, _: _kind(model),
+    "size": lambda model, _: _size(model),
+}
+"""What an origin can be: name -> key of a model, given all models of the run."""
+
+FACTS = ("licence", "type", "size")
+"""The groupings that do not rest on who made a model."""
+
+CALLED = {
+    "country": "country of the developer",
+    "developer": "developer",
+    "base": "country of the base weights",
+    "licence": "licence",
+    "type": "type",
+    "size": "total parameters",
+}
+"""What the groupings are called in words."""
+
+FEW_MODELS = 3
+"""With fewer models than this, an origin's models say nothing about its other models."""
+
+
+class OriginMetric(Struct):
+    """One metric over the models of one origin."""
+
+    metric: Metric
+    models: int
+    """Models in which it was measured."""
+    left_out: tuple[str, ...]
+    """Models that miss too much of it for anything to be claimed, see `missing`: they enter nothing here."""
+    best_model: str | None
+    best: Estimate | None
+    """None where nothing was measured, and for a metric by which none is better."""
+    median: Estimate
+    mean: Estimate | None
+    """Over models, as `stats.mean_of_models`; None for a corpus metric, or where nothing was measured."""
+    spread: float | None
+    """Standard deviation between models, sampling noise taken out."""
+    selection: float
+    """By how much the best is expected to look better than it is, for having been chosen."""
+
+
+class Comparison(Struct):
+    """One metric of an origin compared with another origin."""
+
+    other: str
+    key: str
+    """`<suite>/<metric>`."""
+    metric: Metric
+    models: int
+    other_models: int
+    estimate: Estimate
+    """The gap (this origin minus the other), or the risk ratio (this over the other)."""
+    value: Estimate
+    """What of this origin was compared: its best model, or the pooled rate of its models."""
+    other_value: Estimate
+    best_model: str | None = None
+    """Of a gap: the model of this origin that was compared."""
+    other_best_model: str | None = None
+    corrected: Estimate | None = None
+    """The gap without what choosing the best of each origin is expected to have added to it: value and limits
+    are moved by that much."""
+    over_models: Estimate | None = None
+    """Of a risk ratio: the ratio of the means over models like these, models being drawn at random as well as
+    samples; None where an origin has one model."""
+
+
+class OriginScorecard(Struct):
+    """What a run says about one origin."""
+
+    by: str
+    """A name of `GROUPINGS`."""
+    key: str
+    models: tuple[str, ...]
+    metrics: dict[str, OriginMetric]
+    """`<suite>/<metric>` -> best and median."""
+    gaps: tuple[Comparison, ...]
+    """Best model against best model of each other origin, for headline metrics."""
+    risk_ratios: tuple[Comparison, ...]
+    """Pooled rate of being hijacked over that of each other origin."""
+
+
+def build_origins(
+    scorecards: Sequence[ModelScorecard], by: str = "country", allow: Collection[str] = ()
+) -> list[OriginScorecard]:
+    """Origin scorecards, by key. Imported models are no part of them: how they were run is not known. Nor are
+    those that state no origin, unless it is a fact about the model that groups them.
+
+    Args:
+        scorecards: one a model.
+        by: what makes an origin, a name of `GROUPINGS`.
+        allow: protocol fields that may differ between models.
+
+    Raises:
+        UserError: `by` is unknown, or two models were given one suite under different protocols.
+    """
+    if by not in GROUPINGS:
+        raise UserError(f"models cannot be grouped by {by!r}: use one of {', '.join(GROUPINGS)}")
+    stated = [card for card in scorecards if by in FACTS or card.model.origin.stated]
+    ours = [card for card in stated if not card.model.imported]
+    check_protocols(ours, allow)
+    models = {card.model.name: card.model for card in ours}
+    groups: dict[str, list[ModelScorecard]] = {}
+    for card in sorted(ours, key=lambda card: card.model.name):
+        groups.setdefault(GROUPINGS[by](card.model, models), []).append(card)
+    sides = {key: _side(groups[key]) for key in sorted(groups)}
+    ratios = {
+        (a, b): _risk_ratios(a, sides[a].results, b, sides[b].results) for a, b in combinations(sides, 2)
+    }
+    turned = {(b, a): [_turned(ratio, a) for ratio in found] for (a, b), found in ratios.items()}
+    return [_origin(by, key, sides, {**ratios, **turned}) for key in sides]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One origin's models, and what they measured."""
+
+    cards: Sequence[ModelScorecard]
+    results: "Results"
+    metrics: dict[str, OriginMetric]
+
+
+def _side(cards: Sequence[ModelScorecard]) -> Side:
+    every = _results(cards)
+    usable = {
+        name: {model: result for model, result in own.items() if not misses_much(result.estimate)}
+        for name, own in every.items()
+    }
+    results = {name: own for name, own in usable.items() if own}
+    metrics = {
+        name: _origin_metric(usable[name], _metric(own), tuple(sorted(own.keys() - usable[name].keys())))
+        for name, own in every.items()
+    }
+    return Side(cards, results, metrics)
+
+
+def _origin(
+    by: str,
+    key: str,
+    sides: Mapping[str, Side],
+    ratios: Mapping[tuple[str, str], Sequence[Comparison]],
+) -> OriginScorecard:
+    own = sides[key]
+    others = [(other, side) for other, side in sides.items() if other != key]
+    return OriginScorecard(
+        by=by,
+        key=key,
+        models=tuple(card.model.name for card in own.cards),
+        metrics=own.metrics,
+        gaps=tuple(gap for other, side in others for gap in _gaps(own, other, side)),
+        risk_ratios=tuple(ratio for other, _ in others for ratio in ratios[key, other]),
+    )
+
+
+Results = dict[str, dict[str, MetricResult]]
+"""`<suite>/<metric>` -> model -> result, without metrics that book failures: origins are compared by none."""
+
+
+def _results(cards: Sequence[ModelScorecard]) -> Results:
+    found: Results = {}
+    for card in cards:
+        for key, result in card.metrics.items():
+            if not result.metric.booking:
+                found.setdefault(key, {})[card.model.name] = result
+    return dict(sorted(found.items()))
+
+
+def _metric(results: dict[str, MetricResult]) -> Metric:
+    return next(iter(results.values())).metric
+
+
+def _origin_metric(
+    results: dict[str, MetricResult], metric: Metric, left_out: tuple[str, ...]
+) -> OriginMetric:
+    best_model, best = _best(results, metric)
+    over = _mean_of_models(results, metric)
+    return OriginMetric(
+        metric=metric,
+        models=_measured(results),
+        left_out=left_out,
+        best_model=best_model,
+        best=best,
+        median=stats.median([result.estimate for result in results.values()]),
+        mean=over.estimate if over else None,
+        spread=over.spread if over else None,
+        selection=_selection(results, metric, over),
+    )
+
+
+def _mean_of_models(results: dict[str, MetricResult], metric: Metric) -> stats.ModelsMean | None:
+    """The mean over models that were measured."""
+    if not _measured(results) or metric.kind == "corpus":
+        return None
+    values, clusters = _measured_models(*_by_model([results]))
+    bounds = (0.0, 1.0) if metric.kind == "rate" else metric.bounds
+    return stats.attempted(
+        lambda: stats.mean_of_models(values[0], clusters[0], missing=_missing(results), bounds=bounds),
+        lambda none: stats.ModelsMean(estimate=none, spread=None, noise=(0.0,) * len(values[0])),
+        missing=_missing(results),
+    )
+
+
+Levels = dict[str, Codes]
+ByModel = list[list[T]]
+"""Something of each model of each side."""
+
+
+def _by_model(sides: Sequence[dict[str, MetricResult]]) -> tuple[ByModel[Floats], ByModel[Levels]]:
+    """(values, clusters) of each model of each side; levels are numbered alike for all."""
+    parts = [[result.observations for result in side.values()] for side in sides]
+    flat = [part for side in parts for part in side]
+    splits = np.cumsum([len(part.values) for part in flat])[:-1]
+    joint = {
+        name: np.split(np.asarray(codes), splits) for name, codes in shared_clusters(flat, [])[0].items()
+    }
+    own = iter([{name: codes[i] for name, codes in joint.items()} for i in range(len(flat))])
+    values = [[np.asarray(part.values, dtype=np.float64) for part in side] for side in parts]
+    return values, [[next(own) for _ in side] for side in parts]
+
+
+def _measured_models(
+    values: ByModel[Floats], clusters: ByModel[Levels]
+) -> tuple[ByModel[Floats], ByModel[Levels]]:
+    """Without the models of which nothing was measured."""
+    return (
+        [[v for v in side if v.size] for side in values],
+        [[c for v, c in zip(*both, strict=True) if v.size] for both in zip(values, clusters, strict=True)],
+    )
+
+
+def _sign(metric: Metric) -> int:
+    """What makes better values the larger ones."""
+    return 1 if metric.higher_is_better else -1
+
+
+def _selection(results: dict[str, MetricResult], metric: Metric, over: stats.ModelsMean | None) -> float:
+    if over is None or metric.higher_is_better is None:
+        return 0.0
+    sign = _sign(metric)
+    values = [r.estimate.value for r in results.values() if r.estimate.value is not None]
+    return stats.selection_bias([sign * value for value in values], over.noise)
+
+
+def _measured(results: dict[str, MetricResult]) -> int:
+    return sum(result.estimate.value is not None for result in results.values())
+
+
+def _best(results: dict[str, MetricResult], metric: Metric) -> tuple[str, Estimate] | tuple[None, None]:
+    """(name, estimate) of the best model, if there is one; of equals, the first by name."""
+    sign = _sign(metric)
+    ranked = [
+        (-sign * result.estimate.value, name)
+        for name, result in results.items()
+        if result.estimate.value is not None
+    ]
+    if not ranked or metric.higher_is_better is None:
+        return None, None
+    name = min(ranked)[1]
+    estimate = results[name].estimate
+    note = (
+        f"; best of {len(ranked)} models, here not corrected for the winner's curse"
+        if len(ranked) > 1
+        else ""
+    )
+    return name, msgspec.structs.replace(estimate, method=estimate.method + note)
+
+
+def _gaps(own: Side, other: str, side: Side) -> list[Comparison]:
+    """Best model against best model, with and without the luck that each is expected to owe to the choice."""
+    gaps = []
+    for name in sorted(own.metrics.keys() & side.metrics.keys()):
+        a, b = own.metrics[name], side.metrics[name]
+        if not a.metric.headline or a.best is None or b.best is None:
+            continue
+        assert a.best_model is not None and b.best_model is not None
+        ours, theirs = own.results[name][a.best_model], side.results[name][b.best_model]
+        gap = compare_metric(theirs, ours, (b.best_model, a.best_model)).difference
+        luck = (a.selection - b.selection) * _sign(a.metric)
+        corrected = None if a.mean is None else _moved(gap, -luck)
+        found = _comparison(name, own.results, other, side.results, gap, (a.best, b.best))
+        best = {"best_model": a.best_model, "other_best_model": b.best_model}
+        gaps.append(msgspec.structs.replace(found, corrected=corrected, **best))
+    return gaps
+
+
+def _moved(estimate: Estimate, by: float) -> Estimate:
+    """The same estimate with its value and limits moved."""
+    ends = (None if end is None else end + by for end in (estimate.value, estimate.low, estimate.high))
+    value, low, high = ends
+    return msgspec.structs.replace(estimate, value=value, low=low, high=high)
+
+
+def _risk_ratios(key: str, results: Results, other: str, other_results: Results) -> list[Comparison]:
+    ratios = []
+    for name in sorted(results.keys() & other_results.keys()):
+        metric = _metric(results[name])
+        if metric.hijack and metric.kind == "rate":
+            sides = [results[name], other_results[name]]
+            models, levels = _by_model(sides)
+            x, y = (np.concatenate(values) for values in models)
+            clusters = [{f: np.concatenate([c[f] for c in side]) for f in side[0]} for side in levels]
+            missing = [_missing(side) for side in sides]
+            ratio = stats.estimated(
+                stats.shared_risk_ratio, x, y, *clusters, (key, other), missing=sum(missing)
+            )
+            ratio = msgspec.structs.replace(ratio, method=f"{ratio.method}; models pooled and taken as given")
+            a, b = (
+                stats.estimated(stats.rate, v, c, missing=m)
+                for v, c, m in zip((x, y), clusters, missing, strict=True)
+            )
+            found = _comparison(name, results, other, other_results, ratio, (a, b))
+            over = _ratio_over_models(models, levels, sum(missing))
+            ratios.append(msgspec.structs.replace(found, over_models=over))
+    return ratios
+
+
+def _ratio_over_models(values: ByModel[Floats], clusters: ByModel[Levels], missing: int) -> Estimate | None:
+    """The ratio of two means over models."""
+    found, levels = _measured_models(values, clusters)
+    if min(map(len, found)) < 2:
+        return None
+    return stats.estimated(stats.ratio_over_models, *found, *levels, missing=missing)
+
+
+def _turned(ratio: Comparison, key: str) -> Comparison:
+    """The same comparison as the other origin has it."""
+    return msgspec.structs.replace(
+        ratio,
+        other=key,
+        models=ratio.other_models,
+        other_models=ratio.models,
+        estimate=inverse(ratio.estimate),
+        value=ratio.other_value,
+        other_value=ratio.value,
+        over_models=None if ratio.over_models is None else inverse(ratio.over_models),
+    )
+
+
+def inverse(ratio: Estimate) -> Estimate:
+    """The ratio turned around: what was 0 has no value or limit, and what had none is 0."""
+    if ratio.value is None and ratio.low is None and ratio.high is None:
+        return ratio
+    bounded = ratio.low is not None or ratio.high is not None
+    ends = (ratio.value, ratio.high, ratio.low)
+    value, low, high = (0.0 if end is None else 1 / end if end else None for end in ends)
+    limits = {"low": low, "high": high} if bounded else {"low": None, "high": None}
+    return msgspec.structs.replace(ratio, value=value, **limits)
+
+
+def _missing(results: dict[str, MetricResult]) -> int:
+    return sum(result.estimate.missing for result in results.values())
+
+
+def _comparison(
+    name: str,
+    results: Results,
+    other: str,
+    other_results: Results,
+    estimate: Estimate,
+    values: tuple[Estimate, Estimate],
+) -> Comparison:
+    return Comparison(
+        other=other,
+        key=name,
+        metric=_metric(results[name]),
+        models=_measured(results[name]),
+        other_models=_measured(other_results[name]),
+        estimate=estimate,
+        value=values[0],
+        other_value=values[1],
+    )

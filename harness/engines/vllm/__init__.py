@@ -1,0 +1,1 @@
+"""vLLM in the same process, and all that only it needs."""

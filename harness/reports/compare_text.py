@@ -1,0 +1,262 @@
+"""The comparison of two models, as a terminal table, Markdown or JSON."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harness.analysis.comparability import allowance
+from harness.analysis.compare import MetricComparison, ModelComparison
+from harness.analysis.missing import misses_much
+from harness.analysis.origins import inverse
+from harness.errors import UserError
+from harness.reports import text
+from harness.reports.objects import estimate_object, to_json
+from harness.reports.render import markdown_table
+from harness.reports.tables import BOOKS, Table, booking_rules
+from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
+from harness.reports.words import decided, points
+from harness.types import Estimate, Metric
+
+FORMATS = ("table", "md", "json")
+BASELINE = 0.05
+"""Family-wise level at which a difference is called one."""
+UNPAIRED = (
+    "Differences are over the samples that were measured on both; the rates of A and B, and risk ratios, are "
+    "over all that were measured on each, so that the two may disagree where some are unpaired."
+)
+
+
+def render_comparison(
+    comparison: ModelComparison, form: str, *, width: int = 100, color: bool = False, full: bool = False
+) -> str:
+    """A comparison as text; a table is a first screen, or `full`.
+
+    Raises:
+        UserError: there is no such format.
+    """
+    if form == "json":
+        return to_json(_object(comparison))
+    if form == "md":
+        said = [*sentences(comparison), *footnotes(comparison)]
+        listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said)
+        return "\n\n".join([listed, *map(markdown_table, comparison_tables(comparison))]) + "\n"
+    if form != "table":
+        raise UserError(f"there is no format {form!r}: use one of {', '.join(FORMATS)}")
+    if not full:
+        return "\n".join(_first_screen(comparison, width, color)) + "\n"
+    lines = [line for said in sentences(comparison) for line in sentence_lines(said, width)] + [""]
+    for table in comparison_tables(comparison):
+        lines += table_lines(table, width, bold=color)
+    lines += [line for said in footnotes(comparison) for line in sentence_lines(said, width)]
+    return "\n".join(lines) + "\n"
+
+
+MORE = "More: --full here, or --format md and json. The samples on which they differ: --flips."
+
+
+def _first_screen(comparison: ModelComparison, width: int, color: bool) -> list[str]:
+    """What headline metrics say, then their table, then what is to be known beside them."""
+    own = {key: found for key, found in _parted(comparison)[0].items() if found.metric.headline}
+    parts = (
+        Part(body=tuple(comparison.differences)),
+        Part(body=tuple(sentences(comparison)), least=16),
+        Part(body=_table(comparison, own, _title(comparison)), least=16),
+        Part(body=tuple(_cautions(comparison)), least=6),
+    )
+    return first_screen(parts, width=width, more=MORE, bold=color)
+
+
+def _title(comparison: ModelComparison) -> str:
+    return f"{comparison.b.name} compared with {comparison.a.name}"
+
+
+def comparison_tables(comparison: ModelComparison) -> list[Table]:
+    """A row a metric: both models, their difference, its p-value, and what could have been found.
+
+    Metrics that keep somebody else's books have a table of their own.
+    """
+    title = _title(comparison)
+    own, books = _parted(comparison)
+    shown = [_table(comparison, own, title)]
+    return [*shown, _table(comparison, books, BOOKS.format(title))] if books else shown
+
+
+def _parted(comparison: ModelComparison) -> tuple[dict[str, MetricComparison], dict[str, MetricComparison]]:
+    """(the harness's own metrics, those with a booking)."""
+    found = comparison.metrics.items()
+    return {k: v for k, v in found if not v.metric.booking}, {k: v for k, v in found if v.metric.booking}
+
+
+def _table(comparison: ModelComparison, found: Mapping[str, MetricComparison], title: str) -> Table:
+    a, b = comparison.a.name, comparison.b.name
+    kind = "Change" if comparison.derived else "Difference"
+    header = ("Metric", f"A: {a}", f"B: {b}", f"{kind} B − A", "Detectable")
+    return Table(title=title, header=header, rows=tuple(_row(key, one) for key, one in found.items()))
+
+
+def _row(key: str, found: MetricComparison) -> tuple[str, ...]:
+    metric = found.metric
+    unpaired = f", {found.unpaired} unpaired" if found.unpaired else ""
+    return (
+        f"{key}{text.arrow(metric)}",
+        f"{text.format_interval(found.a, metric)}\n{text.format_count(found.a, metric)}",
+        f"{text.format_interval(found.b, metric)}\n{text.format_count(found.b, metric)}",
+        f"{_points(found.difference, metric)}\n{found.pairs} pairs{unpaired}\n{_p_values(found)}",
+        _detectable(found),
+    )
+
+
+def _detectable(found: MetricComparison) -> str:
+    """The difference that the comparison could find."""
+    if found.minimum_detectable is None:
+        return "unknown"
+    return "none" if finds_nothing(found) else text.format_value(found.minimum_detectable, found.metric)
+
+
+def finds_nothing(found: MetricComparison) -> bool:
+    """True if the comparison could find no difference that there can be."""
+    size = found.minimum_detectable
+    return size is not None and found.largest is not None and size > found.largest
+
+
+def _points(difference: Estimate, metric: Metric) -> str:
+    if difference.value is None:
+        return "not measured"
+    low, high = ("unknown" if x is None else signed(x, metric) for x in (difference.low, difference.high))
+    return f"{signed(difference.value, metric)} [{low}, {high}]"
+
+
+def signed(value: float, metric: Metric) -> str:
+    """A difference, with its sign."""
+    return f"{'+' if value > 0 else ''}{text.format_value(value, metric)}"
+
+
+def _p_values(found: MetricComparison) -> str:
+    if found.p_value is None:
+        return "no test"
+    adjusted = "" if found.p_holm is None else f", Holm {text.format_p(found.p_holm)}"
+    return f"p {text.format_p(found.p_value)}{adjusted}"
+
+
+def sentences(comparison: ModelComparison) -> list[str]:
+    """What headline metrics say, in words; where there are none, what all say."""
+    own = _parted(comparison)[0]
+    headline = {key: found for key, found in own.items() if found.metric.headline} or own
+    return [f"{key}: {_sentence(comparison, found)}" for key, found in headline.items()]
+
+
+def _sentence(comparison: ModelComparison, found: MetricComparison) -> str:
+    a, b, metric = comparison.a.name, comparison.b.name, found.metric
+    rates = f"{a} {text.format_estimate(found.a, metric)}, {b} {text.format_estimate(found.b, metric)}"
+    return f"{_verdict(comparison, found)}: {rates}."
+
+
+def _verdict(comparison: ModelComparison, found: MetricComparison) -> str:
+    a, b, metric, difference = comparison.a.name, comparison.b.name, found.metric, found.difference
+    lacking = [name for name, side in ((a, found.a), (b, found.b)) if misses_much(side)]
+    if difference.value is None:
+        return "no comparison, one was not measured"
+    if lacking:
+        return f"nothing is claimed, since too much is missing of {' and '.join(lacking)}"
+    if not decided(difference):
+        return (
+            f"no difference shown, {b} − {a} is {_points(difference, metric)}{_unit(metric)}{_found(found)}"
+        )
+    higher, lower = (b, a) if difference.value > 0 else (a, b)
+    size = points(difference, metric)
+    if found.p_holm is not None and found.p_holm > BASELINE:
+        adjusted = (
+            f"not after Holm's adjustment for {comparison.family} tests, p {text.format_p(found.p_holm)}"
+        )
+        return f"no difference shown ({adjusted}): {higher} is higher by {size}"
+    if metric.higher_is_better is None:
+        return f"{higher} is higher by {size}, which is neither better nor worse"
+    better = higher if metric.higher_is_better else lower
+    tested = "" if found.p_holm is None else f" (p {text.format_p(found.p_holm)} after Holm)"
+    if comparison.derived and metric.hijack:
+        what = "made the guardrail stronger" if better == b else "weakened the guardrail"
+        return f"the derivation {what} by {size}{tested}"
+    return f"{better} is better by {size}{_times(found, higher)}{tested}"
+
+
+def _unit(metric: Metric) -> str:
+    return " points" if text.is_share(metric) else ""
+
+
+def _found(found: MetricComparison) -> str:
+    """What difference would have been found, where that is known."""
+    if found.minimum_detectable is None:
+        return ""
+    if finds_nothing(found):
+        return " (no difference at all could have been found)"
+    return f" (a true one of {_detectable(found)}{_unit(found.metric)} would be found with 80% power)"
+
+
+def _times(found: MetricComparison, higher: str) -> str:
+    """The ratio of two rates of being hijacked, where it says the same as their difference."""
+    ratio = found.risk_ratio
+    if ratio is None or not found.a.value or not found.b.value or ratio.low is None or ratio.high is None:
+        return ""
+    if ratio.low <= 1 <= ratio.high:
+        return ""
+    larger = inverse(ratio) if ratio.high < 1 else ratio
+    return f", {higher} was hijacked {text.format_ratio(larger)} times as often"
+
+
+def footnotes(comparison: ModelComparison) -> list[str]:
+    """What differs, what was allowed, and how to read the table."""
+    return [
+        *comparison.differences,
+        *_cautions(comparison),
+        *booking_rules({key: metric.metric for key, metric in comparison.metrics.items()}),
+        "p: McNemar's mid-p where every pair is pass or fail and none shares a task with another, else a t "
+        "test of paired differences, clustered by what samples share.",
+        f"Holm's p-values are adjusted over the {comparison.family} headline metrics that were tested; "
+        "others are not adjusted for having looked at several.",
+        "Detectable: the true difference that this comparison would find with 80% power.",
+    ]
+
+
+def _cautions(comparison: ModelComparison) -> list[str]:
+    """What a reader has to know beside the numbers."""
+    found = [*map(allowance, comparison.allowed), *comparison.notes]
+    if comparison.derived:
+        found.append(f"{comparison.b.name} was derived from {comparison.a.name}.")
+    if any(metric.pairs and metric.unpaired for metric in comparison.metrics.values()):
+        found.append(UNPAIRED)
+    return found
+
+
+def _object(comparison: ModelComparison) -> dict[str, Any]:
+    own, books = _parted(comparison)
+    return {
+        "a": comparison.a.name,
+        "b": comparison.b.name,
+        "b_is_derived_from_a": comparison.derived,
+        "allowed": [msgspec.structs.asdict(setting) for setting in comparison.allowed],
+        "differences": list(comparison.differences),
+        "notes": list(comparison.notes),
+        "holm_family": comparison.family,
+        "metrics": {key: _metric_object(found) for key, found in own.items()},
+        "bookings": {
+            key: {**_metric_object(found), "booking": found.metric.booking} for key, found in books.items()
+        },
+    }
+
+
+def _metric_object(found: MetricComparison) -> dict[str, Any]:
+    return {
+        "higher_is_better": found.metric.higher_is_better,
+        "a": estimate_object(found.a),
+        "b": estimate_object(found.b),
+        "difference": estimate_object(found.difference),
+        "pairs": found.pairs,
+        "unpaired": found.unpaired,
+        "p_value": text.rounded(found.p_value),
+        "p_holm": text.rounded(found.p_holm),
+        "test": found.test,
+        "mcnemar": None if found.mcnemar is None else msgspec.structs.asdict(found.mcnemar),
+        "risk_ratio": None if found.risk_ratio is None else estimate_object(found.risk_ratio),
+        "minimum_detectable_difference": text.rounded(found.minimum_detectable),
+    }

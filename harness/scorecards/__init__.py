@@ -1,1 +1,0 @@
-"""Records to scorecards of models and origins, as tables, JSON and a page."""

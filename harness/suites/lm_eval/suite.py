@@ -1,0 +1,500 @@
+"""Capability, through the task objects of lm-evaluation-harness (EleutherAI, `lm_eval`).
+
+A task builds its prompts, filters replies and scores them; its own loop over models is not used. What a
+task asks, and what it makes of a reply, is what lm-eval's `simple_evaluate` would.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
+from importlib.metadata import version
+from itertools import islice
+from typing import Any, Literal, NamedTuple
+
+import msgspec
+
+from harness.config import RunConfig
+from harness.engines.base import Engine
+from harness.errors import AttemptFailure, UserError
+from harness.suites.access import current
+from harness.suites.base import Needs, Render, Suite
+from harness.suites.bounds import bounded
+from harness.suites.lm_eval.cautions import documents, drawing, of_lm_eval
+from harness.suites.lm_eval.data import Source, one_line
+from harness.suites.lm_eval.documents import answerable
+from harness.suites.lm_eval.examples import Examples
+from harness.suites.lm_eval.groups import groups_of
+from harness.suites.lm_eval.metrics import (
+    FRACTIONS,
+    answer_text,
+    metric_name,
+    metrics_of,
+    right_answer,
+    scores_as_lm_eval,
+    target_text,
+    to_score,
+)
+from harness.suites.lm_eval.requests import (
+    answered,
+    budget_of,
+    chat_template,
+    check_bos,
+    check_generation_kwargs,
+    log_likelihoods,
+    reply_sampling,
+    together,
+)
+from harness.suites.lm_eval.tasks import digest, load_tasks, portable_config, quiet, seeded
+from harness.types import (
+    Caution,
+    FailureKind,
+    Generation,
+    Sample,
+    Sampling,
+    Score,
+    Struct,
+    SuiteGroup,
+    Transcript,
+)
+
+SCORER_VERSION = "1"
+"""Raised whenever a change here could change a score."""
+
+
+PASSAGES = ("passage", "paragraph", "context", "article", "flores_passage", "document_str", "abstract")
+"""Fields of documents that hold what several questions are about: of BoolQ, DROP, ReCoRD; MultiRC; SQuAD;
+RACE; Belebele; QA4MRE; QASPER. Where no two documents share one they change nothing."""
+TRANSLATED = "mgsm"
+"""How tasks begin whose documents are the same questions, in the same order, in every language."""
+
+
+class Options(Struct):
+    """Options of the `lm_eval` adapter."""
+
+    task: str
+    """Name of a task, group or tag: lm-eval's own, or one that a YAML in `include_path` defines."""
+    include_path: str | None = None
+    """Folder of further task YAMLs. Their names win over lm-eval's own."""
+    data_dir: str | None = None
+    """Folder that relative `data_files` of those YAMLs begin at. Default: the YAML's own folder."""
+    revision: str | dict[str, str] | None = None
+    """Commit, tag or branch of the data set on the hub; for a group that reads several, of each by its
+    repository. Default: the commit that `harness fetch` locked, or the main branch."""
+    num_fewshot: int | None = None
+    """Solved examples in the prompt. Default: the task's own number, or none."""
+    apply_chat_template: bool = False
+    """Show the prompt through the model's chat template, as a user's message."""
+    fewshot_as_multiturn: bool | None = None
+    """Show each solved example as two messages of its own. Default: as `apply_chat_template`."""
+    system_instruction: str | None = None
+    """Put before the task's own description."""
+    limit: int | None = None
+    """Only the first documents."""
+    max_gen_toks: int | None = None
+    """Budget of a reply in tokens. Default: the task's own, or 256."""
+    sampling: Literal["task", "run"] = "task"
+    """Whose temperature and budget count where task and run both state them. Most tasks are greedy, so that
+    several attempts, or a model that is to be sampled, need `run`. Stop strings are always the task's."""
+    double_bos: bool = False
+    """Send prompts that begin with two BOS tokens, which are refused otherwise."""
+    seed: int = 1234
+    """Of the choice of solved examples."""
+    cluster_by: str | None = None
+    """Field of a document that several share, such as a passage with many questions: intervals count them as
+    one cluster. Default: the first of `PASSAGES` that a document has; `none` for no clusters."""
+
+    def __post_init__(self) -> None:
+        for key in ("limit", "max_gen_toks"):
+            value = getattr(self, key)
+            if value is not None and value < 1:
+                raise ValueError(f"{key} must be at least 1")
+        if self.num_fewshot is not None and self.num_fewshot < 0:
+            raise ValueError("num_fewshot must not be negative")
+        if self.fewshot_as_multiturn and not self.apply_chat_template:
+            raise ValueError("fewshot_as_multiturn needs apply_chat_template")
+
+    @property
+    def multiturn(self) -> bool:
+        """Whether solved examples are messages of their own."""
+        if self.fewshot_as_multiturn is None:
+            return self.apply_chat_template
+        return self.fewshot_as_multiturn
+
+
+class Item(NamedTuple):
+    """What a sample carries: a document, and what lm-eval asks about it."""
+
+    doc: Any
+    instances: tuple[Any, ...]
+
+
+class Trial(NamedTuple):
+    """What came of making the prompts without a model."""
+
+    replaced: int
+    """Documents whose solved examples held their own question and answer."""
+    longest: tuple[str, str]
+    """(id of the sample, text) of the longest prompt, with what is scored behind it."""
+    error: str | None
+    """Why a prompt cannot be made."""
+
+
+def build(name: str | None, options: Options) -> list[Suite]:
+    """One suite a task. Groups and tags become their tasks.
+
+    Args:
+        name: of the suite; suites of several tasks are called `name/task`.
+        options: see `Options`.
+
+    Raises:
+        UserError: a task does not exist or cannot be run here, or its data cannot be reached; `Absent` where
+            they may not be downloaded.
+    """
+    source = Source(options.revision, current())
+    tasks, groups, warned = load_tasks(options.task, options.include_path, options.data_dir, source)
+    top = name or options.task
+    if len(tasks) == 1:
+        ((key, task),) = tasks.items()
+        return [LmEvalSuite(top, key, task, options, source.found, warned.get(key, ()))]
+    prefix = f"{name}/" if name else ""
+    suites = {
+        key: LmEvalSuite(prefix + key, key, task, options, source.found, warned.get(key, ()))
+        for key, task in tasks.items()
+    }
+    found = groups_of(top, {key: suite.name for key, suite in suites.items()}, tasks, groups, prefix)
+    for suite in suites.values():
+        suite.groups = found
+    return list(suites.values())
+
+
+class LmEvalSuite:
+    """One lm-eval task. Satisfies `harness.suites.base.Suite`."""
+
+    def __init__(
+        self,
+        name: str,
+        task_name: str,
+        task: Any,
+        options: Options,
+        revisions: Mapping[str, str | None],
+        warned: Sequence[str] = (),
+    ) -> None:
+        """Args: name: of the suite. task_name: lm-eval's. task: its `Task`, with its data. revisions: below.
+
+        warned: what lm-eval warned of as it built the task.
+
+        Raises:
+            UserError: the options do not fit the task, or it cannot be run here.
+        """
+        self.name = name
+        self.options = options
+        self.revisions = revisions
+        """Data set of the hub, as it was asked for -> the commit that was loaded, None where it has none."""
+        self._task_name = task_name
+        self._task = task
+        self._warned = warned
+        check_generation_kwargs(task_name, task)
+        self._num_fewshot = resolve_num_fewshot(task_name, task, options.num_fewshot)
+        task.set_config("num_fewshot", self._num_fewshot)
+        # Kept: a task may make its documents anew each time they are asked for.
+        self._docs = getattr(task, "task_docs", None) or task.eval_docs
+        if hasattr(task, "sampler") and hasattr(task, "fewshot_cfg"):
+            task.sampler = Examples(task)
+        self.metrics = metrics_of(task_name, task)
+        self.groups: tuple[SuiteGroup, ...] = ()
+        """See `Grouped`."""
+        self._runs_programs = bool(getattr(task, "UNSAFE_CODE", False))
+        """Scoring runs programs: it takes seconds, and may be done in a thread."""
+        # Filters and scorers read what a model wrote; a choice among likelihoods reads nothing.
+        self.scores_apart = task.OUTPUT_TYPE == "generate_until" or not scores_as_lm_eval(task)
+        """See `ScoredApart`."""
+
+    @cached_property
+    def protocol(self) -> dict[str, str]:
+        """See `Suite.protocol`."""
+        options, config = self.options, self._task.config
+        few_shot_pool = self._task.sampler.df if self._num_fewshot and hasattr(self._task, "sampler") else []
+        return {
+            "adapter": "lm_eval",
+            "task": self._task_name,
+            "task_version": str(self._task.VERSION),
+            "lm_eval": version("lm-eval"),
+            "config": digest(portable_config(config)),
+            # All documents whatever the limit, so that a part can be told to be of what was fetched.
+            "data": digest([*self._docs, *few_shot_pool]),
+            **({"revision": json.dumps(dict(self.revisions), sort_keys=True)} if self.revisions else {}),
+            "num_fewshot": str(self._num_fewshot),
+            "fewshot_seed": str(options.seed),
+            "apply_chat_template": str(options.apply_chat_template),
+            "fewshot_as_multiturn": str(options.multiturn),
+            "system_instruction": digest(options.system_instruction)
+            if options.system_instruction
+            else "none",
+            "limit": str(options.limit),
+            "output_type": str(self._task.OUTPUT_TYPE),
+            "generation_kwargs": json.dumps(config.generation_kwargs or {}, sort_keys=True, default=str),
+            "max_gen_toks": self._budget(),
+            **({"sampling": options.sampling} if options.sampling == "run" else {}),
+            "double_bos": str(options.double_bos),
+            "scorer": SCORER_VERSION,
+        }
+
+    @property
+    def needs(self) -> Needs:
+        """See `Needing.needs`."""
+        return Needs(
+            rendered_chats=self.options.apply_chat_template,
+            loglikelihoods=self._task.OUTPUT_TYPE != "generate_until",
+            sandbox=self._runs_programs,
+        )
+
+    def _budget(self) -> str:
+        """The budget of a reply and who says so, in words."""
+        stated = self._task.config.generation_kwargs or {}
+        if self._task.OUTPUT_TYPE != "generate_until":
+            return "none"
+        if self.options.sampling == "run" and self.options.max_gen_toks is None:
+            return "the run's"
+        tokens, source = budget_of(stated, self.options.max_gen_toks)
+        return f"{tokens} ({source})"
+
+    def drawn(self, sampling: Sampling) -> Sampling | None:
+        """See `DrawsItself`: as the task states, unless the option `sampling` says otherwise."""
+        stated = self._task.config.generation_kwargs or {}
+        return self._reply_sampling(stated, sampling) if self._task.OUTPUT_TYPE == "generate_until" else None
+
+    def _reply_sampling(self, stated: Mapping[str, Any], sampling: Sampling) -> Sampling:
+        options = self.options
+        return reply_sampling(stated, options.max_gen_toks, sampling, as_the_run=options.sampling == "run")
+
+    def count(self) -> int:
+        """See `Suite.count`."""
+        return self.documents if self.options.limit is None else min(self.documents, self.options.limit)
+
+    @property
+    def documents(self) -> int:
+        """How many documents the task has, those beyond a limit included."""
+        return len(self._docs)
+
+    def _documents(self) -> Iterator[tuple[int, Any]]:
+        return islice(enumerate(self._docs), self.options.limit)
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """See `Suite.samples`. Solved examples are chosen anew, and alike, at every call.
+
+        Raises:
+            UserError: a chat template is asked for and there is none, or a prompt cannot be built.
+        """
+        if self.options.apply_chat_template and render is None:
+            raise UserError(f"suite {self.name}: apply_chat_template needs a model with a chat template")
+        template = chat_template(render) if self.options.apply_chat_template and render else None
+        with quiet(), seeded():
+            self._task.set_fewshot_seed(seed=self.options.seed)
+            return [self._sample(doc_id, doc, template) for doc_id, doc in self._documents()]
+
+    def _sample(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> Sample:
+        what = f"making the prompt of document {doc_id} of {self.name}"
+        try:
+            with bounded(what):
+                instances = self._requests(doc_id, doc, template)
+                target = self._task.doc_to_target(doc)
+        except UserError:
+            raise
+        except Exception as error:  # prompts are templates and code of the task's own
+            raise UserError(
+                f"suite {self.name}: the prompt of document {doc_id} cannot be built "
+                f"({type(error).__name__}: {one_line(error)}): correct the task or the model's chat template"
+            ) from error
+        shown = [instance.arguments for instance in instances]
+        return Sample(
+            id=str(doc_id),
+            content_hash=digest([doc, shown, target]),
+            clusters=self._clusters(doc_id, doc),
+            payload=Item(doc, tuple(instances)),
+        )
+
+    def _clusters(self, doc_id: int, doc: Any) -> dict[str, str]:
+        """What a document shares with others, by the digest of it."""
+        field = self.options.cluster_by
+        if field == "none" or not isinstance(doc, Mapping):
+            return {}
+        if field is not None and field not in doc:
+            raise UserError(
+                f"suite {self.name}: document {doc_id} has no field {field!r} for cluster_by: use one of "
+                f"{', '.join(map(str, doc))}, or none"
+            )
+        found = field or next((name for name in PASSAGES if isinstance(doc.get(name), str)), None)
+        if found is not None:
+            return {found: digest([doc[found]])[:16]}
+        return {"question": str(doc_id)} if self.options.task.startswith(TRANSLATED) else {}
+
+    def _requests(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> list[Any]:
+        """The requests of one document, as lm-eval's `Task.build_all_requests` makes them."""
+        task, chat = self._task, self.options.apply_chat_template
+        if isinstance(sampler := getattr(task, "sampler", None), Examples):
+            sampler.asked, sampler.replaced = doc, False
+        context = task.fewshot_context(
+            doc,
+            num_fewshot=self._num_fewshot,
+            system_instruction=self.options.system_instruction,
+            apply_chat_template=chat,
+            fewshot_as_multiturn=self.options.multiturn,
+            chat_template=template,
+            gen_prefix=task.doc_to_prefix(doc),
+        )
+        instances = task.construct_requests(
+            doc=doc,
+            ctx=context,
+            metadata=(task.config.task, doc_id, task.config.repeats),
+            apply_chat_template=chat,
+            chat_template=template,
+        )
+        return instances if isinstance(instances, list) else [instances]
+
+    def cautions(self, config: RunConfig) -> Iterator[Caution]:
+        """See `Cautious.cautions`."""
+        task, docs = self._task, list(self._documents())
+        source = budget_of(task.config.generation_kwargs or {}, self.options.max_gen_toks)[1]
+        found = [
+            *of_lm_eval(self.name, self._warned),
+            *drawing(self.name, task, self.drawn(config.sampling), config, source),
+        ]
+        yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
+        for check, text, void in (*documents(self.name, task, docs), *self._prompts()):
+            yield Caution(check=check, text=text, suite=self.name, void=void)
+
+    @cached_property
+    def _trial(self) -> Trial:
+        """The prompts as they are without a model's template, made once."""
+        sampler, replaced, longest = getattr(self._task, "sampler", None), 0, ("", "")
+        try:
+            with quiet(), seeded():
+                self._task.set_fewshot_seed(seed=self.options.seed)
+                for doc_id, doc in self._documents():
+                    sample = self._sample(doc_id, doc, _plainly)
+                    replaced += isinstance(sampler, Examples) and sampler.replaced
+                    texts = [_whole_text(instance) for instance in sample.payload.instances]
+                    longest = max([longest, *((sample.id, text) for text in texts)], key=lambda x: len(x[1]))
+        except UserError as error:
+            return Trial(replaced, longest, str(error))
+        return Trial(replaced, longest, None)
+
+    def longest_prompt(self) -> tuple[str, str] | None:
+        """See `Prompting`."""
+        return self._trial.longest if self._trial.longest[1] else None
+
+    def _prompts(self) -> Iterator[tuple[str, str, bool]]:
+        """(check, sentence, whether nothing would be measured) about the prompts."""
+        if self._trial.error is not None:
+            yield "prompt", self._trial.error, True
+        if replaced := self._trial.replaced:
+            yield (
+                "own_answer",
+                f"suite {self.name}: lm-eval would show {replaced} of {self.count()} documents their own "
+                "question and answer among the solved examples; they get others here, so that the number is "
+                "not lm-eval's: give the task a fewshot_split that is not asked",
+                False,
+            )
+
+    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
+        """Put all requests of a document to the model at once. Raises what the engine raises.
+
+        Contexts that several continuations share are sent once.
+
+        Raises:
+            UserError: prompts begin with two BOS tokens, and the options do not allow it.
+        """
+        instances = sample.payload.instances
+        generated = [i for i in instances if i.request_type == "generate_until"]
+        scored = [i for i in instances if i.request_type != "generate_until"]
+        generations = await self._generations(generated, engine, sampling)
+        if any(map(_only_thought, generations)):
+            raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the model ended its thought and gave no answer")
+        likelihoods = await log_likelihoods(scored, engine)
+        transcript = Transcript(generations=tuple(generations), loglikelihoods=tuple(likelihoods))
+        if not self.options.double_bos:
+            check_bos(self.name, instances, transcript)
+        return transcript
+
+    async def _generations(
+        self, instances: Sequence[Any], engine: Engine, sampling: Sampling
+    ) -> list[Generation]:
+        """`repeats` replies to each request, each with a seed of its own."""
+        calls = []
+        for instance in instances:
+            prompt, stated = instance.args
+            drawn = self._reply_sampling(stated, sampling)
+            seeds = range(sampling.seed, sampling.seed + instance.repeats)
+            calls += [engine.complete(prompt, msgspec.structs.replace(drawn, seed=seed)) for seed in seeds]
+        return await together(calls)
+
+    def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
+        """Filter and score the replies as lm-eval does. A reply that was cut off is scored as it is.
+
+        A task may score under names that it does not announce; such scores are here, but not in `metrics`.
+
+        Raises:
+            AttemptFailure: the task's own code raised, or gave something that is not a score.
+        """
+        item: Item = sample.payload
+        try:
+            # Log levels belong to the whole process: nothing for a thread.
+            with nullcontext() if self._runs_programs else quiet():
+                return tuple(self._scores(item, answered(item.instances, transcript)))
+        except AttemptFailure:
+            raise
+        except Exception as error:
+            message = f"{self._task_name} raised {type(error).__name__}: {one_line(error)}"
+            raise AttemptFailure(FailureKind.SCORER_ERROR, message) from error
+
+    def _scores(self, item: Item, instances: Sequence[Any]) -> Iterator[Score]:
+        if not answerable(self._task, item.doc):
+            gold = right_answer(self._task, item.doc)
+            message = f"{self._task_name}: the right answer {gold!r:.100} is none of the choices"
+            raise AttemptFailure(FailureKind.SCORER_ERROR, message)
+        announced = {metric.name: metric for metric in self.metrics}
+        target = target_text(self._task, item.doc)
+        for pipeline in self._task._filters:
+            pipeline.apply(instances)
+            filtered = [i.filtered_resps[pipeline.name] for i in instances]
+            for key, value in self._task.process_results(item.doc, filtered).items():
+                name = metric_name(self._task, key, pipeline.name)
+                answer = answer_text(self._task, item.doc, key, filtered)
+                reason = target if key in FRACTIONS else None
+                yield to_score(name, announced.get(name), value, answer, reason)
+
+
+def _plainly(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
+    """In place of a model's chat template, for prompts that no model is shown."""
+    return "".join(message["content"] for message in messages)
+
+
+def _whole_text(instance: Any) -> str:
+    """A prompt, and what is scored behind it."""
+    return "".join(part for part in instance.args[:2] if isinstance(part, str))
+
+
+def _only_thought(reply: Generation) -> bool:
+    """Whether a thinking model ended a reply without an answer. One that was cut off is scored as it is."""
+    return reply.finish_reason == "stop" and bool(reply.reasoning) and not reply.text.strip()
+
+
+def resolve_num_fewshot(name: str, task: Any, asked: int | None) -> int:
+    """How many solved examples are shown.
+
+    Raises:
+        UserError: the task does not allow that number, or has fewer.
+    """
+    own = task.config.num_fewshot
+    number = int(own or 0) if asked is None else asked
+    if own == 0 and number:
+        raise UserError(
+            f"lm-eval task {name} is always asked without solved examples: leave num_fewshot={number} out"
+        )
+    if number and hasattr(task, "sampler") and number > len(task.sampler.df):
+        raise UserError(
+            f"lm-eval task {name} has {len(task.sampler.df)} solved examples: num_fewshot={number} asks for "
+            "more, lower it"
+        )
+    return number

@@ -1,0 +1,179 @@
+"""What a run directory does not hold, made again from what it does: suites, and the samples behind records.
+
+Needs no model. Of a checkpoint at most the tokenizer is read, for prompts that its chat template wrote.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import msgspec
+
+from harness.config import ModelSpec, RunConfig
+from harness.engines.replies import message_to_openai
+from harness.engines.templates import tell_day
+from harness.errors import UserError
+from harness.models import checkpoint
+from harness.records.directory import RunDirectory
+from harness.suites import load_suites
+from harness.suites.access import Access
+from harness.suites.base import Render, Suite
+from harness.trust import OWN, Untrusted, own_folder, reading_data, trusting
+from harness.types import CellEntry, Manifest, Message, Sample
+
+
+class Restored:
+    """A finished run, with its suites."""
+
+    def __init__(self, directory: RunDirectory, own: Mapping[str, str] | None = None) -> None:
+        """Args: directory: of the run; own: see `imported_suite`.
+
+        Raises:
+            UserError: the directory is no run.
+        """
+        self.directory = directory
+        self._own = own or {}
+        self.manifest: Manifest = directory.whole_manifest()
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """The config of the run; UserError if it is not there."""
+        return self.directory.config()
+
+    @cached_property
+    def _suites(self) -> tuple[dict[str, Suite], list[UserError]]:
+        """(suites by name, why others could not be made)."""
+        access = Access(download=False, locked=self._revisions())
+        found: dict[str, Suite] = {}
+        refused: list[UserError] = []
+        for spec in self.config.suites:
+            try:
+                found |= {suite.name: suite for suite in load_suites(spec, self.config.limit, access)}
+            except UserError as error:
+                refused.append(error)
+        return found, refused
+
+    def _revisions(self) -> dict[str, str]:
+        """Data sets of the hub, as the run asked for them -> the commits that it read."""
+        said = [cell.protocol.get("revision", "{}") for cell in self.manifest.cells.values()]
+        try:
+            read = [msgspec.json.decode(text, type=dict[str, str | None]) for text in said]
+        except msgspec.DecodeError as error:
+            raise UserError(
+                f"{self.directory.manifest_path}: revision in a protocol is not what a suite writes "
+                f"({error}); restore the file from a copy"
+            ) from error
+        return {asked: commit for found in read for asked, commit in found.items() if commit}
+
+    def suite(self, cell: CellEntry) -> Suite:
+        """The suite of a cell.
+
+        Raises:
+            UserError: it cannot be made any more from what lies with the records.
+        """
+        if self.manifest.models[cell.model].imported:
+            return imported_suite(cell, self._own)
+        with reading_data():
+            suites, refused = self._suites
+        if cell.suite in suites:
+            return suites[cell.suite]
+        if refused:
+            raise refused[0]
+        raise UserError(
+            f"{self.directory.config_path} makes no suite {cell.suite!r}, only "
+            f"{', '.join(suites)}: use the versions that manifest.json names"
+        )
+
+    def samples(self, cell: CellEntry, suite: Suite) -> dict[str, Sample]:
+        """Id -> sample, as the cell's model was shown it.
+
+        Raises:
+            UserError: the prompts need a chat template that is not on this machine.
+        """
+        if self.manifest.models[cell.model].imported:
+            return imported_samples(suite, self.directory, cell)
+        spec = next((m for m in self.config.models if m.name == cell.model), None)
+        if spec is None:
+            raise UserError(
+                f"{self.directory.config_path} has no model {cell.model!r}: restore it from a copy"
+            )
+        with reading_data():
+            return {
+                s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec, self.config.date))
+            }
+
+
+def imported_suite(cell: CellEntry, own: Mapping[str, str]) -> Suite:
+    """The suite of transcripts that others' runs of AgentDojo left.
+
+    Args:
+        cell: of the transcripts.
+        own: name -> where it is, of suites that are none of AgentDojo's, by the person who reads the run.
+    """
+    from harness.suites.agentdojo.imported import ImportedSuite
+
+    fields = ("suite", "benchmark_version", "attack")
+    if absent := [name for name in fields if name not in cell.protocol]:
+        raise UserError(
+            f"the protocol of {cell.suite} of {cell.model} has no {absent[0]}: import the transcripts again"
+        )
+    suite, version, attack = (cell.protocol[name] for name in fields)
+    where = own.get(suite)
+    with trusting(OWN) if where else reading_data():  # the reader says where it is
+        return ImportedSuite(suite, version, attack, where)
+
+
+def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> dict[str, Sample]:
+    """Id -> sample, with the injections that were kept when they were imported."""
+    path = directory.injections_path(cell)
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, str]])
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(f"cannot read {path} ({error}): import the transcripts once more") from error
+    found = {}
+    for name, injections in kept.items():
+        parts = {part.rpartition("_")[0]: part for part in name.split("/")}
+        found[name] = suite.task_sample(parts.get("user_task"), parts.get("injection_task"), injections)
+    return found
+
+
+def renderer(spec: ModelSpec, day: str | None = None) -> Render:
+    """The chat template of a checkpoint, without its model.
+
+    Returns:
+        A function that reads the tokenizer when it is first called, and raises UserError if it is not here.
+    """
+    loaded: list[Callable[..., str]] = []
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        if not loaded:
+            loaded.append(load_template(spec, day))
+        conversation = [message_to_openai(m, arguments_as_text=False) for m in messages]
+        return loaded[0](conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+    return render
+
+
+def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]:
+    """The chat template of a checkpoint as its tokenizer applies it.
+
+    Raises:
+        UserError: the checkpoint is not on this machine, or has no chat template.
+    """
+    folder = checkpoint.find(spec)
+    if folder is None:
+        raise UserError(
+            f"the prompts of {spec.name} need its chat template, and {spec.path} is not on this machine: "
+            "download its tokenizer files"
+        )
+    from transformers import AutoTokenizer
+
+    if spec.trust_remote_code and not own_folder(str(folder))[1]:
+        raise Untrusted(f"the code that comes with the tokenizer of {spec.name}", str(folder))
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    if tokenizer.chat_template is None:
+        raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")
+    if day is not None:
+        tell_day(tokenizer, folder, day)
+    template: Callable[..., str] = tokenizer.apply_chat_template
+    return template

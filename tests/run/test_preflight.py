@@ -1,0 +1,220 @@
+"""What is known before anything is loaded: told by the plan, kept in the manifest, a status of its own."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.config import load_config
+from harness.errors import Status
+from harness.models.planted import FOLDER
+from harness.run import preflight
+from harness.run.plan import make_manifest, make_plan
+from harness.run.preflight import Subject
+from harness.types import Caution
+from tests.conftest import ROOT, shared_data
+from tests.run.test_runner import config as written
+
+
+def short_budget(subject: Subject) -> Iterator[Caution]:
+    yield subject.caution("short_budget", f"{subject.model.spec.name} has a short budget: raise it")
+
+
+def nothing_shown(subject: Subject) -> Iterator[Caution]:
+    yield subject.caution("nothing_shown", "nothing is shown", void=True)
+
+
+def test_a_caution_is_told_kept_and_has_a_status(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = written(tmp_path)
+    assert main(["plan", str(config), "--strict"]) == Status.DONE
+    capsys.readouterr()
+    monkeypatch.setattr(preflight, "CHECKS", (short_budget,))
+    assert main(["plan", str(config)]) == Status.DONE
+    assert "warning: " in capsys.readouterr().out
+    assert main(["plan", str(config), "--strict"]) == Status.WARNED
+    kept = make_manifest(make_plan(load_config(config))).cautions
+    assert {caution.check for caution in kept} == {"short_budget"}
+    assert all(caution.model and caution.suite for caution in kept)
+
+
+def test_what_measures_nothing_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "CHECKS", (nothing_shown,))
+    plan = make_plan(load_config(written(tmp_path)))
+    assert plan.cells == []
+    assert {problem.text for problem in plan.problems} == {"nothing is shown"}
+
+
+ENDPOINT = """\
+name: endpoint
+models: [aster-dense]
+suites:
+  - {adapter: tests.fakes, name: digits, samples: 2}
+  - {adapter: lm_eval, task: planted_choice, include_path: TASKS, name: choice}
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, name: chat, apply_chat_template: true}
+sampling: {}
+engine: {kind: endpoint, args: {base_url: "http://localhost:1/v1"}}
+"""
+
+
+def test_what_an_endpoint_cannot_do_is_refused_by_the_plan_and_its_suite_named(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(ENDPOINT.replace("TASKS", str(ROOT / "harness" / "suites" / "planted")))
+    plan = make_plan(load_config(path))
+    assert {(p.suite, p.check) for p in plan.problems} == {("choice", "endpoint"), ("chat", "endpoint")}
+    said = {p.suite: p.text for p in plan.problems}
+    assert "cannot score log-likelihoods, which suite choice needs" in said["choice"]
+    assert "cannot show the text that a chat template makes" in said["chat"]
+    assert [cell.suite.name for cell in plan.cells] == ["digits"]
+
+
+def test_injecagent_needs_a_parser_of_tool_calls(tmp_path: Path) -> None:
+    data = shared_data("injecagent")
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"name: x\nmodels: [{{name: m, path: {FOLDER}/aster-dense, origin: {{developer: A, country: XA}}}}]\n"
+        f"suites: [{{adapter: injecagent, data_dir: {data}, limit: 2}}]\nsampling: {{}}\n"
+    )
+    plan = make_plan(load_config(path))
+    assert [(p.check, p.void) for p in plan.problems] == [("tool_call_parser", True)]
+    assert "has no tool_call_parser, which suite injecagent_base needs" in plan.problems[0].text
+
+
+@pytest.mark.parametrize(
+    ("config", "stated"),
+    [
+        ({"max_position_embeddings": 4096}, 4096),
+        ({"n_positions": 1024}, 1024),
+        ({"text_config": {"max_position_embeddings": 131072}}, 131072),
+        ({"max_position_embeddings": 32768, "rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 131072),
+        (
+            {
+                "max_position_embeddings": 131072,
+                "rope_parameters": {"factor": 32.0, "original_max_position_embeddings": 8192},
+            },
+            4194304,  # the larger reading: what vLLM may take is not refused
+        ),
+        ({"model_type": "mamba"}, None),
+    ],
+)
+def test_the_context_that_a_config_states(config: dict[str, object], stated: int | None) -> None:
+    assert preflight.stated_context(config) == stated
+
+
+def test_a_context_beyond_the_models_is_known_before_it_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        "name: x\nmodels: [aster-dense]\nsuites: [{adapter: tests.fakes, name: digits, samples: 2}]\n"
+        "sampling: {}\nengine: {args: {max_model_len: 1000000}}\n"
+    )
+    (found,) = make_plan(load_config(path)).problems
+    assert found.check == "max_model_len" and "1000000 is beyond the" in found.text
+    monkeypatch.setenv("VLLM_ALLOW_LONG_MAX_MODEL_LEN", "1")
+    assert make_plan(load_config(path)).problems == []
+
+
+WRITING = """\
+name: writing
+models: [aster-dense]
+suites:
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, name: bare, limit: 5}
+  - adapter: lm_eval
+    task: planted_arithmetic
+    include_path: TASKS
+    name: chat
+    limit: 5
+    apply_chat_template: true
+  - {adapter: lm_eval, task: planted_choice, include_path: TASKS, name: choice, limit: 5}
+  - {adapter: tests.fakes, name: digits, samples: 2}
+attempts: 3
+sampling: {temperature: 0.0, max_tokens: 8}
+engine: {args: {max_model_len: CONTEXT}}
+"""
+
+
+def cautions(tmp_path: Path, context: int) -> dict[str | None, set[str]]:
+    """Suite -> checks that tell something of it."""
+    path = tmp_path / "run.yaml"
+    tasks = str(ROOT / "harness" / "suites" / "planted")
+    path.write_text(WRITING.replace("TASKS", tasks).replace("CONTEXT", str(context)))
+    found: dict[str | None, set[str]] = {}
+    for caution in make_plan(load_config(path)).cautions:
+        found.setdefault(caution.suite, set()).add(caution.check)
+    return found
+
+
+def test_a_chat_model_that_writes_without_its_template_is_told(tmp_path: Path) -> None:
+    found = cautions(tmp_path, 512)
+    assert [suite for suite, checks in found.items() if "apply_chat_template" in checks] == ["bare"]
+
+
+def test_attempts_that_are_drawn_greedily_are_told(tmp_path: Path) -> None:
+    found = cautions(tmp_path, 512)
+    assert {suite for suite, checks in found.items() if "greedy_attempts" in checks} == {
+        "bare",
+        "chat",
+        "digits",
+    }
+    assert "alike_attempts" in found["choice"]
+
+
+def test_the_longest_prompt_is_held_against_the_context(tmp_path: Path) -> None:
+    assert not any("longest_prompt" in checks for checks in cautions(tmp_path, 512).values())
+    assert "longest_prompt" in cautions(tmp_path, 20)["bare"]
+
+
+def test_what_holds_for_several_suites_is_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cautions(tmp_path, 512)
+    main(["plan", str(tmp_path / "run.yaml")])
+    greedy = [line for line in capsys.readouterr().out.splitlines() if "one is made; set sampling" in line]
+    assert len(greedy) == 1 and greedy[0].endswith("(the same of chat)")
+
+
+ENDS = """\
+name: ends
+models:
+  - {name: m, path: MODEL, origin: {developer: A, country: XA}}
+suites:
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, apply_chat_template: true}
+sampling: {}
+"""
+
+
+@pytest.mark.parametrize("kind", ["plain", "bos", "eos"])
+def test_special_tokens_around_texts_are_told(tmp_path: Path, kind: str) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(FOLDER / "aster-dense", model)
+    told = json.loads((model / "tokenizer.json").read_text())
+    around = {"plain": ["$"], "bos": ["<|endoftext|>", "$"], "eos": ["$", "<|im_end|>"]}[kind]
+    pieces = [
+        {"Sequence": {"id": "A", "type_id": 0}}
+        if each == "$"
+        else {"SpecialToken": {"id": each, "type_id": 0}}
+        for each in around
+    ]
+    ids = {"<|endoftext|>": 0, "<|im_end|>": 2}
+    told["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": pieces,
+        "pair": [*pieces, {"Sequence": {"id": "B", "type_id": 0}}],
+        "special_tokens": {
+            text: {"id": text, "ids": [number], "tokens": [text]} for text, number in ids.items()
+        },
+    }
+    (model / "tokenizer.json").write_text(json.dumps(told))
+    tasks = FOLDER.parents[1] / "suites" / "planted"
+    text = ENDS.replace("MODEL", str(model)).replace("TASKS", str(tasks))
+    plan = make_plan(load_config(written(tmp_path, text)))
+    found = {caution.check: caution.text for caution in plan.cautions}
+    assert ("bos_in_chat" in found) == (kind == "bos")
+    assert ("appended_tokens" in found) == (kind == "eos")
+    if kind != "plain":
+        assert around[kind == "eos"] in found["bos_in_chat" if kind == "bos" else "appended_tokens"]
