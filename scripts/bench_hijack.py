@@ -55,7 +55,8 @@ from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock
 from harness.models.planted import FOLDER, MODELS
-from harness.records.directory import RecordWriter, RunDirectory
+from harness.records.append import RecordWriter
+from harness.records.directory import RunDirectory
 from harness.run.plan import Plan, make_manifest, make_plan
 from harness.run.runner import EngineRun, order, owed_jobs, rare_collections, run_jobs
 from harness.suites.agentdojo import world

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from harness.records.directory import RunDirectory, record_schema, write_table
+from harness.records.directory import RunDirectory
+from harness.records.table import record_schema, write_table
 from harness.types import SCHEMA_VERSION, Architecture, CellEntry, Manifest, Metric, ModelEntry, Origin
 
 ATTEMPTS = 4

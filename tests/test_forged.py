@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from harness.cli import main
-from harness.records.directory import RunDirectory, write_parquet
+from harness.records.directory import RunDirectory
+from harness.records.table import write_parquet
 from harness.replay.verify import verify
 from harness.reports.files import write_scorecards
 from harness.types import CellEntry, FailureKind, Record

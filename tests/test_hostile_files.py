@@ -14,7 +14,7 @@ import pytest
 
 from harness.config import Document
 from harness.errors import UserError
-from harness.records.directory import read_columns, read_parquet
+from harness.records.table import read_columns, read_parquet
 from harness.suites.agentdojo import stored
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs

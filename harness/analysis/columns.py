@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.errors import UserError
-from harness.records.directory import records_stem
+from harness.records.layout import records_stem
 from harness.types import CellEntry, Usage
 
 Codes = NDArray[np.int32]

@@ -24,7 +24,8 @@ from harness.disk import replace
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
-from harness.records.directory import RunDirectory, checksum
+from harness.records.directory import RunDirectory
+from harness.records.seal import checksum
 from harness.reports.text import direction
 from harness.suites.restore import Restored
 from harness.types import CellEntry, Message, Metric, ModelEntry, Record, Score, Usage

@@ -11,40 +11,41 @@ file is next opened for writing: that attempt is owed again. Files are replaced 
 temporary file, so that a reader never sees half of one.
 """
 
-import fcntl
-import hashlib
 import os
-import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import msgspec
 
 from harness import config as configs
 from harness.config import RunConfig
 from harness.disk import make_folder, replace, replacing
-from harness.errors import DiskError, UserError
-from harness.hostile import without_surrogates
-from harness.records.sane import check_record, check_table
-from harness.types import (
-    SCHEMA_VERSION,
-    CellEntry,
-    FailureKind,
-    Manifest,
-    Record,
-    Score,
-    Struct,
-    Transcript,
-    Usage,
+from harness.errors import UserError
+from harness.records.layout import records_stem
+from harness.records.lines import Key, read_at, read_jsonl, read_keys
+from harness.records.lock import lock_file
+from harness.records.sane import check_version
+from harness.records.seal import checksum
+from harness.records.table import (
+    GROUP_ROWS,
+    count_rows,
+    in_order,
+    read_columns,
+    read_parquet,
+    read_sample,
+    read_table,
+    read_tables,
+    table_of,
+    to_row,
+    to_table,
+    write_parquet,
 )
+from harness.types import CellEntry, FailureKind, Manifest, Record, Score, Struct, Transcript
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
 
 RETRIED = (FailureKind.ENGINE_ERROR, FailureKind.SCORER_ERROR)
 """Failures that `--retry-failures` owes again: of the surroundings, not of the model."""
@@ -213,7 +214,7 @@ class RunDirectory:
         complete = self.records_path(cell, "parquet")
         if not complete.exists():
             yield from read_jsonl(self.records_path(cell, "jsonl"))
-        elif _in_order(complete):
+        elif in_order(complete):
             yield from read_parquet(complete)
         else:
             found = {(r.sample, r.attempt): r for r in read_parquet(complete)}
@@ -222,17 +223,17 @@ class RunDirectory:
     def each_table(self, cell: CellEntry) -> Iterator["pa.Table"]:
         """The same as tables of `record_schema` without transcripts, some thousand attempts at a time."""
         complete = self.records_path(cell, "parquet")
-        if complete.exists() and _in_order(complete):
-            yield from _read_tables(complete)
+        if complete.exists() and in_order(complete):
+            yield from read_tables(complete)
             return
         bare = (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record(cell))
-        while rows := [_to_row(cell, record) for record in islice(bare, GROUP_ROWS)]:
-            yield _table(rows).drop_columns("transcript")
+        while rows := [to_row(cell, record) for record in islice(bare, GROUP_ROWS)]:
+            yield table_of(rows).drop_columns("transcript")
 
     def count(self, cell: CellEntry) -> int:
         """How many attempts of a cell are finished."""
         complete = self.records_path(cell, "parquet")
-        return _count_rows(complete) if complete.exists() else len(self.finished(cell))
+        return count_rows(complete) if complete.exists() else len(self.finished(cell))
 
     def finished(self, cell: CellEntry, retry_before: float = 0.0) -> set[tuple[str, int]]:
         """(sample, attempt) of the finished attempts of a cell, of which nothing else is read.
@@ -243,10 +244,10 @@ class RunDirectory:
         """
         complete = self.records_path(cell, "parquet")
         if complete.exists():
-            table = _read_table(complete, ["sample", "attempt", "failure", "started"])
-            found: Iterable[_Key] = (_Key(**row) for row in table.to_pylist())
+            table = read_table(complete, ["sample", "attempt", "failure", "started"])
+            found: Iterable[Key] = (Key(**row) for row in table.to_pylist())
         else:
-            found = (key for _, key in _read_keys(self.records_path(cell, "jsonl")))
+            found = (key for _, key in read_keys(self.records_path(cell, "jsonl")))
         last = {(key.sample, key.attempt): key for key in found}
         return {
             name for name, key in last.items() if key.failure not in RETRIED or key.started >= retry_before
@@ -256,17 +257,17 @@ class RunDirectory:
         """Finished attempts of a cell at one sample, without reading the transcripts of others."""
         complete = self.records_path(cell, "parquet")
         if complete.exists():
-            return sorted(_read_sample(complete, sample), key=lambda record: record.attempt)
+            return sorted(read_sample(complete, sample), key=lambda record: record.attempt)
         path = self.records_path(cell, "jsonl")
-        offsets = {key.attempt: offset for offset, key in _read_keys(path) if key.sample == sample}
-        return list(_read_at(path, [offsets[attempt] for attempt in sorted(offsets)]))
+        offsets = {key.attempt: offset for offset, key in read_keys(path) if key.sample == sample}
+        return list(read_at(path, [offsets[attempt] for attempt in sorted(offsets)]))
 
     def samples(self, cell: CellEntry) -> set[str]:
         """The samples that have a finished attempt."""
         complete = self.records_path(cell, "parquet")
         if complete.exists():
-            return set(_read_table(complete, ["sample"])["sample"].unique().to_pylist())
-        return {key.sample for _, key in _read_keys(self.records_path(cell, "jsonl"))}
+            return set(read_table(complete, ["sample"])["sample"].unique().to_pylist())
+        return {key.sample for _, key in read_keys(self.records_path(cell, "jsonl"))}
 
     def columns(self, cell: CellEntry) -> "pa.Table":
         """Finished attempts of a cell in no order, as `record_schema` without what no statistic needs.
@@ -291,7 +292,7 @@ class RunDirectory:
         if not complete.exists():
             yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_record(cell))
             return
-        rows = _read_table(complete, list(fields)).to_pylist()
+        rows = read_table(complete, list(fields)).to_pylist()
         for row in sorted(rows, key=lambda row: (row["sample"], row["attempt"])):
             scores = tuple(Score(**{**score, "operands": None}) for score in row.pop("scores"))
             yield msgspec.convert({**row, "scores": scores}, Outcome)
@@ -304,9 +305,9 @@ class RunDirectory:
         """
         complete = self.records_path(cell, "parquet")
         if complete.exists():
-            rows = _read_table(complete, ["sample", "attempt", "content_hash"]).to_pylist()
+            rows = read_table(complete, ["sample", "attempt", "content_hash"]).to_pylist()
             return {(row["sample"], row["attempt"]): row["content_hash"] for row in rows}
-        keys = _read_keys(self.records_path(cell, "jsonl"))
+        keys = read_keys(self.records_path(cell, "jsonl"))
         return {(key.sample, key.attempt): key.content_hash for _, key in keys}
 
     def compact(self, cells: Sequence[CellEntry]) -> None:
@@ -395,493 +396,3 @@ class RunDirectory:
                         f"{path} is a link that leads out of the folder of its run, and would be written to: "
                         "put what it leads to in its place, or give another --out"
                     )
-
-
-def lock_file(handle: IO[bytes]) -> None:
-    """Lock an open file for this process, by the first kind of lock that its file system has.
-
-    Raises:
-        BlockingIOError: another process holds it.
-        OSError: the file system has no locks, as some of clusters, or refuses them.
-    """
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError:  # Lustre and NFS may have POSIX locks alone
-        try:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except PermissionError as error:  # EACCES is another way to say EAGAIN
-            raise BlockingIOError(*error.args) from error
-
-
-def records_stem(cell: CellEntry) -> str:
-    """Name of the files of a cell's records, without what tells their form.
-
-    Names of models and suites may hold anything; the key keeps the cleaned-up names apart.
-    """
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
-    return f"{readable}--{re.sub('[^A-Za-z0-9_-]', '_', cell.key[:12])}"
-
-
-class Unwritable(Exception):
-    """A record that would not be read again."""
-
-
-class RecordWriter:
-    """Appends records to a cell's file. Lines reach the kernel at once and the disk with `sync`.
-
-    `sync` may run in a thread of its own while another appends.
-    """
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        cut_torn_line(path)
-        self._file = path.open("ab", buffering=0)
-        self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(Record)
-        self._dirty = False
-        self._syncing = threading.Lock()
-
-    def append(self, record: Record) -> None:
-        """Add one finished attempt, as one write of one line.
-
-        Raises:
-            Unwritable: a reader would refuse the line, and with it the whole directory. Nothing was written.
-            DiskError: the disk does not take it.
-        """
-        line = self._line(record)
-        try:
-            written = self._file.write(line)
-        except OSError as error:
-            raise DiskError(
-                f"{self._file.name} could not be written ({error.strerror}): mend that, then resume"
-            ) from error
-        if written != len(line):  # a full disk may take a part
-            self._file.truncate(self._file.tell() - written)
-            raise DiskError(f"the disk is full: {self._file.name} could not be written; free some space")
-        self._dirty = True
-
-    def _line(self, record: Record) -> bytes:
-        # Types are checked where JSON is read alone: a struct takes whatever it is built with.
-        try:
-            try:
-                line = self._encoder.encode(record)
-            except UnicodeEncodeError:
-                line = self._encoder.encode(without_surrogates(msgspec.to_builtins(record)))
-            check_record(self._decoder.decode(line))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise Unwritable(str(error)) from error
-        return line + b"\n"
-
-    def sync(self) -> None:
-        """Force what was appended onto the disk. Raises DiskError if the disk refuses."""
-        with self._syncing:
-            if not self._dirty or self._file.closed:
-                return
-            self._dirty = False  # before: what is appended meanwhile may come too late for this one
-            try:
-                os.fsync(self._file.fileno())
-            except OSError as error:
-                self._dirty = True
-                raise DiskError(
-                    f"{self._file.name} could not be forced onto the disk ({error.strerror}): "
-                    "check the disk and its space, then resume"
-                ) from error
-
-    def close(self) -> None:
-        """Sync and close. Safe to call twice."""
-        try:
-            self.sync()
-        finally:
-            with self._syncing:  # a thread may still be at it
-                self._file.close()
-
-
-def cut_torn_line(path: Path) -> None:
-    """Drop what follows the last newline: the line that a dying process did not finish."""
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            start = max(0, end - 65536)
-            file.seek(start)
-            newline = file.read(end - start).rfind(b"\n")
-            if newline >= 0:
-                file.truncate(start + newline + 1)
-                return
-            end = start
-        file.truncate(0)
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check_version(path: Path, line: bytes) -> None:
-    """Raises UserError if JSON was written by a newer schema than this version knows."""
-
-    class Versioned(msgspec.Struct):
-        schema_version: int = 0
-
-    try:
-        found = msgspec.json.decode(line, type=Versioned).schema_version
-    except (msgspec.DecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not JSON ({error}); restore the file from a copy") from error
-    if found != SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {found}, this harness reads {SCHEMA_VERSION}: "
-            "use the version of the harness that wrote it"
-        )
-
-
-NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
-"""What reading raises at data that are no records; bytes that are no UTF-8 are a ValueError."""
-
-
-class _Key(msgspec.Struct):
-    """What tells a finished attempt from others, and whether it may be owed again."""
-
-    sample: str
-    attempt: int
-    content_hash: str = ""
-    failure: str | None = None
-    started: float = 0.0
-
-
-def _read_keys(path: Path) -> Iterator[tuple[int, _Key]]:
-    """(where its line begins, key) of the records of a file; a torn last line is left out."""
-    if not path.exists():
-        return
-    decoder, offset = msgspec.json.Decoder(_Key), 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
-            try:
-                key = decoder.decode(line)
-            except NOT_RECORDS as error:
-                raise _no_record(path, offset, line, error) from error
-            yield offset, key
-            offset += len(line)
-
-
-def read_jsonl(path: Path) -> Iterator[Record]:
-    """Records of a file that may still be written to, in the order of sample and attempt; the later of two.
-
-    Raises:
-        UserError: a whole line is not a record.
-    """
-    offsets = {(key.sample, key.attempt): offset for offset, key in _read_keys(path)}
-    return _read_at(path, [offsets[key] for key in sorted(offsets)])
-
-
-def _read_at(path: Path, offsets: Sequence[int]) -> Iterator[Record]:
-    """The records whose lines begin at some places of a file."""
-    if not offsets:
-        return
-    decoder = msgspec.json.Decoder(Record)
-    with path.open("rb") as file:
-        for offset in offsets:
-            file.seek(offset)
-            line = file.readline()
-            try:
-                record = decoder.decode(line)
-                check_record(record)
-            except NOT_RECORDS as error:
-                raise _no_record(path, offset, line, error) from error
-            yield record
-
-
-def _no_record(path: Path, offset: int, line: bytes, error: Exception) -> UserError:
-    check_version(path, line)
-    with path.open("rb") as file:
-        number = 1
-        while file.tell() < offset:
-            file.readline()
-            number += 1
-    return UserError(f"{path}:{number}: not a record ({error}); delete the line to have it measured again")
-
-
-_FLAT = ("cell", "sample", "attempt", "content_hash", "failure", "failure_message", "truncated")
-"""Fields of a record that are columns as they are."""
-_LATER = ("lost_tokens",)
-"""Counts that files of earlier versions do not have."""
-_USAGE = Usage.__struct_fields__
-
-
-GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
-"""Of transcripts, and rows, that are in memory at once while records are written or read."""
-
-
-def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
-    """Write records as a table that pandas reads without our code.
-
-    One row an attempt. Plain columns for what is counted; `clusters` and `labels` are maps, `scores` a list
-    of structs, `transcript` JSON text.
-    """
-    with parquet_writer(path) as writer:
-        for rows in _groups(_to_row(cell, record) for record in records):
-            writer.write_table(_table(rows))
-
-
-def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
-    group: list[dict[str, Any]] = []
-    size = 0
-    for row in rows:
-        group.append(row)
-        size += len(row["transcript"])
-        if size >= GROUP_BYTES or len(group) == GROUP_ROWS:
-            yield group
-            group, size = [], 0
-    if group:
-        yield group
-
-
-@contextmanager
-def parquet_writer(path: Path) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetWriter` of `record_schema`; the file is there whole or not at all."""
-    import pyarrow.parquet as pq
-
-    with (
-        replacing(path) as temporary,
-        pq.ParquetWriter(temporary, record_schema(), compression="zstd") as writer,
-    ):
-        yield writer
-
-
-def to_table(cell: CellEntry, records: Iterable[Record]) -> "pa.Table":
-    """Records as a table of `record_schema`."""
-    return _table([_to_row(cell, record) for record in records])
-
-
-def _table(rows: list[dict[str, Any]]) -> "pa.Table":
-    import pyarrow as pa
-
-    return pa.Table.from_pylist(rows, schema=record_schema())
-
-
-def write_table(path: Path, table: "pa.Table") -> None:
-    """Write a table of `record_schema` so that it is there whole or not at all."""
-    with parquet_writer(path) as writer:
-        writer.write_table(table)
-
-
-def record_schema() -> "pa.Schema":
-    """Columns of records on disk."""
-    import pyarrow as pa
-
-    text, real, whole = pa.string(), pa.float64(), pa.int64()
-    score = pa.struct(
-        [("metric", text), ("value", real), ("answer", text), ("reason", text), ("operands", text)]
-    )
-    return pa.schema(
-        [
-            ("schema_version", whole),
-            ("model", text),
-            ("suite", text),
-            *((name, {"attempt": whole, "truncated": pa.bool_()}.get(name, text)) for name in _FLAT),
-            *((name, whole) for name in _LATER),
-            ("scores", pa.list_(score)),
-            *((name, real if name in ("engine_seconds", "joules") else whole) for name in _USAGE),
-            ("started", real),
-            ("seconds", real),
-            ("clusters", pa.map_(text, text)),
-            ("labels", pa.map_(text, text)),
-            ("transcript", text),
-        ]
-    )
-
-
-def _to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
-    return {
-        "schema_version": record.schema_version,
-        "model": cell.model,
-        "suite": cell.suite,
-        **{name: getattr(record, name) for name in (*_FLAT, *_LATER)},
-        "scores": [_score_to_row(score) for score in record.scores],
-        **msgspec.structs.asdict(record.usage),
-        "started": record.started,
-        "seconds": record.seconds,
-        "clusters": sorted(record.clusters.items()),
-        "labels": sorted(record.labels.items()),
-        "transcript": msgspec.json.encode(record.transcript).decode(),
-    }
-
-
-def _score_to_row(score: Score) -> dict[str, Any]:
-    row = msgspec.structs.asdict(score)
-    if score.operands is not None:
-        row["operands"] = msgspec.json.encode(score.operands).decode()
-    return row
-
-
-def _read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
-    """A file that `write_parquet` wrote, or some of its columns; UserError if it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path, columns=columns)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
-
-
-@contextmanager
-def _parquet(path: Path) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetFile` that is read in pieces; UserError if it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path, buffer_size=1 << 20) as file:
-            yield file
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
-
-
-def _count_rows(path: Path) -> int:
-    with _parquet(path) as file:
-        return int(file.metadata.num_rows)
-
-
-def _in_order(path: Path) -> bool:
-    """Whether the records of a file are in the order of sample and attempt, each there once."""
-    import pyarrow.compute as pc
-
-    table = _read_table(path, ["sample", "attempt"])
-    if len(table) < 2:
-        return True
-    sample, attempt = (table[name].combine_chunks() for name in ("sample", "attempt"))
-    before, after = sample[:-1], sample[1:]
-    later = pc.and_(pc.equal(before, after), pc.less(attempt[:-1], attempt[1:]))
-    return bool(pc.all(pc.or_(pc.less(before, after), later)).as_py())
-
-
-def read_parquet(path: Path) -> Iterator[Record]:
-    """Records that `write_parquet` wrote, some megabytes at a time.
-
-    Raises:
-        UserError: the file is damaged or of another schema version.
-    """
-    first = 0
-    with _parquet(path) as file:
-        for group in range(file.num_row_groups):
-            yield from _read_group(path, file, group, first)
-            first += file.metadata.row_group(group).num_rows
-
-
-def _read_tables(path: Path) -> Iterator["pa.Table"]:
-    import pyarrow as pa
-
-    with _parquet(path) as file:
-        names = [name for name in file.schema_arrow.names if name != "transcript"]
-        for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=names):
-            table = pa.Table.from_batches([batch])
-            try:
-                check_table(table, record_schema())
-            except (ValueError, KeyError) as error:
-                raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
-            _check_versions(path, table)
-            yield table
-
-
-def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Record]:
-    told = file.metadata.row_group(group)
-    each = max(1, told.total_byte_size // max(1, told.num_rows))  # earlier versions wrote one large group
-    rows = max(1, min(1024, GROUP_BYTES // each))
-    for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
-        yield from _from_batch(path, batch, first)
-        first += len(batch)
-
-
-def _from_batch(path: Path, batch: Any, first: int) -> Iterator[Record]:
-    """The records of some rows, of which the first has so many before it; UserError if one is no record."""
-    try:
-        rows: Iterable[Any] = batch.to_pylist()
-    except NOT_RECORDS:  # which row it is comes out below
-        rows = (batch.slice(number, 1).to_pylist()[0] for number in range(len(batch)))
-    each = iter(rows)
-    for number in range(len(batch)):
-        try:
-            row = next(each)
-            record = _from_row(path, row)
-            check_record(record)
-        except (*NOT_RECORDS, KeyError) as error:
-            raise UserError(
-                f"{path}, row {first + number + 1}: not a record ({error}); restore it from a copy"
-            ) from error
-        yield record
-
-
-def _read_sample(path: Path, sample: str) -> Iterator[Record]:
-    """The records of one sample; of the groups of rows that have none of it nothing but the names is read."""
-    import pyarrow.compute as pc
-
-    with _parquet(path) as file:
-        for group in range(file.num_row_groups):
-            names = file.read_row_group(group, columns=["sample"])["sample"]
-            found = pc.indices_nonzero(pc.equal(names, sample))
-            if len(found):
-                for batch in file.read_row_group(group).take(found).to_batches():
-                    yield from _from_batch(path, batch, 0)
-
-
-_LEFT_OUT = ("model", "suite", "cell", "content_hash", "failure_message", "started", "seconds", "transcript")
-"""Columns that no statistic needs."""
-_UNREAD = ("scores.list.element.answer", "scores.list.element.reason")
-
-
-def read_columns(path: Path) -> "pa.Table":
-    """What statistics need of a file that `write_parquet` wrote, text as dictionary codes.
-
-    Raises:
-        UserError: the file is damaged or of another schema version.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        with pq.ParquetFile(path) as file:
-            names = [file.schema.column(i).path for i in range(len(file.schema))]
-        wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
-        texts = [name for name in wanted if name == "sample" or name.endswith((".metric", ".key", ".value"))]
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
-            groups = [file.read_row_group(i, columns=wanted) for i in range(file.num_row_groups)]
-        table = pa.concat_tables(groups)
-        check_table(table, record_schema())
-    except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
-    _check_versions(path, table)
-    return table
-
-
-def _check_versions(path: Path, table: "pa.Table") -> None:
-    for version in table["schema_version"].unique().to_pylist():
-        if version != SCHEMA_VERSION:
-            check_version(path, msgspec.json.encode({"schema_version": version}))
-
-
-def _from_row(path: Path, row: dict[str, Any]) -> Record:
-    if row["schema_version"] != SCHEMA_VERSION:
-        check_version(path, msgspec.json.encode({"schema_version": row["schema_version"]}))
-    return msgspec.convert(
-        {
-            **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
-            **{name: row.get(name) or 0 for name in _LATER},
-            "scores": [_score_from_row(score) for score in row["scores"]],
-            "usage": {name: row.get(name) for name in _USAGE},  # earlier files have no energy
-            "clusters": dict(row["clusters"]),
-            "labels": dict(row["labels"]),
-            "transcript": msgspec.json.decode(row["transcript"], type=Transcript),
-        },
-        Record,
-    )
-
-
-def _score_from_row(row: dict[str, Any]) -> Score:
-    operands = row["operands"] if row["operands"] is None else tuple(msgspec.json.decode(row["operands"]))
-    return Score(**{**row, "operands": operands})

@@ -4,9 +4,13 @@ Whoever made them, one sentence says which; nothing is computed from them.
 """
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.types import LARGEST_COUNT, Record
+import msgspec
+
+from harness.errors import UserError
+from harness.types import LARGEST_COUNT, SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -15,6 +19,25 @@ COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "req
 AMOUNTS = ("engine_seconds", "joules")
 UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules")
 """What may not be known, which is not 0."""
+NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
+"""What reading raises at data that are no records; bytes that are no UTF-8 are a ValueError."""
+
+
+def check_version(path: Path, line: bytes) -> None:
+    """Raises UserError if JSON was written by a newer schema than this version knows."""
+
+    class Versioned(msgspec.Struct):
+        schema_version: int = 0
+
+    try:
+        found = msgspec.json.decode(line, type=Versioned).schema_version
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not JSON ({error}); restore the file from a copy") from error
+    if found != SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {found}, this harness reads {SCHEMA_VERSION}: "
+            "use the version of the harness that wrote it"
+        )
 
 
 def check_record(record: Record) -> None:

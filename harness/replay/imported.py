@@ -19,7 +19,8 @@ import msgspec
 from harness import __version__
 from harness.disk import replace
 from harness.errors import UserError
-from harness.records.directory import RecordWriter, RunDirectory
+from harness.records.append import RecordWriter
+from harness.records.directory import RunDirectory
 from harness.replay.report import Counts, Difference, Report
 from harness.run.plan import hardware, installed_versions
 from harness.suites.agentdojo.booking import BROKEN

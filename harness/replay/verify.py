@@ -11,7 +11,8 @@ from pathlib import Path
 
 from harness import __version__
 from harness.errors import UserError
-from harness.records.directory import RunDirectory, checksum
+from harness.records.directory import RunDirectory
+from harness.records.seal import checksum
 from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
 from harness.reports.document import make_document
 from harness.reports.files import WRITTEN, kept_path

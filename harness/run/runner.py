@@ -20,7 +20,8 @@ from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock, MeteredEngine
 from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, Status, UserError, classify
-from harness.records.directory import RecordWriter, RunDirectory, Unwritable
+from harness.records.append import RecordWriter, Unwritable
+from harness.records.directory import RunDirectory
 from harness.run.deaths import MAX_CULPRITS, Attempt, Deaths
 from harness.run.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare, problem
 from harness.run.preflight import PlannedModel

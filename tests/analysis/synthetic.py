@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 import pyarrow as pa
 
 from harness.analysis.build import ModelScorecard
-from harness.records.directory import to_table
+from harness.records.table import to_table
 from harness.reports.document import Document, document_of
 from harness.types import (
     Architecture,

@@ -7,7 +7,7 @@ import pytest
 
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.errors import UserError
-from harness.records.directory import to_table
+from harness.records.table import to_table
 from harness.reports.document import make_document
 from harness.reports.render import render
 from harness.types import FailureKind, Metric, Record, Score

@@ -11,7 +11,9 @@ import pytest
 
 from harness.analysis.columns import Factor, pool_factors, read_attempts
 from harness.errors import UserError
-from harness.records.directory import RecordWriter, RunDirectory, read_parquet, record_schema, to_table
+from harness.records.append import RecordWriter
+from harness.records.directory import RunDirectory
+from harness.records.table import read_parquet, record_schema, to_table
 from harness.reports.document import make_document
 from harness.reports.render import render
 from harness.types import FailureKind, Manifest, Score

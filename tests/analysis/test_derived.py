@@ -7,7 +7,7 @@ import pytest
 
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.analysis.derived import powers_of_two
-from harness.records.directory import to_table
+from harness.records.table import to_table
 from harness.types import Estimate, FailureKind, Metric, Record
 from tests.analysis.synthetic import ATTACKED, CAPABILITY, UNIT, record, synthetic_run
 from tests.analysis.test_build import one_cell, questions

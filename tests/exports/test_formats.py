@@ -18,7 +18,8 @@ from harness.analysis.build import build_scorecards
 from harness.cli import EXPORTS, main
 from harness.exports import FORMATS, export
 from harness.exports.tabular import defuse
-from harness.records.directory import RunDirectory, to_table, write_table
+from harness.records.directory import RunDirectory
+from harness.records.table import to_table, write_table
 from harness.types import Generation, Message, ToolCall, Transcript
 from tests.analysis.synthetic import synthetic_run
 

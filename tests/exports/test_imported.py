@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from harness.exports import export
-from harness.records.directory import RunDirectory, to_table, write_table
+from harness.records.directory import RunDirectory
+from harness.records.table import to_table, write_table
 from harness.types import IMPORTED, EngineFacts, Message, Record, Transcript, Usage
 from tests.analysis.synthetic import synthetic_run
 

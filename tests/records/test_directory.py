@@ -11,7 +11,9 @@ import pytest
 
 from harness.config import load_config
 from harness.errors import UserError
-from harness.records.directory import RecordWriter, RunDirectory, cut_torn_line, read_jsonl
+from harness.records.append import RecordWriter, cut_torn_line
+from harness.records.directory import RunDirectory
+from harness.records.lines import read_jsonl
 from harness.types import (
     CellEntry,
     FailureKind,
@@ -208,7 +210,7 @@ def test_what_is_appended_while_the_disk_is_written_is_synced_next(
         writing.set()
         assert go_on.wait(5)
 
-    monkeypatch.setattr("harness.records.directory.os.fsync", fsync)
+    monkeypatch.setattr("harness.records.append.os.fsync", fsync)
     writer.append(record("a"))
     thread = threading.Thread(target=writer.sync)
     thread.start()
@@ -228,7 +230,7 @@ def test_a_disk_that_refuses_is_named(tmp_path: Path, monkeypatch: pytest.Monkey
     writer = RecordWriter(RunDirectory(tmp_path).records_path(CELL, "jsonl"))
     writer.append(record("a"))
     with monkeypatch.context() as patch:
-        patch.setattr("harness.records.directory.os.fsync", fsync)
+        patch.setattr("harness.records.append.os.fsync", fsync)
         for _ in range(2):
             with pytest.raises(UserError, match=r"jsonl could not be forced onto the disk \(Input/output"):
                 writer.sync()

@@ -12,7 +12,9 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UserError
-from harness.records.directory import RecordWriter, RunDirectory, read_jsonl
+from harness.records.append import RecordWriter
+from harness.records.directory import RunDirectory
+from harness.records.lines import read_jsonl
 from tests.analysis.synthetic import synthetic_run
 
 Line = dict[str, Any]

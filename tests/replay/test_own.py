@@ -10,7 +10,8 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec, load_config
 from harness.errors import UserError
-from harness.records.directory import RunDirectory, write_parquet
+from harness.records.directory import RunDirectory
+from harness.records.table import write_parquet
 from harness.replay import replay
 from harness.suites.restore import Restored, renderer
 from harness.types import CellEntry, FailureKind, Message, Origin, Record

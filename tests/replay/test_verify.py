@@ -11,7 +11,8 @@ import pytest
 from harness import __version__
 from harness.cli import main
 from harness.errors import UserError
-from harness.records.directory import RecordWriter, RunDirectory
+from harness.records.append import RecordWriter
+from harness.records.directory import RunDirectory
 from harness.replay.verify import verify
 from harness.reports.files import write_scorecards
 from harness.types import Manifest

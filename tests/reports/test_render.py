@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.hostile import breakable
-from harness.records.directory import to_table
+from harness.records.table import to_table
 from harness.reports.document import Document, make_document
 from harness.reports.html import COLORS, LABEL_HEIGHT, color, is_numeric, spread
 from harness.reports.render import FORMATS, render

@@ -238,7 +238,7 @@ def test_records_are_forced_onto_the_disk_beside_the_attempts(
         threads.append(threading.current_thread())
         real(descriptor)
 
-    monkeypatch.setattr("harness.records.directory.os.fsync", fsync)
+    monkeypatch.setattr("harness.records.append.os.fsync", fsync)
     assert run(tmp_path) == 0
     assert any(thread is not threading.main_thread() for thread in threads)
 
@@ -247,7 +247,7 @@ def test_records_are_forced_onto_the_disk_beside_the_attempts(
             raise OSError(errno.EIO, "Input/output error")
         real(descriptor)
 
-    monkeypatch.setattr("harness.records.directory.os.fsync", broken)
+    monkeypatch.setattr("harness.records.append.os.fsync", broken)
     capsys.readouterr()
     assert run(tmp_path, out="broken") == 2
     said = capsys.readouterr().err
@@ -601,9 +601,9 @@ def test_a_file_system_without_locks_is_told_as_that(
     def nosys(*args: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
 
-    monkeypatch.setattr("harness.records.directory.fcntl.flock", nosys)
+    monkeypatch.setattr("harness.records.lock.fcntl.flock", nosys)
     assert run(tmp_path) == 0, "POSIX locks are tried where the file system has no others"
-    monkeypatch.setattr("harness.records.directory.fcntl.lockf", nosys)
+    monkeypatch.setattr("harness.records.lock.fcntl.lockf", nosys)
     assert run(tmp_path) == 2
     said = capsys.readouterr().err
     assert "cannot be locked (Function not implemented)" in said and "another process" not in said

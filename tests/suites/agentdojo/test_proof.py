@@ -16,7 +16,7 @@ from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.engines.metered import BusyClock, MeteredEngine
 from harness.engines.scripted import Reply, ScriptedEngine, sequence
 from harness.errors import AttemptFailure
-from harness.records.directory import to_table
+from harness.records.table import to_table
 from harness.reports.render import render
 from harness.run.plan import PlannedCell
 from harness.run.runner import Job, run_attempt
