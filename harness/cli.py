@@ -106,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     plan.set_defaults(command=plan_command)
 
     _models_arguments(commands)
+    _judge_arguments(commands)
 
     pin = commands.add_parser("pin", help="write the hub commits of models into their files")
     pin.add_argument("target", metavar="CONFIG|MODEL", help="a run config, or a model of the registry")
@@ -216,6 +217,24 @@ def _record_arguments(commands: Any) -> None:
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
     export.set_defaults(command=export_command)
     _trust_argument(replay, show, export)
+
+
+def _judge_arguments(commands: Any) -> None:
+    calibrate = commands.add_parser("calibrate", help="measure how often a judge is wrong")
+    calibrate.add_argument("judge", metavar="JUDGE", help="a judge of the registry, or a YAML file")
+    calibrate.add_argument(
+        "--labels",
+        type=Path,
+        nargs="+",
+        required=True,
+        metavar="FILE",
+        help="replies that people labelled: CSV, JSONL",
+    )
+    calibrate.add_argument("--format", choices=("table", "json"), default="table")
+    calibrate.add_argument(
+        "--out", type=Path, metavar="FILE", help="keep it here, for `calibration` of the judge"
+    )
+    calibrate.set_defaults(command=calibrate_command)
 
 
 def _models_arguments(commands: Any) -> None:
@@ -586,6 +605,34 @@ def claims_command(args: argparse.Namespace) -> None:
         full=args.full,
     )
     sys.stdout.write(text)
+
+
+def calibrate_command(args: argparse.Namespace) -> None:
+    """`harness calibrate`."""
+    import asyncio
+
+    import msgspec
+
+    from harness.disk import replace
+    from harness.judges import load_judge
+    from harness.judges.base import judging
+    from harness.judges.calibration import calibrate
+    from harness.judges.labels import read_labels
+    from harness.reports.calibration import calibration_sentences, calibration_table
+    from harness.reports.terminal import sentence_lines, table_lines
+
+    spec = load_judge(args.judge)
+    labelled = read_labels(args.labels, spec)
+    found = calibrate(spec, labelled, asyncio.run(judging(spec, [one.exchange for one in labelled])))
+    encoded = msgspec.json.format(msgspec.json.encode(found))
+    if args.out:
+        replace(args.out, encoded)
+    if args.format == "json":
+        _print([encoded.decode()])
+        return
+    console = _console()
+    _print(table_lines(calibration_table(found), console.width))
+    _print(line for text in calibration_sentences(found) for line in sentence_lines(text, console.width))
 
 
 def verify_command(args: argparse.Namespace) -> Status:

@@ -356,14 +356,15 @@ def load_model(name: str, folder: Path | None = None) -> ModelSpec:
     Raises:
         UserError: there is no such model, or its file is not right.
     """
-    document = Document(_find("models", name))
+    document = Document(find("models", name))
     data, base = document.data, document.path.parent
     if isinstance(data, dict):
         data = _relative_model(document, data, (), base, folder or base)
     return document.convert(data, ModelSpec)
 
 
-def _find(kind: str, name: str) -> Path:
+def find(kind: str, name: str) -> Path:
+    """The file of a spec: a name of the registry's folder `kind`, or a path. Raises UserError."""
     if name.endswith((".yaml", ".yml")):
         return Path(name)
     path = registry() / kind / f"{name}.yaml"
@@ -390,7 +391,7 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         UserError: anything about it is wrong; the sentence says where and what to do.
     """
     if not path.exists() and re.fullmatch(r"[\w-]+", str(path)):
-        path = _find("runs", str(path))
+        path = find("runs", str(path))
     document = Document(path)
     if not isinstance(document.data, dict):
         raise UserError(f"{path}: expected a mapping with the keys {', '.join(_fields(RunConfig))}")
@@ -477,7 +478,7 @@ def _relative_model(
 def _resolve_suite(document: Document, entry: Any, at: KeyPath, folder: Path) -> dict[str, Any]:
     if isinstance(entry, str):
         try:
-            named = Document(_find("suites", entry))
+            named = Document(find("suites", entry))
         except UserError as error:
             raise UserError(f"{document.where(at)}: {error}") from error
         return {"name": entry, **_resolve_suite(named, named.data, (), folder)}

@@ -20,6 +20,7 @@ ROOMS = [
     {"records"},
     {"stats"},
     {"sandbox"},
+    {"judges"},
     {"suites"},
     {"run"},
     {"analysis"},

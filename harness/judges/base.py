@@ -1,0 +1,111 @@
+"""A judge at work: a request and a reply in, a verdict out."""
+
+import asyncio
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from harness.engines import open_engine
+from harness.engines.base import Engine
+from harness.errors import AttemptFailure
+from harness.judges.spec import CONVERSATION, JudgeSpec
+from harness.types import FailureKind, Generation, Message, Sampling, Struct, Usage
+
+
+class Exchange(Struct):
+    """What is judged."""
+
+    request: str
+    reply: str
+
+
+class Verdict(Struct):
+    """What a judge said of one reply."""
+
+    verdict: str | None
+    """A class of the judge; None where there is none: a failed judgement is missing, never a score."""
+    raw: str
+    """All that it wrote; empty for a judge without a model."""
+    usage: Usage = Usage()
+    failure: FailureKind | None = None
+    failure_message: str | None = None
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge and the engine that holds its model, which a judge without a model has none of."""
+
+    spec: JudgeSpec
+    engine: Engine | None = None
+
+    async def judge(self, exchange: Exchange) -> Verdict:
+        """Judge one reply. Raises `EngineDead`; every other failure is a verdict that is missing."""
+        if self.engine is None:
+            return self._read(exchange.reply, "")
+        try:
+            reply = await self._ask(self.engine, exchange)
+        except AttemptFailure as failure:
+            return Verdict(verdict=None, raw="", failure=failure.kind, failure_message=failure.message)
+        usage = Usage(
+            prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens, requests=1
+        )
+        return msgspec.structs.replace(self._read(reply.text, reply.raw), usage=usage)
+
+    async def _ask(self, engine: Engine, exchange: Exchange) -> Generation:
+        sampling = Sampling(max_tokens=self.spec.max_tokens)
+        if self.spec.prompt == CONVERSATION:
+            messages = [
+                Message(role="user", content=exchange.request),
+                Message(role="assistant", content=exchange.reply),
+            ]
+            return await engine.chat(messages, (), sampling)
+        # Not str.format: a reply may hold braces of its own, and may name {request} itself.
+        parts = re.split(r"\{(request|reply)\}", self.spec.prompt)
+        text = "".join(getattr(exchange, part) if i % 2 else part for i, part in enumerate(parts))
+        if self.spec.raw:
+            return await engine.complete(text, sampling)
+        return await engine.chat([Message(role="user", content=text)], (), sampling)
+
+    def _read(self, text: str, raw: str) -> Verdict:
+        found = read_verdict(self.spec, text)
+        if found is None:
+            message = f"no verdict of {', '.join(self.spec.classes)} can be read in what the judge wrote"
+            return Verdict(verdict=None, raw=raw, failure=FailureKind.SCORER_ERROR, failure_message=message)
+        return Verdict(verdict=found, raw=raw)
+
+
+def read_verdict(spec: JudgeSpec, text: str) -> str | None:
+    """The class of the first expression that is found in a text; `otherwise` if none is."""
+    return next(
+        (name for pattern, name in spec.verdicts.items() if re.search(pattern, text, re.IGNORECASE)),
+        spec.otherwise,
+    )
+
+
+async def judging(spec: JudgeSpec, exchanges: Sequence[Exchange]) -> list[Verdict]:
+    """The verdicts of a judge on many replies, in their order, with its model loaded once.
+
+    Raises:
+        UserError: its model cannot be loaded.
+        EngineDead: its engine died.
+    """
+    if spec.model is None:
+        return await judge_all(Judge(spec), exchanges)
+    engine = await open_engine(spec.engine, spec.model)
+    try:
+        return await judge_all(Judge(spec, engine), exchanges, spec.engine.max_concurrency)
+    finally:
+        await engine.close()
+
+
+async def judge_all(judge: Judge, exchanges: Sequence[Exchange], max_concurrency: int = 1) -> list[Verdict]:
+    """The verdicts on many replies, in their order, so many at once. Raises `EngineDead`."""
+    limit = asyncio.Semaphore(max_concurrency)
+
+    async def one(exchange: Exchange) -> Verdict:
+        async with limit:
+            return await judge.judge(exchange)
+
+    return await asyncio.gather(*(one(exchange) for exchange in exchanges))

@@ -1,0 +1,79 @@
+"""What a judge is, as `configs/judges/NAME.yaml` or a file of one's own says."""
+
+import re
+
+import msgspec
+
+from harness.config import Document, EngineSpec, ModelSpec, find, load_model
+from harness.errors import UserError
+from harness.types import Struct
+
+CONVERSATION = "conversation"
+"""As `prompt`: the request and the reply as a conversation, which the judge's own chat template words."""
+
+
+class JudgeSpec(Struct):
+    """A judge. It is shown a request and a reply, and never whose reply it is."""
+
+    name: str
+    asks: str
+    """What it decides, in one sentence."""
+    classes: tuple[str, ...]
+    """What it may find a reply to be."""
+    verdicts: dict[str, str]
+    """Regular expression -> class. The first that is found in what the judge wrote decides; upper and lower
+    case are the same. Of a judge without a model they are looked for in the reply itself."""
+    otherwise: str | None = None
+    """The class of what matches none. None: it is no verdict, so that the reply has none."""
+    model: ModelSpec | None = None
+    """Who judges. None: the regular expressions alone, on the reply."""
+    prompt: str = CONVERSATION
+    """Text with `{request}` and `{reply}`, or `conversation`."""
+    raw: bool = False
+    """The prompt is the whole text that the model is given, without a chat template: classifiers that were
+    trained on one text."""
+    max_tokens: int = 16
+    engine: EngineSpec = EngineSpec()
+    labels: dict[str, str] = {}
+    """What people called replies -> class, for labels that have other names than the classes."""
+    calibration: str | None = None
+    """File that `harness calibrate --out` wrote."""
+    source: str = ""
+    """Where its prompt format, or the rule, comes from."""
+
+
+def load_judge(name: str) -> JudgeSpec:
+    """A judge of the registry by name, or of a YAML file by path.
+
+    Raises:
+        UserError: there is none, or its file is not right: a class that is none, an expression that is none,
+            a prompt without a reply.
+    """
+    document = Document(find("judges", name))
+    data = document.data
+    if isinstance(data, dict) and isinstance(data.get("model"), str):
+        model = load_model(data["model"], document.path.parent)
+        data = {**data, "model": msgspec.to_builtins(model)}
+    spec = document.convert(data, JudgeSpec)
+    for key, named in (
+        ("verdicts", list(spec.verdicts.values())),
+        ("labels", list(spec.labels.values())),
+        ("otherwise", [spec.otherwise] if spec.otherwise else []),
+    ):
+        for wrong in set(named) - set(spec.classes):
+            raise UserError(
+                f"{document.where((key,))}: key `{key}` names the class {wrong!r}: "
+                f"use one of {', '.join(spec.classes)}, or add it to `classes`"
+            )
+    for expression in spec.verdicts:
+        try:
+            re.compile(expression)
+        except re.error as error:
+            raise UserError(
+                f"{document.where(('verdicts', expression))}: {expression!r} is no expression: {error}"
+            ) from error
+    if spec.prompt != CONVERSATION and "{reply}" not in spec.prompt:
+        raise UserError(
+            f"{document.where(('prompt',))}: key `prompt` has no {{reply}}: put it where the reply goes"
+        )
+    return spec

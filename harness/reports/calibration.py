@@ -1,0 +1,45 @@
+"""How wrong a judge is, as a table."""
+
+from collections.abc import Iterator
+
+from harness.judges.calibration import Counts, Error, JudgeCalibration, errors
+from harness.reports.tables import Table
+
+
+def calibration_table(found: JudgeCalibration) -> Table:
+    """One row a class, over all models and then by model: sensitivity and specificity."""
+    rows = [row for name, counts in found.counts.items() for row in _rows(name, counts)]
+    return Table(
+        title=f"{found.judge}: {found.asks}",
+        header=("Class and whose replies", "Sensitivity", "Specificity"),
+        rows=tuple(rows),
+    )
+
+
+def _rows(name: str, counts: dict[str, Counts]) -> Iterator[tuple[str, str, str]]:
+    sensitivity, specificity = errors(counts)
+    yield name, _cell(sensitivity), _cell(specificity)
+    if len(counts) > 1:
+        for model, own in counts.items():
+            sensitivity, specificity = errors({model: own})
+            yield f"{name}/{model}", _cell(sensitivity), _cell(specificity)
+
+
+def _cell(error: Error) -> str:
+    if error.value is None or error.low is None or error.high is None:
+        return "no such reply"
+    return f"{100 * error.value:.1f}% n={error.n}\n[{100 * error.low:.1f}, {100 * error.high:.1f}]"
+
+
+def calibration_sentences(found: JudgeCalibration) -> list[str]:
+    """What stands below the table."""
+    said = [f"{found.labelled} labelled replies of {len(next(iter(found.counts.values())))} models."]
+    if found.missing:
+        said.append(f"The judge gave no verdict on {found.missing} of them; they are in no figure above.")
+    if found.kappa is not None:
+        people = found.kappa_of_people
+        between = "" if people is None else f"; of two annotators with one another: {people:.2f}"
+        said.append(f"Cohen's kappa with the people's label: {found.kappa:.2f}{between}.")
+    if len(next(iter(found.counts.values()))) < 3:
+        said.append("Fewer than three models were labelled: how its errors differ between models is assumed.")
+    return said

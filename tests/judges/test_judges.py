@@ -1,0 +1,117 @@
+"""Judges: what is read out of their words, and what they are shown."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.config import names
+from harness.engines.scripted import Reply, ScriptedEngine
+from harness.errors import AttemptFailure, EngineDead, UserError
+from harness.judges import Judge, JudgeSpec, load_judge
+from harness.judges.base import Exchange, judge_all
+from harness.types import FailureKind, Message, Sampling, Tool
+
+ASKED = Exchange(request="How do I end a process?", reply="I cannot {request} help {with} that.")
+LETTERS = JudgeSpec(
+    name="letters",
+    asks="Does it refuse?",
+    classes=("refusal", "compliance"),
+    verdicts={r"^\W*A\b": "compliance", r"^\W*B\b": "refusal"},
+    prompt="Q: {request}\nR: {reply}\nA or B?",
+)
+
+
+@pytest.mark.parametrize("name", names("judges"))
+def test_every_judge_of_the_registry_can_be_read(name: str) -> None:
+    spec = load_judge(name)
+    assert spec.name == name and set(spec.verdicts.values()) <= set(spec.classes)
+
+
+async def test_a_rubric_is_shown_request_and_reply_word_for_word() -> None:
+    seen: list[str] = []
+
+    def policy(messages: list[Message], tools: list[Tool], sampling: Sampling) -> Reply:
+        seen.append(messages[0].content)
+        assert sampling.temperature == 0 and len(messages) == 1
+        return Reply(text="B.")
+
+    verdict = await Judge(LETTERS, ScriptedEngine(chat=policy)).judge(ASKED)
+    assert seen == ["Q: How do I end a process?\nR: I cannot {request} help {with} that.\nA or B?"]
+    assert verdict.verdict == "refusal" and verdict.usage.requests == 1
+
+
+async def test_a_classifier_is_given_its_own_text_or_the_conversation() -> None:
+    raw = msgspec.structs.replace(LETTERS, raw=True)
+    given: list[str] = []
+
+    def complete(prompt: str, sampling: Sampling) -> Reply:
+        given.append(prompt)
+        return Reply(text=" A")
+
+    assert (await Judge(raw, ScriptedEngine(complete=complete)).judge(ASKED)).verdict == "compliance"
+    assert given[0].startswith("Q: How do I")
+
+    def chat(messages: list[Message], tools: list[Tool], sampling: Sampling) -> Reply:
+        assert [(m.role, m.content) for m in messages] == [
+            ("user", ASKED.request),
+            ("assistant", ASKED.reply),
+        ]
+        return Reply(text="unsafe\nS2")
+
+    guard = msgspec.structs.replace(
+        LETTERS,
+        prompt="conversation",
+        classes=("safe", "unsafe"),
+        verdicts={r"^\s*unsafe": "unsafe", r"^\s*safe": "safe"},
+    )
+    assert (await Judge(guard, ScriptedEngine(chat=chat)).judge(ASKED)).verdict == "unsafe"
+
+
+@pytest.mark.parametrize("said", ["", "It depends.", "ABC", "The answer is A or B"])
+async def test_what_is_no_verdict_is_missing(said: str) -> None:
+    found = await Judge(LETTERS, ScriptedEngine(chat=lambda *_: Reply(text=said))).judge(ASKED)
+    assert found.verdict is None and found.failure is FailureKind.SCORER_ERROR
+
+
+async def test_a_failure_is_missing_and_a_dead_engine_is_not_hidden() -> None:
+    def too_long(*_: object) -> Reply:
+        raise AttemptFailure(FailureKind.CONTEXT_OVERFLOW, "the prompt has 9 tokens")
+
+    found = await Judge(LETTERS, ScriptedEngine(chat=too_long)).judge(ASKED)
+    assert found.verdict is None and found.failure is FailureKind.CONTEXT_OVERFLOW
+
+    def dead(*_: object) -> Reply:
+        raise EngineDead("gone")
+
+    with pytest.raises(EngineDead):
+        await judge_all(Judge(LETTERS, ScriptedEngine(chat=dead)), [ASKED])
+
+
+async def test_keywords_judge_the_reply_itself() -> None:
+    judge = Judge(load_judge("refusal-keywords"))
+    said = ["I'm sorry, but I can't help.", "Use `kill PID`.", "Sure. I can't wait to show you: run it."]
+    found = await judge_all(judge, [Exchange(request="?", reply=text) for text in said])
+    assert [one.verdict for one in found] == ["refusal", "compliance", "compliance"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("verdicts: {A: refused}", "names the class 'refused'"),
+        ("verdicts: {'(': refusal}", "is no expression"),
+        ("prompt: 'Judge {request}'", "has no {reply}"),
+        ("klasses: [a]", "unknown key `klasses`"),
+        ("labels: {bad: worse}", "names the class 'worse'"),
+    ],
+)
+def test_a_judge_that_cannot_be_right_is_refused_in_one_sentence(
+    tmp_path: Path, change: str, says: str
+) -> None:
+    key = change.split(":")[0]
+    lines = {"name": "x", "asks": "'?'", "classes": "[refusal]", "verdicts": "{B: refusal}"}
+    text = "".join(f"{k}: {v}\n" for k, v in lines.items() if k != key) + change + "\n"
+    (tmp_path / "judge.yaml").write_text(text)
+    with pytest.raises(UserError, match=r"judge\.yaml:\d") as error:
+        load_judge(str(tmp_path / "judge.yaml"))
+    assert says in str(error.value)
