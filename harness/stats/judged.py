@@ -19,7 +19,7 @@ from harness.stats.clusters import Floats
 
 DRAWS = 20_000
 """Of each interval: the 2.5% quantile moves by less than 1% of its width from seed to seed."""
-SPREADS = np.array([0.05, 0.25, 0.5, 0.75, 1.0, 1.4, 1.8, 2.4, 3.2, 4.5])
+SPREADS = np.array([0.05, 0.25, 0.5, 0.75, 1.0, 1.4, 1.8, 2.4])
 """Standard deviations between models, in log odds, among which the posterior is drawn."""
 SPREAD_SCALE = 0.5
 """Of the half-t prior with 5 degrees of freedom of that spread (Gelman, Bayesian Anal. 1 (2006) 515-534): two
