@@ -205,13 +205,10 @@ def _rows(run: Restored, card: ModelScorecard, made: Prompts) -> Iterator[dict[s
         if cell.model != card.model.name:
             continue
         metrics = {metric.name: metric for metric in cell.metrics}
-        prompts: dict[str, tuple[str, ...]] | None = None
         for record in run.directory.each_record(cell):
-            if prompts is None and not record.transcript.messages:
-                prompts = made.of(cell, [record])
+            prompt = "\n\n".join(made.texts(cell, record))
             for score in cell.counted(record):
                 if score.value is not None and score.metric in metrics:
-                    prompt = "\n\n".join((prompts or {}).get(record.sample, ()))
                     row = _row(cell, metrics[score.metric], record, score, prompt)
                     yield {**row, "token_usage": _tokens(card.model, record.usage)}
 

@@ -4,7 +4,9 @@ An attempt that failed is a sample with an error and without scores; Inspect lea
 the harness does. What a value means, and which way is better, stands in the log's metadata.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,10 @@ MEANING = {
 }
 
 
+BUFFERED = 256
+"""Samples in memory at once."""
+
+
 def write(directory: RunDirectory, out: Path) -> list[Path]:
     """Write one log a cell.
 
@@ -43,7 +49,7 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
         UserError: inspect-ai is not installed.
     """
     try:
-        from inspect_ai.log import write_eval_log
+        import inspect_ai.log  # noqa: F401
     except ImportError as error:
         raise UserError(
             f"logs for Inspect need the package inspect-ai ({error}): "
@@ -54,9 +60,36 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
     prompts = Prompts(run)
     for cell in run.manifest.cells.values():
         path = out / file_name(run.manifest.created, directory.records_path(cell, "eval"))
-        write_eval_log(to_log(run, cell, prompts), path)
+        asyncio.run(_write_log(run, cell, prompts, path))
         paths.append(path)
     return prompts.whole(paths)
+
+
+async def _write_log(run: Restored, cell: CellEntry, prompts: Prompts, path: Path) -> None:
+    """As `inspect_ai.log.write_eval_log`, which wants all samples of a log at once."""
+    from inspect_ai.log import EvalPlan, condense_sample
+    from inspect_ai.log._recorders.eval import EvalRecorder
+
+    model, seen = run.manifest.models[cell.model], Seen(cell)
+    spec, recorder = _spec(run, cell), EvalRecorder(str(path.parent))
+    try:
+        await recorder.log_init(spec, str(path), clean=True)
+        (log,) = recorder.data.values()
+        await recorder.log_start(spec, EvalPlan())
+        for record in run.directory.each_record(cell):
+            seen.add(record)
+            sample = to_sample(model, cell, record, prompts.texts(cell, record))
+            await recorder.log_sample(spec, condense_sample(sample))
+            if seen.records % BUFFERED == 0:
+                await log.write_buffered_samples()  # `flush` would copy the whole file each time
+        complete = seen.records >= cell.samples * cell.attempts
+        status: Any = "success" if complete else "cancelled"
+        await recorder.log_finish(spec, status, seen.stats(model), seen.results(), None)
+    except BaseException:
+        # Its temporary file must not outlive the error: what is collected later complains on stderr.
+        with suppress(OSError):  # what could not be written cannot be finished either
+            await recorder.log_discard(spec)
+        raise
 
 
 def file_name(created: str, path: Path) -> str:
@@ -65,27 +98,7 @@ def file_name(created: str, path: Path) -> str:
     return f"{created.replace(':', '-')}_{readable.replace('_', '-')}_{key}.eval"
 
 
-def to_log(run: Restored, cell: CellEntry, made: Prompts) -> Any:
-    """A cell as an `inspect_ai.log.EvalLog`."""
-    from inspect_ai.log import EvalLog, EvalStats
-
-    model, records = run.manifest.models[cell.model], run.directory.records(cell)
-    prompts = made.of(cell, records)
-    complete = len(records) >= cell.samples * cell.attempts
-    return EvalLog(
-        status="success" if complete else "cancelled",
-        eval=_spec(run, cell, records),
-        results=_results(cell, records),
-        stats=EvalStats(
-            started_at=_time(min((r.started for r in records), default=0.0)) or "",
-            completed_at=_time(max((_completed(r) for r in records), default=0.0)) or "",
-            model_usage=_usage(model, _total(records)),
-        ),
-        samples=[to_sample(model, cell, record, prompts.get(record.sample, ())) for record in records],
-    )
-
-
-def _spec(run: Restored, cell: CellEntry, records: Sequence[Record]) -> Any:
+def _spec(run: Restored, cell: CellEntry) -> Any:
     from inspect_ai.log import EvalConfig, EvalDataset, EvalSpec
     from inspect_ai.model import GenerateConfig
 
@@ -102,7 +115,7 @@ def _spec(run: Restored, cell: CellEntry, records: Sequence[Record]) -> Any:
         dataset=EvalDataset(
             name=cell.suite,
             samples=cell.samples,
-            sample_ids=sorted({r.sample for r in records}),
+            sample_ids=sorted(run.directory.samples(cell)),
             shuffled=False,
         ),
         model=cell.model,
@@ -140,31 +153,65 @@ def polarity(metric: Metric) -> str:
     return f"{direction(metric)}; {MEANING[metric.kind]}{hijacked}; {failed}"
 
 
-def _results(cell: CellEntry, records: Sequence[Record]) -> Any:
-    from inspect_ai.log import EvalResults
+class Seen:
+    """What Inspect's header says of the records of a cell, which go by one after the other."""
 
-    return EvalResults(
-        total_samples=cell.samples * cell.attempts,
-        completed_samples=sum(record.failure is None for record in records),
-        logged_samples=len(records),
-        scores=[_metric(metric, records) for metric in cell.metrics if metric.kind != "corpus"],
-    )
+    def __init__(self, cell: CellEntry) -> None:
+        self._cell = cell
+        self._usage = Usage()
+        self._failed = 0
+        self._scores: dict[str, tuple[int, float]] = {}
+        """Metric -> how many attempts have a value, and the sum of them."""
+        self._started, self._completed = 0.0, 0.0
+        self.records = 0
 
+    def add(self, record: Record) -> None:
+        """Count a record."""
+        known = [time for time in (self._started, record.started) if time]
+        self._started = min(known, default=0.0)
+        self._completed = max(self._completed, _completed(record))
+        self._usage = _sum(self._usage, record.usage)
+        self._failed += record.failure is not None
+        self.records += 1
+        for score in record.scores:
+            if score.value is not None:
+                count, total = self._scores.get(score.metric, (0, 0.0))
+                self._scores[score.metric] = count + 1, total + score.value
 
-def _metric(metric: Metric, records: Sequence[Record]) -> Any:
-    """The plain mean, with n. Intervals are the scorecards' business."""
-    from inspect_ai.log import EvalMetric, EvalScore
+    def stats(self, model: ModelEntry) -> Any:
+        """An `inspect_ai.log.EvalStats`."""
+        from inspect_ai.log import EvalStats
 
-    found = [s.value for r in records for s in r.scores if s.metric == metric.name and s.value is not None]
-    mean = {"mean": EvalMetric(name="mean", value=sum(found) / len(found))} if found else {}
-    return EvalScore(
-        name=metric.name,
-        scorer=metric.name,
-        scored_samples=len(found),
-        unscored_samples=len(records) - len(found),
-        metrics=mean,
-        metadata={"polarity": polarity(metric)},
-    )
+        return EvalStats(
+            started_at=_time(self._started) or "",
+            completed_at=_time(self._completed) or "",
+            model_usage=_usage(model, self._usage),
+        )
+
+    def results(self) -> Any:
+        """An `inspect_ai.log.EvalResults`."""
+        from inspect_ai.log import EvalResults
+
+        return EvalResults(
+            total_samples=self._cell.samples * self._cell.attempts,
+            completed_samples=self.records - self._failed,
+            logged_samples=self.records,
+            scores=[self._metric(metric) for metric in self._cell.metrics if metric.kind != "corpus"],
+        )
+
+    def _metric(self, metric: Metric) -> Any:
+        """The plain mean, with n. Intervals are the scorecards' business."""
+        from inspect_ai.log import EvalMetric, EvalScore
+
+        count, total = self._scores.get(metric.name, (0, 0.0))
+        return EvalScore(
+            name=metric.name,
+            scorer=metric.name,
+            scored_samples=count,
+            unscored_samples=self.records - count,
+            metrics={"mean": EvalMetric(name="mean", value=total / count)} if count else {},
+            metadata={"polarity": polarity(metric)},
+        )
 
 
 def to_sample(model: ModelEntry, cell: CellEntry, record: Record, prompts: Sequence[str]) -> Any:
@@ -310,12 +357,12 @@ def _usage(model: ModelEntry, usage: Usage) -> dict[str, Any]:
     return {model.name: used}
 
 
-def _total(records: Sequence[Record]) -> Usage:
+def _sum(one: Usage, other: Usage) -> Usage:
     return Usage(
-        prompt_tokens=total_count(record.usage.prompt_tokens for record in records),
-        completion_tokens=total_count(record.usage.completion_tokens for record in records),
-        cached_tokens=total_count(record.usage.cached_tokens for record in records),
-        requests=sum(record.usage.requests for record in records),
+        prompt_tokens=total_count((one.prompt_tokens, other.prompt_tokens)),
+        completion_tokens=total_count((one.completion_tokens, other.completion_tokens)),
+        cached_tokens=total_count((one.cached_tokens, other.cached_tokens)),
+        requests=one.requests + other.requests,
     )
 
 

@@ -9,7 +9,8 @@ lm-eval has it with `bootstrap_iters=0`. lm-eval knows no missing scores: failed
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,7 @@ def _write_model(run: Restored, card: ModelScorecard, folder: Path, prompts: Pro
     paths = [folder / f"results_{time}.json"]
     for suite, name in file_names(cells).items():
         cell, path = cells[suite], folder / f"samples_{name}_{time}.jsonl"
-        with path.open("w", encoding="utf-8", newline="\n") as file:
-            file.writelines(f"{json.dumps(line, default=str)}\n" for line in _lines(run, cell, prompts))
+        _write_samples(run, cell, prompts, path)
         paths.append(path)
     found = _results(run, card, cells, folder.name)
     replace(paths[0], json.dumps(found, indent=2, ensure_ascii=False).encode())
@@ -176,26 +176,31 @@ def _shots(cell: CellEntry) -> int:
     return int(shots) if shots.isdecimal() else 0
 
 
-def _lines(run: Restored, cell: CellEntry, made: Prompts) -> Iterator[dict[str, Any]]:
-    """A line for every filter and attempt that did not fail, in the order of filters, documents, attempts."""
-    records = [record for record in run.directory.records(cell) if record.failure is None]
-    samples = made.samples(cell, records)
-    numbers = {name: number for number, name in enumerate(sorted({r.sample for r in records}))}
-    metrics = {metric.name: metric for metric in cell.metrics if not metric.booking}
-    filters = dict.fromkeys(named(metric)[1] for metric in metrics.values())
-    records.sort(key=lambda r: (_doc_id(r, numbers), r.attempt))
-    for under in filters:
-        under_it = {name for name, metric in metrics.items() if named(metric)[1] == under}
-        for record in records:
-            scores = [score for score in record.scores if score.metric in under_it]
-            sample = samples.get(record.sample)
-            line = _line(record, _doc_id(record, numbers), sample, under, target_of(cell, record))
-            yield line | _scores(scores, record)
+def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) -> None:
+    """A line for every filter and attempt that did not fail, in the order of filters, documents, attempts.
 
-
-def _doc_id(record: Record, numbers: Mapping[str, int]) -> int:
-    """lm-eval's number of a document, which its sample is called by; else the rank of the sample's name."""
-    return int(record.sample) if record.sample.isdecimal() else numbers[record.sample]
+    Records come in the order of their names: lines are written as they come, then put in order by where they
+    lie, so that no more than their places are in memory.
+    """
+    metrics = {metric.name: named(metric)[1] for metric in cell.metrics if not metric.booking}
+    places: dict[str, list[tuple[int, int, int]]] = {under: [] for under in metrics.values()}
+    ranks = {name: number for number, name in enumerate(sorted(run.directory.samples(cell)))}
+    with tempfile.TemporaryFile(dir=path.parent) as unordered, path.open("wb") as file:
+        end = 0
+        for record in run.directory.each_record(cell):
+            if record.failure is not None:
+                continue
+            doc_id = int(record.sample) if record.sample.isdecimal() else ranks[record.sample]
+            common = _line(record, doc_id, made.sample(cell, record), target_of(cell, record))
+            for under, found in places.items():
+                scores = [score for score in record.scores if metrics.get(score.metric) == under]
+                line = common | {"filter": under} | _scores(scores, record)
+                found.append((doc_id, record.attempt, end))
+                end += unordered.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
+        for found in places.values():
+            for *_, place in sorted(found):
+                unordered.seek(place)
+                file.write(unordered.readline())
 
 
 def _scores(scores: Sequence[Score], record: Record) -> dict[str, Any]:
@@ -206,7 +211,8 @@ def _scores(scores: Sequence[Score], record: Record) -> dict[str, Any]:
     return {"filtered_resps": likely or answers[:1], "metrics": list(found), **found}
 
 
-def _line(record: Record, doc_id: int, sample: Sample | None, under: str, target: str) -> dict[str, Any]:
+def _line(record: Record, doc_id: int, sample: Sample | None, target: str) -> dict[str, Any]:
+    """What the lines of all filters have."""
     transcript = record.transcript
     asked = "\n\n".join(m.content for m in transcript.messages if m.role in ("system", "user"))
     item = sample.payload if sample is not None and isinstance(sample.payload, Item) else None
@@ -226,7 +232,7 @@ def _line(record: Record, doc_id: int, sample: Sample | None, under: str, target
         },
         "resps": replies,
         "filtered_resps": [],
-        "filter": under,
+        "filter": NO_FILTER,
         "metrics": [],
         "doc_hash": sha256(json.dumps(doc, indent=2, default=str, ensure_ascii=False)),
         "prompt_hash": sha256(str(arguments[0][0])) if arguments else None,

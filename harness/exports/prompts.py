@@ -22,23 +22,28 @@ class Prompts:
 
     def __init__(self, run: Restored) -> None:
         self._run = run
+        self._last: tuple[str, dict[str, Sample]] = "", {}
+        """The cell that was asked for last, and its samples: cells are exported one after the other."""
         self._lacking: dict[str, str] = {}
         """Suite -> why its prompts cannot be made again."""
 
-    def of(self, cell: CellEntry, records: Sequence[Record]) -> dict[str, tuple[str, ...]]:
-        """Sample -> the texts that were put to the model, for records that do not hold them themselves.
+    def texts(self, cell: CellEntry, record: Record) -> tuple[str, ...]:
+        """What was put to the model, for a record that does not hold it; else nothing, as in `sample`."""
+        found = self.sample(cell, record)
+        return tuple(str(i.args[0]) for i in getattr(found.payload, "instances", ())) if found else ()
 
-        Empty where they cannot be made again, which `whole` tells.
+    def sample(self, cell: CellEntry, record: Record) -> Sample | None:
+        """The sample of a record that does not hold what was put to the model.
+
+        None for one that does, and where it cannot be made again, which `whole` tells.
         """
-        return {
-            name: tuple(str(i.args[0]) for i in getattr(sample.payload, "instances", ()))
-            for name, sample in self.samples(cell, records).items()
-        }
+        if record.transcript.messages:
+            return None
+        if self._last[0] != cell.key:
+            self._last = cell.key, self._samples(cell)
+        return self._last[1].get(record.sample)
 
-    def samples(self, cell: CellEntry, records: Sequence[Record]) -> dict[str, Sample]:
-        """Id -> sample, for records that do not hold what was put to the model. Empty as in `of`."""
-        if all(record.transcript.messages for record in records):
-            return {}
+    def _samples(self, cell: CellEntry) -> dict[str, Sample]:
         try:
             return self._run.samples(cell, self._run.suite(cell))
         except UserError as error:

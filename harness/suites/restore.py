@@ -17,7 +17,7 @@ from harness.models import checkpoint
 from harness.records.directory import RunDirectory
 from harness.suites import load_suites
 from harness.suites.access import Access
-from harness.suites.base import Render, Suite
+from harness.suites.base import Render, Suite, needs_of
 from harness.trust import OWN, Untrusted, own_folder, reading_data, trusting
 from harness.types import CellEntry, Manifest, Message, Sample
 
@@ -98,9 +98,8 @@ class Restored:
                 f"{self.directory.config_path} has no model {cell.model!r}: restore it from a copy"
             )
         with reading_data():
-            return {
-                s.id: s for s in suite.samples(spec.called or spec.name, renderer(spec, self.config.date))
-            }
+            render = renderer(spec, self.config.date, now=needs_of(suite).rendered_chats)
+            return {s.id: s for s in suite.samples(spec.called or spec.name, render)}
 
 
 def imported_suite(cell: CellEntry, own: Mapping[str, str]) -> Suite:
@@ -137,13 +136,20 @@ def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> di
     return found
 
 
-def renderer(spec: ModelSpec, day: str | None = None) -> Render:
+def renderer(spec: ModelSpec, day: str | None = None, *, now: bool = False) -> Render:
     """The chat template of a checkpoint, without its model.
 
+    Args:
+        spec: of the model.
+        day: that the template is told, see `tell_day`.
+        now: whether the tokenizer is read at once. Where libraries are read from a slow disk for it, that
+            takes longer than the making of a prompt may.
+
     Returns:
-        A function that reads the tokenizer when it is first called, and raises UserError if it is not here.
+        A function that otherwise reads the tokenizer when it is first called. Whoever reads it raises
+        UserError if it is not here.
     """
-    loaded: list[Callable[..., str]] = []
+    loaded: list[Callable[..., str]] = [load_template(spec, day)] if now else []
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         if not loaded:

@@ -13,6 +13,7 @@ from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import write_parquet
 from harness.replay import replay
+from harness.suites import bounds, restore
 from harness.suites.restore import Restored, renderer
 from harness.types import CellEntry, FailureKind, Message, Origin, Record
 
@@ -142,3 +143,17 @@ def test_suites_that_need_no_template_ask_for_no_tokenizer(copied: RunDirectory)
         assert run.samples(cell(copied, suite), run.suite(cell(copied, suite)))
     with pytest.raises(UserError, match="download its tokenizer"):
         run.samples(cell(copied, "sums"), run.suite(cell(copied, "sums")))
+
+
+def test_the_tokenizer_is_read_outside_of_the_time_that_a_prompt_may_take(
+    recorded: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    within: list[bool] = []
+    load = restore.load_template
+    monkeypatch.setattr(
+        restore, "load_template", lambda *args: (within.append(bool(bounds._active)), load(*args))[1]
+    )
+    run = Restored(RunDirectory(recorded))
+    sums = cell(run.directory, "sums")
+    assert run.samples(sums, run.suite(sums))
+    assert within == [False]

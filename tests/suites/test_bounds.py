@@ -93,6 +93,13 @@ def test_a_section_that_does_not_end_is_ended(name: str) -> None:
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
+def test_waiting_for_a_busy_machine_is_not_counted_as_what_the_processor_does() -> None:
+    with bounded("a filter"):
+        time.sleep(2 * bounds.LIMIT_SECONDS)
+    with pytest.raises(AttemptFailure, match="took longer"), bounded("a filter"):
+        time.sleep(60)
+
+
 def test_inside_of_a_section_and_in_threads_nothing_changes() -> None:
     with bounded("outer"), bounded("inner"):
         assert signal.getitimer(signal.ITIMER_REAL)[1] > 0
