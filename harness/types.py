@@ -318,6 +318,11 @@ class Metric(Struct):
     the reader. Empty, as it is for all that the harness itself says: a failed attempt is missing. Books are
     shown apart, so that such a metric is no headline and no rate of being hijacked."""
 
+    judged: tuple[str, ...] = ()
+    """Classes of a judge's verdict of which the score is 1; of its others it is 0. Empty for a metric that
+    the suite scores itself. Until a judge was asked the score is None, and its operands are what is judged:
+    (request, reply)."""
+
     def __post_init__(self) -> None:
         if self.booking and (self.headline or self.hijack):
             raise ValueError(f"{self.name} has a booking, so that it is neither headline nor hijack")

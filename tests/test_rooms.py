@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 ROOMS = [
     {"types"},
     {"errors", "hostile"},
-    {"disk"},
+    {"disk", "rows"},
     {"config"},
     {"trust"},
     {"models"},

@@ -1,17 +1,12 @@
-"""Replies that people labelled, from CSV or JSON lines, plain or compressed with xz or gzip."""
+"""Replies that people labelled, from CSV or JSON lines."""
 
-import csv
-import gzip
-import io
-import json
-import lzma
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.errors import UserError
 from harness.judges.base import Exchange
 from harness.judges.spec import JudgeSpec
+from harness.rows import read_rows
 from harness.types import Struct
 
 REQUEST = ("request", "prompt", "question", "behavior")
@@ -20,8 +15,6 @@ LABEL = ("label", "final_label")
 ANNOTATORS = ("annotation_", "annotator_", "human_")
 """Names of columns, the first that a file has; of annotators, how the names begin."""
 MODEL = ("model",)
-
-_UNPACKED: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress}
 
 
 class Labelled(Struct):
@@ -42,16 +35,11 @@ def read_labels(paths: Sequence[Path], spec: JudgeSpec) -> list[Labelled]:
         UserError: a file cannot be read, has no column for the request, the reply or the label, or a label
             that is no class of the judge.
     """
-    found = [labelled for path in paths for labelled in _read(path, spec)]
-    if not found:
-        raise UserError(f"{', '.join(map(str, paths))}: no labelled reply; expected rows")
-    return found
+    return [labelled for path in paths for labelled in _read(path, spec)]
 
 
 def _read(path: Path, spec: JudgeSpec) -> Iterator[Labelled]:
-    rows = _rows(path)
-    if not rows:
-        return
+    rows = read_rows(path)
     columns = list(rows[0])
     request, reply, label = (_column(path, columns, names) for names in (REQUEST, REPLY, LABEL))
     model = next((name for name in MODEL if name in columns), None)
@@ -64,19 +52,6 @@ def _read(path: Path, spec: JudgeSpec) -> Iterator[Labelled]:
             label=_class(path, number, row[label], spec),
             annotations=tuple(annotations) if len(annotations) == len(annotators) else (),
         )
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    try:
-        data = path.read_bytes()
-        text = _UNPACKED.get(path.suffix, bytes)(data).decode("utf8")
-        if ".jsonl" in path.suffixes:
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
-        return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
-    except (OSError, lzma.LZMAError, EOFError, ValueError, csv.Error) as error:
-        raise UserError(
-            f"{path} cannot be read ({error}): give a CSV or JSONL file, which may be compressed (.xz, .gz)"
-        ) from error
 
 
 def _column(path: Path, columns: Sequence[str], names: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ ADAPTERS = {
     "agentdojo": "harness.suites.agentdojo",
     "agentdojo_audited": "harness.suites.agentdojo.audited",
     "injecagent": "harness.suites.injecagent",
+    "requests": "harness.suites.requests",
 }
 """Name -> module. Any other adapter is given by the dotted path of its module."""
 
