@@ -457,7 +457,7 @@ def pin_command(args: argparse.Namespace) -> None:
 def suites_command(args: argparse.Namespace) -> None:
     """`harness suites`."""
     from harness import config as configs
-    from harness.suites import ADAPTERS
+    from harness.suites import adapters
 
     console = _console()
     for name in configs.names("suites"):
@@ -467,7 +467,7 @@ def suites_command(args: argparse.Namespace) -> None:
             f"{name:<24} {spec['adapter']}: {options}", markup=False, highlight=False, soft_wrap=True
         )
     console.print(
-        f"adapters: {', '.join(ADAPTERS)} (any lm-eval task, any AgentDojo suite), or package.module "
+        f"adapters: {', '.join(adapters())} (any lm-eval task, any AgentDojo suite), or package.module "
         "of your own",
         highlight=False,
         soft_wrap=True,

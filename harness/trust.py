@@ -1,8 +1,8 @@
 """Whose code may be run. Data, such as a run directory or a transcript, names things and brings no code.
 
 A name in data stands for what the installed package ships. Code of the reader's own comes from a config that
-the reader runs, from folders that the reader names (`--trust-code DIR`), or from an installed package that
-declares it as an entry point of the group `harness`; whatever else a name leads to is refused unread.
+the reader runs, from folders that the reader names (`--trust-code DIR`), or from a package that the reader
+installed and that declares it as an entry point; whatever else a name leads to is refused unread.
 """
 
 import importlib
@@ -19,9 +19,13 @@ from typing import Any
 from harness.config import as_written, registry
 from harness.errors import UserError
 
-ENTRY_POINTS = "harness"
-"""Group of entry points by which an installed package offers its code to data: each value is a name as data
-write it, `package.module` or `package.module:object`."""
+PLUGINS = "openweight_harness"
+"""Prefix of the groups of entry points by which an installed package adds to the harness. A value is
+`package.module` or `package.module:object`, and may be named by data too."""
+
+KINDS = ("suites", "engines", "judges", "launchers", "code")
+"""The groups: `openweight_harness.suites` adds adapters by name, and so on. `code` is for what has no name of
+its own: task suites, attacks, detectors, aggregations."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,15 @@ class Untrusted(UserError):
             f"{what} {as_written(path)!r} is neither a name that ships with the harness nor code that you "
             "vouch for, so it was not loaded: read it, then name its folder with --trust-code DIR"
         )
+
+
+def plugins(kind: str) -> dict[str, str]:
+    """Name -> what installed packages add under it, `package.module` or `package.module:object`.
+
+    Args:
+        kind: one of `KINDS`.
+    """
+    return {point.name: point.value for point in entry_points(group=f"{PLUGINS}.{kind}")}
 
 
 @contextmanager
@@ -88,7 +101,8 @@ def load_object(path: str, what: str, *, in_records: bool = False) -> Any:
     module, _, name = path.partition(":")
     free = trusts_everything() and not in_records
     found = None if free else _module_file(module)
-    if not (free or found or {path, module} & {point.value for point in entry_points(group=ENTRY_POINTS)}):
+    installed = {value for kind in KINDS for value in plugins(kind).values()}
+    if not (free or found or {path, module} & installed):
         raise Untrusted(what, path)
     try:
         if module.endswith(".py"):

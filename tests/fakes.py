@@ -9,7 +9,7 @@ from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import AttemptFailure, EngineDead, UserError
-from harness.suites.base import Render
+from harness.suites.base import Render, Suite
 from harness.types import (
     FailureKind,
     Message,
@@ -36,7 +36,7 @@ def build(name: str | None, options: Options) -> list["DigitSuite"]:
     return [DigitSuite(name or "digits", options)]
 
 
-class DigitSuite:
+class DigitSuite(Suite):
     """Asks for the last digit of a number; a reply that is not one digit is wrong."""
 
     metrics = (Metric(name="acc", higher_is_better=True, kind="rate", bounds=(0, 1), headline=True),)

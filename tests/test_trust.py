@@ -81,7 +81,7 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(code: Path) -> None:
 
 
 def test_an_installed_package_may_offer_its_code(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = EntryPoints([EntryPoint("mine", "vouched_for:answer", "harness")])
+    offered = EntryPoints([EntryPoint("mine", "vouched_for:answer", "openweight_harness.code")])
     monkeypatch.setattr(trust, "entry_points", lambda group: offered.select(group=group))
     sys.path.append(str(code))
     with reading_data():

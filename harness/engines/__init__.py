@@ -9,7 +9,7 @@ import msgspec
 from harness.config import EngineSpec, ModelSpec, locate
 from harness.engines.base import Engine
 from harness.errors import UserError
-from harness.trust import load_object
+from harness.trust import load_object, plugins
 
 
 def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:
@@ -31,7 +31,7 @@ def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:
                     f"engine.args of `endpoint`: {error}; base_url is http://localhost:8000/v1, say"
                 ) from error
     elif spec.kind != "vllm":
-        factory = load_object(spec.kind, "engine.kind")
+        factory = _factory(spec.kind)
         try:
             inspect.signature(factory).bind(models[0], {})
         except (TypeError, ValueError) as error:
@@ -45,8 +45,8 @@ async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None
     """Load a model.
 
     Args:
-        spec: `kind` is `vllm`, `endpoint`, or the dotted path of an async factory
-            `(ModelSpec, dict of arguments) -> Engine`.
+        spec: `kind` is `vllm`, `endpoint`, the name of an entry point of `openweight_harness.engines`, or the
+            dotted path of an async factory `(ModelSpec, dict of arguments) -> Engine`.
         model: what to load; its own engine arguments win over the run's.
         day: that chat templates are told which write one, ISO 8601; None for whatever day it is. No server of
             the chat completions API can be told.
@@ -71,6 +71,10 @@ async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None
         from harness.engines.endpoint import EndpointEngine
 
         return await EndpointEngine.start(model.path, **args)
-    factory = load_object(spec.kind, "engine.kind")
-    engine: Engine = await factory(model, args)
+    engine: Engine = await _factory(spec.kind)(model, args)
     return engine
+
+
+def _factory(kind: str) -> Any:
+    """The factory of an engine that an installed package adds, or that is given by its dotted path."""
+    return load_object(plugins("engines").get(kind, kind), "engine.kind")

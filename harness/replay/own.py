@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from harness.records.directory import RunDirectory
 from harness.replay.report import Counts, Difference, Report, equal
 from harness.replay.rescore import RUNS_PROGRAMS, Rescored, rescore
-from harness.suites.base import needs_of
 from harness.suites.restore import Restored
 from harness.types import CellEntry
 
@@ -26,7 +25,7 @@ def replay_run(
     run, counts = Restored(directory, suites), Counts()
     for cell in run.manifest.cells.values():
         suite = run.suite(cell)
-        if needs_of(suite).sandbox and not run_programs:
+        if suite.needs.sandbox and not run_programs:
             counts.leave_out(f"{cell.model} {cell.suite} is not scored again: {RUNS_PROGRAMS}")
             continue
         security = {metric.name for metric in cell.metrics if metric.hijack}

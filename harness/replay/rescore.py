@@ -7,7 +7,7 @@ import msgspec
 
 from harness.errors import AttemptFailure, classify
 from harness.suites import bounds
-from harness.suites.base import BooksFailures, Suite
+from harness.suites.base import Suite
 from harness.types import CellEntry, FailureKind, Record, Sample, Score, Struct
 
 Values = dict[str, Any]
@@ -50,9 +50,7 @@ def score_again(suite: Suite, sample: Sample | None, record: Record) -> tuple[Va
     try:
         if record.failure in (None, FailureKind.SCORER_ERROR):
             return values(bounds.score(suite, sample, record.transcript)), None
-        if isinstance(suite, BooksFailures):
-            return values(suite.score_failed(sample, record.transcript, record.failure)), None
-        return {}, None
+        return values(suite.score_failed(sample, record.transcript, record.failure)), None
     except Exception as error:  # a transcript may hold anything
         failure: AttemptFailure = classify(error, FailureKind.SCORER_ERROR)
         return {}, failure.message

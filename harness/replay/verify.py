@@ -17,7 +17,7 @@ from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misf
 from harness.reports.document import make_document
 from harness.reports.files import WRITTEN, kept_path
 from harness.reports.render import render
-from harness.suites.base import Suite, needs_of
+from harness.suites.base import Suite
 from harness.suites.restore import Restored
 from harness.types import CellEntry, Manifest, Sample, Struct
 
@@ -140,7 +140,7 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
         of += number
         try:
             suite = run.suite(cell)
-            if needs_of(suite).sandbox and not run_programs:
+            if suite.needs.sandbox and not run_programs:
                 yield Finding(good=True, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
                 continue
             samples = run.samples(cell, suite)

@@ -5,7 +5,7 @@ there is a lock, a run takes the commits that it names, and is refused where any
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 from harness.config import ModelSpec, RunConfig, as_written, locate
@@ -43,7 +43,7 @@ def fetch(config: RunConfig, path: Path) -> Iterator[str]:
     datasets: dict[str, str] = {}
     for name, suite in _suites(plan).items():
         suites[name] = _content(suite)
-        revisions = {asked: commit for asked, commit in _revisions(suite).items() if commit}
+        revisions = {asked: commit for asked, commit in suite.needs.data.items() if commit}
         datasets |= revisions
         said = [f"{asked.partition('@')[0]}@{commit}" for asked, commit in revisions.items()]
         yield f"suite {name}: {suite.count()} samples, {', '.join(said) or 'no repository'}"
@@ -70,7 +70,7 @@ def check_lock(path: Path, plan: Plan) -> list[str]:
 
 def _unheld(lock: Lock | None, plan: Plan) -> Iterator[str]:
     for name, suite in _suites(plan).items():
-        for asked, commit in _revisions(suite).items():
+        for asked, commit in suite.needs.data.items():
             if commit is None or not (asked.endswith(f"@{commit}") or (lock and asked in lock.datasets)):
                 yield (
                     f"a published run needs the commit of {asked}, which suite {name} reads: run `harness "
@@ -90,11 +90,6 @@ def _fetch_model(spec: ModelSpec) -> LockedModel:
     return LockedModel(
         path=as_written(spec.path), asked=spec.revision, revision=revision, files=file_hashes(found)
     )
-
-
-def _revisions(suite: Suite) -> Mapping[str, str | None]:
-    """Data sets of the hub that a suite has read, as they were asked for -> their commits."""
-    return getattr(suite, "revisions", {})
 
 
 def _content(suite: Suite) -> dict[str, str]:

@@ -27,7 +27,7 @@ from harness.run.lock import Lock, hold
 from harness.run.preflight import PlannedModel, Subject, preflight, rendering_protocol
 from harness.suites import load_suites
 from harness.suites.access import Access
-from harness.suites.base import DrawsItself, Grouped, Prepared, Suite, drawn_sampling
+from harness.suites.base import Suite
 from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling, SuiteGroup
 
 RECORDED_PACKAGES = (
@@ -229,8 +229,7 @@ def prepare(plan: Plan) -> None:
     """Get what suites need beside the models. A suite that cannot have it is left out, and a problem."""
     for suite in {cell.suite.name: cell.suite for cell in plan.cells}.values():
         try:
-            if isinstance(suite, Prepared):
-                suite.prepare()
+            suite.prepare()
         except UserError as error:
             plan.leave_out([problem("suite", f"suite {suite.name}: {error}", suite=suite.name)])
     plan.check()
@@ -292,14 +291,14 @@ def _plan_suites(plan: Plan, access: Access) -> list[Suite]:
 
 def groups_of(suites: Iterable[Suite]) -> list[SuiteGroup]:
     """The groups that suites are in, those of one entry of the config once."""
-    found = {id(suite.groups): suite.groups for suite in suites if isinstance(suite, Grouped)}
+    found = {id(suite.groups): suite.groups for suite in suites}
     return [group for groups in found.values() for group in groups]
 
 
 def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
     """Whether what a suite needs beside the model is here and sound, or can be downloaded."""
     try:
-        absent = suite.check() if isinstance(suite, Prepared) else None
+        absent = suite.check()
     except UserError as error:
         plan.problems.append(problem("suite", f"suite {suite.name}: {error}", suite=suite.name))
         return False
@@ -310,16 +309,14 @@ def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
 
 def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> CellEntry:
     """A cell. further: what tells it apart where nothing that could change a score does."""
-    drawn = drawn_sampling(suite, config.sampling)
+    drawn = suite.drawn(config.sampling)
     used = msgspec.structs.asdict(drawn) if drawn else {}
     protocol = {
         **suite.protocol,
         **{f"sampling.{key}": str(value) for key, value in used.items()},
         **rendering_protocol(Subject(config, model, suite, model.folder)),
     }
-    # A suite that draws in its own way, and greedily, would get the same reply every time.
-    alike = isinstance(suite, DrawsItself) and (drawn is None or drawn.temperature == 0)
-    attempts = 1 if alike else config.attempts
+    attempts = suite.attempts(config.attempts, config.sampling)
     spec = model.spec
     identity = {
         "protocol": protocol,

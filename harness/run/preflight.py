@@ -4,7 +4,7 @@ A check reads the files of a checkpoint (not its weights), the config and the su
 for what a reader of the numbers would want to have known. `harness plan` prints them, `plan --strict` fails
 on them, and the manifest keeps them for the cards. What would measure nothing at all is `void`, and refused.
 
-A suite that knows something itself (its data, its budgets) has the method of `Cautious`.
+A suite that knows something itself (its data, its budgets) has the method `Suite.cautions`.
 """
 
 import os
@@ -12,14 +12,15 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from harness.config import ModelSpec, RunConfig
 from harness.errors import UserError
 from harness.models import checkpoint
+from harness.models.fit import GIB, UTILIZATION
 from harness.models.template import read_template, special_tokens
 from harness.models.trials import Rendering, Sent, try_template
-from harness.suites.base import DrawsItself, Prompting, Suite, drawn_sampling, needs_of
+from harness.suites.base import Suite
 from harness.types import Architecture, Caution
 
 
@@ -53,15 +54,6 @@ class Subject:
         return Caution(check=check, text=text, model=self.model.spec.name, suite=self.suite.name, void=void)
 
 
-@runtime_checkable
-class Cautious(Protocol):
-    """A suite that knows what a reader of its numbers should know, from its data and options alone."""
-
-    def cautions(self, config: RunConfig) -> Iterable[Caution]:
-        """What is known of the suite under this config, for every model. `suite` is set, `model` is not."""
-        ...
-
-
 TEMPLATED = ("auto", "fastokens", "hf", "slow")
 """Tokenizer modes of vLLM in which prompts are made by the checkpoint's template. The others (Mistral's,
 DeepSeek's) write them in code."""
@@ -78,11 +70,11 @@ CONTEXT_KEYS = (
 
 def endpoint_cannot(subject: Subject) -> Iterator[Caution]:
     """What a suite asks for, and no server of the chat completions API gives."""
-    needs = needs_of(subject.suite)
+    needs = subject.suite.needs
     lacks = [
         what
         for needed, what in (
-            (needs.rendered_chats, "show the text that a chat template makes of a conversation"),
+            (needs.chat_template, "show the text that a chat template makes of a conversation"),
             (needs.loglikelihoods, "score log-likelihoods"),
         )
         if needed
@@ -99,7 +91,7 @@ def endpoint_cannot(subject: Subject) -> Iterator[Caution]:
 def no_parser(subject: Subject) -> Iterator[Caution]:
     """A model whose tool calls nobody reads."""
     spec = subject.model.spec
-    if subject.folder and needs_of(subject.suite).tools and spec.tool_call_parser is None:
+    if subject.folder and subject.suite.needs.tools and spec.tool_call_parser is None:
         yield subject.caution(
             "tool_call_parser",
             f"{spec.where()}model {spec.name} has no tool_call_parser, which suite {subject.suite.name} "
@@ -135,9 +127,9 @@ def rendering(subject: Subject) -> Rendering | None:
     Raises:
         UserError: there is no template, or it is not one.
     """
-    needs, spec = needs_of(subject.suite), subject.model.spec
+    needs, spec = subject.suite.needs, subject.model.spec
     mode = {**subject.config.engine.args, **spec.engine_args}.get("tokenizer_mode", "auto")
-    if subject.folder is None or mode not in TEMPLATED or not (needs.tools or needs.rendered_chats):
+    if subject.folder is None or mode not in TEMPLATED or not (needs.tools or needs.chat_template):
         return None
     if needs.tools and checkpoint.read_config(subject.folder).get("model_type") == HARMONY:
         return Rendering(dated=True)
@@ -207,10 +199,10 @@ def stated_context(config: Mapping[str, Any]) -> int | None:
 
 
 def greedy_attempts(subject: Subject) -> Iterator[Caution]:
-    """Attempts that are drawn greedily, of a suite that says nothing of it itself."""
-    attempts = subject.config.attempts
-    greedy = subject.config.sampling.temperature == 0 and not isinstance(subject.suite, DrawsItself)
-    if attempts > 1 and greedy:
+    """Several attempts that are drawn greedily."""
+    drawn = subject.suite.drawn(subject.config.sampling)
+    attempts = subject.suite.attempts(subject.config.attempts, subject.config.sampling)
+    if attempts > 1 and drawn is not None and drawn.temperature == 0:
         yield subject.caution(
             "greedy_attempts",
             f"suite {subject.suite.name} draws its replies greedily (temperature 0), so that its {attempts} "
@@ -221,9 +213,11 @@ def greedy_attempts(subject: Subject) -> Iterator[Caution]:
 
 def no_chat_template_applied(subject: Subject) -> Iterator[Caution]:
     """A chat model that is to write, and is asked without its template."""
-    protocol = subject.suite.protocol
-    asked = protocol.get("output_type") == "generate_until" and protocol.get("apply_chat_template") == "False"
-    if asked and subject.folder is not None and checkpoint.chat_template(subject.folder) is not None:
+    if (
+        subject.suite.needs.bare_prompts
+        and subject.folder is not None
+        and checkpoint.chat_template(subject.folder) is not None
+    ):
         name = subject.model.spec.name
         yield subject.caution(
             "apply_chat_template",
@@ -234,14 +228,14 @@ def no_chat_template_applied(subject: Subject) -> Iterator[Caution]:
 
 def longest_prompt(subject: Subject) -> Iterator[Caution]:
     """A prompt that does not fit into the context with its reply."""
-    if subject.folder is None or not isinstance(subject.suite, Prompting):
+    if subject.folder is None:
         return
     longest, tokenizer = subject.suite.longest_prompt(), _tokenizer(subject.folder)
     arguments = {**subject.config.engine.args, **subject.model.spec.engine_args}
     context = arguments.get("max_model_len", stated_context(checkpoint.read_config(subject.folder)))
     if longest is None or tokenizer is None or not isinstance(context, int):
         return
-    drawn = drawn_sampling(subject.suite, subject.config.sampling)
+    drawn = subject.suite.drawn(subject.config.sampling)
     sample, text = longest
     if len(text) * MOST_TOKENS + (drawn.max_tokens if drawn else 0) <= context:
         return
@@ -254,6 +248,21 @@ def longest_prompt(subject: Subject) -> Iterator[Caution]:
             f"the longest prompt of suite {subject.suite.name} (document {sample}) has {tokens} tokens of "
             f"model {subject.model.spec.name}{reply}, and its context {context}: raise max_model_len, or "
             "give fewer examples or a smaller budget",
+        )
+
+
+def second_models(subject: Subject) -> Iterator[Caution]:
+    """Models on a GPU beside the measured one: vLLM takes its share of the memory whatever else is there."""
+    arguments = {**subject.config.engine.args, **subject.model.spec.engine_args}
+    for second in subject.suite.needs.models:
+        if not second.during or second.device == "cpu" or "gpu_memory_utilization" in arguments:
+            continue
+        size = "memory" if second.weight_bytes is None else f"{second.weight_bytes / GIB:.1f} GiB of weights"
+        role = second.role.replace("_", " ")
+        yield subject.caution(
+            "second_model",
+            f"suite {subject.suite.name} has a {role} ({second.path}) with {size} on {second.device}, of "
+            f"which vLLM takes {UTILIZATION:.0%}: leave it room by gpu_memory_utilization in engine.args",
         )
 
 
@@ -271,7 +280,7 @@ def prompt_ends(subject: Subject) -> Iterator[Caution]:
             "lm-eval continues and scores it unless its add_bos_token is False",
         )
     template = checkpoint.chat_template(subject.folder)
-    if not before or template is None or not needs_of(subject.suite).rendered_chats:
+    if not before or template is None or not subject.suite.needs.chat_template:
         return
     if not any(text in template for text in ("bos_token", before[0])):
         yield subject.caution(
@@ -309,6 +318,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     chat_template,
     too_long_context,
     longest_prompt,
+    second_models,
     prompt_ends,
     no_chat_template_applied,
     greedy_attempts,
@@ -322,8 +332,7 @@ def preflight(
     """Everything that the checks find, suites first, then each model on each suite."""
     suites = list(suites)
     for suite in suites:
-        if isinstance(suite, Cautious):
-            yield from suite.cautions(config)
+        yield from suite.cautions(config)
     for model in models:
         for suite in suites:
             subject = Subject(config, model, suite, model.folder)

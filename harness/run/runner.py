@@ -26,7 +26,7 @@ from harness.run.deaths import MAX_CULPRITS, Attempt, Deaths
 from harness.run.plan import Plan, PlannedCell, attempt_seed, make_manifest, prepare, problem
 from harness.run.preflight import PlannedModel
 from harness.suites.apart import Scorers
-from harness.suites.base import BooksFailures
+from harness.suites.base import Suite
 from harness.types import (
     Caution,
     FailureKind,
@@ -396,7 +396,7 @@ def owed_jobs(
         return engine.render(messages, add_generation_prompt=add_generation_prompt)
 
     finished = directory.finished(cell.entry, retry_before)
-    samples = cell.suite.samples(model.called, render)
+    samples = cell.suite.samples(model.called, render if cell.suite.needs.chat_template else None)
     built = {sample.id: sample.content_hash for sample in samples}
     kept = directory.contents(cell.entry) if finished else {}
     others = [sample for (sample, _), content in kept.items() if built.get(sample, content) != content]
@@ -552,7 +552,7 @@ async def run_attempt(
         failure = classify(error, FailureKind.SCORER_ERROR if scoring else FailureKind.ENGINE_ERROR)
         scores = ()
     transcript = transcript or engine.transcript
-    if failure and isinstance(suite, BooksFailures):
+    if failure:
         scores, failure = _book(suite, sample, transcript, failure)
     return _record(job, transcript, scores, failure, engine.usage, started, time.perf_counter() - clock)
 
@@ -615,7 +615,7 @@ def append(writer: RecordWriter, record: Record) -> Record:
 
 
 def _book(
-    suite: BooksFailures, sample: Sample, transcript: Transcript, failure: AttemptFailure
+    suite: Suite, sample: Sample, transcript: Transcript, failure: AttemptFailure
 ) -> tuple[tuple[Score, ...], AttemptFailure]:
     """(scores of a failed attempt, its failure, which says so if there should have been scores)."""
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from harness.hostile import one_line, strip_control
 from harness.show.view import Call, Step, Verdict, View
-from harness.suites.agentdojo.explain import Change
+from harness.suites.explanation import Change
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -9,10 +9,9 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
-from harness.suites.agentdojo.explain import Effects, Explanation, explain, find_injections
-from harness.suites.agentdojo.suite import AgentDojoSuite
+from harness.show.injected import find_injections
 from harness.suites.base import Suite
-from harness.suites.injecagent.suite import InjecAgentSuite
+from harness.suites.explanation import Effects, Explanation
 from harness.suites.restore import Restored
 from harness.types import (
     CellEntry,
@@ -128,21 +127,18 @@ def make_view(run: Restored, cell: CellEntry, record: Record) -> View:
     """The attempt of a record, with whatever the run's suite can still say about it."""
     suite = run.suite(cell)
     sample, missing = _sample(run, suite, cell, record)
-    explained = None
-    if sample is not None and isinstance(suite, AgentDojoSuite):
-        explained = explain(suite, sample, record.transcript)
-    injections = explained.injections if explained else {}
-    if sample is not None and isinstance(suite, InjecAgentSuite):
-        injections = suite.injections(sample)
-    steps = list(_steps(record, explained, injections, sample))
+    explained = Explanation()
+    prompts: tuple[tuple[str, ...], ...] = ()
+    if sample is not None:
+        explained, prompts = suite.explain(sample, record.transcript), suite.prompts(sample)
     return View(
         pair=f"{cell.suite}/{record.sample}",
         model=cell.model,
         facts=tuple(_facts(run.manifest.models[cell.model], cell, record, missing)),
         failure=f"{record.failure}: {record.failure_message}" if record.failure else None,
-        injections=tuple(injections.items()),
-        steps=tuple(steps),
-        verdicts=tuple(verdict(score, cell, explained) for score in record.scores),
+        injections=tuple(explained.injections.items()),
+        steps=tuple(_steps(record.transcript, explained, prompts)),
+        verdicts=tuple(verdict(score, cell, explained, record.transcript) for score in record.scores),
     )
 
 
@@ -191,18 +187,17 @@ def _told(count: int | None) -> str:
 
 
 def _steps(
-    record: Record, explained: Explanation | None, injections: Mapping[str, str], sample: Sample | None
+    transcript: Transcript, explained: Explanation, prompts: Sequence[tuple[str, ...]]
 ) -> Iterator[Step]:
-    transcript = record.transcript
+    """Every message; where an attempt holds no conversation, every prompt with its replies."""
     if transcript.messages:
-        yield from _conversation(transcript, explained.effects if explained else (), injections)
+        yield from _conversation(transcript, explained.effects, explained.injections)
         return
-    prompts = list(_prompts(sample))
-    if transcript.generations:
-        for number, reply in enumerate(transcript.generations):
-            if number < len(prompts):
-                yield Step(role="user", title="prompt", pieces=(Piece(text=prompts[number][0]),))
-            yield _reply(reply)
+    each = max(1, len(transcript.generations) // max(1, len(prompts)))  # replies to one prompt
+    for number, reply in enumerate(transcript.generations):
+        if number // each < len(prompts):
+            yield Step(role="user", title="prompt", pieces=(Piece(text=prompts[number // each][0]),))
+        yield _reply(reply)
     for number, scored in enumerate(transcript.loglikelihoods):
         context, *continuation = prompts[number] if number < len(prompts) else ("", "")
         if number == 0 or number >= len(prompts) or context != prompts[number - 1][0]:
@@ -213,14 +208,6 @@ def _steps(
         yield Step(
             role="assistant", title=f"continuation {number}", pieces=(Piece(text=text),), notes=(note, greedy)
         )
-
-
-def _prompts(sample: Sample | None) -> Iterator[tuple[str, ...]]:
-    """The texts of every request that a sample of lm-eval's makes, once for each reply asked for."""
-    for instance in getattr(sample.payload if sample else None, "instances", ()):
-        texts = tuple(argument for argument in instance.args if isinstance(argument, str))
-        for _ in range(max(1, instance.repeats or 1) if instance.request_type == "generate_until" else 1):
-            yield texts
 
 
 def _reply(reply: Generation) -> Step:
@@ -280,8 +267,12 @@ def _pieces(message: Message, injections: Mapping[str, str]) -> Iterator[Piece]:
     yield Piece(text=text[last:])
 
 
-def verdict(score: Score, cell: CellEntry, explained: Explanation | None) -> Verdict:
-    """A score as words: yes or no where it is a rate, and what it rests on."""
+def verdict(score: Score, cell: CellEntry, explained: Explanation, transcript: Transcript) -> Verdict:
+    """A score as words: yes or no where it is a rate, and what it rests on.
+
+    An answer that is the last message of the conversation stands above already.
+    """
+    last = transcript.messages[-1].content if transcript.messages else None
     name = score.metric.partition(":")[0]
     rates = {metric.name for metric in cell.metrics if metric.kind == "rate"}
     none = "not measured" if score.operands is None else "one number over all samples"
@@ -290,8 +281,8 @@ def verdict(score: Score, cell: CellEntry, explained: Explanation | None) -> Ver
     return Verdict(
         metric=score.metric,
         value=said.get(value, value),
-        reason=score.reason or (explained.meanings.get(name) if explained else None),
-        answer=None if explained else score.answer,
+        reason=score.reason or explained.meanings.get(name),
+        answer=None if score.answer == last else score.answer,
     )
 
 

@@ -1,16 +1,21 @@
 """What is asked and how it is scored, one adapter a module.
 
-An adapter is a module with an `Options` struct and `build(name, options) -> list[Suite]`.
+An adapter is a module with an `Options` struct and `build(name, options) -> list[Suite]`; one that loads data
+takes a third argument, `access`.
 """
 
+import inspect
+from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from harness.config import OptionError, SuiteSpec, load_options
 from harness.errors import Absent, UserError
-from harness.suites.access import Access, granted
+from harness.suites.access import Access
 from harness.suites.base import Suite
-from harness.trust import load_object
+from harness.trust import load_object, plugins
+from harness.types import CellEntry
 
 ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
@@ -19,7 +24,11 @@ ADAPTERS = {
     "injecagent": "harness.suites.injecagent",
     "requests": "harness.suites.requests",
 }
-"""Name -> module. Any other adapter is given by the dotted path of its module."""
+"""Name -> module. Packages that are installed add theirs as entry points of the group
+`openweight_harness.suites`; any other adapter is given by the dotted path of its module."""
+
+IMPORTERS = {"agentdojo": "harness.suites.agentdojo.imported"}
+"""Adapter -> module whose `restore` makes the suites of transcripts that others left."""
 
 
 def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None = None) -> list[Suite]:
@@ -37,8 +46,11 @@ def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None
             the spec was read from a file.
     """
     try:
-        with granted(access or Access()):
-            return _load_suites(spec, limit)
+        kind, build = _adapter(spec.adapter)
+        given = {"limit": limit, **spec.options} if limit is not None else spec.options
+        options = load_options(given, kind, f"suite {spec.name or spec.adapter}")
+        reach = {"access": access or Access()} if "access" in inspect.signature(build).parameters else {}
+        return [_whole(suite, spec.adapter) for suite in build(spec.name, options, **reach)]
     except UserError as error:
         option = error.option if isinstance(error, OptionError) else ""
         line = spec.lines.get(option, spec.lines.get(""))
@@ -48,12 +60,50 @@ def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None
         raise (Absent if isinstance(error, Absent) else UserError)(text) from error
 
 
-def _load_suites(spec: SuiteSpec, limit: int | None) -> list[Suite]:
-    kind, build = _adapter(spec.adapter)
-    given = {"limit": limit, **spec.options} if limit is not None else spec.options
-    options = load_options(given, kind, f"suite {spec.name or spec.adapter}")
-    suites: list[Suite] = build(spec.name, options)
-    return suites
+def adapters() -> dict[str, str]:
+    """Name -> module of every adapter that has a name, those of installed packages included."""
+    return {**plugins("suites"), **ADAPTERS}
+
+
+def imported_suite(cell: CellEntry, kept: Path, own: Mapping[str, str]) -> Suite:
+    """The suite of transcripts that others left, and that were imported.
+
+    Args:
+        cell: of the transcripts.
+        kept: file that holds what was injected.
+        own: name -> where it is, of suites of one's own, by the person who reads the run.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    if cell.adapter not in IMPORTERS:
+        known = ", ".join(IMPORTERS)
+        raise UserError(f"transcripts of {cell.adapter!r} cannot be imported, only those of {known}")
+    suite: Suite = import_module(IMPORTERS[cell.adapter]).restore(cell, kept, own)
+    return suite
+
+
+def _whole(suite: Any, adapter: str) -> Suite:
+    """A suite with all of the contract: a class of somebody's own that is no subclass is made one.
+
+    Raises:
+        UserError: it is no suite.
+    """
+    kind = type(suite)
+    if not isinstance(suite, Suite):
+        absent = [name for name in ("name", *CORE) if not hasattr(suite, name)]
+        if absent:
+            raise UserError(
+                f"adapter {adapter} made a {kind.__name__} without {', '.join(absent)}: make it a subclass "
+                "of harness.suites.base.Suite"
+            )
+        suite.__class__ = type(kind.__name__, (kind, Suite), {})
+    whole: Suite = suite
+    return whole
+
+
+CORE = ("metrics", "protocol", "count", "samples", "run", "score")
+"""What every suite has of its own, beside its name."""
 
 
 def _adapter(name: str) -> tuple[Any, Any]:
@@ -61,8 +111,10 @@ def _adapter(name: str) -> tuple[Any, Any]:
     if name in ADAPTERS:
         module = import_module(ADAPTERS[name])
         return module.Options, module.build
-    if "." not in name:
+    module_name = adapters().get(name, name)
+    if "." not in name and module_name == name:
         raise OptionError(
-            f"there is no adapter {name!r}: use one of {', '.join(ADAPTERS)}, or a package.module", "adapter"
+            f"there is no adapter {name!r}: use one of {', '.join(adapters())}, or a package.module",
+            "adapter",
         )
-    return load_object(f"{name}:Options", "adapter"), load_object(f"{name}:build", "adapter")
+    return load_object(f"{module_name}:Options", "adapter"), load_object(f"{module_name}:build", "adapter")

@@ -12,11 +12,11 @@ import signal
 import time
 from collections.abc import Iterable
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites import bounds
-from harness.suites.base import Suite, needs_of
+from harness.suites.base import Scoring, Suite
 from harness.types import FailureKind, Sample, Score, Transcript
 
 SCORERS = 2
@@ -26,20 +26,12 @@ GRACE_SECONDS = 3.0
 """After the limit, until what does not look at signals is killed."""
 
 
-@runtime_checkable
-class ScoredApart(Protocol):
-    """A suite whose scoring runs code that is not ours says so."""
-
-    scores_apart: bool
-    """Whether it is scored in a process of its own."""
-
-
 class Scorers:
     """Scores the replies of all suites of a run, each where it belongs."""
 
     def __init__(self, suites: Iterable[Suite]) -> None:
-        """Args: suites: of the run. Processes are forked if any of them is scored apart."""
-        self._suites = {s.name: s for s in suites if isinstance(s, ScoredApart) and s.scores_apart}
+        """Args: suites: of the run. Processes are forked if any of them is scored in one."""
+        self._suites = {s.name: s for s in suites if s.needs.scoring is Scoring.PROCESS}
         self._processes: list[int] = []
         self._open: list[Connection] = []
         self._idle: asyncio.Queue[Connection] | None = None
@@ -71,7 +63,7 @@ class Scorers:
         Raises:
             AttemptFailure: it took too long, or ended the process that it ran in; and what the suite raises.
         """
-        if needs_of(suite).sandbox:  # it has a limit of its own
+        if suite.needs.scoring is Scoring.THREADS:
             return await asyncio.to_thread(suite.score, sample, transcript)
         if not self._open or self._suites.get(suite.name) is not suite:
             return bounds.score(suite, sample, transcript)

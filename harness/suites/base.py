@@ -1,13 +1,19 @@
-"""The protocol of a suite: what is asked, and how a transcript is scored.
+"""The contract of a suite: what is asked, how a transcript is scored, and what that takes.
 
-`run` needs a model; `score` needs only the transcript, so that scores can be redone years later.
+`run` needs a model; `score` needs only the transcript, so that scores can be redone years later. What a suite
+does not say has a default here, so that no caller has to look for it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from enum import StrEnum
+from functools import cached_property
 
+from harness.config import RunConfig
 from harness.engines.base import Engine
+from harness.suites.explanation import Explanation
 from harness.types import (
+    Caution,
     FailureKind,
     Message,
     Metric,
@@ -23,53 +29,56 @@ Render = Callable[[Sequence[Message], bool], str]
 """(messages, add_generation_prompt) -> prompt text, by a model's chat template."""
 
 
-class Suite(Protocol):
-    """One suite of one run, with its options resolved."""
+class Scoring(StrEnum):
+    """Where a suite's attempts are scored."""
 
-    name: str
-    """Unique within the run; metrics are reported as `<name>/<metric>`."""
+    INLINE = "inline"
+    """In the process of the run, one at a time, within `bounds.LIMIT_SECONDS`."""
+    PROCESS = "process"
+    """In a process of its own that can be killed: scoring is code that is not ours, on what a model wrote."""
+    THREADS = "threads"
+    """In threads, several at once: it takes seconds, waits for something else, and bounds its own time."""
+
+
+class ModelRole(StrEnum):
+    """What a model is for that is not the one that is measured."""
+
+    JUDGE = "judge"
+    """Scores transcripts, after the run."""
+    USER = "user_simulator"
+    OPERATOR = "operator"
+    ATTACKER = "attacker"
+    DETECTOR = "detector"
+    """Reads what tools give, and says what is to be withheld from the agent."""
+
+
+class SecondModel(Struct):
+    """A model that a suite needs beside the one that is measured."""
+
+    role: ModelRole
+    path: str
+    """Folder, hub id, or `package.module:function`."""
+    revision: str | None = None
+    device: str = "cpu"
+    """`cpu`, or a GPU such as `cuda:0`, which the measured model has to leave its memory."""
+    weight_bytes: int | None = None
+    """None where that is not known, as of files that are not on this machine."""
 
     @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What this suite measures."""
-        ...
-
-    @property
-    def protocol(self) -> dict[str, str]:
-        """Field -> value (or its digest) of everything of this suite that could change a score."""
-        ...
-
-    def count(self) -> int:
-        """Number of samples, without a model."""
-        ...
-
-    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
-        """The samples, in a fixed order, as this model is to be shown them.
-
-        Args:
-            model_name: how the model is called in prose, for attacks that address it by name.
-            render: its chat template, or None where the suite does not use one.
-        """
-        ...
-
-    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
-        """Put one sample to the model. Raises `AttemptFailure`."""
-        ...
-
-    def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
-        """Score a whole transcript. One score a metric that applies to this sample: benign samples
-        of a hijack suite have no attack metrics. Raises `AttemptFailure`.
-        """
-        ...
+    def during(self) -> bool:
+        """Whether it is there while the measured model is; a judge comes when that is gone."""
+        return self.role is not ModelRole.JUDGE
 
 
 class Needs(Struct):
-    """What a suite asks of an engine and of the model in it."""
+    """What a suite asks of an engine, of the model in it, and of the machine, before anything is loaded."""
 
     tools: bool = False
     """Chats in which the model is offered tools."""
-    rendered_chats: bool = False
-    """The text that the model's chat template makes of a conversation."""
+    chat_template: bool = False
+    """The text that the model's chat template makes of a conversation, for prompts that are one text."""
+    bare_prompts: bool = False
+    """Replies to texts as they are, without the model's chat template."""
     loglikelihoods: bool = False
     """How likely given texts are."""
     system_message: bool = False
@@ -79,53 +88,87 @@ class Needs(Struct):
     users_in_a_row: bool = False
     """The user speaks twice before the model does."""
     sandbox: bool = False
-    """To score is to run programs that the model wrote, which takes a sandbox and its time."""
+    """To score is to run programs that the model wrote, which takes a sandbox."""
+    scoring: Scoring = Scoring.INLINE
+    data: dict[str, str | None] = {}
+    """Data set of the hub, as it was asked for -> the commit that was read, None for a copy of no commit."""
+    models: tuple[SecondModel, ...] = ()
+    """Models beside the measured one."""
 
 
-@runtime_checkable
-class Needing(Protocol):
-    """A suite that asks for more than chats without tools and completions says so here."""
+class Suite(ABC):
+    """One suite of one run, with its options resolved. A suite of one's own is a subclass."""
 
-    @property
+    name: str
+    """Unique within the run; metrics are reported as `<name>/<metric>`."""
+    groups: tuple[SuiteGroup, ...] = ()
+    """The groups of the entry of the config that it comes from, the whole first."""
+
+    # These three may as well be attributes of an instance or of the class.
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What this suite measures."""
+        raise NotImplementedError
+
+    @cached_property
+    def protocol(self) -> dict[str, str]:
+        """Field -> value (or its digest) of everything of this suite that could change a score. The field
+        `adapter` is always there.
+        """
+        raise NotImplementedError
+
+    @cached_property
     def needs(self) -> Needs:
-        """What it asks for, known before anything is loaded."""
-        ...
+        """What it asks for: chats without tools."""
+        return Needs()
 
+    # What is asked
 
-def needs_of(suite: Suite) -> Needs:
-    """What a suite asks for: nothing in particular where it does not say."""
-    return suite.needs if isinstance(suite, Needing) else Needs()
+    @abstractmethod
+    def count(self) -> int:
+        """Number of samples, without a model."""
 
+    @abstractmethod
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """The samples, in a fixed order, as this model is to be shown them.
 
-@runtime_checkable
-class DrawsItself(Protocol):
-    """A suite whose replies are not drawn as the run's `sampling` says has this."""
+        Args:
+            model_name: how the model is called in prose, for attacks that address it by name.
+            render: its chat template, or None where the suite does not use one.
+        """
+
+    @abstractmethod
+    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
+        """Put one sample to the model. Raises `AttemptFailure`."""
 
     def drawn(self, sampling: Sampling) -> Sampling | None:
-        """How its replies are drawn in a run with this sampling; None if it draws none."""
-        ...
+        """How its replies are drawn in a run with this sampling: as the run says. None if it draws none."""
+        return sampling
 
+    def attempts(self, asked: int, sampling: Sampling) -> int:
+        """How many of the attempts that a run asks for are made at a sample: one if all would be alike."""
+        return asked
 
-def drawn_sampling(suite: Suite, sampling: Sampling) -> Sampling | None:
-    """How the replies of a suite are drawn in a run with this sampling; None if it draws none."""
-    return suite.drawn(sampling) if isinstance(suite, DrawsItself) else sampling
+    # How it is scored
 
-
-@runtime_checkable
-class Prompting(Protocol):
-    """A suite that can make its prompts without a model has this."""
-
-    def longest_prompt(self) -> tuple[str, str] | None:
-        """The longest prompt: (id of the sample, text without a chat template, with what is scored).
-
-        None if it has none.
+    @abstractmethod
+    def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
+        """Score a whole transcript. One score a metric that applies to this sample: benign samples
+        of a hijack suite have no attack metrics. Raises `AttemptFailure`.
         """
-        ...
 
+    def score_failed(self, sample: Sample, transcript: Transcript, failure: FailureKind) -> tuple[Score, ...]:
+        """Scores of an attempt that failed, of metrics with a `booking` alone. None: a failure is missing.
 
-@runtime_checkable
-class Prepared(Protocol):
-    """A suite may need more than the model that is measured, such as a classifier. Then it has these too."""
+        Args:
+            sample: of the attempt.
+            transcript: as far as the attempt got, its last reply included.
+            failure: why it ended.
+        """
+        return ()
+
+    # What it takes
 
     def check(self) -> str | None:
         """What is to be downloaded before a run, in words, None for nothing. Loads no model that is measured.
@@ -133,31 +176,30 @@ class Prepared(Protocol):
         Raises:
             UserError: the suite cannot be run.
         """
-        ...
+        return None
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027  (most suites have nothing to do here)
         """Get and load what a run needs, before any model that is measured is loaded. Raises as `check`."""
-        ...
 
+    # What a reader should know
 
-@runtime_checkable
-class Grouped(Protocol):
-    """A suite may be a part of a benchmark of several suites. Then it has this too."""
+    def cautions(self, config: RunConfig) -> Iterable[Caution]:
+        """What bears on its numbers, by its data and options alone. `suite` is set, `model` is not."""
+        return ()
 
-    groups: tuple[SuiteGroup, ...]
-    """The groups of the entry of the config that it comes from, the whole first."""
+    def longest_prompt(self) -> tuple[str, str] | None:
+        """The longest prompt: (id of the sample, text without a chat template, with what is scored).
 
-
-@runtime_checkable
-class BooksFailures(Protocol):
-    """A suite may keep somebody else's books beside its own (metrics with a `booking`). It has this too."""
-
-    def score_failed(self, sample: Sample, transcript: Transcript, failure: FailureKind) -> tuple[Score, ...]:
-        """Scores of an attempt that failed, of metrics with a `booking` alone; none if the books have none.
-
-        Args:
-            sample: of the attempt.
-            transcript: as far as the attempt got, its last reply included.
-            failure: why it ended.
+        None where prompts cannot be made without a model.
         """
-        ...
+        return None
+
+    def prompts(self, sample: Sample) -> tuple[tuple[str, ...], ...]:
+        """The texts of every request of a sample that holds no conversation: a prompt, or a context and
+        what is scored behind it.
+        """
+        return ()
+
+    def explain(self, sample: Sample, transcript: Transcript) -> Explanation:
+        """What there is to say about an attempt, for a person who reads it."""
+        return Explanation()

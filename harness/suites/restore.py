@@ -5,7 +5,6 @@ Needs no model. Of a checkpoint at most the tokenizer is read, for prompts that 
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any
 
 import msgspec
 
@@ -15,10 +14,10 @@ from harness.engines.templates import tell_day
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.records.directory import RunDirectory
-from harness.suites import load_suites
+from harness.suites import imported_suite, load_suites
 from harness.suites.access import Access
-from harness.suites.base import Render, Suite, needs_of
-from harness.trust import OWN, Untrusted, own_folder, reading_data, trusting
+from harness.suites.base import Render, Suite
+from harness.trust import Untrusted, own_folder, reading_data
 from harness.types import CellEntry, Manifest, Message, Sample
 
 
@@ -26,7 +25,7 @@ class Restored:
     """A finished run, with its suites."""
 
     def __init__(self, directory: RunDirectory, own: Mapping[str, str] | None = None) -> None:
-        """Args: directory: of the run; own: see `imported_suite`.
+        """Args: directory: of the run; own: see `harness.suites.imported_suite`.
 
         Raises:
             UserError: the directory is no run.
@@ -72,7 +71,7 @@ class Restored:
             UserError: it cannot be made any more from what lies with the records.
         """
         if self.manifest.models[cell.model].imported:
-            return imported_suite(cell, self._own)
+            return imported_suite(cell, self.directory.injections_path(cell), self._own)
         with reading_data():
             suites, refused = self._suites
         if cell.suite in suites:
@@ -91,71 +90,24 @@ class Restored:
             UserError: the prompts need a chat template that is not on this machine.
         """
         if self.manifest.models[cell.model].imported:
-            return imported_samples(suite, self.directory, cell)
+            return {sample.id: sample for sample in suite.samples(cell.model, None)}
         spec = next((m for m in self.config.models if m.name == cell.model), None)
         if spec is None:
             raise UserError(
                 f"{self.directory.config_path} has no model {cell.model!r}: restore it from a copy"
             )
         with reading_data():
-            render = renderer(spec, self.config.date, now=needs_of(suite).rendered_chats)
+            render = renderer(spec, self.config.date) if suite.needs.chat_template else None
             return {s.id: s for s in suite.samples(spec.called or spec.name, render)}
 
 
-def imported_suite(cell: CellEntry, own: Mapping[str, str]) -> Suite:
-    """The suite of transcripts that others' runs of AgentDojo left.
-
-    Args:
-        cell: of the transcripts.
-        own: name -> where it is, of suites that are none of AgentDojo's, by the person who reads the run.
-    """
-    from harness.suites.agentdojo.imported import ImportedSuite
-
-    fields = ("suite", "benchmark_version", "attack")
-    if absent := [name for name in fields if name not in cell.protocol]:
-        raise UserError(
-            f"the protocol of {cell.suite} of {cell.model} has no {absent[0]}: import the transcripts again"
-        )
-    suite, version, attack = (cell.protocol[name] for name in fields)
-    where = own.get(suite)
-    with trusting(OWN) if where else reading_data():  # the reader says where it is
-        return ImportedSuite(suite, version, attack, where)
-
-
-def imported_samples(suite: Any, directory: RunDirectory, cell: CellEntry) -> dict[str, Sample]:
-    """Id -> sample, with the injections that were kept when they were imported."""
-    path = directory.injections_path(cell)
-    try:
-        kept = msgspec.json.decode(path.read_bytes(), type=dict[str, dict[str, str]])
-    except (OSError, msgspec.DecodeError) as error:
-        raise UserError(f"cannot read {path} ({error}): import the transcripts once more") from error
-    found = {}
-    for name, injections in kept.items():
-        parts = {part.rpartition("_")[0]: part for part in name.split("/")}
-        found[name] = suite.task_sample(parts.get("user_task"), parts.get("injection_task"), injections)
-    return found
-
-
-def renderer(spec: ModelSpec, day: str | None = None, *, now: bool = False) -> Render:
-    """The chat template of a checkpoint, without its model.
-
-    Args:
-        spec: of the model.
-        day: that the template is told, see `tell_day`.
-        now: whether the tokenizer is read at once. Where libraries are read from a slow disk for it, that
-            takes longer than the making of a prompt may.
-
-    Returns:
-        A function that otherwise reads the tokenizer when it is first called. Whoever reads it raises
-        UserError if it is not here.
-    """
-    loaded: list[Callable[..., str]] = [load_template(spec, day)] if now else []
+def renderer(spec: ModelSpec, day: str | None = None) -> Render:
+    """The chat template of a checkpoint, without its model. Raises UserError as `load_template`."""
+    template = load_template(spec, day)
 
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        if not loaded:
-            loaded.append(load_template(spec, day))
         conversation = [message_to_openai(m, arguments_as_text=False) for m in messages]
-        return loaded[0](conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+        return template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
 
     return render
 

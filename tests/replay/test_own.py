@@ -128,9 +128,8 @@ def test_a_suite_that_the_config_no_longer_makes_is_said(copied: RunDirectory) -
 
 def test_prompts_need_the_chat_template(recorded: Path) -> None:
     spec = ModelSpec(name="far", path="nobody/far-away", origin=Origin(developer="A", country="XA"))
-    render = renderer(spec)
     with pytest.raises(UserError, match="nobody/far-away is not on this machine"):
-        render([Message(role="user", content="Hello")], True)
+        renderer(spec)
     here = load_config(recorded / "config.yaml").models[0]
     assert renderer(here)([Message(role="user", content="Hello")], True).count("Hello") == 1
 

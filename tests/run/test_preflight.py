@@ -4,17 +4,20 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cli import main
-from harness.config import load_config
+from harness.config import ModelSpec, RunConfig, SuiteSpec, load_config
 from harness.errors import Status
 from harness.models.planted import FOLDER
 from harness.run import preflight
 from harness.run.plan import make_manifest, make_plan
-from harness.run.preflight import Subject
-from harness.types import Caution
+from harness.run.preflight import PlannedModel, Subject
+from harness.suites import load_suites
+from harness.suites.base import ModelRole, Needs, SecondModel
+from harness.types import Caution, Origin, Sampling
 from tests.conftest import ROOT, shared_data
 from tests.run.test_runner import config as written
 
@@ -218,3 +221,27 @@ def test_special_tokens_around_texts_are_told(tmp_path: Path, kind: str) -> None
     assert ("appended_tokens" in found) == (kind == "eos")
     if kind != "plain":
         assert around[kind == "eos"] in found["bos_in_chat" if kind == "bos" else "appended_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("device", "arguments", "said"),
+    [
+        ("cuda:0", {}, True),
+        ("cuda:0", {"gpu_memory_utilization": 0.8}, False),
+        ("cpu", {}, False),
+    ],
+)
+def test_a_second_model_on_the_gpu_is_left_its_memory(
+    monkeypatch: pytest.MonkeyPatch, device: str, arguments: dict[str, Any], said: bool
+) -> None:
+    second = SecondModel(role=ModelRole.USER, path="a/b", device=device, weight_bytes=3 << 30)
+    monkeypatch.setattr("tests.fakes.DigitSuite.needs", Needs(models=(second,)), raising=False)
+    spec = ModelSpec(name="m", path="m", origin=Origin(), engine_args=arguments)
+    suites = load_suites(SuiteSpec(adapter="tests.fakes"))
+    config = RunConfig(name="r", models=(spec,), suites=(), sampling=Sampling(temperature=1.0))
+    found = [caution.text for caution in preflight.preflight(config, [PlannedModel(spec, None)], suites)]
+    wanted = (
+        "suite digits has a user simulator (a/b) with 3.0 GiB of weights on cuda:0, of which vLLM takes 92%: "
+        "leave it room by gpu_memory_utilization in engine.args"
+    )
+    assert found == ([wanted] if said else [])

@@ -12,7 +12,8 @@ from harness.config import ModelSpec
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.records.directory import RunDirectory
 from harness.show.view import verdict
-from harness.types import Message, Sampling, Score, Tool, ToolCall
+from harness.suites.explanation import Explanation
+from harness.types import Message, Sampling, Score, Tool, ToolCall, Transcript
 from tests.conftest import shared_data
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # AgentDojo's clients of closed models
@@ -108,8 +109,8 @@ def test_hostile_text_reaches_neither_terminal_nor_page(
 def test_a_sample_of_a_corpus_metric_has_no_value_and_is_not_called_unmeasured(recorded: Path) -> None:
     cell = next(iter(RunDirectory(recorded).manifest().cells.values()))
     counted = Score(metric="word_perplexity", value=None, operands=((-4.2, 3),))
-    assert verdict(counted, cell, None).value == "one number over all samples"
-    assert verdict(Score(metric="acc", value=None), cell, None).value == "not measured"
+    assert verdict(counted, cell, Explanation(), Transcript()).value == "one number over all samples"
+    assert verdict(Score(metric="acc", value=None), cell, Explanation(), Transcript()).value == "not measured"
 
 
 def test_the_page_stands_alone_and_marks_the_injection(

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
+from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites import apart, bounds
 from harness.suites.apart import Scorers
+from harness.suites.base import Needs, Render, Scoring, Suite
 from harness.suites.bounds import bounded
-from harness.types import FailureKind, Sample, Score, Transcript
+from harness.types import FailureKind, Sample, Sampling, Score, Transcript
 
 TEXT = "so it seems that the reader who looks at this long line of thought never finds an end to it"
 ENDLESS = re.compile(r"(?:so) ((?:[a-z]+,? ?)+)\.")
@@ -55,10 +57,19 @@ def unknown() -> None:
     raise UserError("name another")
 
 
-class Suite:
+class Checked(Suite):
     """Scores as the name of the sample says."""
 
-    name, scores_apart = "s", True
+    name, needs = "s", Needs(scoring=Scoring.PROCESS)
+
+    def count(self) -> int:
+        return 1
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        return [sample("a")]
+
+    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
+        return Transcript()
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         acts: dict[str, Callable[[], Any]] = {
@@ -74,7 +85,7 @@ def sample(name: str) -> Sample:
 
 
 def by(scorers: Scorers, *names: str) -> list[Any]:
-    suite: Any = Suite()
+    suite = Checked()
 
     async def all_of_them() -> list[Any]:
         calls = [scorers.score(scorers._suites.get("s", suite), sample(n), Transcript()) for n in names]
@@ -85,7 +96,7 @@ def by(scorers: Scorers, *names: str) -> list[Any]:
 
 @pytest.mark.parametrize("name", ["regex", "swallow", "loop"])
 def test_a_section_that_does_not_end_is_ended(name: str) -> None:
-    suite: Any = Suite()
+    suite = Checked()
     began = time.monotonic()
     with pytest.raises(AttemptFailure, match=f"scoring document {name} of s took longer than 0.4 s") as found:
         bounds.score(suite, sample(name), Transcript())
@@ -141,7 +152,7 @@ def children() -> set[str]:
 
 
 def test_scorers_are_processes_that_are_replaced() -> None:
-    suite: Any = Suite()
+    suite = Checked()
     before = children()
     with Scorers([suite]) as scorers:
         first = by(scorers, "a")[0][0].value
@@ -164,7 +175,7 @@ def test_scorers_are_processes_that_are_replaced() -> None:
 
 def test_a_run_that_is_stopped_waits_for_no_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "LIMIT_SECONDS", 60.0)
-    suite: Any = Suite()
+    suite = Checked()
 
     async def stopped(scorers: Scorers) -> None:
         with pytest.raises(TimeoutError):

@@ -15,7 +15,8 @@ from msgspec import structs
 
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
-from harness.suites.agentdojo.detectors import DetectorSpec, check_detector, load_detector
+from harness.suites.agentdojo.detectors import DetectorSpec, check_detector, load_detector, second_model
+from harness.suites.base import SecondModel
 from harness.types import FailureKind, Generation, Message, Sampling, Tool, Transcript
 
 
@@ -49,6 +50,8 @@ class Undefended:
     def __init__(self, system_message: str) -> None:
         """Args: system_message: what the agent is told without a defence."""
         self.system_message = system_message
+        self.models: tuple[SecondModel, ...] = ()
+        """What it needs beside the agent's own."""
 
     def check(self) -> str | None:
         """What there is to download before a run, None for nothing. Raises UserError if it cannot be run."""
@@ -140,6 +143,7 @@ class Detector(Undefended):
     def __init__(self, system_message: str, spec: DetectorSpec) -> None:
         """Args: spec: which classifier. It is loaded when it is first wanted: scoring does without it."""
         super().__init__(system_message)
+        self.models = (second_model(spec),)
         self._spec = spec
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="detector")
 

@@ -12,6 +12,7 @@ from harness.errors import UserError
 from harness.models import hub
 from harness.models.checkpoint import find_folder, fingerprint, read_json, weight_files
 from harness.suites.agentdojo.options import DEFAULT_DETECTOR, DEFAULT_DETECTOR_REVISION, Options
+from harness.suites.base import ModelRole, SecondModel
 from harness.trust import load_object
 from harness.types import Struct
 
@@ -52,6 +53,22 @@ def detector_spec(options: Options) -> DetectorSpec:
         revision=given or fixed,
         safe_label=options.detector_safe_label,
         device=options.detector_device,
+    )
+
+
+def second_model(spec: DetectorSpec) -> SecondModel:
+    """The detector as a model that is there while the measured one is."""
+    try:
+        folder = None if spec.is_function else _folder(spec)
+        weight_bytes = sum(path.stat().st_size for path in weight_files(folder)) if folder else None
+    except UserError:  # `check_detector` says why
+        weight_bytes = None
+    return SecondModel(
+        role=ModelRole.DETECTOR,
+        path=spec.path,
+        revision=spec.revision,
+        device=spec.device,
+        weight_bytes=weight_bytes,
     )
 
 

@@ -6,9 +6,10 @@ message out: with that message put back the checkers give the verdicts that the 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import takewhile
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,7 +24,9 @@ from harness.suites.agentdojo.retold import Retold
 from harness.suites.agentdojo.stored import StoredRun
 from harness.suites.agentdojo.suite import AgentDojoSuite
 from harness.suites.agentdojo.world import CLOCK, SHIPPED_SUITES, Task
-from harness.types import FailureKind, Message, Sample, Score, Struct, Tool, Transcript
+from harness.suites.base import Render
+from harness.trust import OWN, reading_data, trusting
+from harness.types import CellEntry, FailureKind, Message, Sample, Score, Struct, Tool, Transcript
 
 MAIN_ATTACK = "important_instructions"
 """The attack whose pairs stand together with the benign tasks, as in the suites of this harness."""
@@ -66,15 +69,19 @@ class AsStored(Undefended):
 class ImportedSuite(AgentDojoSuite):
     """One AgentDojo suite under one attack, as others ran it."""
 
-    def __init__(self, suite: str, version: str, attack: str, own: str | None = None) -> None:
+    def __init__(
+        self, suite: str, version: str, attack: str, own: str | None = None, kept: Path | None = None
+    ) -> None:
         """Args:
             suite, version, attack: as the stored runs name them.
             own: where the suite is, if it is none of AgentDojo's, by the person who replays it:
                 `package.module:task_suite` or `./file.py:task_suite`.
+            kept: file that holds what was injected, of transcripts that were imported before.
 
         Raises:
             UserError: AgentDojo has no such suite or version.
         """
+        self._kept = kept
         check_suite(suite, version, own)
         self.attack = attack
         self._stored_name = suite
@@ -96,6 +103,25 @@ class ImportedSuite(AgentDojoSuite):
         own = {} if mine["suite"] == self._stored_name else {"suite_code": mine["suite"].rpartition(" ")[2]}
         unknown = dict.fromkeys((*UNKNOWN, "defence"), "unknown")
         return {**mine, **unknown, "attack": self.attack, "suite": self._stored_name, **own}
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """The samples of the transcripts that were imported, by the injections that were kept of them.
+
+        Raises:
+            UserError: they cannot be read.
+        """
+        try:
+            text = self._kept.read_bytes() if self._kept else b"{}"
+            kept = msgspec.json.decode(text, type=dict[str, dict[str, str]])
+        except (OSError, msgspec.DecodeError) as error:
+            raise UserError(
+                f"cannot read {self._kept} ({error}): import the transcripts once more"
+            ) from error
+        tasks = ({part.rpartition("_")[0]: part for part in name.split("/")} for name in kept)
+        return [
+            self.task_sample(named.get("user_task"), named.get("injection_task"), injections)
+            for named, injections in zip(tasks, kept.values(), strict=True)
+        ]
 
     def sample(self, run: StoredRun, called: str) -> Sample:
         """The sample that a run is an attempt at.
@@ -187,6 +213,23 @@ class ImportedSuite(AgentDojoSuite):
         world.offer(self._defence.offered(messages, self.tools))
         world.replay(messages)
         return world
+
+
+def restore(cell: CellEntry, kept: Path, own: Mapping[str, str]) -> ImportedSuite:
+    """The suite of transcripts that were imported. See `harness.suites.imported_suite`.
+
+    Raises:
+        UserError: the cell does not say which suite that is, or it cannot be made.
+    """
+    fields = ("suite", "benchmark_version", "attack")
+    if absent := [name for name in fields if name not in cell.protocol]:
+        raise UserError(
+            f"the protocol of {cell.suite} of {cell.model} has no {absent[0]}: import the transcripts again"
+        )
+    suite, version, attack = (cell.protocol[name] for name in fields)
+    where = own.get(suite)
+    with trusting(OWN) if where else reading_data():  # the reader says where it is
+        return ImportedSuite(suite, version, attack, where, kept)
 
 
 def check_suite(name: str, version: str, own: str | None) -> None:

@@ -22,6 +22,7 @@ from harness.suites.agentdojo.booking import BROKEN, STOPPED, booked, last_words
 from harness.suites.agentdojo.defences import Conversation, ToolFilter, load_defence
 from harness.suites.agentdojo.detectors import detector_spec, identity
 from harness.suites.agentdojo.environments import environment_text
+from harness.suites.agentdojo.explain import Watched, meanings
 from harness.suites.agentdojo.exposure import as_shown, is_exposed
 from harness.suites.agentdojo.harm import harm_class
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, metrics
@@ -29,8 +30,9 @@ from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
 from harness.suites.agentdojo.own import own_identity
 from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite, quick_attacks
 from harness.suites.agents import assistant_message, digest
-from harness.suites.base import Needs, Render
+from harness.suites.base import Needs, Render, Suite
 from harness.suites.bounds import bounded
+from harness.suites.explanation import Explanation
 from harness.types import (
     FailureKind,
     Message,
@@ -57,8 +59,8 @@ def build(name: str | None, options: Options) -> list["AgentDojoSuite"]:
     return [AgentDojoSuite(name or re.split(r"[./]", module)[-1], options)]
 
 
-class AgentDojoSuite:
-    """One AgentDojo task suite under one attack. Satisfies `harness.suites.base.Suite`."""
+class AgentDojoSuite(Suite):
+    """One AgentDojo task suite under one attack."""
 
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
@@ -100,14 +102,14 @@ class AgentDojoSuite:
         )
 
     def check(self) -> str | None:
-        """See `harness.suites.base.Prepared`."""
+        """See `Suite.check`."""
         if ":" in self.options.suite or self._attack != self.options.attack:
             for sample in self._attacked("the model") if self.options.attack else ():
                 check_injections(self._dojo, sample.id, sample.payload.injections)
         return self._defence.check()
 
     def prepare(self) -> None:
-        """See `harness.suites.base.Prepared`."""
+        """See `Suite.prepare`."""
         self._defence.prepare()
 
     @cached_property
@@ -172,15 +174,16 @@ class AgentDojoSuite:
             GOAL: goals if self.options.goals and not self._is_dos else 0,
         }
 
-    @property
+    @cached_property
     def needs(self) -> Needs:
-        """See `Needing.needs`."""
+        """See `Suite.needs`."""
         defence = self.options.defence
         return Needs(
             tools=True,
             system_message=defence == "spotlighting_with_delimiting" or bool(self.options.system_paragraph),
             user_after_results=defence == "repeat_user_prompt",
             users_in_a_row=defence == "tool_filter",
+            models=self._defence.models,
         )
 
     def count(self) -> int:
@@ -266,7 +269,7 @@ class AgentDojoSuite:
         )
 
     def score_failed(self, sample: Sample, transcript: Transcript, failure: FailureKind) -> tuple[Score, ...]:
-        """See `harness.suites.base.BooksFailures`: what AgentDojo would have made of it (`booking.py`)."""
+        """See `Suite.score_failed`: what AgentDojo would have made of it (`booking.py`)."""
         task: Task = sample.payload
         reason = f"{failure}, as AgentDojo books it"
         if failure in BROKEN:
@@ -280,6 +283,26 @@ class AgentDojoSuite:
             return booked(task, self._verdicts(world, task, answer, {}), reason)
         except AttemptFailure:  # then AgentDojo has no verdict either
             return ()
+
+    def explain(self, sample: Sample, transcript: Transcript) -> Explanation:
+        """See `Suite.explain`. The calls are made again in a fresh environment."""
+        task: Task = sample.payload
+        world = Watched(self._dojo, task)
+        world.offer(self._defence.offered(transcript.messages, self.tools))
+        return Explanation(
+            injections=task.injections,
+            effects=tuple(world.effects(transcript.messages)),
+            meanings=self._meanings(world, task),
+        )
+
+    def _meanings(self, world: World, task: Task) -> dict[str, str]:
+        compatible = [metric.name for metric in self.metrics if metric.booking]
+        if task.injection_task is None or task.user_task is None:
+            return meanings(world, compatible)
+        if self._is_dos:
+            return meanings(world, compatible, denial=True)
+        goal = self._dojo.injection_tasks[task.injection_task]
+        return meanings(world, compatible, goal, self._acts(task.injection_task, task.user_task))
 
     def _replayed(self, task: Task, messages: Sequence[Message]) -> World:
         """The world as the agent left it. Raises `AttemptFailure`."""

@@ -17,8 +17,8 @@ import msgspec
 from harness.config import RunConfig
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
-from harness.suites.access import current
-from harness.suites.base import Needs, Render, Suite
+from harness.suites.access import Access
+from harness.suites.base import Needs, Render, Scoring, Suite
 from harness.suites.bounds import bounded
 from harness.suites.lm_eval.cautions import documents, drawing, of_lm_eval
 from harness.suites.lm_eval.data import Source, one_line
@@ -50,11 +50,11 @@ from harness.types import (
     Caution,
     FailureKind,
     Generation,
+    Metric,
     Sample,
     Sampling,
     Score,
     Struct,
-    SuiteGroup,
     Transcript,
 )
 
@@ -140,18 +140,19 @@ class Trial(NamedTuple):
     """Why a prompt cannot be made."""
 
 
-def build(name: str | None, options: Options) -> list[Suite]:
+def build(name: str | None, options: Options, access: Access | None = None) -> list[Suite]:
     """One suite a task. Groups and tags become their tasks.
 
     Args:
         name: of the suite; suites of several tasks are called `name/task`.
         options: see `Options`.
+        access: how far to reach for data; as far as need be if not given.
 
     Raises:
         UserError: a task does not exist or cannot be run here, or its data cannot be reached; `Absent` where
             they may not be downloaded.
     """
-    source = Source(options.revision, current())
+    source = Source(options.revision, access or Access())
     tasks, groups, warned = load_tasks(options.task, options.include_path, options.data_dir, source)
     top = name or options.task
     if len(tasks) == 1:
@@ -168,8 +169,11 @@ def build(name: str | None, options: Options) -> list[Suite]:
     return list(suites.values())
 
 
-class LmEvalSuite:
-    """One lm-eval task. Satisfies `harness.suites.base.Suite`."""
+class LmEvalSuite(Suite):
+    """One lm-eval task."""
+
+    metrics: tuple[Metric, ...]
+    needs: Needs
 
     def __init__(
         self,
@@ -180,7 +184,9 @@ class LmEvalSuite:
         revisions: Mapping[str, str | None],
         warned: Sequence[str] = (),
     ) -> None:
-        """Args: name: of the suite. task_name: lm-eval's. task: its `Task`, with its data. revisions: below.
+        """Args: name: of the suite. task_name: lm-eval's. task: its `Task`, with its data.
+
+        revisions: see `Needs.data`.
 
         warned: what lm-eval warned of as it built the task.
 
@@ -189,8 +195,6 @@ class LmEvalSuite:
         """
         self.name = name
         self.options = options
-        self.revisions = revisions
-        """Data set of the hub, as it was asked for -> the commit that was loaded, None where it has none."""
         self._task_name = task_name
         self._task = task
         self._warned = warned
@@ -202,13 +206,19 @@ class LmEvalSuite:
         if hasattr(task, "sampler") and hasattr(task, "fewshot_cfg"):
             task.sampler = Examples(task)
         self.metrics = metrics_of(task_name, task)
-        self.groups: tuple[SuiteGroup, ...] = ()
-        """See `Grouped`."""
-        self._runs_programs = bool(getattr(task, "UNSAFE_CODE", False))
-        """Scoring runs programs: it takes seconds, and may be done in a thread."""
+        generates, programs = task.OUTPUT_TYPE == "generate_until", bool(getattr(task, "UNSAFE_CODE", False))
+        scoring = Scoring.THREADS if programs else Scoring.INLINE
         # Filters and scorers read what a model wrote; a choice among likelihoods reads nothing.
-        self.scores_apart = task.OUTPUT_TYPE == "generate_until" or not scores_as_lm_eval(task)
-        """See `ScoredApart`."""
+        if not programs and (generates or not scores_as_lm_eval(task)):
+            scoring = Scoring.PROCESS
+        self.needs = Needs(
+            chat_template=options.apply_chat_template,
+            bare_prompts=generates and not options.apply_chat_template,
+            loglikelihoods=not generates,
+            sandbox=programs,
+            scoring=scoring,
+            data=dict(revisions),
+        )
 
     @cached_property
     def protocol(self) -> dict[str, str]:
@@ -223,7 +233,7 @@ class LmEvalSuite:
             "config": digest(portable_config(config)),
             # All documents whatever the limit, so that a part can be told to be of what was fetched.
             "data": digest([*self._docs, *few_shot_pool]),
-            **({"revision": json.dumps(dict(self.revisions), sort_keys=True)} if self.revisions else {}),
+            **({"revision": json.dumps(self.needs.data, sort_keys=True)} if self.needs.data else {}),
             "num_fewshot": str(self._num_fewshot),
             "fewshot_seed": str(options.seed),
             "apply_chat_template": str(options.apply_chat_template),
@@ -240,15 +250,6 @@ class LmEvalSuite:
             "scorer": SCORER_VERSION,
         }
 
-    @property
-    def needs(self) -> Needs:
-        """See `Needing.needs`."""
-        return Needs(
-            rendered_chats=self.options.apply_chat_template,
-            loglikelihoods=self._task.OUTPUT_TYPE != "generate_until",
-            sandbox=self._runs_programs,
-        )
-
     def _budget(self) -> str:
         """The budget of a reply and who says so, in words."""
         stated = self._task.config.generation_kwargs or {}
@@ -260,9 +261,14 @@ class LmEvalSuite:
         return f"{tokens} ({source})"
 
     def drawn(self, sampling: Sampling) -> Sampling | None:
-        """See `DrawsItself`: as the task states, unless the option `sampling` says otherwise."""
+        """See `Suite.drawn`: as the task states, unless the option `sampling` says otherwise."""
         stated = self._task.config.generation_kwargs or {}
         return self._reply_sampling(stated, sampling) if self._task.OUTPUT_TYPE == "generate_until" else None
+
+    def attempts(self, asked: int, sampling: Sampling) -> int:
+        """See `Suite.attempts`: one of log-likelihoods, and one of replies that are drawn greedily."""
+        drawn = self.drawn(sampling)
+        return 1 if drawn is None or drawn.temperature == 0 else asked
 
     def _reply_sampling(self, stated: Mapping[str, Any], sampling: Sampling) -> Sampling:
         options = self.options
@@ -353,7 +359,7 @@ class LmEvalSuite:
         return instances if isinstance(instances, list) else [instances]
 
     def cautions(self, config: RunConfig) -> Iterator[Caution]:
-        """See `Cautious.cautions`."""
+        """See `Suite.cautions`."""
         task, docs = self._task, list(self._documents())
         source = budget_of(task.config.generation_kwargs or {}, self.options.max_gen_toks)[1]
         found = [
@@ -361,7 +367,7 @@ class LmEvalSuite:
             *drawing(self.name, task, self.drawn(config.sampling), config, source),
         ]
         yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
-        for check, text, void in (*documents(self.name, task, docs), *self._prompts()):
+        for check, text, void in (*documents(self.name, task, docs), *self._of_prompts()):
             yield Caution(check=check, text=text, suite=self.name, void=void)
 
     @cached_property
@@ -381,10 +387,18 @@ class LmEvalSuite:
         return Trial(replaced, longest, None)
 
     def longest_prompt(self) -> tuple[str, str] | None:
-        """See `Prompting`."""
+        """See `Suite.longest_prompt`."""
         return self._trial.longest if self._trial.longest[1] else None
 
-    def _prompts(self) -> Iterator[tuple[str, str, bool]]:
+    def prompts(self, sample: Sample) -> tuple[tuple[str, ...], ...]:
+        """See `Suite.prompts`."""
+        item: Item = sample.payload
+        return tuple(
+            tuple(argument for argument in instance.args if isinstance(argument, str))
+            for instance in item.instances
+        )
+
+    def _of_prompts(self) -> Iterator[tuple[str, str, bool]]:
         """(check, sentence, whether nothing would be measured) about the prompts."""
         if self._trial.error is not None:
             yield "prompt", self._trial.error, True
@@ -440,7 +454,7 @@ class LmEvalSuite:
         item: Item = sample.payload
         try:
             # Log levels belong to the whole process: nothing for a thread.
-            with nullcontext() if self._runs_programs else quiet():
+            with nullcontext() if self.needs.sandbox else quiet():
                 return tuple(self._scores(item, answered(item.instances, transcript)))
         except AttemptFailure:
             raise

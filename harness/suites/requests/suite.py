@@ -16,7 +16,7 @@ from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.rows import read_rows
 from harness.suites.agents import digest
-from harness.suites.base import Render
+from harness.suites.base import Render, Suite
 from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Transcript
 
 SCORER_VERSION = "1"
@@ -78,8 +78,10 @@ def build(name: str | None, options: Options) -> list["RequestSuite"]:
     return [RequestSuite(name or Path(options.path).name.split(".")[0], options)]
 
 
-class RequestSuite:
-    """Requests of one table. Satisfies `harness.suites.base.Suite`."""
+class RequestSuite(Suite):
+    """Requests of one table."""
+
+    metrics: tuple[Metric, ...]
 
     def __init__(self, name: str, options: Options) -> None:
         """Raises as `build`."""

@@ -25,7 +25,6 @@ from openai.types.chat import ChatCompletionMessage
 from harness.errors import AttemptFailure
 from harness.suites.agentdojo import AgentDojoSuite, Options, build
 from harness.suites.agentdojo.defences import DEFENCES
-from harness.suites.agentdojo.explain import explain
 from harness.types import FailureKind, Generation, Message, Sampling, Transcript
 from tests.suites.dojo import Agent, by_id, call, reply, suite, transcribe
 
@@ -194,7 +193,7 @@ def test_the_filter_leaves_the_tools_that_are_named() -> None:
     assert tool_texts(transcript)[-1] == "Invalid tool update_password provided."
     found = scores(chosen, transcript)
     assert (found["targeted_asr"], found["attempted"]) == (0.0, 1.0)
-    told = explain(chosen, sample, transcript)
+    told = chosen.explain(sample, transcript)
     assert [effect.changes for effect in told.effects] == [()] * 4, (
         "a tool that was not there changed nothing"
     )

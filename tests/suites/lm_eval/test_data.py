@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from harness.errors import Absent, UserError
-from harness.suites.access import Access, granted
+from harness.suites.access import Access
 from harness.suites.lm_eval.data import nltk_downloads
 from harness.suites.lm_eval.suite import Options, build
 from tests.data_hub import DataHub, serve
@@ -50,9 +50,10 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def read(folder: Path, task: str = "sums", revision: Any = None, **locked: str) -> Any:
     """(the number in the first document, the commits) of a task."""
-    with granted(Access(locked={key.replace("_", "/"): value for key, value in locked.items()})):
-        suite: Any = build(None, Options(task=task, include_path=str(folder / "tasks"), revision=revision))[0]
-    return suite.samples("m", None)[0].payload.doc["a"], suite.revisions
+    access = Access(locked={key.replace("_", "/"): value for key, value in locked.items()})
+    options = Options(task=task, include_path=str(folder / "tasks"), revision=revision)
+    suite: Any = build(None, options, access)[0]
+    return suite.samples("m", None)[0].payload.doc["a"], suite.needs.data
 
 
 def test_revisions_are_taken_in_order(hub: DataHub, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def battery(folder: Path, name: str, **more: Any) -> tuple[list[Any], dict[str, 
 def test_the_battery_can_be_asked_and_scored(name: str, tmp_path: Path) -> None:
     suites, _ = battery(tmp_path, name, limit=2)
     text = (SUITES / f"{name}.yaml").read_text()
-    (data_set,) = {asked for suite in suites for asked in suite.revisions}
+    (data_set,) = {asked for suite in suites for asked in suite.needs.data}
     assert f"# Data: {data_set} on the hub, " in text
     assert ("GATED" in text) == (data_set in GATED)
     for suite in suites[:3]:
@@ -144,7 +144,7 @@ def test_local_variants_ask_what_lm_eval_asks(name: str) -> None:
     """The task of the same name, lm-eval's own file unchanged, on the same data in the hub's layout."""
     for copy in local(name, {"limit": 60}):
         (own,) = build(None, Options(task=copy._task_name, limit=60))
-        assert isinstance(own, type(copy)) and own.revisions and not copy.revisions
+        assert isinstance(own, type(copy)) and own.needs.data and not copy.needs.data
         theirs = asked(own)
         assert asked(copy) == theirs and len(theirs) == 60
         assert copy.metrics == own.metrics
