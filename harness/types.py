@@ -436,6 +436,51 @@ class CellEntry(Struct):
         return tuple(score for score in record.scores if score.metric in booked)
 
 
+class Verdict(Struct):
+    """What a judge said of one reply."""
+
+    verdict: str | None
+    """A class of the judge; None where there is none: a failed judgement is missing, never a score."""
+    raw: str
+    """All that it wrote; empty for a judge without a model."""
+    usage: Usage = Usage()
+    failure: FailureKind | None = None
+    failure_message: str | None = None
+
+
+class JudgedAttempt(Struct):
+    """What a judge said of one attempt. Kept apart from the attempt's record, which was there before."""
+
+    sample: str
+    attempt: int
+    content_hash: str
+    """As of the attempt's `Record`."""
+    verdict: Verdict
+    judged: str
+    """SHA-256 of request and reply."""
+    started: float
+    """Unix time."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class JudgeEntry(Struct):
+    """A judge that was asked of the attempts of a cell."""
+
+    name: str
+    asks: str
+    classes: tuple[str, ...]
+    digest: str
+    """Of everything that could change a verdict: prompt, expressions, the model's weights."""
+    origin: Origin | None = None
+    """Of the model that judges; None for a judge without one."""
+    engine: EngineFacts | None = None
+    calibration: dict[str, dict[str, tuple[int, int, int, int]]] | None = None
+    """Class -> model whose replies people labelled -> true positives, false negatives, true negatives, false
+    positives. None for a judge whose errors were not measured."""
+    calibrated_on: str | None = None
+    """The labelled replies, in words."""
+
+
 class GroupMetric(Struct):
     """An average that lm-eval makes over the tasks of a group (`aggregate_metric_list`)."""
 

@@ -11,7 +11,7 @@ from harness.engines import open_engine
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.judges.spec import CONVERSATION, JudgeSpec
-from harness.types import FailureKind, Generation, Message, Sampling, Struct, Usage
+from harness.types import FailureKind, Generation, Message, Sampling, Struct, Usage, Verdict
 
 
 class Exchange(Struct):
@@ -19,18 +19,6 @@ class Exchange(Struct):
 
     request: str
     reply: str
-
-
-class Verdict(Struct):
-    """What a judge said of one reply."""
-
-    verdict: str | None
-    """A class of the judge; None where there is none: a failed judgement is missing, never a score."""
-    raw: str
-    """All that it wrote; empty for a judge without a model."""
-    usage: Usage = Usage()
-    failure: FailureKind | None = None
-    failure_message: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness import stats
-from harness.judges.base import Verdict
 from harness.judges.labels import Labelled
 from harness.judges.spec import JudgeSpec
 from harness.stats.judged import Confusion, kappa
-from harness.types import Struct
+from harness.types import Struct, Verdict
 
 VERSION = 1
 

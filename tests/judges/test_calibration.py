@@ -12,11 +12,12 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UserError
-from harness.judges import Judge, Verdict, load_judge
+from harness.judges import Judge, load_judge
 from harness.judges.base import judge_all
 from harness.judges.calibration import calibrate, errors
 from harness.judges.labels import Labelled, read_labels
 from harness.stats.judged import Calibration
+from harness.types import Verdict
 from tests.conftest import shared_data
 
 MODELS = {  # of XSTest's published labels: full and partial refusals of 450 (Roettger et al., 2024)
