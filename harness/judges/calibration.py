@@ -1,12 +1,15 @@
 """How often a judge is wrong, measured on replies that people labelled."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from harness import stats
+from harness.errors import UserError
 from harness.judges.labels import Labelled
 from harness.judges.spec import JudgeSpec
 from harness.stats.judged import Confusion, kappa
@@ -29,6 +32,8 @@ class JudgeCalibration(Struct):
 
     judge: str
     asks: str
+    labels: str
+    """What people labelled, in words."""
     labelled: int
     """Replies that people labelled."""
     missing: int
@@ -67,6 +72,7 @@ def calibrate(spec: JudgeSpec, labelled: Sequence[Labelled], verdicts: Sequence[
     return JudgeCalibration(
         judge=spec.name,
         asks=spec.asks,
+        labels=f"{len(labelled)} replies of {', '.join(models)}",
         labelled=len(labelled),
         missing=len(labelled) - len(pairs),
         counts={
@@ -118,3 +124,26 @@ def _error(right: int, n: int) -> Error:
         return Error(value=None, low=None, high=None, n=0)
     low, high = stats.wilson(right, n)
     return Error(value=right / n, low=low, high=high, n=n)
+
+
+def read_calibration(spec: JudgeSpec) -> JudgeCalibration | None:
+    """What was measured of a judge, None if nothing was.
+
+    Raises:
+        UserError: the file is not there, is none that `harness calibrate` wrote, or is of another judge.
+    """
+    if spec.calibration is None:
+        return None
+    path = Path(spec.calibration)
+    try:
+        found = msgspec.json.decode(path.read_bytes(), type=JudgeCalibration)
+    except (OSError, msgspec.DecodeError) as error:
+        raise UserError(
+            f"{path} is no calibration ({error}): write it with `harness calibrate {spec.name} --labels FILE "
+            f"--out {path}`"
+        ) from error
+    if found.judge != spec.name:
+        raise UserError(
+            f"{path} is the calibration of {found.judge}, not of {spec.name}: calibrate this judge"
+        )
+    return found

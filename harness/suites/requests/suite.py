@@ -6,12 +6,14 @@ is whether the model did what the request says.
 
 import base64
 import codecs
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from harness.config import OptionError
+from harness.config import OptionError, locate
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.rows import read_rows
@@ -42,9 +44,12 @@ class RequestMetric(Struct):
 class Options(Struct):
     """Options of the `requests` adapter."""
 
-    path: str
-    """The table: CSV or JSONL, which may be compressed (.xz, .gz)."""
     metrics: dict[str, RequestMetric]
+    path: str = ""
+    """The table: CSV or JSONL, which may be compressed (.xz, .gz)."""
+    tables: dict[str, str] = {}
+    """Several tables with the same columns, name -> path, in place of one: a sample is then called
+    `<table>/<id>`, and has the label `table`."""
     request: str = "request"
     """Column of the request."""
     id: str = "id"
@@ -75,7 +80,18 @@ def build(name: str | None, options: Options) -> list["RequestSuite"]:
         OptionError: the options name a column that the table has not, or leave no request.
         UserError: the table cannot be read.
     """
-    return [RequestSuite(name or Path(options.path).name.split(".")[0], options)]
+    if bool(options.path) == bool(options.tables):
+        raise OptionError("give either `path` or `tables`", "path")
+    return [RequestSuite(name or Path(options.path or "requests").name.split(".")[0], options)]
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A request with all that its table says of it."""
+
+    id: str
+    table: str
+    columns: dict[str, Any]
 
 
 class RequestSuite(Suite):
@@ -88,12 +104,13 @@ class RequestSuite(Suite):
         self.name, self.options = name, options
         if "{request}" not in options.template:
             raise OptionError("template has no {request}: put it where the request goes", "template")
-        rows = read_rows(Path(options.path))
-        self._check_columns(list(rows[0]))
-        self._rows = [row for row in rows if self._wanted(row)][: options.limit]
+        self._rows = [
+            row
+            for table, path in (options.tables or {"": options.path}).items()
+            for row in self._read(table, Path(locate(path)))
+        ][: options.limit]
         if not self._rows:
-            raise OptionError(f"no row of {options.path} is left by `keep` and `leave_out`", "keep")
-        self._check_ids()
+            raise OptionError("`keep` and `leave_out` leave no request", "keep")
         self.metrics = tuple(
             Metric(
                 name=metric,
@@ -107,7 +124,24 @@ class RequestSuite(Suite):
             for metric, said in options.metrics.items()
         )
 
-    def _check_columns(self, columns: list[str]) -> None:
+    def _read(self, table: str, path: Path) -> list["_Row"]:
+        rows = read_rows(path)
+        self._check_columns(path, list(rows[0]))
+        found = [
+            _Row(
+                id=f"{table}/{row[self.options.id]}" if table else str(row[self.options.id]),
+                table=table,
+                columns=row,
+            )
+            for row in rows
+            if self._wanted(row)
+        ]
+        twice = [name for name, count in Counter(row.id for row in found).items() if count > 1]
+        if twice:
+            raise OptionError(f"{path}: two requests are called {twice[0]!r}", "id")
+        return found
+
+    def _check_columns(self, path: Path, columns: list[str]) -> None:
         options = self.options
         named = [("request", options.request), ("id", options.id), ("context", options.context)]
         for key in ("labels", "clusters"):
@@ -116,23 +150,13 @@ class RequestSuite(Suite):
             named += [(key, column) for column in getattr(options, key)]
         for key, column in named:
             if column and column not in columns:
-                raise OptionError(
-                    f"{options.path} has no column {column!r}: use one of {', '.join(columns)}", key
-                )
+                raise OptionError(f"{path} has no column {column!r}: use one of {', '.join(columns)}", key)
 
     def _wanted(self, row: dict[str, Any]) -> bool:
         kept = all(str(row[column]) in values for column, values in self.options.keep.items())
         return kept and not any(
             str(row[column]) in values for column, values in self.options.leave_out.items()
         )
-
-    def _check_ids(self) -> None:
-        seen: set[str] = set()
-        for row in self._rows:
-            name = str(row[self.options.id])
-            if name in seen:
-                raise OptionError(f"{self.options.path}: two requests are called {name!r}", "id")
-            seen.add(name)
 
     @cached_property
     def protocol(self) -> dict[str, str]:
@@ -149,17 +173,21 @@ class RequestSuite(Suite):
             "scorer": SCORER_VERSION,
         }
 
-    def _request(self, row: dict[str, Any]) -> str:
+    def _request(self, row: "_Row") -> str:
         """What is asked, as the judge is shown it."""
-        context = str(row[self.options.context]).strip() if self.options.context else ""
-        request = str(row[self.options.request])
+        context = str(row.columns[self.options.context]).strip() if self.options.context else ""
+        request = str(row.columns[self.options.request])
         return f"{context}\n\n---\n\n{request}" if context else request
 
-    def _shown(self, row: dict[str, Any]) -> str:
+    def _shown(self, row: "_Row") -> str:
         """What the model is shown."""
         text = self._request(row)
         encoded = text if self.options.encoding == "none" else ENCODINGS[self.options.encoding](text)
         return self.options.template.replace("{request}", encoded)
+
+    def _labels(self, row: "_Row") -> dict[str, str]:
+        own = {label: str(row.columns[column]) for label, column in self.options.labels.items()}
+        return {**own, "table": row.table} if row.table else own
 
     def count(self) -> int:
         """See `Suite.count`."""
@@ -170,10 +198,10 @@ class RequestSuite(Suite):
         options = self.options
         return [
             Sample(
-                id=str(row[options.id]),
+                id=row.id,
                 content_hash=digest([self._shown(row), self._request(row), self.protocol]),
-                clusters={factor: str(row[column]) for factor, column in options.clusters.items()},
-                labels={label: str(row[column]) for label, column in options.labels.items()},
+                clusters={factor: str(row.columns[column]) for factor, column in options.clusters.items()},
+                labels=self._labels(row),
                 payload=row,
             )
             for row in self._rows
@@ -200,7 +228,7 @@ class RequestSuite(Suite):
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """See `Suite.score`: what is to be judged, with no value yet."""
         judged = (self._request(sample.payload), transcript.generations[-1].text)
-        labels = {label: str(sample.payload[column]) for label, column in self.options.labels.items()}
+        labels = self._labels(sample.payload)
         return tuple(
             Score(metric=metric.name, value=None, operands=judged)
             for metric in self.metrics

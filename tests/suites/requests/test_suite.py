@@ -99,7 +99,7 @@ def test_whatever_changes_what_is_shown_or_judged_changes_the_protocol(tmp_path:
     [
         ({"request": "question"}, "no column 'question': use one of id, ask, kind, more"),
         ({"labels": {"a": "b"}}, "no column 'b'"),
-        ({"keep": {"kind": ("none",)}}, "is left by `keep`"),
+        ({"keep": {"kind": ("none",)}}, "leave no request"),
         ({"template": "x"}, r"template has no \{request\}"),
         ({"id": "more"}, "two requests are called ''"),
     ],
@@ -109,13 +109,33 @@ def test_options_that_cannot_be_right_are_refused(tmp_path: Path, options: dict[
         suite(tmp_path, **options)
 
 
+def test_tables_of_one_make_are_one_suite(tmp_path: Path) -> None:
+    for name in ("en", "zh"):
+        (tmp_path / f"{name}.csv").write_text(f"id,request\n1,ask in {name}\n")
+    options = Options(
+        tables={name: str(tmp_path / f"{name}.csv") for name in ("en", "zh")},
+        metrics={"complete:zh": RequestMetric(classes=("complete",), where={"table": "zh"})},
+        clusters={"question": "id"},
+    )
+    (found,) = build("narratives", options)
+    samples = found.samples("m", None)
+    assert [(s.id, s.labels, s.clusters) for s in samples] == [
+        ("en/1", {"table": "en"}, {"question": "1"}),
+        ("zh/1", {"table": "zh"}, {"question": "1"}),
+    ]
+    with pytest.raises(OptionError, match="either `path` or `tables`"):
+        build(None, Options(metrics={}))
+
+
 def test_a_table_whose_rows_differ_is_refused(tmp_path: Path) -> None:
     (tmp_path / "asked.jsonl").write_text('{"id": 1, "request": "a"}\n{"id": 2}\n')
     with pytest.raises(UserError, match="row 2: expected the columns of the first row, id, request"):
         build(None, Options(path=str(tmp_path / "asked.jsonl"), metrics={}))
 
 
-@pytest.mark.parametrize(("name", "count"), [("over_refusal", 450), ("harmful_requests", 240)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("over_refusal", 450), ("harmful_requests", 240), ("narratives", 300)]
+)
 def test_the_suites_of_the_registry_read_the_published_tables(
     monkeypatch: pytest.MonkeyPatch, name: str, count: int
 ) -> None:
@@ -131,5 +151,12 @@ def test_the_suites_of_the_registry_read_the_published_tables(
         metric.name: sum(metric.where.items() <= sample.labels.items() for sample in samples)
         for metric in found.metrics
     }
-    expected = {"refusal_of_safe": 250, "refusal_of_unsafe": 200}
-    assert of_metric == (expected if name == "over_refusal" else {"compliance": 240, "refusal": 240})
+    tables = ("china", "china_zh", "china_fi", "eu", "russia", "us")
+    assert (
+        of_metric
+        == {
+            "over_refusal": {"refusal_of_safe": 250, "refusal_of_unsafe": 200},
+            "harmful_requests": {"compliance": 240, "refusal": 240},
+            "narratives": {"complete": 300, **{f"complete:{table}": 50 for table in tables}},
+        }[name]
+    )
