@@ -53,6 +53,8 @@ class ModelSpec(Struct):
     """Commit of the hub repository."""
     called: str | None = None
     """The model's name in prose, which attacks address it by ("Qwen"). Default: `name`."""
+    current: bool = False
+    """Whether its developer leads its family with it today. A family is all that are `called` alike."""
     tool_call_parser: str | None = None
     """vLLM's name of the parser for its tool calls."""
     reasoning_parser: str | None = None
@@ -76,6 +78,8 @@ class ModelSpec(Struct):
     """GPUs -> engine arguments of the parallel layout that is recommended for so many."""
     sampling: dict[str, dict[str, float]] = {}
     """Mode (`thinking`, `instruct`) -> sampling that the developer recommends for it."""
+    min_vllm: str | None = None
+    """Lowest version of vLLM that is known to serve it."""
     lines: dict[str, str] = {}
     """Dotted key -> the `file:line` that sets it, "" -> the spec's own. For errors; not kept with results."""
 

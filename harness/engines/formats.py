@@ -15,6 +15,7 @@ from harness.engines.payloads import (
     gemma_arguments,
     json_arguments,
     json_call,
+    json_named,
     markup,
     python_call,
 )
@@ -118,17 +119,21 @@ def _python(begin: str, opens: str, closes: str, *, between: str = r"\s*,\s*", b
     return Format(begin=begin, opens=opens, body=python_call, between=between, closes=closes, bare=bare)
 
 
-def _array(begin: str) -> Format:
-    return Format(begin=begin, opens=begin + r"\s*\[\s*", body=json_call, between=r"\s*,\s*", closes=r"\s*\]")
+def _array(begin: str, end: str = "", body: Body = json_call) -> Format:
+    """Calls in one list of JSON."""
+    return Format(
+        begin=begin, opens=begin + r"\s*\[\s*", body=body, between=r"\s*,\s*", closes=rf"\s*\]{end}"
+    )
 
 
-HERMES = Format(
-    begin="<tool_call>",
-    opens=r"<tool_call>\s*",
-    body=json_call,
-    between="(?!)",
-    closes=r"\s*(?:</tool_call>|\Z)",
-)
+def _object(begin: str, end: str) -> Format:
+    """Each call an object of JSON between two marks."""
+    closes = rf"\s*(?:{end}|\Z)"
+    return Format(begin=begin, opens=rf"{begin}\s*", body=json_call, between="(?!)", closes=closes)
+
+
+HERMES = _object("<tool_call>", "</tool_call>")
+LISTED = _array("<tool_calls>", r"\s*(?:</tool_calls>|\Z)")
 GLM = _keyed("<tool_call>")
 MINIMAX = re.escape(ELEMENT)
 _BARE_LIST = r"\[(?=\s*[A-Za-z_][\w.]*\()"
@@ -136,10 +141,12 @@ _LAST_OBJECT = r"(?!\s*;\s*\{)"
 _PYTHON_ENDS = r"\s*,?\s*\]"
 
 FORMATS: dict[str, tuple[Format, ...]] = {
+    "apertus": (_array(r"<\|tools_prefix\|>", r"\s*(?:<\|tools_suffix\|>|\Z)", json_named),),
     "deepseek_v3": (_deepseek(r"\s*```(?:json)?\s*", "(?:function)?<｜tool▁sep｜>", r"\s*```"),),
     "deepseek_v31": (_deepseek("<｜tool▁sep｜>", "", ""),),
     "deepseek_v32": (_invoked("function_calls", "｜DSML｜", r'(?: string="(?P<string>true|false)")?'),),
     "deepseek_v4": (_invoked("tool_calls", "｜DSML｜", r'(?: string="(?P<string>true|false)")?'),),
+    "dots": (_invoked("dots_function_call"),),
     "gemma4": (
         Format(
             begin=r"<\|tool_call>",
@@ -154,6 +161,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
     "granite": (_array(r"<\|tool_call\|>"),),
     "granite4": (HERMES,),
     "hermes": (HERMES,),
+    "hunyuan_a13b": (LISTED,),
     "hy_v3": (
         _keyed(
             "<tool_calls>|<tool_call>",
@@ -162,15 +170,9 @@ FORMATS: dict[str, tuple[Format, ...]] = {
             closes=r"\s*(?:</tool_calls>|\Z)",
         ),
     ),
-    "inkling": (
-        Format(
-            begin=r"<\|content_invoke_tool_json\|>",
-            opens=r"<\|content_invoke_tool_json\|>\s*",
-            body=json_call,
-            between="(?!)",
-            closes=r"\s*(?:<\|end_message\|>|\Z)",
-        ),
-    ),
+    "inkling": (_object(r"<\|content_invoke_tool_json\|>", r"<\|end_message\|>"),),
+    "internlm": (_object(r"<\|action_start\|>\s*<\|plugin\|>", r"<\|action_end\|>"),),
+    "jamba": (LISTED,),
     "kimi_k2": (
         Format(
             begin=r"<\|tool_calls_section_begin\|>|<\|tool_call_begin\|>",
@@ -227,6 +229,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
         ),
         _python(_BARE_LIST, r"\[\s*", _PYTHON_ENDS, bare=True),
     ),
+    "longcat": (_object("<longcat_tool_call>", "</longcat_tool_call>"),),
     "mimo": (_tagged("tool_call"),),
     "minimax_m2": (_invoked("minimax:tool_call"),),
     "minimax_m3": (

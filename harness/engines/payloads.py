@@ -112,6 +112,17 @@ def json_call(text: str, at: int) -> Payload:
     return Payload(value[keys[0]], end, value["name"], own if isinstance(own, str) else None)
 
 
+def json_named(text: str, at: int) -> Payload:
+    """A whole call as an object in JSON whose one key is the tool's name, and its value the arguments."""
+    value, end = _json_at(text, at)
+    if not isinstance(value, dict) or len(value) != 1:
+        raise Unreadable(at, "an object with the tool's name as its one key")
+    [(name, arguments)] = value.items()
+    if not name or not isinstance(arguments, dict):
+        raise Unreadable(at, "an object of arguments under the tool's name")
+    return Payload(arguments, end, name)
+
+
 # Python
 
 _CONSTANTS = {"true": True, "false": False, "null": None}

@@ -234,8 +234,13 @@ def count_calls(messages: Iterable[Message]) -> int:
     return sum(len(message.tool_calls) for message in messages)
 
 
+_ELEMENT = re.compile(r"<\|(?:open|close)\|>[^<]*<\|sep\|>")
+"""A mark of Kimi K3's: its name stands between special tokens."""
+
+
 def strip_tokens(text: str, special: Iterable[str]) -> str:
-    """A text without the special tokens in it."""
+    """A text without the special tokens in it, and without the names that stand between some of them."""
+    text = _ELEMENT.sub("", text)
     for token in special:
         text = text.replace(token, "")
     return text

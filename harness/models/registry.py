@@ -16,13 +16,13 @@ from harness.types import Origin
 SOURCED = (
     "licence", "licence_restrictions", "release_date", "base_models", "openness",
     "tool_call_parser", "reasoning_parser", "trust_remote_code", "engine_args", "layouts", "sampling",
-    "country",
+    "min_vllm", "country",
 )  # fmt: skip
 """Facts that a checkpoint does not state. Where one has a source but no value, there is none to state:
 weights that were trained from nothing, a model that has no tool calls, a licence without restrictions."""
 
 WANTED = (
-    "revision", "licence", "licence_restrictions", "release_date", "base_models", "openness.code",
+    "country", "revision", "licence", "licence_restrictions", "release_date", "base_models", "openness.code",
     "openness.data", "role", "tool_call_parser", "reasoning_parser", "layouts.1", "layouts.8", "sampling",
 )  # fmt: skip
 """Facts that every spec should state or source."""
@@ -51,6 +51,8 @@ def _stated(spec: ModelSpec, fact: str) -> bool:
     name, _, part = fact.partition(".")
     if name == "layouts" and part:
         return int(part) in spec.layouts
+    if name == "country":
+        return spec.origin.stated
     if name == "openness":
         values = [getattr(spec.openness, part)] if part else [spec.openness.code, spec.openness.data]
         return any(value is not None for value in values)

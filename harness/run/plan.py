@@ -19,7 +19,7 @@ from harness.engines import check_engine
 from harness.errors import Absent, UserError
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
-from harness.models.parsers import missing_tokens, parser_errors
+from harness.models.parsers import class_errors, missing_tokens, parser_errors
 from harness.models.registry import with_stated_bases
 from harness.models.tokenizer import check_tokenizer
 from harness.records.directory import RunDirectory
@@ -166,6 +166,11 @@ def _plan_model(plan: Plan, spec: ModelSpec) -> None:
         read = _read_model(spec, engine_args)
     except OptionError as error:
         problems.append(f"{spec.where(error.option)}{error}")
+    else:
+        config = checkpoint.read_config(read.folder) if read.folder else {}
+        problems += [
+            f"{spec.where(error.option)}{error}" for error in class_errors(spec, config, engine_args)
+        ]
     if not problems and read.architecture and (folder := checkpoint.find(spec)):
         problems += [f"{spec.where(error.option)}{error}" for error in missing_tokens(spec, folder)]
     if problems:

@@ -213,11 +213,29 @@ WRITERS: dict[str, Writer] = {
     ),
     "mistral": Writer(
         _json_call("arguments"), before="[TOOL_CALLS] [", after="]", between=", ",
-        special=("[TOOL_CALLS]", "[INST]", "[/INST]"),
+        special=("[TOOL_CALLS]", "[INST]", "[/INST]", "[THINK]", "[/THINK]"),
     ),
     "mistral (v11)": Writer(
         lambda call: f"{call[0]}[ARGS]{dumps(call[1])}", each=("[TOOL_CALLS]", ""),
         special=("[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "[INST]", "[/INST]"),
+    ),
+    "apertus": Writer(
+        lambda call: dumps({call[0]: call[1]}),
+        before="<|tools_prefix|>[", after="]<|tools_suffix|>", between=", ",
+        special=("<|tools_prefix|>", "<|tools_suffix|>"),
+    ),
+    "dots": Writer(INVOKE, before="<dots_function_call>\n", after="</dots_function_call>"),
+    "internlm": Writer(
+        _json_call("parameters"), each=("<|action_start|><|plugin|>\n", "<|action_end|>"), between="\n",
+        special=("<|action_start|>", "<|action_end|>", "<|plugin|>"),
+    ),
+    "jamba": Writer(
+        _json_call("arguments"), before="<tool_calls>[\n", after="\n]</tool_calls>", between=",\n",
+        added=("<tool_calls>", "</tool_calls>"),
+    ),
+    "longcat": Writer(
+        _json_call("arguments"), each=("<longcat_tool_call>\n", "\n</longcat_tool_call>"), between="\n",
+        added=("<longcat_tool_call>", "</longcat_tool_call>"),
     ),
     "phi4_mini_json": Writer(_json_call("arguments"), before="functools[", after="]", between=", "),
     "inkling": Writer(
@@ -235,6 +253,7 @@ WRITERS: dict[str, Writer] = {
 }  # fmt: skip
 WRITERS |= {
     "granite4": WRITERS["hermes"],
+    "hunyuan_a13b": WRITERS["jamba"],
     "glm47": WRITERS["glm45"],
     "qwen3_xml": WRITERS["qwen3_coder"],
     "step3p5": WRITERS["qwen3_coder"],
@@ -248,11 +267,24 @@ WRITERS["openai"] = Writer(
 THOUGHTS = {
     None: ("", ""),
     "gemma4": ("<|channel>thought\n", "<channel|>"),
+    "hunyuan_a13b": ("<think>\n", "\n</think>\n<answer>\n"),
+    "inkling": ("<|content_thinking|>", "<|end_message|><|message_model|>"),
+    "kimi_k3": ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),
     "minimax_m2": ("", "</think>"),  # its template begins them
     "minimax_m3": ("<mm:think>", "</mm:think>"),
+    "mistral": ("[THINK]", "[/THINK]"),
+    "muse_glimmer": (" to=self<|message|>", "<|eom|><|start|>assistant"),
     "openai_gptoss": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
 }
 """Reasoning parser -> what thoughts are written between, where it is not `<think>` and `</think>`."""
+
+ANSWERS = {
+    "inkling": ("<|content_text|>", "<|end_message|><|message_model|>", "<|end_message|>"),
+    "kimi_k3": ("<|open|>response<|sep|>", "<|close|>response<|sep|>", "<|close|>response<|sep|>"),
+    "muse_glimmer": (" to=user<|message|>", "<|eom|><|start|>assistant", "<|eot|>"),
+    "openai": ("<|channel|>final<|message|>", "<|end|><|start|>assistant", ""),
+}
+"""Parser of tool calls -> what is written before an answer, after one before a call, and after the last."""
 
 
 class Harmony:

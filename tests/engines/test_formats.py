@@ -13,8 +13,19 @@ from harness.cli import main
 from harness.config import load_model, names
 from harness.engines.formats import FORMATS
 from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
-from harness.models.parsers import FAILED, LIMITS
-from tests.engines.reading import QUESTION, THOUGHTS, TOOLS, WRITERS, Call, Writer, calls_of, read, reader
+from harness.models.parsers import FAILED, LIMITS, registered
+from tests.engines.reading import (
+    ANSWERS,
+    QUESTION,
+    THOUGHTS,
+    TOOLS,
+    WRITERS,
+    Call,
+    Writer,
+    calls_of,
+    read,
+    reader,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -30,11 +41,14 @@ PAIRS = sorted(
     {
         (spec.tool_call_parser, spec.reasoning_parser)
         for spec in map(load_model, names("models"))
-        if spec.tool_call_parser
+        if spec.tool_call_parser in registered("tool_parsers")
     },
     key=str,
 )
 """Of tool-call and reasoning parsers that the registry names; Mistral's later tokenizers write otherwise."""
+THINKING = [pair for pair in PAIRS if pair[1]]
+ENDED_BY_A_CALL = ("inkling", "muse_glimmer")
+"""A thought is a message in these, and so is a call: the mark that ends the one ends the other."""
 PAIRS += [("mistral (v11)", None)]
 THOUGHT = "The guest asks, so I note it."
 
@@ -58,7 +72,8 @@ def say(pair: tuple[str, str | None], text: str, *, think: bool = True) -> Reply
 
 def final(pair: tuple[str, str | None], text: str) -> str:
     """An answer as the family writes one."""
-    return f"<|channel|>final<|message|>{text}" if pair[0] == "openai" else text
+    begins, _, ends = ANSWERS.get(pair[0], ("", "", ""))
+    return begins + text + ends
 
 
 def test_every_parser_of_the_registry_has_a_format() -> None:
@@ -78,8 +93,20 @@ def test_a_call_is_read(pair: tuple[str, str | None]) -> None:
 def test_prose_before_a_call_is_kept(pair: tuple[str, str | None]) -> None:
     if pair[0] == "openai":
         pytest.skip("its prose has a channel of its own")
-    reply = say(pair, "I note that.\n\n" + WRITERS[pair[0]].write([MEMO]))
+    begins, ends, _ = ANSWERS.get(pair[0], ("", "\n\n", ""))
+    reply = say(pair, begins + "I note that." + ends + WRITERS[pair[0]].write([MEMO]))
     assert (reply.error, calls_of(reply), reply.text.strip()) == (None, [MEMO], "I note that.")
+
+
+@pytest.mark.parametrize("pair", THINKING, ids=str)
+def test_a_call_that_is_only_thought_of_is_none(pair: tuple[str, str | None]) -> None:
+    opens, closes = THOUGHTS.get(pair[1], ("<think>", "</think>"))
+    prompt = WRITERS[pair[0]].prompt + ("" if opens else "<think>\n")
+    thought = f"I could write {WRITERS[pair[0]].write([MEMO])}, which nobody wants."
+    reply = read(engine(*pair), f"{opens}{thought}{closes}{final(pair, 'All is done.')}", prompt=prompt)
+    assert reply.tool_calls == ()
+    if pair[0] not in ENDED_BY_A_CALL:
+        assert (reply.error, reply.text.strip()) == (None, "All is done.")
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=str)

@@ -9,7 +9,15 @@ import msgspec
 import pytest
 
 from harness.config import ModelSpec
-from harness.models.parsers import REQUIRED, missing_tokens
+from harness.models.parsers import (
+    REQUIRED,
+    class_errors,
+    installed,
+    missing_tokens,
+    older,
+    parser_errors,
+    registered,
+)
 from harness.types import Origin
 
 PARSERS = [(key, name) for key, parsers in REQUIRED.items() for name in parsers]
@@ -54,6 +62,49 @@ def test_absent_tokens_are_named_with_model_and_parser(tmp_path: Path, key: str,
 def test_parsers_that_need_no_token_need_no_tokenizer(tmp_path: Path) -> None:
     asked = spec({"tool_call_parser": "hermes", "reasoning_parser": "qwen3"})
     assert list(missing_tokens(asked, tmp_path)) == []
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, None),
+        # vLLM has no class of its own for it, and serves it through transformers.
+        ({"architectures": ["SolarOpenForCausalLM"], "model_type": "solar_open"}, None),
+        (
+            {"architectures": ["OwnForCausalLM"], "model_type": "own", "auto_map": {"AutoModel": "x.Own"}},
+            None,
+        ),
+        ({}, None),
+        ({"architectures": ["OwnForCausalLM"], "model_type": "own"}, "a later one may have it"),
+        ({"architectures": ["QWenLMHeadModel"], "model_type": "qwen"}, "vLLM had it up to 0.23.0"),
+    ],
+)
+def test_a_class_that_nothing_installed_has_is_said(config: dict[str, Any], said: str | None) -> None:
+    errors = [str(error) for error in class_errors(spec({}), config, {})]
+    if said is None:
+        assert errors == []
+    else:
+        [error] = errors
+        assert f"model some: vLLM has no class {config['architectures'][0]}; {said}" in error
+        assert list(class_errors(spec({}), config, {"hf_overrides": {"architectures": ["A"]}})) == []
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+def test_the_version_that_has_what_the_installed_one_lacks_is_said() -> None:
+    asked = msgspec.structs.replace(spec({"tool_call_parser": "of_tomorrow"}), min_vllm="99.1.0")
+    config = {"architectures": ["OwnForCausalLM"], "model_type": "own"}
+    for error in (*parser_errors(asked, {}), *class_errors(asked, config, {})):
+        assert f"the model needs vLLM 99.1.0 or later, and {installed()} is installed" in str(error)
+    old = msgspec.structs.replace(asked, min_vllm="0.1.0")
+    assert "0.1.0" not in str(next(parser_errors(old, {})))
+
+
+def test_a_build_of_a_version_is_that_version() -> None:
+    assert older("0.30.1+cpu", "0.31.0")
+    assert not older("0.32.0+cpu", "0.32.0")
+    assert not older("0.32.0rc1", "0.32.0")
+    assert not older(None, "0.32.0")
 
 
 @pytest.mark.engine

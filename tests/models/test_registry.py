@@ -1,6 +1,7 @@
 """Every spec of the registry is right, and derivations are told from what specs and folders say."""
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,9 @@ from harness.types import Origin
 from tests.models.test_checkpoint import make
 
 SPECS = registry.specs()
-LICENCE = re.compile(r"Apache-2\.0|MIT|LicenseRef-[A-Za-z0-9.-]+")
+LICENCE = re.compile(r"Apache-2\.0|MIT|CC-BY-NC-4\.0|LicenseRef-[A-Za-z0-9.-]+")
+LATER = {"solar-open2-250b"}
+"""Models whose parsers a later vLLM has."""
 
 
 def spec(name: str, *bases: str, country: str = "XA", **more: object) -> ModelSpec:
@@ -30,13 +33,15 @@ def test_specs(found: ModelSpec) -> None:
     assert all(address.startswith("https://") for address in found.sources.values())
     assert set(found.sampling) <= {"thinking", "instruct"}
     assert all(v for k, v in found.layouts.items() if k not in (1, 8)) or not found.layouts
+    assert re.fullmatch(r"\d+\.\d+\.\d+", found.min_vllm or "0.0.0")
     assert set(registry.unsourced(found)) <= {"country"}, "facts that no checkpoint states need a source"
 
 
 @pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
 @pytest.mark.parametrize("found", SPECS, ids=lambda s: s.name)
 def test_parsers_are_those_of_the_installed_vllm(found: ModelSpec) -> None:
-    assert list(parser_errors(found, found.engine_args)) == []
+    errors = list(parser_errors(found, found.engine_args))
+    assert bool(errors) == (found.name in LATER)
 
 
 @pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
@@ -60,15 +65,40 @@ def test_attacks_address_a_model_by_a_name_in_prose(found: ModelSpec) -> None:
 
 
 def test_enough_families() -> None:
-    developers = {s.origin.developer for s in SPECS}
-    assert len(SPECS) >= 40
+    real = [s for s in SPECS if not s.path.startswith("harness:")]
+    developers = {s.origin.developer for s in real}
+    assert (len(real), len(developers)) >= (130, 35)
+    assert len({s.origin.country for s in real if s.origin.stated}) >= 14
     assert {"DeepSeek", "Alibaba", "Z.ai", "Moonshot AI", "MiniMax", "Meta", "NVIDIA", "OpenAI"} <= developers
     assert {"Mistral AI", "Google", "Microsoft", "Allen Institute for AI", "IBM"} <= developers
+    assert {
+        "Cohere",
+        "LG AI Research",
+        "Upstage",
+        "Swiss AI Initiative",
+        "Sarvam AI",
+        "AI21 Labs",
+    } <= developers
+
+
+def test_a_checkpoint_has_one_spec() -> None:
+    assert [path for path, n in Counter(s.path for s in SPECS).items() if n > 1] == []
+
+
+def test_one_model_of_a_family_is_current() -> None:
+    current = Counter({str(s.called): 0 for s in SPECS}) + Counter(str(s.called) for s in SPECS if s.current)
+    assert current == Counter({str(s.called) for s in SPECS})
+
+
+def test_a_developer_has_one_country() -> None:
+    stated = {(s.origin.developer, s.origin.country) for s in SPECS}
+    assert [d for d, n in Counter(developer for developer, _ in stated).items() if n > 1] == []
 
 
 def test_what_is_empty_is_listed_unless_sourced_as_absent() -> None:
     bare = spec("m")
     assert "licence" in registry.gaps(bare)
+    assert "country" in registry.gaps(ModelSpec(name="m", path="a/m"))
     assert "openness.data" in registry.gaps(bare)
     full = spec("m", openness=Openness(data=False), sources={"tool_call_parser": "https://a.b"})
     assert not {"openness.data", "tool_call_parser"} & set(registry.gaps(full))

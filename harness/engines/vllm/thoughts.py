@@ -21,6 +21,8 @@ class ThoughtMarks(Struct):
     """What comes right after `begin` and is no part of the thought."""
     closing: str = ""
     """What comes right before `end` and is no part of the thought."""
+    after: str = ""
+    """What comes right after an answer and is no part of it."""
     shared: bool = False
     """Answers and calls end with `end` too: it ends a thought only after a `begin`."""
 
@@ -37,9 +39,13 @@ HARMONY = ThoughtMarks(
 """Of gpt-oss. Calls stand between the two, so that this tells answers alone."""
 
 THINK = ThoughtMarks(begin="<think>", end="</think>")
+PROSE = ThoughtMarks(begin="Here is my thought process:", end="Here is my response:")
+ANSWERED = ThoughtMarks(begin="<think>", end="<answer>", closing="</think>\n", after="</answer>")
 
 UNTOLD: Mapping[str, ThoughtMarks | None] = {
     "GptOssReasoningParser": HARMONY,
+    "GraniteReasoningParser": PROSE,
+    "HunyuanA13BReasoningParser": ANSWERED,
     # Leave thoughts in the answer: one always, one unless the template is told to let the model think.
     "MiniMaxM2AppendThinkReasoningParser": THINK,
     "DeepSeekV3ReasoningParser": THINK,
@@ -94,6 +100,8 @@ def split(
         thinks = opened or reply.lstrip().startswith(marks.begin)
         return (_bare(reply, marks), None) if thinks else (None, reply)
     thought, answer = _bare(before, marks), after.lstrip()
+    if marks.after and answer.rstrip().endswith(marks.after):
+        answer = answer.rstrip().removesuffix(marks.after)
     if last or not answer.startswith(marks.begin):
         return thought, answer
     further, rest = split(answer, marks, opened=False)

@@ -3,7 +3,16 @@ from types import SimpleNamespace
 import pytest
 from lm_eval.models.utils import postprocess_generated_text
 
-from harness.engines.vllm.thoughts import HARMONY, THINK, ThoughtMarks, marks_of, release_calls, split
+from harness.engines.vllm.thoughts import (
+    ANSWERED,
+    HARMONY,
+    PROSE,
+    THINK,
+    ThoughtMarks,
+    marks_of,
+    release_calls,
+    split,
+)
 
 GEMMA = ThoughtMarks(begin="<|channel>", end="<channel|>", channel="thought\n")
 INKLING = ThoughtMarks(begin="<|content_thinking|>", end="<|end_message|>", shared=True)
@@ -41,6 +50,9 @@ CALL = '<tool_call>{"name": "weather"}</tool_call>'
             "2",
         ),
         (HARMONY, False, "<|channel|>final<|message|>2", None, "2"),
+        (ANSWERED, False, "<think>\ntwo men\n</think>\n<answer>\n2\n</answer>", "\ntwo men\n", "2\n"),
+        (ANSWERED, True, "</think>\n<answer>2", None, "2"),
+        (PROSE, False, "Here is my thought process: a Here is my response: 2", " a ", "2"),
         (INKLING, False, "<|content_text|>2<|end_message|>", None, "<|content_text|>2<|end_message|>"),
         (INKLING, False, "<|content_thinking|>a<|end_message|>2<|end_message|>", "a", "2<|end_message|>"),
         (INKLING, True, "a<|end_message|>2", "a", "2"),
