@@ -1,5 +1,5 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
-.PHONY: install demo test test-models test-parity coverage unit lint format clean
+.PHONY: install install-gpu demo docs test test-models test-parity coverage unit lint format clean
 
 # Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -16,8 +16,15 @@ $(STAMP): pyproject.toml scripts/install.sh scripts/cpu-overrides.txt
 	scripts/install.sh
 	touch $(STAMP)
 
+install-gpu:  ## the same for a machine with NVIDIA GPUs, with vLLM's CUDA build
+	scripts/install.sh gpu
+	touch $(STAMP)
+
 demo: install  ## four tiny models through vLLM on the CPU, then their scorecards
 	HF_HUB_OFFLINE=1 $(HARNESS) run configs/runs/demo.yaml
+
+docs: install  ## the documentation as a site, into site/
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 test: install  ## every test but those of test-models and test-parity
 	$(PYTEST) $(BY_TWO) --no-loadscope-reorder -m "not families and not parity"
@@ -45,4 +52,4 @@ format: install
 	.venv/bin/ruff format .
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist site

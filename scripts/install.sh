@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Install the harness with vLLM's CPU build and the development tools into .venv.
+# Install the harness and the development tools into .venv, with vLLM's CPU build; with the argument `gpu` with its
+# CUDA build, as PyPI has it.
 # The one place that knows where torch's CPU wheel comes from:
 #   - if PIP_FIND_LINKS names a folder of wheels, torch+cpu is taken from there;
 #   - otherwise from PyTorch's own CPU index, which uv knows as a "torch backend".
-# torchvision and its siblings stay out on a CPU: PyPI has only builds linked to CUDA, and with one of
-# them installed beside torch's CPU build transformers dies at import. (A GPU box wants them:
-# `pip install 'openweight-harness[gpu]'` leaves them in.)
+# torchvision and its siblings stay out on a CPU: PyPI has only builds linked to CUDA, and with one of them installed
+# beside torch's CPU build transformers dies at import. A GPU box wants them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -17,11 +17,23 @@ python="${PYTHON:-python3}"
 [ -x .venv/bin/python ] || "$python" -m venv .venv
 [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet uv
 
-if [ -n "${PIP_FIND_LINKS:-}" ]; then
-    torch_source=(--find-links "$PIP_FIND_LINKS")
-else
-    torch_source=(--torch-backend cpu)
-fi
+case "${1:-cpu}" in
+gpu)
+    options=()
+    ;;
+cpu)
+    options=(--override scripts/cpu-overrides.txt)
+    if [ -n "${PIP_FIND_LINKS:-}" ]; then
+        options+=(--find-links "$PIP_FIND_LINKS")
+    else
+        options+=(--torch-backend cpu)
+    fi
+    ;;
+*)
+    echo "usage: scripts/install.sh [cpu|gpu]" >&2
+    exit 2
+    ;;
+esac
 
-VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet "${torch_source[@]}" \
-    --override scripts/cpu-overrides.txt --editable '.[cpu,dev,export,tasks]'
+VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet "${options[@]}" \
+    --editable ".[${1:-cpu},dev,docs,export,tasks]"
