@@ -330,13 +330,12 @@ def _stopped_by(*numbers: signal.Signals) -> Iterator[None]:
 
 def run_command(args: argparse.Namespace) -> Status:
     """`harness run`."""
-    import asyncio
-
     from harness import config as configs
     from harness.models.forecast import machine_gpus
     from harness.records.directory import RunDirectory
     from harness.reports.files import are_current, write_scorecards
     from harness.run.fetch import check_lock
+    from harness.run.launchers.in_process import InProcess
     from harness.run.lock import read_lock
     from harness.run.plan import leave_out_too_large, make_plan, problem
     from harness.run.progress import LiveProgress
@@ -354,7 +353,7 @@ def run_command(args: argparse.Namespace) -> Status:
     with directory.lock(), _stopped_by(*STOPS), LiveProgress(console) as progress:
         directory.prepare(config)
         try:
-            asyncio.run(run(plan, directory, progress, retry_failures=args.retry_failures))
+            run(plan, directory, progress, InProcess(), retry_failures=args.retry_failures)
         except (UserError, KeyboardInterrupt) as error:
             ended = error
         progress.close()

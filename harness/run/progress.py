@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -32,17 +33,37 @@ class Tally:
     failures: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass
+class Turn:
+    """A model that is being run."""
+
+    tallies: dict[str, Tally]
+    since: float = field(default_factory=time.monotonic)
+    """When it began to load, or began to answer."""
+    loaded: bool = False
+    engine: Engine | None = None
+    tokens: int = 0
+
+    def footer(self) -> str:
+        """Speed, load and the time that is left."""
+        seconds = max(time.monotonic() - self.since, 1e-9)
+        parts = [f"{self.tokens / seconds:,.0f} tokens/s"]
+        if self.engine is not None:
+            load = self.engine.load()
+            parts.append(f"{load.running} running, {load.waiting} waiting")
+        done = sum(t.done - t.before for t in self.tallies.values())
+        left = sum(t.total - t.done for t in self.tallies.values())
+        parts.append(f"about {seconds / done * left:.0f} s left" if done else "time left not known yet")
+        return ", ".join(parts)
+
+
 class LiveProgress:
-    """Satisfies `harness.run.runner.Progress`. Use as a context manager."""
+    """Satisfies `harness.run.attempts.Progress`. Use as a context manager."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         self._live = Live(console=console, auto_refresh=False, transient=True)
-        self._model = ""
-        self._tallies: dict[str, Tally] = {}
-        self._engine: Engine | None = None
-        self._tokens = 0
-        self._since = time.monotonic()
+        self._turns: dict[str, Turn] = {}
         self._drawn = 0.0
         self._retried = 0
 
@@ -56,38 +77,54 @@ class LiveProgress:
     ) -> None:
         self._live.stop()
 
-    def model(self, name: str, totals: dict[str, int], done: dict[str, int]) -> None:
-        """See `Progress.model`."""
-        self._end_of_model()
-        self._model, self._engine, self._tokens = name, None, 0
-        self._since = time.monotonic()
-        self._tallies = {s: Tally(total, done[s], done[s]) for s, total in totals.items()}
-        if all(t.done == t.total for t in self._tallies.values()):
-            self.note(f"{name}: everything was finished before")
+    def begun(self, model: str, totals: dict[str, int], done: dict[str, int]) -> None:
+        """See `Progress.begun`."""
+        tallies = {s: Tally(total, done[s], done[s]) for s, total in totals.items()}
+        self._turns[model] = Turn(tallies)
+        if done == totals:
+            self.note(f"{model}: everything was finished before")
         else:
             kept = sum(done.values())
-            self.note(f"{name}: loading" + (f" ({kept} attempts are kept)" if kept else ""))
+            self.note(f"{model}: loading" + (f" ({kept} attempts are kept)" if kept else ""))
 
-    def loaded(self, engine: Engine) -> None:
+    def loaded(self, model: str, engine: Engine | None) -> None:
         """See `Progress.loaded`."""
-        self._engine = engine
-        self.note(f"{self._model}: loaded in {time.monotonic() - self._since:.1f} s")
-        self._since = self._drawn = time.monotonic()
+        turn = self._turns[model]
+        self.note(f"{model}: loaded in {time.monotonic() - turn.since:.1f} s")
+        turn.engine, turn.loaded = engine, True
+        turn.since = self._drawn = time.monotonic()
 
-    def finished(self, suite: str, record: Record) -> None:
+    def finished(self, model: str, suite: str, record: Record) -> None:
         """See `Progress.finished`."""
-        tally = self._tallies[suite]
+        turn = self._turns[model]
+        tally = turn.tallies[suite]
         tally.done += 1
         tally.truncated += record.truncated and record.failure is None
         self._retried += record.failure in RETRIED
         if record.failure:
             tally.failures[record.failure.value] += 1
-        self._tokens += record.usage.tokens or 0
+        turn.tokens += record.usage.tokens or 0
         self._draw()
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
         self._console.print(text, markup=False, highlight=False)
+
+    def ended(self, model: str) -> None:
+        """See `Progress.ended`."""
+        turn = self._turns.pop(model)
+        for suite, tally in turn.tallies.items() if turn.loaded else ():
+            self.note(f"{model}: {suite} {tally.done}/{tally.total}{_troubles(tally)}")
+
+    def close(self) -> None:
+        """Print the last lines."""
+        for model in [*self._turns]:
+            self.ended(model)
+        if self._retried:
+            self.note(
+                f"{self._retried} attempts ended in an error of the engine or of a scorer: the same command "
+                "with --retry-failures asks for them again"
+            )
 
     def _draw(self) -> None:
         interval = 0.2 if self._console.is_terminal else LINE_SECONDS
@@ -95,50 +132,22 @@ class LiveProgress:
             return
         self._drawn = time.monotonic()
         if self._console.is_terminal:
-            self._live.update(self._table(), refresh=True)
-        else:
-            self.note(self._line())
+            self._live.update(Group(*self._tables()), refresh=True)
+            return
+        for model, turn in self._turns.items():
+            suites = (f"{suite} {t.done}/{t.total}{_troubles(t)}" for suite, t in turn.tallies.items())
+            self.note(f"{model}: {', '.join(suites)}; {turn.footer()}")
 
-    def _end_of_model(self) -> None:
-        if self._engine is not None:
-            for suite, tally in self._tallies.items():
-                self.note(f"{self._model}: {suite} {tally.done}/{tally.total}{_troubles(tally)}")
-
-    def close(self) -> None:
-        """Print the last model's lines."""
-        self._end_of_model()
-        self._engine = None
-        if self._retried:
-            self.note(
-                f"{self._retried} attempts ended in an error of the engine or of a scorer: the same command "
-                "with --retry-failures asks for them again"
-            )
-
-    def _line(self) -> str:
-        suites = ", ".join(f"{suite} {t.done}/{t.total}{_troubles(t)}" for suite, t in self._tallies.items())
-        return f"{self._model}: {suites}; {self._footer()}"
-
-    def _table(self) -> Group:
-        table = Table(title=self._model, title_justify="left")
-        table.add_column("suite")
-        table.add_column("done", justify="right")
-        table.add_column("failures by kind")
-        for suite, tally in self._tallies.items():
-            table.add_row(Text(suite), f"{tally.done}/{tally.total}", _troubles(tally).strip(" ()"))
-        return Group(table, Text(self._footer()))  # a caption would be as narrow as the table
-
-    def _footer(self) -> str:
-        seconds = max(time.monotonic() - self._since, 1e-9)
-        parts = [f"{self._tokens / seconds:,.0f} tokens/s"]
-        if self._engine is not None:
-            load = self._engine.load()
-            parts.append(f"{load.running} running, {load.waiting} waiting")
-        return ", ".join([*parts, self._time_left(seconds)])
-
-    def _time_left(self, seconds: float) -> str:
-        done = sum(t.done - t.before for t in self._tallies.values())
-        left = sum(t.total - t.done for t in self._tallies.values())
-        return f"about {seconds / done * left:.0f} s left" if done else "time left not known yet"
+    def _tables(self) -> Iterator[Table | Text]:
+        for model, turn in self._turns.items():
+            table = Table(title=model, title_justify="left")
+            table.add_column("suite")
+            table.add_column("done", justify="right")
+            table.add_column("failures by kind")
+            for suite, tally in turn.tallies.items():
+                table.add_row(Text(suite), f"{tally.done}/{tally.total}", _troubles(tally).strip(" ()"))
+            yield table
+            yield Text(turn.footer())  # a caption would be as narrow as the table
 
 
 def _troubles(tally: Tally) -> str:

@@ -5,14 +5,15 @@ import random
 import pytest
 
 from harness.errors import EngineDead
-from harness.run.deaths import MAX_BARREN, MAX_CULPRITS, Attempt, Deaths
+from harness.run.attempts import AttemptKey
+from harness.run.deaths import MAX_BARREN, MAX_CULPRITS, Deaths
 
 
-def attempts(count: int, cell: str = "c") -> list[Attempt]:
+def attempts(count: int, cell: str = "c") -> list[AttemptKey]:
     return [(cell, f"{i:03d}", 0) for i in range(count)]
 
 
-def measure(owed: list[Attempt], poison: set[Attempt], width: int) -> tuple[list[Attempt], int]:
+def measure(owed: list[AttemptKey], poison: set[AttemptKey], width: int) -> tuple[list[AttemptKey], int]:
     """(attempts that were blamed, loads) of a run whose engine dies at once of every one in `poison`."""
     deaths, blamed, left, loads = Deaths(answered=False), [], list(owed), 0
     while left:

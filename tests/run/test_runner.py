@@ -23,7 +23,8 @@ from harness.config import ModelSpec, load_config
 from harness.engines.metered import BusyClock
 from harness.errors import Status
 from harness.records.directory import RunDirectory
-from harness.run.runner import COLLECT_AFTER, Job, order, rare_collections
+from harness.run.attempts import Attempt, order
+from harness.run.jobs import COLLECT_AFTER, rare_collections
 from harness.types import FailureKind, Record, Sample
 from tests import fakes
 from tests.conftest import ROOT
@@ -108,7 +109,7 @@ def test_energy_is_kept_with_attempts_where_it_is_measured(
     assert "Energy was not measured" in (tmp_path / "without" / "scorecard.md").read_text()
 
     counter = iter(range(10**6))
-    monkeypatch.setattr("harness.run.runner.open_meter", lambda facts: lambda: float(next(counter)))
+    monkeypatch.setattr("harness.run.jobs.open_meter", lambda facts: lambda: float(next(counter)))
     monkeypatch.setattr("harness.engines.metered.METER_SECONDS", 0.0)
     monkeypatch.setattr("harness.engines.metered.EDGE_SECONDS", 0.0)
     run(tmp_path, out="with")
@@ -424,7 +425,7 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     assert scorecards(tmp_path, "killed") == scorecards(tmp_path, "whole")
 
 
-def test_jobs_of_all_cells_are_in_flight_from_first_to_last() -> None:
+def test_attempts_of_all_cells_are_in_flight_from_first_to_last() -> None:
     few, many = fakes.DigitSuite("few", fakes.Options()), fakes.DigitSuite("many", fakes.Options(samples=60))
 
     class Cell:
@@ -433,12 +434,12 @@ def test_jobs_of_all_cells_are_in_flight_from_first_to_last() -> None:
             self.entry = self
             self.key = suite.name
 
-    jobs = [Job(Cell(s), sample, 0) for s in (few, many) for sample in s.samples("m", None)]  # type: ignore[arg-type]
-    ordered = order(jobs)
-    assert sorted(map(id, ordered)) == sorted(map(id, jobs))
+    attempts = [Attempt(Cell(s), sample, 0) for s in (few, many) for sample in s.samples("m", None)]  # type: ignore[arg-type]
+    ordered = order(attempts)
+    assert sorted(map(id, ordered)) == sorted(map(id, attempts))
     for quarter in range(4):
         part = ordered[quarter * 20 : quarter * 20 + 20]
-        assert sum(job.cell.suite.name == "few" for job in part) == 5
+        assert sum(attempt.cell.suite.name == "few" for attempt in part) == 5
 
 
 def test_the_busy_clock_divides_time_between_requests(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -627,7 +628,7 @@ def test_a_run_keeps_the_day_on_which_it_was_begun(
         told.append(day)
         return await start(model, {})
 
-    monkeypatch.setattr("harness.run.runner.open_engine", open_engine)
+    monkeypatch.setattr("harness.run.jobs.open_engine", open_engine)
     monkeypatch.setattr("harness.config.RunConfig.day", "2026-11-27")
     assert run(tmp_path, "suites.1.samples=1", "suites.0.samples=1") == 0
     directory = RunDirectory(tmp_path / "out")

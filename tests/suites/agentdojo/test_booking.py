@@ -23,14 +23,12 @@ from agentdojo.types import ChatAssistantMessage, text_content_block_from_string
 from google.genai.errors import ServerError
 from openai import BadRequestError
 
-from harness.engines.metered import BusyClock, MeteredEngine
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import AttemptFailure
-from harness.run.plan import PlannedCell
-from harness.run.runner import Job, run_attempt
 from harness.suites.agentdojo import AgentDojoSuite
 from harness.suites.agentdojo.attacks import load_attack
 from harness.types import CellEntry, FailureKind, Generation, Message, Record, Sample, Sampling, Tool
+from tests.attempted import attempted
 from tests.suites.dojo import (
     attacked,
     benign,
@@ -175,9 +173,8 @@ def record(chosen: AgentDojoSuite, sample: Sample, turns: Iterable[Turn]) -> Rec
         samples=1,
         attempts=1,
     )
-    job = Job(PlannedCell(entry=entry, suite=chosen), sample, 0)
-    engine = MeteredEngine(ScriptedEngine(policy), BusyClock())
-    return asyncio.run(run_attempt(job, engine, Sampling(max_tokens=10**6)))
+    engine, sampling = ScriptedEngine(policy), Sampling(max_tokens=10**6)
+    return asyncio.run(attempted(entry, chosen, sample, engine, sampling))
 
 
 def books(found: Record) -> dict[str, float | None]:

@@ -13,13 +13,10 @@ import yaml
 from agentdojo.task_suite.load_suites import get_suite
 
 from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.engines.metered import BusyClock, MeteredEngine
 from harness.engines.scripted import Reply, ScriptedEngine, sequence
 from harness.errors import AttemptFailure
 from harness.records.table import to_table
 from harness.reports.render import render
-from harness.run.plan import PlannedCell
-from harness.run.runner import Job, run_attempt
 from harness.suites.agentdojo import AgentDojoSuite
 from harness.suites.agentdojo.booking import RULE
 from harness.suites.agentdojo.metrics import ATTACKED
@@ -38,6 +35,7 @@ from harness.types import (
     ToolCall,
 )
 from tests.analysis.synthetic import document
+from tests.attempted import attempted
 from tests.suites.dojo import (
     BENCHMARK,
     attacked,
@@ -104,13 +102,12 @@ def run_all(
     delay: float = 0.0,
 ) -> list[Record]:
     """The records of a run in which every sample meets the agent that the script makes for it."""
-    planned_cell = PlannedCell(entry=cell(chosen), suite=chosen)
+    entry = cell(chosen)
 
     async def attempt(sample: Sample, gate: asyncio.Semaphore) -> Record:
         async with gate:
             engine = ScriptedEngine(sequence(as_replies(script(chosen, sample))), delay=delay)
-            job = Job(planned_cell, sample, 0)
-            return await run_attempt(job, MeteredEngine(engine, BusyClock()), Sampling(max_tokens=10**6))
+            return await attempted(entry, chosen, sample, engine, Sampling(max_tokens=10**6))
 
     async def everything() -> list[Record]:
         gate = asyncio.Semaphore(concurrency)
@@ -305,8 +302,7 @@ def test_a_failure_changes_no_rate_and_raises_its_own_counter(kind: FailureKind)
     chosen = suite("agentdojo_mini")
     records = run_all(chosen, samples("agentdojo_mini"), obedient_or_idle)
     victim = attacked("agentdojo_mini")[3]
-    job = Job(PlannedCell(entry=cell(chosen), suite=chosen), victim, 1)
-    failed = asyncio.run(run_attempt(job, MeteredEngine(hurt(kind), BusyClock()), Sampling()))
+    failed = asyncio.run(attempted(cell(chosen), chosen, victim, hurt(kind), Sampling(), number=1))
     assert failed.failure == kind
     before, after = (shown(card(chosen, found)) for found in (records, [*records, failed]))
     of_attacks = {

@@ -1,0 +1,343 @@
+"""Jobs: what one engine does. A launcher says where and when.
+
+A job is one model with its cells. It is run one engine at a time, until it owes nothing: all attempts
+are in flight at once, each is appended to its cell's records as soon as it is finished, and where an engine
+dies the next one goes on.
+"""
+
+import asyncio
+import gc
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import msgspec
+
+from harness.config import EngineSpec, ModelSpec, RunConfig
+from harness.engines import open_engine
+from harness.engines.base import Engine
+from harness.engines.energy import open_meter
+from harness.engines.metered import BusyClock
+from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, UserError
+from harness.records.append import RecordWriter
+from harness.records.directory import RunDirectory
+from harness.run.attempts import Asked, Attempt, Progress, new_record, order
+from harness.run.deaths import MAX_CULPRITS, Deaths
+from harness.run.plan import PlannedCell, problem
+from harness.run.preflight import PlannedModel
+from harness.suites.apart import Scorers
+from harness.suites.base import Suite
+from harness.types import Caution, FailureKind, Message, Transcript, Usage
+
+E = TypeVar("E", bound=Exception)
+
+ENGINE_DIED = "engine_died"
+"""The check of a caution about an engine that died: the same command may go further."""
+
+SYNC_SECONDS = 0.5
+"""How often appended records are forced onto the disk."""
+
+COLLECT_AFTER = 50_000
+"""New objects after which Python looks for unreachable ones. An environment of AgentDojo's has hundreds,
+which go as soon as they are not wanted: with its own 700 it would look many times a second, for nothing."""
+
+Opening = Callable[[EngineSpec, ModelSpec, str | None], Awaitable[Engine]]
+"""(kind and arguments, model, day that templates are told) -> an engine with the model loaded."""
+
+
+@dataclass
+class Job:
+    """What one engine does: the cells of one model, until they owe nothing."""
+
+    config: RunConfig
+    model: PlannedModel
+    cells: list[PlannedCell]
+    """What is left of them: a problem takes its cells out."""
+    directory: RunDirectory
+    retry_before: float = 0.0
+    """Unix time; an attempt whose engine or scorer failed before it is owed again."""
+    opening: Opening = field(default_factory=lambda: open_engine)
+    """How its engines are got."""
+    problems: list[Caution] = field(default_factory=list)
+    """What could not be measured, and why."""
+    deaths: Deaths = field(default_factory=Deaths)
+    """Of its engines, in this process."""
+    over: bool = False
+    """Its last engine did what it could."""
+
+    @property
+    def name(self) -> str:
+        """The model's."""
+        return self.model.spec.name
+
+    @property
+    def suites(self) -> list[Suite]:
+        """Of its cells."""
+        return [cell.suite for cell in self.cells]
+
+    def begin(self, progress: Progress) -> None:
+        """Tell what is owed, and bring the records of each cell into the form that its state asks for."""
+        try:
+            done = {cell.suite.name: self._count_finished(cell) for cell in self.cells}
+            totals = {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in self.cells}
+            progress.begun(self.name, totals, done)
+            self._compact_complete()
+            for cell in self.cells:
+                if self._complete(cell) and done[cell.suite.name] < self.directory.count(cell.entry):
+                    self.directory.reopen(cell.entry)
+            self.deaths.answered = any(done.values())
+        except DiskError:
+            raise
+        except UserError as error:
+            self._leave_out("not_loaded", str(error))
+
+    @property
+    def owes(self) -> bool:
+        """Whether an engine is needed: the first, or another where one died."""
+        return not self.over and not all(map(self._complete, self.cells))
+
+    async def run(self, progress: Progress, scorers: Scorers) -> None:
+        """Load the model, make the attempts that are owed, and release it.
+
+        Where the engine dies the job goes on owing what was in flight. What cannot be measured at all
+        becomes one of its problems.
+
+        Raises:
+            DiskError: what was to be kept could not be.
+        """
+        self.over = True
+        try:
+            engine = await self._open()
+        except UserError as error:
+            self._leave_out("not_loaded", str(error))
+            return
+        asked = Asked(engine, BusyClock(open_meter(engine.facts)), self.config.sampling, progress, scorers)
+        try:
+            self._record_engine(engine)
+            progress.loaded(self.name, engine)
+            owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
+            alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
+            limit = self.config.engine.max_concurrency
+            async with self._recording() as asked.writers:
+                for attempts, at_once in ((alone, 1), (owed.values(), limit)):
+                    async with asyncio.TaskGroup() as group:  # what one raises ends the others
+                        asked.slots = asyncio.Semaphore(at_once)
+                        for attempt in attempts:
+                            await asked.slots.acquire()
+                            group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
+        except DiskError:
+            raise
+        except UserError as error:
+            self._leave_out("not_loaded", str(error))
+        except ExceptionGroup as errors:
+            self._stopped(errors, asked)
+        finally:
+            await engine.close()
+        self._settle(asked)
+
+    def _settle(self, asked: Asked) -> None:
+        """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""
+        for suite, text in asked.refused.items():
+            self._leave_out("suite", text, suite)
+        try:
+            self._compact_complete()
+        except DiskError:
+            raise
+        except UserError as error:
+            self._leave_out("not_loaded", str(error))
+
+    async def _open(self) -> Engine:
+        """Load the model. Raises UserError."""
+        try:
+            return await self.opening(self.config.engine, self.model.spec, self.config.day)
+        except UserError:
+            raise
+        except EngineDead as error:  # starting it again would end the same way
+            raise UserError(
+                f"model {self.name} could not be loaded: {error}; give it more memory or a shorter "
+                "max_model_len in engine.args, or leave it out"
+            ) from error
+        except Exception as error:  # the engine and the checkpoint may be anybody's
+            raise UserError(f"model {self.name} could not be loaded: {_named(error)}") from error
+
+    def _record_engine(self, engine: Engine) -> None:
+        """Keep the engine's facts, and refuse to mix two engines in one cell."""
+        manifest = self.directory.manifest()
+        entry = manifest.models[self.name]
+        if entry.engine is None:
+            entry = msgspec.structs.replace(entry, engine=engine.facts)
+            models = {**manifest.models, entry.name: entry}
+            self.directory.write_manifest(msgspec.structs.replace(manifest, models=models))
+        elif entry.engine != engine.facts:
+            old, new = msgspec.to_builtins(entry.engine), msgspec.to_builtins(engine.facts)
+            old, new = {**old, **old.pop("details")}, {**new, **new.pop("details")}
+            changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+            said = ", ".join(f"{k} was {old.get(k)} and is {new.get(k)}" for k in changed)
+            raise UserError(
+                f"{self.directory.path} has records of {self.name} from another engine ({said}): "
+                "resume with that one, or give another --out"
+            )
+
+    def _owed(self, asked: Asked) -> Iterator[Attempt]:
+        """What the cells owe, but for suites whose samples cannot be made."""
+        for cell in self.cells:
+            if self._complete(cell):
+                continue
+            try:
+                yield from owed_attempts(self.directory, cell, self.model, asked.engine, self.retry_before)
+            except DiskError:
+                raise
+            except Exception as error:  # the suite may be anybody's, and its data too
+                text = str(error) if isinstance(error, UserError) else _named(error)
+                asked.refused[cell.suite.name] = f"suite {cell.suite.name}: {text}"
+
+    @asynccontextmanager
+    async def _recording(self) -> AsyncIterator[dict[str, RecordWriter]]:
+        """Key of a cell -> where its records go, which are forced onto the disk beside the attempts."""
+        with ExitStack() as stack:
+            stack.enter_context(rare_collections())
+            writers = {}
+            for cell in self.cells:
+                if not self._complete(cell):
+                    writer = RecordWriter(self.directory.records_path(cell.entry, "jsonl"))
+                    stack.callback(writer.close)
+                    writers[cell.entry.key] = writer
+            async with asyncio.TaskGroup() as group:
+                done = asyncio.Event()
+                group.create_task(_sync(writers.values(), done))
+                yield writers
+                done.set()
+
+    def _stopped(self, errors: ExceptionGroup, asked: Asked) -> None:
+        """Take in what ended an engine before its time."""
+        if disk := _first(errors, DiskError):
+            raise disk from errors
+        if gone := _first(errors, ServerGone):  # nobody here can start it again
+            self._leave_out(ENGINE_DIED, f"model {self.name}: {gone}; the same command resumes")
+            return
+        died = _first(errors, EngineDead)
+        if died is None:
+            raise errors
+        in_flight = list(asked.in_flight.values())
+        try:
+            culprit = self.deaths.died([a.key for a in in_flight], asked.finished, str(died))
+        except EngineDead:
+            text = f"model {self.name}: the engine died: {died}; the same command resumes"
+            self._leave_out(ENGINE_DIED, text)
+            return
+        self.over, blamed = False, ""
+        if culprit:
+            self._record_culprit(in_flight[0], str(died))
+            blamed = f" of {in_flight[0].cell.suite.name}/{culprit[1]}"
+        asked.progress.note(f"the engine of {self.name} died{blamed} ({died}); starting it again")
+        for suite in [c.suite.name for c in self.cells if c.entry.key in self.deaths.given_up]:
+            self._leave_out(
+                ENGINE_DIED,
+                f"{MAX_CULPRITS} attempts of {suite} each ended the engine of {self.name}, so that the "
+                "rest of the suite was not tried: `harness show --failed` lists them, and the same command "
+                "goes on",
+                suite,
+            )
+
+    def _record_culprit(self, attempt: Attempt, reason: str) -> None:
+        """Book the attempt that ended an engine, alone."""
+        writer = RecordWriter(self.directory.records_path(attempt.cell.entry, "jsonl"))
+        try:
+            message = f"the engine died of this attempt, also where it was asked alone: {reason}"
+            failure = AttemptFailure(FailureKind.ENGINE_ERROR, message)
+            usage = Usage(requests=1)
+            writer.append(new_record(attempt, Transcript(), (), failure, usage, time.time(), 0.0))
+        finally:
+            writer.close()
+
+    def _leave_out(self, check: str, text: str, suite: str | None = None) -> None:
+        """Note why the model, or a suite of it, was not measured, and take its cells out."""
+        self.problems.append(problem(check, text, model=self.name, suite=suite))
+        self.cells = [cell for cell in self.cells if suite not in (None, cell.suite.name)]
+
+    def _complete(self, cell: PlannedCell) -> bool:
+        return self.directory.records_path(cell.entry, "parquet").exists()
+
+    def _count_finished(self, cell: PlannedCell) -> int:
+        """How many attempts need not be made."""
+        if not self.retry_before:
+            return self.directory.count(cell.entry)
+        return len(self.directory.finished(cell.entry, self.retry_before))
+
+    def _compact_complete(self) -> None:
+        """Compact every cell that owes nothing, and finish what a dying process began to compact."""
+        self.directory.compact(
+            [
+                cell.entry
+                for cell in self.cells
+                if self._complete(cell)
+                or self._count_finished(cell) == cell.entry.samples * cell.entry.attempts
+            ]
+        )
+
+
+def owed_attempts(
+    directory: RunDirectory,
+    cell: PlannedCell,
+    model: PlannedModel,
+    engine: Engine,
+    retry_before: float = 0.0,
+) -> list[Attempt]:
+    """The attempts of a cell that have no record yet, or one that is to be superseded.
+
+    Raises:
+        UserError: a record that is there was made of another sample than there is now.
+    """
+
+    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        return engine.render(messages, add_generation_prompt=add_generation_prompt)
+
+    finished = directory.finished(cell.entry, retry_before)
+    samples = cell.suite.samples(model.called, render if cell.suite.needs.chat_template else None)
+    built = {sample.id: sample.content_hash for sample in samples}
+    kept = directory.contents(cell.entry) if finished else {}
+    others = [sample for (sample, _), content in kept.items() if built.get(sample, content) != content]
+    if others:
+        raise UserError(
+            f"{len(others)} of the attempts in {directory.path} were made of samples that are built "
+            f"otherwise now, {others[0]} for one: restore the data, template and day that it was begun with, "
+            "or give another --out"
+        )
+    return [
+        Attempt(cell, sample, number)
+        for number in range(cell.entry.attempts)
+        for sample in samples
+        if (sample.id, number) not in finished
+    ]
+
+
+async def _sync(writers: Collection[RecordWriter], done: asyncio.Event) -> None:
+    while not done.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(done.wait(), SYNC_SECONDS)
+        for writer in writers:  # in a thread: a slow disk would hold up every attempt
+            await asyncio.to_thread(writer.sync)
+
+
+@contextmanager
+def rare_collections() -> Iterator[None]:
+    """Let Python's garbage collector begin every `COLLECT_AFTER` objects, and no more often."""
+    before = gc.get_threshold()
+    gc.set_threshold(COLLECT_AFTER, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+
+
+def _first(errors: BaseException, kind: type[E]) -> E | None:
+    """The first error of a kind in a group of groups."""
+    if isinstance(errors, BaseExceptionGroup):
+        return next((found for error in errors.exceptions if (found := _first(error, kind))), None)
+    return errors if isinstance(errors, kind) else None
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,23 @@
+"""Jobs in this process, one after the other."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+
+from harness.run.attempts import Progress
+from harness.run.jobs import Job
+from harness.suites.apart import Scorers
+
+
+class InProcess:
+    """Satisfies `Launcher`."""
+
+    def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
+        """See `Launcher.run`."""
+        suites = {suite.name: suite for job in jobs for suite in job.suites}
+        with Scorers(suites.values()) as scorers, asyncio.Runner() as runner:
+            for job in jobs:
+                job.begin(progress)
+                while job.owes:
+                    runner.run(job.run(progress, scorers))
+                progress.ended(job.name)
+                yield job
