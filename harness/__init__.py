@@ -1,3 +1,3 @@
 """Load open-weight models through vLLM, measure capability and resistance to hijacking, compare origins."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
