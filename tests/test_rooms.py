@@ -1,6 +1,7 @@
 """The order of the rooms: a module imports only from rooms above its own, and nothing heavy on import."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,29 @@ def test_imports_go_upwards(path: Path) -> None:
     beside = {other for other in others if RANK[other] == RANK[own] and other != own}
     assert not below, f"{path.name} imports from {below}, which come after {own}"
     assert not beside, f"{path.name} imports from {beside}, which stand beside {own}"
+
+
+def module(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_imported(path: Path) -> set[str]:
+    """Of the package, inside of functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {name if name in NAMES else node.module for name in names}
+    return found - {module(path)}
+
+
+NAMES = {module(path) for path in MODULES}
+
+
+def test_modules_import_in_one_direction_inside_of_rooms_too() -> None:
+    graph = {module(path): modules_imported(path) for path in MODULES}
+    assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES)
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -78,7 +78,7 @@ def test_one_bad_model_does_not_hide_the_others(
         (tmp_path / "models" / f"{name}.yaml").write_text(
             f"name: {name}\npath: {path}\norigin: {{developer: D, country: XA}}\n"
         )
-    monkeypatch.setattr("harness.config.registry", lambda: tmp_path)
+    monkeypatch.setattr("harness.config.paths.registry", lambda: tmp_path)
     assert main(["models"]) == 0
     bad, good = capsys.readouterr().out.splitlines()
     assert "there is no folder" in bad

@@ -1,0 +1,164 @@
+"""From files to a resolved config: names looked up, overrides set, paths told, everything checked."""
+
+import datetime
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from harness.config.checks import check
+from harness.config.document import Document, KeyPath, OptionError, dotted, explain, fields, unknown_key
+from harness.config.paths import find, locate, names, relative_paths
+from harness.config.schemas import ModelSpec, RunConfig
+from harness.errors import UserError
+
+T = TypeVar("T")
+
+
+def load_options(options: Mapping[str, Any], kind: type[T], what: str) -> T:
+    """Options as an adapter's own struct, with their paths as this machine's.
+
+    Raises:
+        OptionError: a key is unknown or missing, or a value has the wrong type.
+    """
+    found = {}
+    for key, value in options.items():
+        try:
+            found[key] = locate(value) if isinstance(value, str) else value
+        except UserError as error:
+            raise OptionError(f"{what}: {error}", key) from error
+    try:
+        return msgspec.convert(found, kind, strict=True)
+    except msgspec.ValidationError as error:
+        message, at = explain(error, kind)
+        raise OptionError(f"{what}: {message}", str(at[0]) if at else "") from error
+
+
+def load_model(name: str, folder: Path | None = None) -> ModelSpec:
+    """A model of the registry by name, or of a YAML file by path.
+
+    Args:
+        name: which.
+        folder: from which relative paths are told; that of the file if not given.
+
+    Raises:
+        UserError: there is no such model, or its file is not right.
+    """
+    document = Document(find("models", name))
+    data, base = document.data, document.path.parent
+    if isinstance(data, dict):
+        data = _relative_model(document, data, (), base, folder or base)
+    return document.convert(data, ModelSpec)
+
+
+def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
+    """Read, override, check and resolve a run config.
+
+    Args:
+        path: the YAML file, or the name of one that ships with the harness.
+        overrides: `key=value`, keys dotted (`sampling.max_tokens=64`, `suites.0.limit=10`), values YAML.
+        folder: what ./ and ../ of the file are relative to; its own folder if not given.
+
+    Raises:
+        UserError: anything about it is wrong; the sentence says where and what to do.
+    """
+    if not path.exists() and re.fullmatch(r"[\w-]+", str(path)):
+        path = find("runs", str(path))
+    document = Document(path)
+    if not isinstance(document.data, dict):
+        raise UserError(f"{path}: expected a mapping with the keys {', '.join(fields(RunConfig))}")
+    data = dict(document.data)
+    for override in overrides:
+        document.overrides[_override(data, override)] = override
+    folder = folder or path.parent
+    for key, resolve in (("models", _resolve_model), ("suites", _resolve_suite)):
+        entries = data.get(key)
+        if not isinstance(entries, list) or not entries:
+            raise UserError(f"{document.where((key,))}: key `{key}`: expected a list of at least one")
+        data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
+    if isinstance(data.get("date"), datetime.date):  # YAML reads a day as one
+        data["date"] = data["date"].isoformat()
+    config = document.convert(data, RunConfig)
+    check(document, config)
+    return config
+
+
+def _override(data: dict[str, Any], text: str) -> KeyPath:
+    """Set what an override says, and return its key."""
+    import yaml
+
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise UserError(f"{text!r} is not an override: expected key=value, such as sampling.max_tokens=64")
+    *parents, last = key.split(".")
+    target: Any = data
+    for part in parents:
+        target = _step(target, part, text)
+    if isinstance(target, str):
+        raise UserError(f"override {text!r}: {'.'.join(parents)} is a name; override a mapping's key instead")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {text!r}: the value is not YAML; put quotes around it") from error
+    if isinstance(target, list):
+        _step(target, last, text)
+        target[int(last)] = parsed
+    else:
+        target[last] = parsed
+    return tuple(int(part) if part.isdigit() else part for part in (*parents, last))
+
+
+def _step(target: Any, part: str, override: str) -> Any:
+    if isinstance(target, dict):
+        return target.setdefault(part, {})
+    if isinstance(target, list) and part.isdigit() and int(part) < len(target):
+        return target[int(part)]
+    raise UserError(f"override {override!r}: there is nothing at {part!r} to set")
+
+
+def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) -> Any:
+    if isinstance(entry, dict):
+        return _relative_model(document, entry, at, folder, folder)
+    if not isinstance(entry, str):
+        raise UserError(f"{document.where(at)}: expected the name of a model, or a mapping with its facts")
+    if entry.startswith(("./", "../")):
+        entry = str(folder / entry)
+    try:
+        return msgspec.to_builtins(load_model(entry, folder))
+    except UserError as error:
+        raise UserError(f"{document.where(at)}: {error}") from error
+
+
+def _relative_model(
+    document: Document, entry: dict[str, Any], at: KeyPath, base: Path, folder: Path
+) -> dict[str, Any]:
+    if "lines" in entry:
+        message = unknown_key("lines", fields(ModelSpec))
+        raise UserError(f"{document.where((*at, 'lines'))}: {message}")
+    path = {key: value for key, value in entry.items() if key == "path"}
+    inside = (key for key in document.lines if key[: len(at)] == at and key != at)
+    lines = {"": document.where(at)} | {dotted(key[len(at) :]): document.where(key) for key in inside}
+    return {**entry, **relative_paths(path, base, folder), "lines": lines}
+
+
+def _resolve_suite(document: Document, entry: Any, at: KeyPath, folder: Path) -> dict[str, Any]:
+    if isinstance(entry, str):
+        try:
+            named = Document(find("suites", entry))
+        except UserError as error:
+            raise UserError(f"{document.where(at)}: {error}") from error
+        return {"name": entry, **_resolve_suite(named, named.data, (), folder)}
+    if not isinstance(entry, dict) or not isinstance(entry.get("adapter"), str):
+        raise UserError(
+            f"{document.where(at)}: expected the name of a suite ({', '.join(names('suites'))}), "
+            "or a mapping with the key `adapter` and its options"
+        )
+    options = {k: v for k, v in entry.items() if k not in ("adapter", "name")}
+    resolved = {
+        "adapter": entry["adapter"],
+        "options": relative_paths(options, folder if at else document.path.parent, folder),
+        "lines": {"": document.where(at), **{str(k): document.where((*at, k)) for k in options}},
+    }
+    return resolved | ({"name": entry["name"]} if "name" in entry else {})
