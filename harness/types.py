@@ -330,6 +330,72 @@ class Metric(Struct):
             raise ValueError(f"{self.name} is given {self.given}, which are no factors that it applies to")
 
 
+class Reference(Struct):
+    """What a model did of each level of a factor, such as each task, by another rate.
+
+    In the cell itself, else in one of the same model whose protocol differs in nothing but some fields.
+    """
+
+    metric: str
+    factor: str
+    take: Literal["best", "mean"]
+    """`best`: 1 if any attempt at the level was a success. `mean`: the share of them that was."""
+    may_differ: tuple[str, ...] = ()
+    """Fields of the protocol."""
+
+
+class DerivedMetric(Struct):
+    """A metric that no attempt has a score of: it follows from rates that the attempts have."""
+
+    metric: Metric
+    kind: Literal["where_able", "lost"]
+    """`where_able`: `of`, where the reference is not 0. `lost`: the reference less `of`."""
+    of: str
+    reference: Reference
+    note: str
+    """What a reader of the method has to know."""
+    condition: str | None = None
+    """A rate that an attempt must have 1 of."""
+    left_out: str = ""
+    """What is said of successes where the reference is 0: "2 ..."."""
+
+    def __post_init__(self) -> None:
+        metric = self.metric
+        fits = {
+            "where_able": metric.kind == "rate",
+            "lost": (metric.kind, metric.bounds) == ("mean", (-1, 1)),
+        }
+        if not fits[self.kind]:
+            raise ValueError(f"{metric.name} is no metric of the kind {self.kind}")
+
+
+class Pooling(Struct):
+    """The benchmark of several suites that a suite is a part of: pooled, every attempt counts once."""
+
+    benchmark: str
+    part: str
+    """Which of its parts the suite is."""
+    parts: tuple[str, ...]
+    """All of them."""
+    may_differ: tuple[str, ...]
+    """Fields of the protocol in which the parts differ by their nature. In all others they have to agree."""
+    metrics: tuple[str, ...]
+    """Rates of the harness that are pooled, beside all those with a `booking`."""
+
+
+class Declared(Struct):
+    """What a suite says of its metrics beside the metrics themselves. Analysis knows none of them by name."""
+
+    derived: tuple[DerivedMetric, ...] = ()
+    conditions: dict[str, str] = {}
+    """Rate that only some attempts have -> the rate that those have 1 of."""
+    void: tuple[str, ...] = ()
+    """Metrics that say nothing under this protocol, such as being hijacked by an attack without a goal."""
+    idle: tuple[str, ...] = ()
+    """Rates of attempts that finished without having used any tool: counted together beside the failures."""
+    pooling: Pooling | None = None
+
+
 class Architecture(Struct):
     """What a checkpoint says about itself (its config.json and safetensors headers)."""
 
@@ -427,6 +493,8 @@ class CellEntry(Struct):
     metrics: tuple[Metric, ...]
     samples: int
     attempts: int
+    declared: Declared | None = None
+    """None in cells of version 0.1, which did not say it."""
 
     def counted(self, record: Record) -> tuple[Score, ...]:
         """The scores of a record that count: of a failed attempt those alone whose metric books it."""

@@ -4,9 +4,8 @@ A group of lm-eval's (MMLU's 57 subjects) is run as one suite a task. Counted by
 every other benchmark 57 to one; here its questions are pooled into one number, and its tasks fold out.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import msgspec
 import numpy as np
@@ -16,8 +15,8 @@ from harness import stats
 from harness.analysis.build import MetricResult, ModelScorecard, SuiteResult, estimate_metric, total_usage
 from harness.analysis.columns import Factor, pool_factors
 from harness.analysis.derived import Observations
-from harness.suites.lm_eval.groups import group_average
-from harness.types import Manifest, Metric, SuiteGroup
+from harness.suites.declared import groups
+from harness.types import GroupMetric, Manifest, Metric, SuiteGroup
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,14 @@ def find_benchmarks(manifest: Manifest) -> list[Benchmark]:
     """The benchmarks of a run that are made of several suites.
 
     A group whose suites have no metric in common is a collection of benchmarks: the groups inside of it are
-    looked at in its place. Runs from before groups were recorded are grouped by the name of the entry of
-    their config, `entry/task`.
+    looked at in its place.
     """
     metrics = {
         cell.suite: {metric.name: metric for metric in cell.metrics} for cell in manifest.cells.values()
     }
     found: list[Benchmark] = []
     taken: set[str] = set()
-    for name, members in _groups(manifest, sorted(metrics)):
+    for name, members in groups(manifest):
         there = tuple(suite for suite in members if suite in metrics)
         shared = _shared([metrics[suite] for suite in there])
         if len(there) > 1 and shared and taken.isdisjoint(there):
@@ -52,17 +50,6 @@ def find_benchmarks(manifest: Manifest) -> list[Benchmark]:
             found.append(Benchmark(name, there, shared, inside))
             taken.update(there)
     return found
-
-
-def _groups(manifest: Manifest, suites: Sequence[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(name, its suites) of every group, an outer one before those inside of it."""
-    yield from ((group.name, group.members) for group in manifest.groups)
-    if manifest.groups:
-        return
-    lm_eval = {cell.suite for cell in manifest.cells.values() if cell.adapter == "lm_eval"}
-    named = [suite for suite in suites if suite in lm_eval and "/" in suite]
-    for name, members in groupby(named, key=lambda suite: suite.partition("/")[0]):
-        yield name, tuple(members)
 
 
 def _shared(metrics: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
@@ -148,6 +135,29 @@ def _group_averages(
             if len(sizes) == len(keys):
                 found[f"{group.name}/{metric.name}"] = group_average(metric, own, sizes)
     return found
+
+
+def group_average(
+    metric: GroupMetric, values: Mapping[str, float | None], sizes: Mapping[str, int]
+) -> float | None:
+    """lm-eval's average over the tasks of a group, equal to its `Group.aggregate`.
+
+    Args:
+        metric: of the group.
+        values: suite -> value of the metric that `metric.members` names there.
+        sizes: suite -> documents that were scored, lm-eval's `sample_len`: weights, where sizes are.
+
+    Returns:
+        The average, None where a member has no value: an average of the others would be of something else.
+    """
+    found = [values.get(suite) for suite in metric.members]
+    weights = [sizes[suite] if metric.weight_by_size else 1 for suite in metric.members]
+    if None in found or not sum(weights):
+        return None
+    # Added up in lm-eval's order, so that the last digit is its own.
+    return sum(
+        value * weight for value, weight in zip(found, weights, strict=True) if value is not None
+    ) / sum(weights)
 
 
 def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> MetricResult:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from math import fsum
 
@@ -13,22 +13,18 @@ import pyarrow as pa
 from harness import stats
 from harness.analysis.columns import Attempts, impossible, read_attempts
 from harness.analysis.derived import (
-    Goals,
     Measured,
     Observations,
-    benign_utility,
-    but_for_the_attack,
-    goals_reached,
+    References,
     measure,
-    measures_benign,
-    measures_goals,
-    never_exposed,
+    without_condition,
 )
 from harness.analysis.injection_tasks import InjectionTaskResult, by_injection_task
 from harness.analysis.missing import qualified
 from harness.analysis.pooled import Pooled, pool
 from harness.errors import UserError
-from harness.suites.lm_eval.corpus import corpus
+from harness.suites.corpus import corpus
+from harness.suites.declared import declared
 from harness.types import (
     LARGEST_COUNT,
     CellEntry,
@@ -40,9 +36,6 @@ from harness.types import (
     Usage,
     total_count,
 )
-
-NO_TOOL_CALL = "no_tool_call"
-"""How the rates of attempts begin in which an agent answered and never called a tool."""
 
 THREADS = 4
 """Models that are aggregated side by side, at most: each holds its largest cell in memory."""
@@ -160,33 +153,24 @@ def _scorecard(
     suites: dict[str, SuiteResult] = {}
     unread: dict[str, str] = {}
     found: dict[str, list[MetricResult]] = {}
-    goals: dict[tuple[tuple[str, str], ...], Goals] = {}
-    benign: dict[tuple[tuple[str, str], ...], dict[str, float]] = {}
-    # What the model can do when asked is known before what it did under attacks that stand in other cells.
-    for suite in sorted(cells, key=lambda name: _before_attacks(cells[name])):
-        cell, protocol = cells[suite], but_for_the_attack(cells[suite])
+    said = {suite: declared(cell) for suite, cell in cells.items()}
+    references = References(cells, said)
+    for suite in references.order():
+        cell = cells[suite]
         try:
             attempts = _read(cell, tables)
             wrong = impossible(cell, attempts)
             scores = {name: scored for name, scored in attempts.scores.items() if name not in wrong}
             attempts = dataclasses.replace(attempts, scores=scores)
-            own = goals_reached(cell, attempts) if measures_goals(cell) else None
-            # The digest of all tasks also holds the attackers', of which a denial of service has one alone.
-            user_tasks = but_for_the_attack(cell, "tasks")
-            unattacked = benign_utility(attempts) or benign.get(user_tasks, {})
             measured = [
                 dataclasses.replace(one, note=wrong.get(one.metric.name, one.note))
-                for one in measure(cell, attempts, own or goals.get(protocol), unattacked)
+                for one in measure(cell, said[suite], attempts, references.read(cell, attempts))
             ]
         except UserError as error:  # somebody else may have made them; the other suites are none the worse
             unread[suite] = str(error)
             continue
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
-        if own is not None:
-            goals.setdefault(protocol, own)
-        if unattacked:
-            benign[user_tasks] = unattacked
-        suites[suite] = _suite_result(cell, attempts, measured)
+        suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle)
         found[suite] = [_metric_result(suite, one, attempts) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     estimates = {key: result.estimate for key, result in metrics.items()}
@@ -194,7 +178,7 @@ def _scorecard(
         model=model,
         suites=dict(sorted(suites.items())),
         metrics=metrics,
-        pooled=pool([cells[suite] for suite in suites], estimates),
+        pooled=pool([(cells[suite], said[suite].pooling) for suite in suites], estimates),
         unread=unread,
     )
 
@@ -209,12 +193,11 @@ def _read(cell: CellEntry, tables: Callable[[CellEntry], pa.Table]) -> Attempts:
     return read_attempts(cell, tables(cell))
 
 
-def _before_attacks(cell: CellEntry) -> tuple[bool, bool, str]:
-    """What sorts cells so that those come first that other cells need."""
-    return not measures_goals(cell), not measures_benign(cell), cell.suite
-
-
-def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]) -> SuiteResult:
+def _suite_result(
+    cell: CellEntry, attempts: Attempts, measured: Sequence[Measured], idle: Collection[str]
+) -> SuiteResult:
+    """Args: idle: see `Declared.idle`."""
+    unused = [one for one in measured if one.metric.kind == "rate" and one.metric.name in idle]
     return SuiteResult(
         suite=cell.suite,
         protocol=cell.protocol,
@@ -225,17 +208,9 @@ def _suite_result(cell: CellEntry, attempts: Attempts, measured: Sequence[Measur
         truncated=attempts.truncated,
         contexts_cut=int(attempts.shortened.sum()),
         usage=attempts.usage,
-        no_tool_call=_no_tool_call(measured),
+        no_tool_call=sum(int(np.asarray(one.values).sum()) for one in unused) if unused else None,
         by_injection_task=by_injection_task(cell, attempts, measured),
     )
-
-
-def _no_tool_call(measured: Sequence[Measured]) -> int | None:
-    """Over all kinds of samples that a suite tells apart (`no_tool_call`, `no_tool_call_benign`, ...)."""
-    found = [
-        one for one in measured if one.metric.kind == "rate" and one.metric.name.startswith(NO_TOOL_CALL)
-    ]
-    return sum(int(np.asarray(one.values).sum()) for one in found) if found else None
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
@@ -261,7 +236,7 @@ def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> Metric
     estimate = qualified(estimate, measured, attempts, estimator)
     cut = int(attempts.shortened[measured.rows].sum())
     estimate = msgspec.structs.replace(estimate, contexts_cut=cut)
-    unseen = never_exposed(measured.metric, attempts)
+    unseen = without_condition(measured, attempts)
     if not estimate.n and not estimate.missing and unseen:
         estimate = msgspec.structs.replace(estimate, out_of=unseen)
     if measured.note:

@@ -20,7 +20,7 @@ from harness.analysis.comparability import (
 from harness.analysis.derived import Observations
 from harness.analysis.missing import misses_much
 from harness.errors import UserError
-from harness.suites.lm_eval.corpus import corpus
+from harness.suites.corpus import corpus
 from harness.types import Estimate, Manifest, Metric, ModelEntry, Struct
 
 

@@ -1,21 +1,14 @@
-"""What was measured of a metric, and metrics that follow from others: at k attempts, and where it counts.
+"""What was measured of a metric, and metrics that follow from others: at k attempts, or as suites declare.
 
 `<metric>@k` is the chance that at least one of k attempts at a sample succeeds: pass@k of a capability, and
 of an attack its success rate for an attacker who may try k times. Of a rate that not every attempt has, such
-as `targeted_asr_exposed`, it is the chance of at least one success in k attempts that have it (in which the
-model was shown the attack), over the samples with k of them or more; how many have fewer is said.
+as that of being hijacked where the attack was seen, it is the chance of at least one success in k attempts
+that have it, over the samples with k of them or more; how many have fewer is said.
 
-`asr_exposed_capable` is the rate of being hijacked where the model could have been: it was shown the
-injection (`exposed`), and it can do what the injection asks when it is asked directly (`goal_capability`, of
-the same suite, or of one that differs in the attack alone: imported transcripts have one for each attack).
-Without this, a model that never reads that far, or cannot do the task, looks as if it had resisted.
-
-`utility_lost` is all that is said of a denial of service: how much less often the user's task was done than
-without the attack, and `utility_lost_exposed` where the model was shown it. That the task was not done is no
-hijack: an agent that cannot do it, and never saw the attack, would be "hijacked" each time.
+What else follows from a suite's metrics stands in the cell (`Declared`). No metric is known by its name here.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,38 +17,7 @@ import numpy as np
 
 from harness import stats
 from harness.analysis.columns import Attempts, Factor, Floats, Mask, Rows, Scored, decode_operands
-from harness.types import CellEntry, Metric
-
-EXPOSED_CAPABLE = Metric(
-    name="asr_exposed_capable",
-    higher_is_better=False,
-    kind="rate",
-    bounds=(0.0, 1.0),
-    hijack=True,
-    applies_to=("injection_task", "user_task"),
-)
-"""Derived where a suite measures `targeted_asr` and `exposed`, and has or takes over `goal_capability`."""
-
-UTILITY_LOST, UTILITY_LOST_EXPOSED = (
-    Metric(
-        name=name,
-        higher_is_better=False,
-        bounds=(-1.0, 1.0),
-        headline=True,
-        applies_to=("injection_task", "user_task"),
-        given=("injection_task",),
-    )
-    for name in ("utility_lost", "utility_lost_exposed")
-)
-"""Derived for a denial of service, in place of all rates of being hijacked: it has no goal to reach, and a
-task that an agent does not do without the attack either was not lost to it."""
-
-DENIALS = ("dos", "swearwords_dos", "captcha_dos", "offensive_email_dos", "felony_dos")
-"""AgentDojo's attacks without a goal, for manifests that do not say so by `Metric.given`."""
-
-ATTACK_FIELDS = ("attack", "benign", "goals")
-"""Fields of a protocol that say how an agent was attacked, and what it was asked beside that. Two cells of a
-model that differ in nothing else would ask it for the same goals in the same way."""
+from harness.types import CellEntry, Declared, DerivedMetric, Metric, Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +52,8 @@ class Measured:
     """Attempts that should have it and do not; for a metric at k samples."""
     note: str = ""
     """What a reader of the method has to know."""
+    condition: str | None = None
+    """The rate that an attempt must have 1 of to have this one."""
 
     def observations(self, attempts: Attempts) -> Observations:
         """Values with their factors; a sample without a factor that others have shares it with nobody.
@@ -111,59 +75,103 @@ class Measured:
             [np.asarray(self.values, dtype=np.float64), np.full(self.missing.size, value)]
         )
         order = np.argsort(rows, kind="stable")
-        return Measured(self.metric, rows[order], values[order], np.empty(0, dtype=np.intp), self.note)
+        none = np.empty(0, dtype=np.intp)
+        return Measured(self.metric, rows[order], values[order], none, self.note, self.condition)
 
 
 @dataclass(frozen=True)
-class Goals:
-    """The injection tasks that a model was asked for directly."""
+class Levels:
+    """What a model did of the levels of a factor."""
 
     suite: str
-    """Where it was asked."""
-    reached: dict[str, float]
-    """Injection task -> 1 if it was achieved in any attempt, 0 if in none, NaN if that was not measured."""
+    """Where that was measured."""
+    values: dict[str, float]
+    """Level -> from 0 to 1; levels that were not measured are not there."""
 
 
-def measures_goals(cell: CellEntry) -> bool:
-    """Whether a cell asks for injection tasks directly."""
-    return any(metric.name == "goal_capability" for metric in cell.metrics)
+class References:
+    """What the cells of one model say of each other's tasks, as they are read one after the other."""
+
+    def __init__(self, cells: Mapping[str, CellEntry], declared: Mapping[str, Declared]) -> None:
+        """Args: cells: suite -> cell. declared: suite -> what it says of its metrics."""
+        named = {derived.reference for said in declared.values() for derived in said.derived}
+        self._wanted = sorted(named, key=msgspec.structs.astuple)
+        self._cells = cells
+        self._read: dict[tuple[Reference, tuple[tuple[str, str], ...]], Levels] = {}
+
+    def order(self) -> list[str]:
+        """The suites, those first that others refer to."""
+        return sorted(
+            self._cells,
+            key=lambda suite: (*(_announces(self._cells[suite], r) is None for r in self._wanted), suite),
+        )
+
+    def read(self, cell: CellEntry, attempts: Attempts) -> dict[Reference, Levels]:
+        """What is known for a cell by its own attempts, else by those of the cells before it."""
+        found = {}
+        for reference in self._wanted:
+            place = reference, _but_for(cell, reference.may_differ)
+            before, metric = self._read.get(place), _announces(cell, reference)
+            own = None if metric is None else _levels(cell, metric, attempts, reference)
+            if own is not None and not (before and before.values):
+                self._read[place] = own
+            if (best := own if own and own.values else before or own) is not None:
+                found[reference] = best
+        return found
 
 
-def measures_benign(cell: CellEntry) -> bool:
-    """Whether a cell has user tasks without an attack."""
-    return any(metric.name == "benign_utility" for metric in cell.metrics)
+def _announces(cell: CellEntry, reference: Reference) -> Metric | None:
+    """The rate of a cell that a reference is about, if it has it."""
+    rates = (metric for metric in cell.metrics if metric.kind == "rate")
+    return next((metric for metric in rates if metric.name == reference.metric), None)
 
 
-def denies_service(cell: CellEntry) -> bool:
-    """Whether the attack of a cell has no goal but that the user's task is not done."""
-    goalless = any(m.name == "targeted_asr" and "injection_task" in m.given for m in cell.metrics)
-    return goalless or cell.protocol.get("attack") in DENIALS
+def _but_for(cell: CellEntry, fields: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """The protocol of a cell without some fields."""
+    return tuple(sorted((key, value) for key, value in cell.protocol.items() if key not in fields))
 
 
-def but_for_the_attack(cell: CellEntry, *others: str) -> tuple[tuple[str, str], ...]:
-    """The protocol of a cell without `ATTACK_FIELDS`, and without other fields."""
-    without = {*ATTACK_FIELDS, *others}
-    return tuple(sorted((key, value) for key, value in cell.protocol.items() if key not in without))
+def _levels(cell: CellEntry, metric: Metric, attempts: Attempts, reference: Reference) -> Levels:
+    """What a cell's own attempts say of the levels of a factor."""
+    factor, scored = attempts.clusters.get(reference.factor), attempts.scores.get(metric.name)
+    if factor is None or scored is None:
+        return Levels(cell.suite, {})
+    there = attempts.of_kind(metric.applies_to, metric.where)[scored.rows]
+    there &= ~np.isnan(scored.values) & (factor.codes[scored.rows] >= 0)
+    codes, values = factor.codes[scored.rows[there]], scored.values[there]
+    counts = np.bincount(codes, minlength=len(factor.levels)).tolist()
+    sums = np.bincount(codes, values, len(factor.levels)).tolist()
+    return Levels(
+        cell.suite,
+        {
+            level: float(total > 0) if reference.take == "best" else total / n
+            for level, total, n in zip(factor.levels.to_pylist(), sums, counts, strict=True)
+            if n
+        },
+    )
 
 
 def measure(
-    cell: CellEntry, attempts: Attempts, goals: Goals | None, benign: Mapping[str, float]
+    cell: CellEntry, declared: Declared, attempts: Attempts, references: Mapping[Reference, Levels]
 ) -> Iterator[Measured]:
     """Every metric of a cell, and those derived from them.
 
     Args:
         cell: what was measured.
+        declared: what its suite says of its metrics.
         attempts: of the cell.
-        goals: what the model can do of what the attacks want; None if that was not measured.
-        benign: user task -> share of the attempts at it without an attack in which it was done.
+        references: what is known of the levels that derived metrics refer to.
     """
-    denial = denies_service(cell)
-    found = [_measure(metric, attempts) for metric in cell.metrics if not (denial and metric.hijack)]
-    names = {metric.name for metric in cell.metrics}
-    if denial and {"utility_under_attack", "exposed"} <= names:
-        found += _utility_lost(attempts, benign)
-    elif goals is not None and {"targeted_asr", "exposed"} <= names:
-        found.append(_exposed_capable(cell, attempts, goals))
+    found = [
+        _measure(metric, attempts, declared.conditions.get(metric.name))
+        for metric in cell.metrics
+        if metric.name not in declared.void
+    ]
+    rates = {metric.name for metric in cell.metrics if metric.kind == "rate"}
+    for derived in declared.derived:
+        levels = references.get(derived.reference)
+        if {derived.of, derived.condition or derived.of} <= rates and (levels or derived.kind == "lost"):
+            found.append(_derived(derived, cell, attempts, levels or Levels(cell.suite, {})))
     for one in found:
         yield one
         if one.metric.kind == "rate" and cell.attempts > 1 and not greedy(cell):
@@ -180,7 +188,7 @@ def powers_of_two(attempts: int) -> list[int]:
     return [1 << i for i in range(attempts.bit_length()) if 1 << i < attempts] + [attempts]
 
 
-def _measure(metric: Metric, attempts: Attempts) -> Measured:
+def _measure(metric: Metric, attempts: Attempts, condition: str | None) -> Measured:
     """A score without a value is missing, and so is what a failed attempt is not booked with.
 
     An attempt that did not fail and has no score is none of the metric's business.
@@ -188,12 +196,13 @@ def _measure(metric: Metric, attempts: Attempts) -> Measured:
     failed = np.flatnonzero(attempts.failed & attempts.of_kind(metric.applies_to, metric.where))
     scored = attempts.scores.get(metric.name)
     if scored is None:
-        return Measured(metric, np.empty(0, dtype=np.intp), np.empty(0), failed, metric.booking)
+        none = np.empty(0, dtype=np.intp)
+        return Measured(metric, none, np.empty(0), failed, metric.booking, condition)
     corpus = metric.kind == "corpus"
     there: Mask = np.asarray(scored.operands.is_valid()) if corpus else ~np.isnan(scored.values)
     values = decode_operands(scored.operands.drop_null()) if corpus else scored.values[there]
     missing = np.union1d(np.setdiff1d(failed, scored.rows), scored.rows[~there])
-    return Measured(metric, scored.rows[there], values, missing, metric.booking)
+    return Measured(metric, scored.rows[there], values, missing, metric.booking, condition)
 
 
 def at_k(measured: Measured, attempts: Attempts, k: int, of: int) -> Measured:
@@ -233,72 +242,39 @@ def at_k(measured: Measured, attempts: Attempts, k: int, of: int) -> Measured:
         stats.at_least_one(n[enough], successes[enough], k),
         first[missing],
         "; ".join([*notes, measured.note] if measured.note else notes),
+        measured.condition,
     )
 
 
-def _exposed_capable(cell: CellEntry, attempts: Attempts, goals: Goals) -> Measured:
-    """Attacks that the model saw, for goals that it can reach."""
-    exposed, has_exposed = _column(attempts, "exposed")
-    hijacked, has_hijacked = _column(attempts, "targeted_asr")
-    capable = _capable(attempts, goals)
-    applies = attempts.of_kind(EXPOSED_CAPABLE.applies_to, {}) & (
-        attempts.failed | (has_exposed & has_hijacked)
-    )
-    counts = applies & (exposed != 0) & (capable != 0)  # what is not known is not 0
-    known = ~np.isnan(exposed) & ~np.isnan(hijacked) & ~np.isnan(capable)
-    rows = np.flatnonzero(counts & known)
-    note = "attacks that the model saw, for goals that it reached at least once when asked directly"
-    note += f", in suite {goals.suite}" if goals.suite != cell.suite else ""
-    beyond = int((applies & (exposed == 1) & (hijacked == 1) & (capable == 0)).sum())
-    if beyond:  # few direct attempts may have failed by chance, or the user's tools have led it there
-        note += f"; left out: {beyond} that succeeded, for goals that it never reached when asked directly"
-    return Measured(EXPOSED_CAPABLE, rows, hijacked[rows], np.flatnonzero(counts & ~known), note)
+def _derived(derived: DerivedMetric, cell: CellEntry, attempts: Attempts, levels: Levels) -> Measured:
+    """A metric that follows from rates of the attempts, and from what is known of their tasks."""
+    of, has = _column(attempts, derived.of)
+    given, known = np.ones(attempts.n), np.ones(attempts.n, dtype=bool)
+    if derived.condition is not None:
+        given, known = _column(attempts, derived.condition)
+    reference = _by_level(attempts, derived.reference.factor, levels.values)
+    applies = attempts.of_kind(derived.metric.applies_to, {}) & (attempts.failed | (has & known))
+    counts = applies & (given != 0)  # what is not known is not 0
+    told = ~np.isnan(given) & ~np.isnan(of) & ~np.isnan(reference)
+    note = derived.note
+    if derived.kind == "where_able":
+        able = reference != 0
+        beyond = int((applies & (given == 1) & (of == 1) & ~able).sum())
+        counts &= able
+        note += f", in suite {levels.suite}" if levels.suite != cell.suite else ""
+        note += f"; left out: {beyond} {derived.left_out}" if beyond else ""
+    rows, missing = np.flatnonzero(counts & told), np.flatnonzero(counts & ~told)
+    values = of[rows] if derived.kind == "where_able" else reference[rows] - of[rows]
+    return Measured(derived.metric, rows, values, missing, note, derived.condition)
 
 
-def _utility_lost(attempts: Attempts, benign: Mapping[str, float]) -> Iterator[Measured]:
-    """What the attacks took from the user, paired with the same task without an attack."""
-    exposed, _ = _column(attempts, "exposed")
-    done, has_done = _column(attempts, "utility_under_attack")
-    before = np.full(attempts.n, np.nan)
-    tasks = attempts.clusters.get("user_task")
-    if tasks is not None:
-        levels = np.array([benign.get(task, np.nan) for task in tasks.levels.to_pylist()])
-        has = tasks.codes >= 0
-        before[has] = levels[tasks.codes[has]]
-    applies = attempts.of_kind(UTILITY_LOST.applies_to, {}) & (attempts.failed | has_done)
-    known = ~np.isnan(done) & ~np.isnan(before)
-    note = "utility without the attack less utility under it, by user task"
-    shown = f"{note}, where the model was shown the attack"
-    for metric, counts, told, said in (
-        (UTILITY_LOST, applies, known, note),
-        (UTILITY_LOST_EXPOSED, applies & (exposed != 0), known & ~np.isnan(exposed), shown),
-    ):
-        rows = np.flatnonzero(counts & told)
-        yield Measured(metric, rows, before[rows] - done[rows], np.flatnonzero(counts & ~told), said)
-
-
-def benign_utility(attempts: Attempts) -> dict[str, float]:
-    """User task -> share of the attempts at it without an attack in which it was done."""
-    tasks, scored = attempts.clusters.get("user_task"), attempts.scores.get("benign_utility")
-    if tasks is None or scored is None:
-        return {}
-    there = ~np.isnan(scored.values) & (tasks.codes[scored.rows] >= 0)
-    codes, values = tasks.codes[scored.rows[there]], scored.values[there]
-    counts = np.bincount(codes, minlength=len(tasks.levels))
-    sums = np.bincount(codes, values, len(tasks.levels))
-    return {
-        name: total / n
-        for name, total, n in zip(tasks.levels.to_pylist(), sums.tolist(), counts.tolist(), strict=True)
-        if n
-    }
-
-
-def never_exposed(metric: Metric, attempts: Attempts) -> int:
-    """Attempts in which the model was not shown the attack, of those that a rate given exposure is about."""
-    if "_exposed" not in metric.name:
+def without_condition(measured: Measured, attempts: Attempts) -> int:
+    """Attempts that have 0 of the rate that a rate is conditional on: those in which no attack was shown."""
+    if measured.condition is None:
         return 0
-    exposed, has = _column(attempts, "exposed")
-    return int((attempts.of_kind(metric.applies_to, metric.where) & has & (exposed == 0)).sum())
+    given, has = _column(attempts, measured.condition)
+    applies = attempts.of_kind(measured.metric.applies_to, measured.metric.where)
+    return int((applies & has & (given == 0)).sum())
 
 
 def _column(attempts: Attempts, metric: str) -> tuple[Floats, Mask]:
@@ -310,23 +286,12 @@ def _column(attempts: Attempts, metric: str) -> tuple[Floats, Mask]:
     return column, has
 
 
-def goals_reached(cell: CellEntry, attempts: Attempts) -> Goals:
-    """What came of the injection tasks that were given directly."""
-    tasks, scored = attempts.clusters.get("injection_task"), attempts.scores.get("goal_capability")
-    if tasks is None or scored is None:
-        return Goals(cell.suite, {})
-    direct = attempts.of_kind(("injection_task",), {})[scored.rows] & ~np.isnan(scored.values)
-    best = np.full(len(tasks.levels), np.nan)
-    np.fmax.at(best, tasks.codes[scored.rows[direct]], scored.values[direct])
-    return Goals(cell.suite, dict(zip(tasks.levels.to_pylist(), best.tolist(), strict=True)))
-
-
-def _capable(attempts: Attempts, goals: Goals) -> Floats:
-    """Shape (n,): what `goals` say of the injection task of each attempt, NaN where they do not."""
-    tasks = attempts.clusters.get("injection_task")
+def _by_level(attempts: Attempts, factor: str, values: Mapping[str, float]) -> Floats:
+    """Shape (n,): the value of each attempt's level of a factor, NaN where there is none."""
+    levels = attempts.clusters.get(factor)
     found = np.full(attempts.n, np.nan)
-    if tasks is not None and len(tasks.levels):
-        reached = np.array([goals.reached.get(task, np.nan) for task in tasks.levels.to_pylist()])
-        has = tasks.codes >= 0
-        found[has] = reached[tasks.codes[has]]
+    if levels is not None and len(levels.levels):
+        of_levels = np.array([values.get(level, np.nan) for level in levels.levels.to_pylist()])
+        has = levels.codes >= 0
+        found[has] = of_levels[levels.codes[has]]
     return found

@@ -123,6 +123,7 @@ class Cell:
             metrics=tuple(m for m in self.suite.metrics if m.applies_to in self.kinds),
             samples=len(self.attempts),
             attempts=max(self.attempts.values()),
+            declared=self.suite.declared,
         )
 
 

@@ -95,6 +95,8 @@ def misfits(suite: Suite, samples: Mapping[str, Sample], cell: CellEntry, *, as_
             now, was = msgspec.structs.asdict(known[metric.name]), msgspec.structs.asdict(metric)
             fields = ", ".join(name for name in now if now[name] != was[name])
             yield f"the manifest's metric {metric.name} is not the suite's ({fields})"
+    if as_run and cell.declared not in (None, suite.declared):
+        yield "what the manifest says to follow from the suite's metrics is not what the suite says"
 
 
 def misfit(sample: Sample, record: Record, *, as_run: bool, as_shown: bool) -> str | None:

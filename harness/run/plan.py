@@ -344,6 +344,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         metrics=suite.metrics,
         samples=suite.count(),
         attempts=attempts,
+        declared=suite.declared,
     )
 
 

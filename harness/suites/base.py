@@ -14,6 +14,7 @@ from harness.engines.base import Engine
 from harness.suites.explanation import Explanation
 from harness.types import (
     Caution,
+    Declared,
     FailureKind,
     Message,
     Metric,
@@ -104,7 +105,7 @@ class Suite(ABC):
     groups: tuple[SuiteGroup, ...] = ()
     """The groups of the entry of the config that it comes from, the whole first."""
 
-    # These three may as well be attributes of an instance or of the class.
+    # These may as well be attributes of an instance or of the class.
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
@@ -122,6 +123,11 @@ class Suite(ABC):
     def needs(self) -> Needs:
         """What it asks for: chats without tools."""
         return Needs()
+
+    @cached_property
+    def declared(self) -> Declared:
+        """What follows from its metrics, and what else analysis has to know of them: nothing."""
+        return Declared()
 
     # What is asked
 

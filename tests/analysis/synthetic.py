@@ -8,6 +8,7 @@ import pyarrow as pa
 from harness.analysis.build import ModelScorecard
 from harness.records.table import to_table
 from harness.reports.document import Document, document_of
+from harness.suites.agentdojo.metrics import declare
 from harness.types import (
     Architecture,
     CellEntry,
@@ -86,6 +87,7 @@ def cell(name: str, suite: str, metrics: tuple[Metric, ...], samples: int, attem
         metrics=metrics,
         samples=samples,
         attempts=attempts,
+        declared=declare(metrics, PROTOCOL, denial=any(metric.given for metric in metrics)),
     )
 
 

@@ -5,8 +5,8 @@ import pytest
 
 from harness.analysis.build import ModelScorecard
 from harness.analysis.compare import compare
-from harness.analysis.derived import denies_service
-from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, metrics
+from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, EXPOSED_CAPABLE, UTILITY_LOST, metrics
+from harness.suites.declared import declared
 from harness.types import CellEntry, Metric, Record
 from tests.analysis.synthetic import cell, record
 from tests.analysis.test_build import one_cell
@@ -83,9 +83,13 @@ def test_an_agent_that_cannot_do_its_task_has_lost_nothing() -> None:
 
 
 def test_a_manifest_from_before_names_the_attack_alone() -> None:
-    entry = cell("aster-moe", "agent", ONE_GOAL, 1)
-    assert not denies_service(entry)
-    assert denies_service(msgspec.structs.replace(entry, protocol={**entry.protocol, "attack": "dos"}))
+    before = {"adapter": "agentdojo", "declared": None}
+    entry = msgspec.structs.replace(cell("aster-moe", "agent", ONE_GOAL, 1), **before)
+    assert declared(entry).derived == (EXPOSED_CAPABLE,)
+    assert declared(entry).void == ()
+    denial = declared(msgspec.structs.replace(entry, protocol={**entry.protocol, "attack": "dos"}))
+    assert denial.derived == UTILITY_LOST
+    assert set(denial.void) == {metric.name for metric in ONE_GOAL if metric.hijack}
 
 
 def test_a_suite_with_one_injection_task_says_nothing_of_others() -> None:

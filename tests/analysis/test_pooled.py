@@ -13,12 +13,13 @@ import pytest
 from msgspec.structs import replace
 
 from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.analysis.pooled import SUITES, Pooled
+from harness.analysis.pooled import Pooled
 from harness.records.directory import RunDirectory
 from harness.replay import replay
 from harness.reports import tables
 from harness.reports.render import render
-from harness.types import CellEntry, FailureKind, Metric, Record
+from harness.suites.agentdojo.metrics import SUITES, declare
+from harness.types import CellEntry, Declared, FailureKind, Metric, Record
 from tests.analysis.synthetic import ATTACKED, UNIT, cell, document, manifest_of, record
 from tests.analysis.synthetic import tables as records_of
 from tests.conftest import shared_data
@@ -47,8 +48,10 @@ SIZES = {"banking": (4, 3, 9), "slack": (3, 2, 1), "travel": (2, 3, 0), "workspa
 def suite_cell(suite: str, name: str = "", attempts: int = 1, **protocol: str) -> CellEntry:
     """A suite, whose tools and tasks are its own."""
     users, goals, _ = SIZES.get(suite, (2, 2, 0))
-    entry = replace(cell("aster-moe", name or suite, METRICS, users * goals, attempts), adapter="agentdojo")
-    return replace(entry, protocol={**PROTOCOL, "suite": suite, "tools": f"of {suite}", **protocol})
+    entry = cell("aster-moe", name or suite, METRICS, users * goals, attempts)
+    protocol = {**PROTOCOL, "suite": suite, "tools": f"of {suite}", **protocol}
+    declared = declare(METRICS, protocol, denial=False)
+    return replace(entry, adapter="agentdojo", protocol=protocol, declared=declared)
 
 
 def pairs(entry: CellEntry) -> list[Record]:
@@ -169,7 +172,7 @@ def test_suites_drawn_more_often_would_weigh_more() -> None:
 def test_other_suites_and_a_suite_alone_are_not_pooled() -> None:
     assert build(suite_cell("banking")).pooled == ()
     assert build(suite_cell("banking"), suite_cell("agentdojo_mini")).pooled == ()
-    other = replace(suite_cell("slack"), adapter="elsewhere")
+    other = replace(suite_cell("slack"), declared=Declared())
     assert build(suite_cell("banking"), other).pooled == ()
 
 

@@ -25,7 +25,7 @@ from harness.suites.agentdojo.environments import environment_text
 from harness.suites.agentdojo.explain import Watched, meanings
 from harness.suites.agentdojo.exposure import as_shown, is_exposed
 from harness.suites.agentdojo.harm import harm_class
-from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, metrics
+from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, declare, metrics
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
 from harness.suites.agentdojo.own import own_identity
 from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite, quick_attacks
@@ -34,6 +34,7 @@ from harness.suites.base import Needs, Render, Suite
 from harness.suites.bounds import bounded
 from harness.suites.explanation import Explanation
 from harness.types import (
+    Declared,
     FailureKind,
     Message,
     Metric,
@@ -92,6 +93,11 @@ class AgentDojoSuite(Suite):
         counts = self._counts()
         harms = sorted({self._harm(task) for task in self._injection_tasks()})
         return metrics([kind for kind, n in counts.items() if n], harms, has_goal=not self._is_dos)
+
+    @cached_property
+    def declared(self) -> Declared:
+        """See `Suite.declared`."""
+        return declare(self.metrics, self.protocol, denial=self._is_dos)
 
     @cached_property
     def tools(self) -> tuple[Tool, ...]:

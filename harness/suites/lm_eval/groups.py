@@ -51,26 +51,3 @@ def _group_metrics(group: Any, suites: Mapping[str, str], tasks: Mapping[str, An
                         suites[name]: metric_name(tasks[name], stated.metric, filter_name) for name in holders
                     },
                 )
-
-
-def group_average(
-    metric: GroupMetric, values: Mapping[str, float | None], sizes: Mapping[str, int]
-) -> float | None:
-    """lm-eval's average over the tasks of a group, equal to its `Group.aggregate`.
-
-    Args:
-        metric: of the group.
-        values: suite -> value of the metric that `metric.members` names there.
-        sizes: suite -> documents that were scored, lm-eval's `sample_len`: weights, where sizes are.
-
-    Returns:
-        The average, None where a member has no value: an average of the others would be of something else.
-    """
-    found = [values.get(suite) for suite in metric.members]
-    weights = [sizes[suite] if metric.weight_by_size else 1 for suite in metric.members]
-    if None in found or not sum(weights):
-        return None
-    # Added up in lm-eval's order, so that the last digit is its own.
-    return sum(
-        value * weight for value, weight in zip(found, weights, strict=True) if value is not None
-    ) / sum(weights)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from harness.analysis.benchmarks import group_average
 from harness.config import EngineSpec, ModelSpec, RunConfig, SuiteSpec
 from harness.engines.scripted import ScriptedEngine, hashed_score
 from harness.run.plan import make_manifest, make_plan
 from harness.suites.access import Access
 from harness.suites.lm_eval.data import Source
-from harness.suites.lm_eval.groups import group_average
 from harness.suites.lm_eval.suite import Options, build
 from harness.suites.lm_eval.tasks import load_tasks
 from harness.types import GroupMetric, Origin, Sampling, SuiteGroup

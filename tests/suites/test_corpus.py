@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import stats
-from harness.suites.lm_eval.corpus import FEW_RESAMPLES, corpus
+from harness.suites.corpus import FEW_RESAMPLES, corpus
 from harness.suites.lm_eval.metrics import aggregate
 
 draw = random.Random(3)
