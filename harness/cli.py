@@ -333,7 +333,7 @@ def run_command(args: argparse.Namespace) -> Status:
     from harness import config as configs
     from harness.models.forecast import machine_gpus
     from harness.records.directory import RunDirectory
-    from harness.reports.files import are_current, write_scorecards
+    from harness.reports.kept import are_current, write_scorecards
     from harness.run.fetch import check_lock
     from harness.run.launchers.in_process import InProcess
     from harness.run.lock import read_lock
@@ -476,7 +476,7 @@ def suites_command(args: argparse.Namespace) -> None:
 def scorecard_command(args: argparse.Namespace) -> Status:
     """`harness scorecard`."""
     from harness.records.directory import RunDirectory
-    from harness.reports.files import read_document
+    from harness.reports.document import read_document
     from harness.reports.render import render
 
     console = _console()
@@ -490,18 +490,16 @@ def scorecard_command(args: argparse.Namespace) -> Status:
 
 def compare_command(args: argparse.Namespace) -> None:
     """`harness compare`."""
-    from harness.reports.files import compare_models
+    from harness.analysis.runs import compare_runs, flips_of_runs
+    from harness.reports.compare_text import render_comparison
+    from harness.reports.flips_text import render_flips
 
     console = _console()
-    text = compare_models(
-        args.targets,
-        args.format,
-        allow=args.allow,
-        width=console.width,
-        color=console.is_terminal,
-        full=args.full,
-        flips=args.flips,
-    )
+    shown: dict[str, Any] = {"width": console.width, "color": console.is_terminal, "full": args.full}
+    if args.flips:
+        text = render_flips(flips_of_runs(args.targets, args.allow), args.format, **shown)
+    else:
+        text = render_comparison(compare_runs(args.targets, args.allow), args.format, **shown)
     sys.stdout.write(text)
 
 
@@ -514,7 +512,7 @@ def replay_command(args: argparse.Namespace) -> Status:
     from harness.records.directory import RunDirectory
     from harness.replay import replay
     from harness.replay.report import render_json, render_table
-    from harness.reports.files import write_scorecards
+    from harness.reports.kept import write_scorecards
 
     report = replay(
         args.path,
@@ -587,22 +585,16 @@ def export_command(args: argparse.Namespace) -> Status:
 
 def claims_command(args: argparse.Namespace) -> None:
     """`harness claims`."""
-    from harness.analysis.claims import Asked
+    from harness.analysis.claims.evidence import Asked
+    from harness.analysis.runs import claim
     from harness.records.directory import RunDirectory
-    from harness.reports.files import claim
+    from harness.reports.claims_text import render_claims
 
     if args.price is not None and not 0 < args.price < float("inf"):
         raise UserError(f"--price {args.price:g}: expected the price of an hour of one GPU, above 0")
-    console = _console()
-    text = claim(
-        RunDirectory(args.directory),
-        args.format,
-        Asked(by=args.by, price=args.price, cost=args.cost, allow=tuple(args.allow)),
-        adoption=args.adoption,
-        width=console.width,
-        color=console.is_terminal,
-        full=args.full,
-    )
+    asked = Asked(by=args.by, price=args.price, cost=args.cost, allow=tuple(args.allow))
+    claims, console = claim(RunDirectory(args.directory), asked, args.adoption), _console()
+    text = render_claims(claims, args.format, width=console.width, color=console.is_terminal, full=args.full)
     sys.stdout.write(text)
 
 

@@ -23,7 +23,8 @@ from scipy.optimize import brentq  # type: ignore[import-untyped]
 from scipy.special import expit, ndtr, ndtri  # type: ignore[import-untyped]
 
 from harness import stats
-from harness.analysis.time_trends import Dated, lag_claims
+from harness.analysis.claims.dates import Dated
+from harness.analysis.claims.lags import lags
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.irt import rasch
 from harness.stats.trends import fit_line
@@ -414,7 +415,7 @@ def months_behind(noise: float) -> Trial:
     def trial(random: Random) -> tuple[float, Estimate]:
         found = truth + noise * random.normal(size=9)
         drawn = found + noise * random.normal(size=(500, 9))
-        (lag,) = lag_claims(dated, found.tolist(), drawn)
+        (lag,) = lags(dated, found.tolist(), drawn)
         return 11.0, Estimate(
             value=lag.months, low=lag.low, high=lag.high, n=9, missing=0, clusters=9, method=""
         )

@@ -14,7 +14,8 @@ import pytest
 
 from harness.models.planted import MODELS, PLANTED
 from harness.records.directory import RunDirectory
-from harness.reports.files import WRITTEN, read_document
+from harness.reports.document import read_document
+from harness.reports.kept import WRITTEN
 from harness.reports.render import render
 from tests.conftest import ROOT, shared_data
 from tests.run.test_runner import records, scorecards

@@ -11,7 +11,7 @@ from harness.cli import main
 from harness.records.directory import RunDirectory
 from harness.records.table import write_parquet
 from harness.replay.verify import verify
-from harness.reports.files import write_scorecards
+from harness.reports.kept import write_scorecards
 from harness.types import CellEntry, FailureKind, Record
 from tests.conftest import ROOT
 

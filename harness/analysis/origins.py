@@ -154,6 +154,33 @@ class OriginScorecard(Struct):
     """Pooled rate of being hijacked over that of each other origin."""
 
 
+class Compared(Struct):
+    """Two origins compared by one metric."""
+
+    origin: str
+    comparison: Comparison
+
+
+def lead(comparison: Comparison) -> float:
+    """By how much the value of an origin is above that of the other, what was not measured counted as 0."""
+    return (comparison.value.value or 0.0) - (comparison.other_value.value or 0.0)
+
+
+def each_once(
+    origins: Sequence[OriginScorecard],
+    choose: Callable[[OriginScorecard], Sequence[Comparison]],
+    order: Callable[[Comparison], float] = lead,
+) -> list[Compared]:
+    """Each pair of origins once a metric, in the direction in which `order` is larger."""
+    found: dict[tuple[str, frozenset[str]], Compared] = {}
+    for origin in origins:
+        for comparison in choose(origin):
+            pair = (comparison.key, frozenset((origin.key, comparison.other)))
+            if pair not in found or order(comparison) > order(found[pair].comparison):
+                found[pair] = Compared(origin=origin.key, comparison=comparison)
+    return [found[pair] for pair in sorted(found, key=lambda pair: (pair[0], sorted(pair[1])))]
+
+
 def build_origins(
     scorecards: Sequence[ModelScorecard], by: str = "country", allow: Collection[str] = ()
 ) -> list[OriginScorecard]:

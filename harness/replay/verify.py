@@ -15,7 +15,7 @@ from harness.records.directory import RunDirectory
 from harness.records.seal import checksum
 from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
 from harness.reports.document import make_document
-from harness.reports.files import WRITTEN, kept_path
+from harness.reports.kept import WRITTEN, kept_path
 from harness.reports.render import render
 from harness.suites.base import Suite
 from harness.suites.restore import Restored

@@ -2,17 +2,20 @@
 
 from collections.abc import Iterator
 
-import msgspec
-
 from harness import stats
-from harness.analysis.adoption import AdoptionClaim
-from harness.analysis.claims import USABLE, Claims, CostClaim, GapClaim, ModelClaims, SizeClaim
+from harness.analysis.claims import Claims
+from harness.analysis.claims.adoption import AdoptionClaim
+from harness.analysis.claims.costs import CostClaim
+from harness.analysis.claims.gaps import GapClaim
+from harness.analysis.claims.hardware import USABLE
+from harness.analysis.claims.lags import LagClaim
+from harness.analysis.claims.models import ModelClaim
+from harness.analysis.claims.sizes import SizeClaim
+from harness.analysis.claims.trends import TrendClaim
 from harness.analysis.comparability import allowance
-from harness.analysis.origins import CALLED, OriginScorecard
+from harness.analysis.origins import CALLED
 from harness.analysis.summary import CAPABILITY
-from harness.analysis.time_trends import LagClaim, TrendClaim
 from harness.reports import text
-from harness.reports.document import each_once
 from harness.reports.objects import claims_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import Table
@@ -74,7 +77,7 @@ def _tables(claims: Claims) -> Iterator[Table]:
     yield _adoption_table(claims)
 
 
-def _ranked(claims: Claims) -> list[ModelClaims]:
+def _ranked(claims: Claims) -> list[ModelClaim]:
     return sorted(claims.models, key=lambda model: (-model.ability, model.model))
 
 
@@ -106,7 +109,7 @@ def _percent(share: Estimate) -> str:
     return f"{100 * share.value:.1f}% {limits}\n{text.format_count(share, CAPABILITY)}"
 
 
-def _own_ability(model: ModelClaims) -> str:
+def _own_ability(model: ModelClaim) -> str:
     if not model.finite:
         return "not finite"
     return f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}"
@@ -168,16 +171,10 @@ def _ability(gap: GapClaim) -> str:
 
 
 def _hardware_table(claims: Claims) -> Table:
-    known = {model.model: model for model in claims.models}
+    known = {model.model: (_percent(model.capability), _own_ability(model)) for model in claims.models}
+    unknown = ("not computed", "not computed")  # where the claims of models are that could not be
     rows = tuple(
-        (
-            claim.origin,
-            claim.gpu,
-            claim.model,
-            _percent(known[claim.model].capability),
-            _own_ability(known[claim.model]),
-        )
-        for claim in claims.hardware
+        (claim.origin, claim.gpu, claim.model, *known.get(claim.model, unknown)) for claim in claims.hardware
     )
     header = ("Origin", "From", "Best model", "Capability", "Ability")
     return Table(title="Best model that a machine holds", header=header, rows=rows)
@@ -255,8 +252,8 @@ def _adoption_table(claims: Claims) -> Table:
 def _before(claims: Claims) -> Iterator[str]:
     """What the gaps are, and what a reader has to know before them."""
     yield from (_gap_sentence(gap) for gap in claims.gaps)
-    ratios = each_once(list(map(_headline_ratios, claims.hijacking)), lambda origin: origin.risk_ratios)
-    yield from map(ratio_sentence, ratios)
+    yield from (ratio_sentence(ratio) for ratio in claims.hijacking if ratio.comparison.metric.headline)
+    yield from (f"Not computed: {name} ({why})." for name, why in claims.problems.items())
     yield from claims.differences
     yield from map(allowance, claims.allowed)
     yield from _partial_notes(claims)
@@ -315,11 +312,6 @@ def _partial_notes(claims: Claims) -> Iterator[str]:
                 "and its cost per solved task are over other benchmarks than those of the rest; ability "
                 "allows for how hard benchmarks are, and points and odds are over those that both have."
             )
-
-
-def _headline_ratios(origin: OriginScorecard) -> OriginScorecard:
-    ratios = tuple(ratio for ratio in origin.risk_ratios if ratio.metric.headline)
-    return msgspec.structs.replace(origin, risk_ratios=ratios)
 
 
 def _time_notes(claims: Claims) -> Iterator[str]:

@@ -8,23 +8,18 @@ import pyarrow as pa
 from harness import stats
 from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.analysis.claims import Asked, Claims, make_claims
+from harness.analysis.claims import Claims, make_claims
+from harness.analysis.claims.evidence import Asked
 from harness.analysis.comparability import Setting, check_protocols, differences, engine_settings, protocols
 from harness.analysis.compare import compare_metric
-from harness.analysis.origins import Comparison, OriginScorecard, build_origins
+from harness.analysis.origins import Compared, Comparison, OriginScorecard, build_origins, each_once, lead
 from harness.analysis.summary import CAPABILITY, Column, Row, summarise
 from harness.errors import UserError
+from harness.records.directory import RunDirectory
 from harness.types import Caution, CellEntry, Manifest, Struct
 
 VERSION = 2
 """Of the document's JSON, see `scorecard.schema.json`. Version 1 was a list of models, without a number."""
-
-
-class Compared(Struct):
-    """Two origins compared by one metric."""
-
-    origin: str
-    comparison: Comparison
 
 
 class Document(Struct):
@@ -65,31 +60,12 @@ class Document(Struct):
     @property
     def gaps(self) -> list[Compared]:
         """The best models of each pair of origins compared, once a metric: the better one's origin first."""
-        return each_once(self.origins, lambda origin: origin.gaps, lambda one: _lead(one) * _sign(one))
+        return each_once(self.origins, lambda origin: origin.gaps, lambda one: lead(one) * _sign(one))
 
     @property
     def ratios(self) -> list[Compared]:
         """Rates of being hijacked of each pair of origins, once a metric: the one with more comes first."""
         return each_once(self.origins, lambda origin: origin.risk_ratios)
-
-
-def _lead(comparison: Comparison) -> float:
-    return (comparison.value.value or 0.0) - (comparison.other_value.value or 0.0)
-
-
-def each_once(
-    origins: Sequence[OriginScorecard],
-    choose: Callable[[OriginScorecard], Sequence[Comparison]],
-    order: Callable[[Comparison], float] = _lead,
-) -> list[Compared]:
-    """Each pair of origins once a metric, in the direction in which `order` is larger."""
-    found: dict[tuple[str, frozenset[str]], Compared] = {}
-    for origin in origins:
-        for comparison in choose(origin):
-            pair = (comparison.key, frozenset((origin.key, comparison.other)))
-            if pair not in found or order(comparison) > order(found[pair].comparison):
-                found[pair] = Compared(origin=origin.key, comparison=comparison)
-    return [found[pair] for pair in sorted(found, key=lambda pair: (pair[0], sorted(pair[1])))]
 
 
 def _sign(comparison: Comparison) -> int:
@@ -105,6 +81,13 @@ def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
         for what, said in card.unread.items():
             suite = what if what not in card.metrics else card.metrics[what].suite
             yield Caution(check=UNREAD, text=said, model=card.model.name, suite=suite, void=True)
+
+
+def read_document(
+    directory: RunDirectory, by: str = "country", allow: Collection[str] = (), *, claims: bool = True
+) -> Document:
+    """The document of a run; see `make_document`."""
+    return make_document(directory.whole_manifest(), directory.columns, by, allow, claims=claims)
 
 
 def make_document(

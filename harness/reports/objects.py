@@ -10,10 +10,10 @@ from harness.analysis.build import MetricResult, ModelScorecard
 from harness.analysis.claims import Claims
 from harness.analysis.comparability import Setting
 from harness.analysis.injection_tasks import InjectionTaskResult
-from harness.analysis.origins import OriginScorecard
+from harness.analysis.origins import Compared, OriginScorecard
 from harness.analysis.pooled import Pooled, PooledRate
 from harness.reports import tables, text
-from harness.reports.document import VERSION, Compared, Document, each_once
+from harness.reports.document import VERSION, Document
 from harness.types import Estimate, Metric, ModelEntry, Usage
 
 
@@ -60,18 +60,17 @@ COSTS = ("gpus", "seconds_per_solved", "tokens_per_solved", "joules_per_solved",
 
 
 def claims_object(claims: Claims) -> dict[str, Any]:
-    """The JSON object of claims."""
+    """The JSON object of claims. `problems` is there where some could not be computed."""
     plain: dict[str, Any] = msgspec.to_builtins(
         msgspec.structs.replace(claims, hijacking=(), snapshot=None, allowed=())
     )
+    if not claims.problems:
+        del plain["problems"]
     for model in plain["models"]:
         if not model["finite"]:
             model["ability"] = model["ability_error"] = None
         model["cost"] = {name: model.pop(name) for name in COSTS}
-    plain["hijacking"] = [
-        comparison_object(ratio, "risk_ratio")
-        for ratio in each_once(claims.hijacking, lambda origin: origin.risk_ratios)
-    ]
+    plain["hijacking"] = [comparison_object(ratio, "risk_ratio") for ratio in claims.hijacking]
     plain["allowed"] = [_setting_object(setting) for setting in claims.allowed]
     snapshot = claims.snapshot
     plain["snapshot"] = snapshot and {"date": snapshot.date.isoformat(), "source": snapshot.source}

@@ -4,10 +4,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from harness.analysis.comparability import allowance
 from harness.analysis.missing import MOST_MISSING, cut_share, lacks_attempts, missing_share, worst_case
-from harness.analysis.origins import FEW_MODELS, Comparison
+from harness.analysis.origins import FEW_MODELS, Compared, Comparison
 from harness.analysis.summary import CAPABILITY
 from harness.reports import text
-from harness.reports.document import Compared, Document
+from harness.reports.document import Document
 from harness.types import Caution, Estimate, Metric
 
 MEANINGS = {

@@ -9,9 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from harness.analysis.adoption import Adopted, Snapshot, read_snapshot
 from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.analysis.claims import Asked, Claims, make_claims, smallest_gpu
+from harness.analysis.claims import Claims, make_claims
+from harness.analysis.claims.evidence import Asked
+from harness.analysis.claims.hardware import smallest_gpu
+from harness.analysis.claims.snapshot import Adopted, Snapshot, read_snapshot
 from harness.cli import main
 from harness.errors import UserError
 from harness.reports.claims_text import render_claims

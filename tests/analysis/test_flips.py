@@ -5,9 +5,10 @@ import json
 import pytest
 
 from harness.analysis.build import ModelScorecard, build_scorecards
+from harness.analysis.flips import find_flips
 from harness.cli import main
 from harness.errors import UserError
-from harness.reports.flips import find_flips, render_flips
+from harness.reports.flips_text import render_flips
 from harness.types import FailureKind
 from tests.analysis.synthetic import CAPABILITY, cell, manifest_of, record, tables
 from tests.analysis.test_benchmarks import cards, run

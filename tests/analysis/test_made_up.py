@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.records.directory import RunDirectory
-from harness.reports.files import read_document
+from harness.reports.document import read_document
 from harness.reports.render import render
 from tests.conftest import script
 

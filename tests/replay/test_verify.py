@@ -14,7 +14,7 @@ from harness.errors import UserError
 from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.replay.verify import verify
-from harness.reports.files import write_scorecards
+from harness.reports.kept import write_scorecards
 from harness.types import Manifest
 from tests.analysis.synthetic import synthetic_run
 from tests.conftest import lacking

@@ -9,8 +9,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from harness.analysis import claims
+from harness.analysis.claims import CLAIMS, Claims, evidence, make_claims
 from harness.reports import document
+from harness.reports.claims_text import render_claims
 from harness.reports.document import VERSION, make_document
 from harness.reports.objects import document_object
 from harness.reports.render import FORMATS, render
@@ -138,9 +139,34 @@ def test_a_claim_that_fails_takes_no_scorecard_with_it(monkeypatch: pytest.Monke
     def broken(*_: object) -> None:
         raise ZeroDivisionError("of nothing")
 
-    monkeypatch.setattr(claims, "_abilities", broken)
+    monkeypatch.setattr(evidence, "_abilities", broken)
     found = make_document(*changed())
     parsed = json.loads(render(found, "json"))
     check(parsed)
     assert parsed["claims"] is None and "ZeroDivisionError: of nothing" in parsed["claims_problem"]
     assert parsed["models"] and parsed["comparisons"]
+
+
+def test_a_claim_that_cannot_be_computed_takes_no_other_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise ZeroDivisionError("of nothing")
+
+    document = make_document(*changed())
+    whole = document.claims
+    for name in CLAIMS:
+        monkeypatch.setitem(CLAIMS, name, broken)
+        found = make_claims(document.models, origins=document.origins)
+        monkeypatch.undo()
+        assert found.problems == {name: "ZeroDivisionError: of nothing"} and getattr(found, name) == ()
+        others = CLAIMS.keys() - {name}
+        assert all(getattr(found, other) == getattr(whole, other) for other in others)
+        parsed = document_object(msgspec.structs.replace(document, claims=found))
+        check(json.loads(json.dumps(parsed)))
+        assert parsed["claims"]["problems"] == found.problems
+        for form in ("table", "md"):
+            said = " ".join(render_claims(found, form).replace("\\", "").split())
+            assert f"Not computed: {name} (ZeroDivisionError: of nothing)." in said
+
+
+def test_every_claim_has_a_field() -> None:
+    assert CLAIMS.keys() < set(Claims.__struct_fields__)

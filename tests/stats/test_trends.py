@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from harness.analysis.time_trends import Dated, lag_claims, months_of, trend_claims
+from harness.analysis.claims.dates import Dated, months_of
+from harness.analysis.claims.lags import lags
+from harness.analysis.claims.trends import trends
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.trends import fit_line, lag
 
@@ -56,7 +58,7 @@ def dated(origin: str, *models: tuple[float, int]) -> list[Dated]:
 def test_trend_of_each_origin() -> None:
     """XA gains 1.5 logits every six months."""
     ability = [0.0, 1.5, 3.0, 0.2]
-    one, other = trend_claims([*dated("XA", (0, 0), (6, 1), (12, 2)), *dated("XB", (9, 3))], ability)
+    one, other = trends([*dated("XA", (0, 0), (6, 1), (12, 2)), *dated("XB", (9, 3))], ability)
     assert one.per_year == pytest.approx(3.0) and (one.origin, one.models) == ("XA", 3)
     assert (other.origin, other.models, other.per_year) == ("XB", 1, None)
 
@@ -65,16 +67,16 @@ def test_lag_with_the_lags_of_drawn_abilities() -> None:
     models = [*dated("XA", (0, 0), (6, 1), (12, 2)), *dated("XB", (14, 3))]
     ability = [0.0, 1.0, 2.0, 0.9]
     drawn = np.asarray([[0.0, 1.0, 2.0, value] for value in [-0.5] * 2 + [0.9] * 88 + [1.5] * 10])
-    (found,) = lag_claims(models, ability, drawn)
+    (found,) = lags(models, ability, drawn)
     assert (found.leader, found.behind, found.reached_by, found.months) == ("XA", "XB", "XA1", 8.0)
     assert (found.low, found.high, found.at_least) == (2.0, 8.0, False)
     drawn[:5, 3] = 9.0  # in these nobody is as able
-    (found,) = lag_claims(models, ability, drawn)
+    (found,) = lags(models, ability, drawn)
     assert (found.low, found.high) == (None, 8.0)
     drawn[:5, 3] = -0.5  # in these the earliest is, and one before it may have been
-    (found,) = lag_claims(models, ability, drawn)
+    (found,) = lags(models, ability, drawn)
     assert (found.low, found.high) == (2.0, None)
-    (found,) = lag_claims(models, ability, None)
+    (found,) = lags(models, ability, None)
     assert (found.months, found.low, found.high) == (8.0, None, None)
 
 
