@@ -491,8 +491,12 @@ STEPS = "too wide: a lag goes in steps between release dates, and draws around e
 SKEWED = "costs of tasks are skewed (log-normal here), and so are means of some 50 of them"
 APART = "too wide as its method says: both models met the same tasks, and the sides are taken as independent"
 HARDLY = (
-    "in one run of six no goal of 14 works at all, and nothing tells that one might: wide enough for these "
-    "means 21 points wherever nobody was hijacked"
+    "too few events to tell that single goals decide: at this rate as few as none are seen too often, and a "
+    "limit that held it then would be half as high again wherever nothing is seen"
+)
+JUST = "too wide: the limit that remains where nothing is seen lies just above this rate"
+SELDOM = (
+    "in one run of twenty at most 4 of 144 succeed: to hold 20% there would take 20 points wherever as few do"
 )
 BINOMIAL = (
     "too wide on purpose: chances differ between pairs, and what that takes from the spread cannot be seen"
@@ -501,7 +505,9 @@ UNLIKE = (
     "what fails goes with the outcome: the number is warned of, and its worst case, below, stands beside it"
 )
 WORST = "a worst case, not an interval: it holds the truth whatever fails"
-DISCRETE = "few events: counts are discrete, and coverage of Wilson's interval goes up and down with the rate"
+DISCRETE = (
+    "counts are discrete: the coverage of Wilson's interval goes up and down with rate and n around 95%"
+)
 
 REAL = {"banking": 0.542, "slack": 0.467, "travel": 0.1, "workspace": 0.025}
 """Rates of `hijack_components.json`; of travel, where no attack was shown, one that might be."""
@@ -534,11 +540,10 @@ SCENARIOS = (
     Scenario("rate, crossed", "rate 0.5, 40 x 14, spread 0.5", crossed_rate(0.5, 40, 14, 0.5), FEW),
     Scenario("rate, crossed", "rate 0.05, 40 x 14, spread 0.5", crossed_rate(0.05, 40, 14, 0.5), FEW),
     Scenario("rate, crossed", "rate 0.5, 20 x 4, spread 1", crossed_rate(0.5, 20, 4, 1.0), FEW),
-    Scenario("rate, attack decides", "rate 0.2, 16 x 9", attack_decides(0.2, 16, 9, 0.6), SPARSE, 0.9),
-    Scenario("rate, attack decides", "rate 0.05, 40 x 14", attack_decides(0.05, 40, 14, 0.6), HARDLY, 0.78),
-    Scenario(
-        "rate, attack decides", "rate 0.05, 40 x 14, spread", attack_decides(0.05, 40, 14, 2.0), SPARSE, 0.88
-    ),
+    Scenario("rate, attack decides", "rate 0.2, 16 x 9", attack_decides(0.2, 16, 9, 0.6), SELDOM, 0.92),
+    Scenario("rate, attack decides", "rate 0.05, 40 x 14", attack_decides(0.05, 40, 14, 0.6), JUST),
+    Scenario("rate, attack decides", "rate 0.07, 40 x 14", attack_decides(0.07, 40, 14, 0.6), HARDLY, 0.82),
+    Scenario("rate, attack decides", "rate 0.05, 40 x 14, spread", attack_decides(0.05, 40, 14, 2.0), JUST),
     Scenario("mean, clustered t", "30 passages x 8, no bounds", clustered_mean(30, 8, 0.4, False)),
     Scenario("mean, bounded", "30 passages x 8, within [0, 1]", clustered_mean(30, 8, 0.4, True)),
     Scenario("at k, bounded mean", "rate 0.5, 100 samples, k 2 of 4", at_k(0.5, 100, 4, 2), DISCRETE),
@@ -558,12 +563,8 @@ SCENARIOS = (
     Scenario("risk ratio, independent", "0.4 over 0.2, n 150 each", ratio_independent((0.4, 0.2), 150)),
     Scenario("risk ratio, shared tasks", "0.4 over 0.2, 16 x 9", ratio((0.4, 0.2), 16, 9, True), FEW),
     Scenario("risk ratio, shared tasks", "0.4 over 0.2, 40 x 14", ratio((0.4, 0.2), 40, 14, True), FEW),
-    Scenario(
-        "risk ratio, shared tasks", "0.1 over 0.05, 40 x 14", ratio((0.1, 0.05), 40, 14, True), SPARSE, 0.9
-    ),
-    Scenario(
-        "risk ratio, shared tasks", "0.95 over 0.85, 16 x 9", ratio((0.95, 0.85), 16, 9, True), SPARSE, 0.9
-    ),
+    Scenario("risk ratio, shared tasks", "0.1 over 0.05, 40 x 14", ratio((0.1, 0.05), 40, 14, True), SPARSE),
+    Scenario("risk ratio, shared tasks", "0.95 over 0.85, 16 x 9", ratio((0.95, 0.85), 16, 9, True), SPARSE),
     Scenario("risk ratio, sides apart", "0.4 over 0.2, 16 x 9", ratio((0.4, 0.2), 16, 9, False), APART),
     Scenario("odds ratio", "0.4 over 0.2, n 150 each", odds((0.4, 0.2), 150)),
     Scenario("odds ratio", "0.95 over 0.9, n 100 each", odds((0.95, 0.9), 100), DISCRETE),

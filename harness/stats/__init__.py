@@ -4,7 +4,7 @@ Nothing here knows about models, suites or records. Every interval is two-sided 
 assumes is written into `Estimate.method`, in words.
 """
 
-from harness.stats.clusters import Clusters, Z, cluster_variance, crossed_factors
+from harness.stats.clusters import Clusters, Z, cluster_variance, crossed_factors, wilson
 from harness.stats.comparisons import (
     Difference,
     McNemar,
@@ -33,7 +33,6 @@ from harness.stats.estimates import (
     proportion,
     rate,
     stratified,
-    wilson,
 )
 from harness.stats.models import ModelsMean, mean_of_models, ratio_over_models, selection_bias
 

@@ -8,26 +8,32 @@ a factor. Events move it as far as they tell.
 import math
 from collections.abc import Mapping
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.stats.clusters import Codes, Floats
+from harness.stats.clusters import Codes, Floats, wilson
 
 PRIOR_EVENTS = 1 / 3
 """Of the rate: Beta(1/3, 1/3), by which the rate is as likely to be above as below what was seen (Kerman,
 Electron. J. Stat. 5 (2011) 1450-1470)."""
 EDGES = np.array([0, 0.35, 0.65, 1, 1.4, 1.8, 2.25, 2.8, 3.6, 4.6, 6, 8])
 """Spread between levels is told apart by these limits: standard deviations of log odds."""
-SCALE, DECISIVE, DECIDES = 1.1, 3.6, 0.4
+SCALE = 1.1
 """The prior of the spread is a half-t with 5 degrees of freedom and this scale (Gelman, Bayesian Anal. 1
-(2006) 515-534). For the factor with the fewest levels up to 40% of it are uniform above 3.6: single
-goals may decide alone, some nearly always reached and the others never. Chosen by simulation."""
-TOLD = 3, 6
-"""With no more events than the first number nothing tells whether single goals decide, from the second on it
-is taken to be told, between them in part. From the first event on, that one would leave a higher limit than
-three."""
+(2006) 515-534)."""
+USUAL = 3
+"""The place between `EDGES` of the spread that is assumed where events are too few to tell it: 1 to 1.4."""
+SPARSE = 0.05, 0.3
+"""Up to the first rate the upper limit has the usual spread, from the second on the one that events tell, in
+between some of both. A few events more can tell of so much less spread that the limit would fall."""
+UNSEEN, REPEATED = 0.233, 11.0
+"""Parts of the limit that Wilson's interval has with one observation a level. Single levels may decide alone
+though nothing tells so, and these parts are a price: the most with which no event in 16 x 9 tasks leaves 7
+points, and 3% of them 12, and enough to hold 5% where no event is seen in 40 x 14."""
+DECIDED = 0.45, 0.55
+"""Between these intraclass correlations the lower limit comes to take each level as one observation."""
 TAILS = (0.025, 0.975)
 POINTS = 41
 """Rates at which a posterior is computed."""
@@ -35,7 +41,16 @@ WIDE = 14.0
 """Log odds between which the spread is tabulated."""
 
 
-def limits(values: Floats, factors: Mapping[str, Codes]) -> tuple[float, float]:
+class _Quantiles(NamedTuple):
+    """Of the rate by one factor."""
+
+    low: float
+    high: float
+    usual: float
+    """The upper one under the usual spread."""
+
+
+def limits(values: Floats, factors: Mapping[str, Codes], *, sparse: bool = True) -> tuple[float, float]:
     """The 95% interval of the rate of clustered values within [0, 1].
 
     For each factor alone: the rate's posterior under a beta-binomial of its levels (Skellam, J. R. Stat. Soc.
@@ -45,26 +60,59 @@ def limits(values: Floats, factors: Mapping[str, Codes]) -> tuple[float, float]:
     of one factor alone. Without an event the lower limit is 0 (Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
     101-133), and so at the other end.
 
+    Up to `SPARSE` the upper limit never falls as events are added: there the spread is taken as given, so
+    that an event can but raise what the rate may be; and it is not less than `_of_levels` has it.
+
     Args:
         values: shape (n,), n > 0.
         factors: name -> level codes, as from `crossed_factors`; one at least.
+        sparse: False to take the spread as events tell it however few they are, as the two directions of a
+            difference need it: what they assume would count twice.
     """
     events, n = float(values.sum()), float(values.size)
     if 2 * events > n:
-        low, high = limits(1 - values, factors)
+        low, high = limits(1 - values, factors, sparse=sparse)
         return 1 - high, 1 - low
     rate, alone = events / n, _independent(events, n)
-    below, above = [], []
-    decisive = DECIDES * min(1.0, max(0.0, (events - TOLD[0]) / (TOLD[1] - TOLD[0])))
-    coarsest = min(factors, key=lambda name: int(factors[name].max()))
-    for name, codes in factors.items():
-        sizes = np.bincount(codes)
-        found = _posterior(np.bincount(codes, weights=values), sizes, decisive if name == coarsest else 0.0)
-        below.append(rate - min(found[0], alone[0]))
-        above.append(max(found[1], alone[1]) - rate)
-    low = rate - _joined(below, rate - alone[0])
-    high = rate + _joined(above, alone[1] - rate)
-    return (0.0 if events == 0 else max(0.0, low)), min(1.0, high)
+    levels = {name: (np.bincount(codes, values), np.bincount(codes)) for name, codes in factors.items()}
+    coarsest = min(levels, key=lambda name: levels[name][1].size)
+    found = [_posterior(*of) for of in levels.values()]
+    low = rate - _joined([rate - min(own.low, alone[0]) for own in found], rate - alone[0])
+    high = rate + _joined([max(own.high, alone[1]) - rate for own in found], alone[1] - rate)
+    low = max(0.0, low) if events else 0.0
+    if not sparse:
+        return low, min(1.0, high)
+    few = rate + _joined([max(own.usual, alone[1]) - rate for own in found], alone[1] - rate)
+    low, few = _of_levels(*levels[coarsest], low, few)
+    return low, min(1.0, few + _part(rate, SPARSE) * (high - few))
+
+
+def _of_levels(events: NDArray[Any], sizes: NDArray[np.intp], low: float, few: float) -> tuple[float, float]:
+    """(lower limit, upper limit of few events), wider as far as levels decide, or may.
+
+    Then there is one observation a level. That they do is told by the intraclass correlation of all values,
+    which is near 1 as well if one event alone is seen. That they may is told, of few events, by the chance
+    that a second value of a level has an event where one has: it rises with each event.
+
+    Args:
+        events: shape (levels,), in each level.
+        sizes: shape (levels,), values in each level.
+        low: limit by all factors.
+        few: upper limit by all factors, of few events.
+    """
+    rate, again = float(events.sum() / sizes.sum()), np.maximum(sizes - 1, 1)
+    one_each = wilson(rate * sizes.size, sizes.size)
+    repeated = float(np.clip((events - 1) / again, 0.0, 1.0).max())
+    few = max(few, min(1.0, UNSEEN + REPEATED * repeated**2) * one_each[1])
+    if rate:
+        within = float((events * (sizes - events) / again).sum() / sizes.sum()) / (rate * (1 - rate))
+        low += _part(1 - within, DECIDED) * (min(low, one_each[0]) - low)
+    return low, few
+
+
+def _part(x: float, between: tuple[float, float]) -> float:
+    """How far x lies from the first to the second, within 0 and 1."""
+    return min(1.0, max(0.0, (x - between[0]) / (between[1] - between[0])))
 
 
 def _joined(distances: list[float], alone: float) -> float:
@@ -80,13 +128,12 @@ def _independent(events: float, n: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _posterior(events: NDArray[Any], sizes: NDArray[np.intp], decisive: float) -> tuple[float, float]:
+def _posterior(events: NDArray[Any], sizes: NDArray[np.intp]) -> _Quantiles:
     """Quantiles of the rate by one factor.
 
     Args:
         events: shape (levels,), in each level.
         sizes: shape (levels,), values in each level.
-        decisive: prior probability that single levels decide.
     """
     n = float(sizes.sum())
     rate, clusters = float(events.sum()) / n, n * n / float((sizes * sizes).sum())
@@ -94,19 +141,18 @@ def _posterior(events: NDArray[Any], sizes: NDArray[np.intp], decisive: float) -
     spread = 4.0 * math.sqrt(rate * (1 - rate) / clusters + 4.0 / clusters**2) + 4.0 / clusters
     first, final = max(0.01 / n, rate - spread), min(1 - 0.01 / n, rate + spread)
     logits = np.linspace(math.log(first / (1 - first)), math.log(final / (1 - final)), POINTS)
-    usual, tail = _priors()
-    prior = (1 - decisive) * usual + decisive * tail
     for last in (False, True):
         chance = 1 / (1 + np.exp(-logits))
-        weights = np.exp(_log_posterior(events, sizes, logits)) @ prior
-        weights *= (chance * (1 - chance)) ** PRIOR_EVENTS
-        below = np.concatenate([[0.0], np.cumsum((weights[1:] + weights[:-1]) / 2)])
+        each = np.exp(_log_posterior(events, sizes, logits))
+        each *= ((chance * (1 - chance)) ** PRIOR_EVENTS)[:, None]
+        weights = np.stack([each @ _prior(), each[:, USUAL]], axis=1)  # by spreads of both kinds
+        below = np.concatenate([np.zeros((1, 2)), np.cumsum((weights[1:] + weights[:-1]) / 2, axis=0)])
         below /= below[-1]
         if not last:
-            inside = np.interp([0.0001, 0.9999], below, logits)
-            logits = np.linspace(inside[0], inside[1], POINTS)
-    low, high = 1 / (1 + np.exp(-np.interp(TAILS, below, logits)))
-    return float(low), float(high)
+            inside = [np.interp([0.0001, 0.9999], column, logits) for column in below.T]
+            logits = np.linspace(min(inside[0][0], inside[1][0]), max(inside[0][1], inside[1][1]), POINTS)
+    (low, high), (_, usual) = (1 / (1 + np.exp(-np.interp(TAILS, column, logits))) for column in below.T)
+    return _Quantiles(float(low), float(high), float(usual))
 
 
 def _log_posterior(events: NDArray[Any], sizes: NDArray[np.intp], logits: Floats) -> Floats:
@@ -141,12 +187,13 @@ def _by_factors(a: Floats, b: Floats, events: NDArray[Any], sizes: NDArray[np.in
 
 
 @cache
-def _priors() -> tuple[Floats, Floats]:
-    """Each of shape (spreads,): weight between `EDGES`, usually and if single levels decide."""
+def _prior() -> Floats:
+    """Shape (spreads,): weight between `EDGES`."""
     from scipy.special import stdtr
 
-    usual, tail = np.diff(stdtr(5, EDGES / SCALE)), np.where(EDGES[:-1] >= DECISIVE, np.diff(EDGES), 0.0)
-    return usual / usual.sum(), tail / tail.sum()
+    weights: Floats = np.diff(stdtr(5, EDGES / SCALE))
+    weights /= weights.sum()
+    return weights
 
 
 def _intraclass(logits: Floats) -> Floats:

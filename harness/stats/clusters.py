@@ -1,4 +1,4 @@
-"""Clustered samples: factors, and the variance that they leave in a mean."""
+"""Clustered samples: factors, the variance that they leave in a mean, and what any interval is made with."""
 
 import itertools
 import math
@@ -156,6 +156,20 @@ def bootstrap_tails(n: int) -> tuple[float, float]:
 
     tail = float(ndtr(-math.sqrt(n / (n - 1)) * student_t(n - 1)))
     return tail, 1 - tail
+
+
+def wilson(successes: float, n: float, z: float = Z) -> tuple[float, float]:
+    """Score interval of a binomial proportion.
+
+    Source: Wilson, JASA 22 (1927) 209-212; recommended by Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
+    101-133. `n` need not be whole, so that an effective sample size can be used.
+    """
+    p, penalty = successes / n, z * z / n
+    centre = (p + penalty / 2) / (1 + penalty)
+    half = z / (1 + penalty) * math.sqrt(p * (1 - p) / n + penalty / (4 * n))
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == n else min(1.0, centre + half)
+    return low, high
 
 
 def student_t(degrees_of_freedom: float) -> float:

@@ -21,9 +21,10 @@ from harness.stats.clusters import (
     levels_of,
     student_t,
     tells_spread,
+    wilson,
     without_nested,
 )
-from harness.stats.estimates import Proportion, proportion, wilson
+from harness.stats.estimates import Proportion, proportion
 from harness.types import Estimate, Struct
 
 MANY_LEVELS = 10
@@ -277,7 +278,9 @@ def _rise_and_fall(d: Floats, factors: dict[str, Codes]) -> tuple[float, float, 
     """(low, high, method) of the mean of differences between -1 and 1, from both directions."""
     rise, fall = np.maximum(d, 0), np.maximum(-d, 0)
     if factors and min(levels_of(codes) for codes in factors.values()) > 1:
-        (low_rise, high_rise), (low_fall, high_fall) = limits(rise, factors), limits(fall, factors)
+        (low_rise, high_rise), (low_fall, high_fall) = (
+            limits(x, factors, sparse=False) for x in (rise, fall)
+        )
         how = f"beta-binomial intervals, clustered by {' x '.join(factors)}"
     else:
         n = 1.0 if factors else float(d.size)
@@ -358,9 +361,11 @@ def shared_risk_ratio(
     """Rate of a over rate of b where both met the same samples or tasks, with a log interval.
 
     The variance of the log ratio is cluster-robust over the factors that both sides share, by linearisation
-    (Binder, Int. Stat. Rev. 51 (1983) 279-292), with a t quantile. Where events or others of a
-    side occur in fewer than three clusters of a factor, or that has fewer than `FEW_LEVELS`, it is
-    `risk_ratio`, from the intervals of both sides, taken as independent.
+    (Binder, Int. Stat. Rev. 51 (1983) 279-292), with a t quantile. Its degrees of freedom are one less than
+    (sum w)^2 / sum w^2, of the weights w that the levels of a factor have by their events: levels of unlike
+    weight tell less than their number (Carter, Schnepel and Steigerwald, Rev. Econ. Stat. 99 (2017) 698-709).
+    Where events or others of a side occur in fewer than three clusters of a factor, or that has fewer than
+    `FEW_LEVELS`, it is `risk_ratio`, from the intervals of both sides, taken as independent.
 
     Args:
         a: shape (n,), each 0 or 1.
@@ -375,8 +380,8 @@ def shared_risk_ratio(
     n = x.size + y.size
     factors = without_nested(joint, n)
     alone = [crossed_factors(c, v.size) for v, c in ((x, clusters_a), (y, clusters_b))]
-    told = all(tells_spread(v == k, f) for v, f in zip((x, y), alone, strict=True) for k in (0, 1))
-    if not told or any(levels_of(codes) < FEW_LEVELS for codes in factors.values()):
+    seen = all(tells_spread(v == k, f) for v, f in zip((x, y), alone, strict=True) for k in (0, 1))
+    if not seen or any(levels_of(codes) < FEW_LEVELS for codes in factors.values()):
         return risk_ratio(proportion(x, clusters_a), proportion(y, clusters_b), names, missing=missing)
     influence = np.concatenate([(x / x.mean() - 1) * n / x.size, (1 - y / y.mean()) * n / y.size])
     units = min((levels_of(codes) for codes in factors.values()), default=n)
@@ -384,7 +389,11 @@ def shared_risk_ratio(
     variance = careful_variance(influence, factors, finest_factor(joint))
     if variance == 0.0:
         return risk_ratio(proportion(x, clusters_a), proportion(y, clusters_b), names, missing=missing)
-    half = student_t(units - 1) * math.sqrt(variance)
+    weights = np.concatenate([x / x.mean() / x.size, y / y.mean() / y.size])
+    shown = [np.bincount(codes, weights) for codes in factors.values()]
+    told = [float(found.sum() ** 2 / np.square(found).sum()) for found in shown]
+    freedom = max(1.0, min(told, default=float(units)) - 1)
+    half = student_t(freedom) * math.sqrt(variance)
     ratio = float(x.mean() / y.mean())
     over = f"clustered by {' x '.join(factors)}, which both share" if factors else "independent samples"
     return Estimate(
@@ -394,7 +403,7 @@ def shared_risk_ratio(
         n=n,
         missing=missing,
         clusters=units,
-        method=f"risk ratio, linearised log interval, t with {units - 1} degrees of freedom, {over}",
+        method=f"risk ratio, linearised log interval, t with {freedom:.1f} degrees of freedom, {over}",
     )
 
 

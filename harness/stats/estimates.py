@@ -23,6 +23,7 @@ from harness.stats.clusters import (
     levels_of,
     student_t,
     tells_spread,
+    wilson,
 )
 from harness.types import Estimate, Interval, Struct
 
@@ -45,20 +46,6 @@ class Proportion(Struct):
     def value(self) -> float | None:
         """Events per attempt, None if there was no attempt."""
         return self.events / self.n if self.n else None
-
-
-def wilson(successes: float, n: float, z: float = Z) -> tuple[float, float]:
-    """Score interval of a binomial proportion.
-
-    Source: Wilson, JASA 22 (1927) 209-212; recommended by Brown, Cai and DasGupta, Stat. Sci. 16 (2001)
-    101-133. `n` need not be whole, so that an effective sample size can be used.
-    """
-    p, penalty = successes / n, z * z / n
-    centre = (p + penalty / 2) / (1 + penalty)
-    half = z / (1 + penalty) * math.sqrt(p * (1 - p) / n + penalty / (4 * n))
-    low = 0.0 if successes == 0 else max(0.0, centre - half)
-    high = 1.0 if successes == n else min(1.0, centre + half)
-    return low, high
 
 
 def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 0) -> Estimate:
