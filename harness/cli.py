@@ -1,6 +1,7 @@
 """The command line. Each command is one function; what it does is one call into the room that does it."""
 
 import argparse
+import json
 import signal
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -245,6 +246,11 @@ def _models_arguments(commands: Any) -> None:
     inspect.add_argument("target", metavar="PATH_OR_ID", help="a folder, a hub id, or a name of the registry")
     inspect.add_argument("--json", action="store_true", help="as JSON")
     inspect.set_defaults(command=inspect_command)
+    add = what.add_parser("add", help="propose a spec for a model of your own, from its small files")
+    add.add_argument("target", metavar="PATH_OR_ID", help="a folder, or a hub id")
+    add.add_argument("--name", help="how tables call it (default: the last part of PATH_OR_ID)")
+    add.add_argument("--out", type=Path, metavar="FILE", help="the spec (default: <name>.yaml)")
+    add.set_defaults(command=add_command)
     what.add_parser("check", help="list what the registry lacks and parsers misread").set_defaults(
         command=check_command
     )
@@ -253,6 +259,13 @@ def _models_arguments(commands: Any) -> None:
 
 def _config_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("config", type=Path, metavar="CONFIG", help="a run config (YAML)")
+    command.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="in place of the config's models: a name of the registry, a spec, a folder or a hub id",
+    )
     command.add_argument(
         "overrides",
         nargs="*",
@@ -309,7 +322,13 @@ def _print(lines: Iterable[str]) -> None:
 def _load(args: argparse.Namespace) -> "RunConfig":
     from harness.config import load_config
 
-    return load_config(args.config, args.overrides)
+    return load_config(args.config, [*_models_override(args.model), *args.overrides])
+
+
+def _models_override(given: Sequence[str]) -> list[str]:
+    """The override that `--model` stands for. Paths are of the working directory, not of the config's."""
+    models = [str(Path(text).absolute()) if Path(text).exists() else text for text in given]
+    return [f"models={json.dumps(models)}"] if models else []
 
 
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
@@ -428,6 +447,13 @@ def inspect_command(args: argparse.Namespace) -> None:
 
     found = inspect(args.target)
     _print([msgspec.json.format(msgspec.json.encode(found)).decode()] if args.json else found.lines())
+
+
+def add_command(args: argparse.Namespace) -> None:
+    """`harness models add`."""
+    from harness.models.proposal import add
+
+    _print(add(args.target, args.name, args.out))
 
 
 def check_command(args: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ A run config is YAML. Names in `models` and `suites` stand for files of `configs
 
 from harness.config.digests import differences, digest, to_yaml
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, unknown_key
-from harness.config.paths import as_written, base_folder, find, locate, names, registry
+from harness.config.paths import as_written, bare_name, base_folder, find, locate, names, registry
 from harness.config.resolve import load_config, load_model, load_options
 from harness.config.schemas import ENGINES, EngineSpec, ModelSpec, Openness, RunConfig, SuiteSpec
 
@@ -21,6 +21,7 @@ __all__ = [
     "RunConfig",
     "SuiteSpec",
     "as_written",
+    "bare_name",
     "base_folder",
     "differences",
     "digest",

@@ -28,6 +28,11 @@ def names(kind: str) -> list[str]:
     return sorted(path.stem for path in (registry() / kind).glob("*.yaml"))
 
 
+def bare_name(path: str) -> str:
+    """What a checkpoint is called that has no spec: the last part of its folder or hub id."""
+    return re.sub(r"[^\w.-]+", "-", Path(path).name or Path.cwd().name).lower()
+
+
 def find(kind: str, name: str) -> Path:
     """The file of a spec: a name of the registry's folder `kind`, or a path. Raises UserError."""
     if name.endswith((".yaml", ".yml")):

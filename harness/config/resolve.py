@@ -10,7 +10,7 @@ import msgspec
 
 from harness.config.checks import check
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, fields, unknown_key
-from harness.config.paths import find, locate, names, relative_paths
+from harness.config.paths import bare_name, find, locate, names, relative_paths
 from harness.config.schemas import ModelSpec, RunConfig
 from harness.errors import UserError
 
@@ -122,7 +122,12 @@ def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) ->
     if isinstance(entry, dict):
         return _relative_model(document, entry, at, folder, folder)
     if not isinstance(entry, str):
-        raise UserError(f"{document.where(at)}: expected the name of a model, or a mapping with its facts")
+        raise UserError(
+            f"{document.where(at)}: expected the name of a model, a folder, a hub id, or a mapping with facts"
+        )
+    if "/" in entry and not entry.endswith((".yaml", ".yml")):
+        bare = {"name": bare_name(entry), "path": entry}
+        return _relative_model(document, bare, at, folder, folder)
     if entry.startswith(("./", "../")):
         entry = str(folder / entry)
     try:

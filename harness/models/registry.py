@@ -173,7 +173,7 @@ def stated_bases(folder: Path) -> tuple[str, ...]:
     Read are the model card's `base_model`, the configurations of adapters and of merges, and the name that
     config.json was loaded by.
     """
-    card = _front_matter(folder / "README.md").get("base_model") or []
+    card = front_matter(folder / "README.md").get("base_model") or []
     bases: list[object] = list(card) if isinstance(card, list) else [card]
     adapter = folder / "adapter_config.json"
     if adapter.is_file():
@@ -198,7 +198,7 @@ def with_stated_bases(spec: ModelSpec, folder: Path) -> ModelSpec:
 
 def stated_derivation(folder: Path) -> str | None:
     """How a checkpoint in a folder says it was made of its bases, None if it does not say."""
-    relation = _front_matter(folder / "README.md").get("base_model_relation")
+    relation = front_matter(folder / "README.md").get("base_model_relation")
     if relation in ("finetune", "merge"):
         return str(relation)
     if (folder / "mergekit_config.yml").is_file():
@@ -208,7 +208,7 @@ def stated_derivation(folder: Path) -> str | None:
     return "quantization" if quantized else None
 
 
-def _front_matter(file: Path) -> dict[str, object]:
+def front_matter(file: Path) -> dict[str, object]:
     """The YAML between two lines of dashes at the head of a model card."""
     import yaml
 

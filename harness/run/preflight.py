@@ -95,7 +95,7 @@ def no_parser(subject: Subject) -> Iterator[Caution]:
         yield subject.caution(
             "tool_call_parser",
             f"{spec.where()}model {spec.name} has no tool_call_parser, which suite {subject.suite.name} "
-            "needs: name one",
+            f"needs: name one (`harness models add {spec.path}` proposes what its template writes)",
             void=True,
         )
 

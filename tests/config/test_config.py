@@ -53,6 +53,20 @@ def test_the_resolved_config_reads_back_equal(tmp_path: Path) -> None:
     assert configs.digest(load_config(again)) == configs.digest(config)
 
 
+def test_a_checkpoint_without_a_spec_is_a_model_of_no_stated_origin(tmp_path: Path) -> None:
+    listed = GOOD.replace(
+        GOOD[GOOD.index("  - name: m") : GOOD.index("suites:")], "  - ./My Model\n  - us/Ours-8B\n"
+    )
+    config = load_config(write(tmp_path, listed))
+    assert [model.name for model in config.models] == ["my-model", "ours-8b"]
+    assert Path(config.models[0].path) == tmp_path / "My Model"
+    assert config.models[1].path == "us/Ours-8B"
+    assert not any(model.origin.stated for model in config.models)
+    again = tmp_path / "resolved.yaml"
+    again.write_text(to_yaml(config))
+    assert load_config(again).models[0].path == config.models[0].path
+
+
 def test_unknown_key_names_line_and_valid_keys(tmp_path: Path) -> None:
     said = refusal(tmp_path, GOOD + "  temprature: 1\n")
     assert f"{tmp_path / 'run.yaml'}:11: unknown key `temprature`" in said

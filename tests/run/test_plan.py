@@ -22,6 +22,7 @@ TINY = {
     "model_type": "llama", "num_attention_heads": 2, "num_hidden_layers": 1, "hidden_size": 8,
     "intermediate_size": 16, "vocab_size": 100,
 }  # fmt: skip
+OF_TOMORROW = {"architectures": ["OfTomorrow"], "model_type": "of_tomorrow"}
 REPOSITORIES = {
     "Qwen/Qwen3-8B": "Qwen/Qwen3-8B",
     "harness:models/planted/x": None,
@@ -66,6 +67,30 @@ sampling: {{max_tokens: 64}}
 
 def test_a_good_model_has_no_problems(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     assert "missing" not in setup.said(capsys)
+
+
+def test_a_model_may_be_named_beside_the_config(
+    setup: Setup, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(setup.folder.parent)
+    said = setup.said(capsys, "--model", "weights")
+    assert "model weights has no tool_call_parser" in said
+    assert f"`harness models add {setup.folder}` proposes what its template writes" in said
+    spec = setup.folder.parent / "own.yaml"
+    (setup.folder / "chat_template.jinja").write_text("{{ tools }}" + PLAIN + "<tool_call></tool_call>")
+    assert main(["models", "add", "weights", "--out", str(spec)]) == 0
+    capsys.readouterr()
+    assert "missing" not in setup.said(capsys, "--model", "own.yaml")
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+def test_a_class_that_vllm_lacks_is_said_with_the_version_that_has_it(
+    setup: Setup, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stated = setup.folder / "config.json"
+    stated.write_text(json.dumps(json.loads(stated.read_text()) | OF_TOMORROW))
+    said = setup.said(capsys, "models.0.min_vllm='99.0.0'")
+    assert "model one: vLLM has no class OfTomorrow; the model needs vLLM 99.0.0 or later, and" in said
 
 
 @pytest.mark.parametrize(
