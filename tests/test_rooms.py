@@ -28,6 +28,7 @@ ROOMS = [
     {"reports"},
     {"replay", "show"},
     {"exports"},
+    {"api"},
     {"cli"},
 ]
 RANK = {room: rank for rank, rooms in enumerate(ROOMS) for room in rooms}

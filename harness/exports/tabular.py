@@ -60,13 +60,14 @@ def write_parquet(directory: RunDirectory, out: Path) -> list[Path]:
     import pyarrow.parquet as pq
 
     path = out / "scores.parquet"
-    with pq.ParquetWriter(path, _schema(), compression="zstd") as writer:
+    with pq.ParquetWriter(path, schema(), compression="zstd") as writer:
         for table in tables(directory):
             writer.write_table(table)
     return [path]
 
 
-def _schema() -> "pa.Schema":
+def schema() -> "pa.Schema":
+    """Of the tables: `COLUMNS`."""
     import pyarrow as pa
 
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
@@ -115,7 +116,7 @@ def _scores(model: ModelEntry, cell: CellEntry, attempts: "pa.Table") -> "pa.Tab
         "booking": of_metric(lambda metric: metric.booking or None, pa.string()),
         "answer": entries.field("answer").take(entry),
     }
-    return pa.table({name: columns[name] for name in COLUMNS}, schema=_schema())
+    return pa.table({name: columns[name] for name in COLUMNS}, schema=schema())
 
 
 def _head(model: ModelEntry, cell: CellEntry) -> dict[str, str]:

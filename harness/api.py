@@ -1,0 +1,208 @@
+"""The Python interface: runs as pandas data frames, and a run from a script or a notebook.
+
+import harness
+
+run = harness.open_run("results/demo")
+run.scorecard().query("headline").pivot(index="benchmark", columns="model", values="value").plot.barh()
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+from harness.records.directory import RunDirectory
+from harness.types import Manifest, Record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from harness.reports.document import Document
+
+
+class Run:
+    """A finished or unfinished run. Reading it runs nothing that it names."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError if there is no run at `path`."""
+        self.path = path
+        self._directory = RunDirectory(path)
+        self.manifest: Manifest = self._directory.whole_manifest()
+        """Models, cells with their protocols, versions, hardware."""
+
+    def __repr__(self) -> str:
+        cells, models = len(self.manifest.cells), len(self.manifest.models)
+        return f"<Run {self.manifest.name!r}: {models} models, {cells} cells, {self.path}>"
+
+    def scores(self) -> "pd.DataFrame":
+        """One row for every score of every attempt; a failed attempt has one row without metric and value.
+
+        Columns: model, developer, country, suite, sample, attempt, metric, value, higher_is_better, booking,
+        answer, failure, truncated, engine_seconds, prompt_tokens, completion_tokens, cached_tokens, requests,
+        clusters, labels (`exports.tabular.COLUMNS`). What is not known is missing, never 0.
+        """
+        import pandas as pd
+        import pyarrow as pa
+
+        from harness.exports.tabular import schema, tables
+
+        table = pa.concat_tables([schema().empty_table(), *tables(self._directory)])
+        # Plain NaN for numbers, but a count that is not known stays an integer column's missing value.
+        frame: pd.DataFrame = table.to_pandas(types_mapper={pa.int64(): pd.Int64Dtype()}.get)
+        return frame
+
+    def document(self, by: str = "country", allow: Collection[str] = ()) -> "Document":
+        """Everything that the run says, as `harness scorecard --format json` has it.
+
+        Args:
+            by: what an origin is: country, developer, base, licence, type or size.
+            allow: protocol fields that may differ between models.
+
+        Raises:
+            UserError: the records are damaged, `by` is unknown, or protocols differ.
+        """
+        from harness.reports.document import make_document
+
+        return make_document(self.manifest, self._directory.columns, by, allow)
+
+    @cached_property
+    def _document(self) -> "Document":
+        return self.document()
+
+    def scorecard(self) -> "pd.DataFrame":
+        """One row for every metric of every model, with its 95% interval.
+
+        Columns: model, developer, country, benchmark, metric, headline, higher_is_better, value, low, high,
+        low_same_tasks, high_same_tasks (where tasks were tried more than once: what running the same tasks
+        again would give), n, missing, clusters, method.
+        """
+        return _frame(_METRICS, self._metric_rows())
+
+    def _metric_rows(self) -> Iterator[tuple[Any, ...]]:
+        for card in self._document.models:
+            model = card.model
+            for result in card.metrics.values():
+                found, same = result.estimate, result.estimate.same_tasks
+                yield (
+                    *(model.name, model.origin.developer, model.origin.country, result.suite),
+                    *(result.metric.name, result.metric.headline, result.metric.higher_is_better),
+                    *(found.value, found.low, found.high),
+                    *((same.low, same.high) if same else (None, None)),
+                    *(found.n, found.missing, found.clusters, found.method),
+                )
+
+    def origins(self, by: str = "country") -> "pd.DataFrame":
+        """One row for every headline metric of every pair of origins: their best models compared, paired.
+
+        Columns: origin, other, benchmark_metric, best_model, other_best_model, value, other_value,
+        difference, low, high, models, other_models, method. `difference` is of `origin` less `other`.
+        """
+        document = self._document if by == "country" else self.document(by)
+        return _frame(
+            _GAPS,
+            (
+                (
+                    *(gap.origin, gap.comparison.other, gap.comparison.key),
+                    *(gap.comparison.best_model, gap.comparison.other_best_model),
+                    *(gap.comparison.value.value, gap.comparison.other_value.value),
+                    *(
+                        gap.comparison.estimate.value,
+                        gap.comparison.estimate.low,
+                        gap.comparison.estimate.high,
+                    ),
+                    *(gap.comparison.models, gap.comparison.other_models, gap.comparison.estimate.method),
+                )
+                for gap in document.gaps
+            ),
+        )
+
+    def attempt(self, pair: str, model: str | None = None, attempt: int = 0) -> Record:
+        """One attempt with its conversation and scores.
+
+        Args:
+            pair: `<suite>/<sample>`.
+            model: whose; may be left out where there is but one.
+            attempt: which, from 0.
+
+        Raises:
+            UserError: there is no such attempt.
+        """
+        from harness.show.view import find
+
+        return find(self._directory, pair, model, attempt)[-1]
+
+    def attempts(self, suite: str, model: str) -> Iterator[Record]:
+        """The attempts of one model at one suite, one after the other.
+
+        Raises:
+            UserError: the run has no such cell.
+        """
+        for cell in self.manifest.cells.values():
+            if (cell.suite, cell.model) == (suite, model):
+                return self._directory.each_record(cell)
+        known = sorted({f"{cell.suite} of {cell.model}" for cell in self.manifest.cells.values()})
+        raise UserError(f"{self.path} has no {suite} of {model}: it has {', '.join(known)}")
+
+
+class Root:
+    """A folder of run directories."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises UserError if no run lies right below `path`."""
+        self.path = path
+        folders = sorted({file.parent for name in _OF_A_RUN for file in path.glob(f"*/{name}")})
+        self.runs = {folder.name: Run(folder) for folder in folders}
+        """Name of the folder -> run."""
+        if not self.runs:
+            raise UserError(f"{path} holds no run: give a folder of folders that `harness run` wrote")
+
+    def __repr__(self) -> str:
+        return f"<Root of {len(self.runs)} runs, {self.path}>"
+
+    def scores(self) -> "pd.DataFrame":
+        """As `Run.scores` of all runs, with the column `run` in front."""
+        return self._together({name: run.scores() for name, run in self.runs.items()})
+
+    def scorecard(self) -> "pd.DataFrame":
+        """As `Run.scorecard` of all runs, with the column `run` in front."""
+        return self._together({name: run.scorecard() for name, run in self.runs.items()})
+
+    def _together(self, frames: "dict[str, pd.DataFrame]") -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.concat(frames, names=["run", None]).reset_index(level="run").reset_index(drop=True)
+
+
+_OF_A_RUN = ("run.json", "manifest.json")
+"""Files of which a run directory has one."""
+_METRICS: dict[str, str] = {
+    **dict.fromkeys(("model", "developer", "country", "benchmark", "metric"), "object"),
+    **dict.fromkeys(("headline", "higher_is_better"), "boolean"),
+    **dict.fromkeys(("value", "low", "high", "low_same_tasks", "high_same_tasks"), "float64"),
+    **dict.fromkeys(("n", "missing", "clusters"), "int64"),
+    "method": "object",
+}
+_GAPS: dict[str, str] = {
+    **dict.fromkeys(("origin", "other", "benchmark_metric", "best_model", "other_best_model"), "object"),
+    **dict.fromkeys(("value", "other_value", "difference", "low", "high"), "float64"),
+    **dict.fromkeys(("models", "other_models"), "int64"),
+    "method": "object",
+}
+"""Column -> type."""
+
+
+def _frame(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> "pd.DataFrame":
+    import pandas as pd
+
+    return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
+
+
+def open_run(path: str | Path) -> Run:
+    """A run directory. Raises UserError if it is none."""
+    return Run(Path(path))
+
+
+def open_root(path: str | Path) -> Root:
+    """A folder of run directories. Raises UserError if it holds none."""
+    return Root(Path(path))
