@@ -637,9 +637,14 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="JSON instead of a table")
     parser.add_argument("--out", type=Path, help="a file to write, instead of printing")
     args = parser.parse_args()
-    rows = [row(scenario, args.runs, args.seed) for scenario in SCENARIOS]
-    text = json.dumps(rows, indent=2) if args.json else HEAD.format(args) + table(rows)
-    print(text) if args.out is None else args.out.write_text(f"{text}\n")
+    rows: list[dict[str, str | float]] = []
+    for scenario in SCENARIOS:
+        rows.append(row(scenario, args.runs, args.seed))
+        text = json.dumps(rows, indent=2) if args.json else HEAD.format(args) + table(rows)
+        if args.out is not None:  # so that a process that ends early leaves what it has
+            args.out.write_text(f"{text}\n")
+    if args.out is None:
+        print(text)
 
 
 if __name__ == "__main__":

@@ -30,6 +30,10 @@ from harness.types import Estimate, Interval, Struct
 T = TypeVar("T")
 
 
+LEAST_FREEDOM = 5
+"""Limits of a rate over fewer clusters than six are not as wide as their t quantile is."""
+
+
 class Proportion(Struct):
     """Events among attempts, with the limits of their rate."""
 
@@ -375,37 +379,48 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
 def stratified(estimates: Sequence[Estimate]) -> Estimate:
     """The rate over several strata that are given, such as suites, every attempt counting once.
 
-    Limits are from theirs, weighed by their attempts (MOVER for a sum of independent estimates, Zou and
-    Donner, Stat. Med. 27 (2008) 1693-1702): other strata than these are not spoken of, so that it does not
-    matter how far they lie apart.
+    Distances of the limits are joined as errors are, weighed by attempts (MOVER for a sum of independent
+    estimates, Zou and Donner, Stat. Med. 27 (2008) 1693-1702). Those of strata of few clusters have the t
+    quantile of few; all together have that of Satterthwaite (Biometrics Bull. 2 (1946) 110-114), since their
+    sum is better known than each. Other strata than these are not spoken of, so that it does not matter how
+    far they lie apart.
     """
-    parts = [(e, e.value, e.low, e.high) for e in estimates if e.value is not None]
+    parts = [(e, e.value) for e in estimates if e.value is not None]
     missing = sum(e.missing for e in estimates)
     if not parts:
         return _not_measured(missing)
-    n = sum(e.n for e, *_ in parts)
-    value = math.fsum(e.n / n * v for e, v, *_ in parts)
-    down = math.hypot(*(e.n / n * (v - low) for e, v, low, _ in parts if low is not None))
-    up = math.hypot(*(e.n / n * (high - v) for e, v, _, high in parts if high is not None))
-    whole = all(low is not None and high is not None for *_, low, high in parts)
-    same = None
-    if all(e.same_tasks for e, *_ in parts):
-        again = [(e.n / n, v, e.same_tasks) for e, v, *_ in parts if e.same_tasks]
-        same = Interval(
-            low=value - math.hypot(*(w * (v - i.low) for w, v, i in again)),
-            high=value + math.hypot(*(w * (i.high - v) for w, v, i in again)),
-            method=f"on these tasks: stratified over {len(again)}, limits from theirs (MOVER)",
-        )
+    n = sum(e.n for e, _ in parts)
+    value = math.fsum(e.n / n * v for e, v in parts)
+    down = [(e.n / n * (v - e.low), e.clusters) for e, v in parts if e.low is not None]
+    up = [(e.n / n * (e.high - v), e.clusters) for e, v in parts if e.high is not None]
+    whole = len(down) == len(up) == len(parts)
+    again = [(e.n / n, v, e.same_tasks) for e, v in parts if e.same_tasks]
+    same = Interval(
+        low=value - math.hypot(*(w * (v - i.low) for w, v, i in again)),
+        high=value + math.hypot(*(w * (i.high - v) for w, v, i in again)),
+        method=f"on these tasks: stratified over {len(again)}, limits from theirs (MOVER)",
+    )
     return Estimate(
         value=value,
-        low=value - down if whole else None,
-        high=value + up if whole else None,
+        low=value - _together(down) if whole else None,
+        high=value + _together(up) if whole else None,
         n=n,
         missing=missing,
-        clusters=sum(e.clusters for e, *_ in parts),
-        method=f"stratified over {len(parts)}, limits from theirs (MOVER)",
-        same_tasks=same,
+        clusters=sum(e.clusters for e, _ in parts),
+        method=f"stratified over {len(parts)}, limits from theirs (MOVER, Satterthwaite)",
+        same_tasks=same if len(again) == len(parts) else None,
     )
+
+
+def _together(distances: Sequence[tuple[float, int]]) -> float:
+    """The distance of a sum's limit from that of each part, which has so many clusters."""
+    freedom = [max(LEAST_FREEDOM, clusters - 1) for _, clusters in distances]
+    parts = [(d / student_t(f)) ** 2 for (d, _), f in zip(distances, freedom, strict=True)]
+    variance = math.fsum(parts)
+    if not variance:
+        return 0.0
+    joint = variance**2 / math.fsum(part**2 / f for part, f in zip(parts, freedom, strict=True))
+    return student_t(joint) * math.sqrt(variance)
 
 
 def attempted(compute: Callable[[], T], failed: Callable[[Estimate], T], *, missing: int = 0) -> T:

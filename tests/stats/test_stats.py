@@ -3,6 +3,7 @@
 import itertools
 import math
 
+import msgspec
 import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri, stdtrit
@@ -372,6 +373,23 @@ def test_average_of_suites() -> None:
     assert (same.value, same.low, same.high) == pytest.approx((0.8, parts[0].low, parts[0].high))
     assert stats.average([*parts, stats.rate([], missing=3)]).value is None
     assert stats.average([]).value is None
+
+
+def test_strata_of_few_clusters_are_better_known_together() -> None:
+    def stratum(low: float, high: float, clusters: int) -> Estimate:
+        return Estimate(value=0.5, low=low, high=high, n=100, missing=1, clusters=clusters, method="")
+
+    one = stats.stratified([stratum(0.3, 0.8, 6)])
+    assert (one.value, one.low, one.high, one.missing) == pytest.approx((0.5, 0.3, 0.8, 1))
+    # Four with 5 degrees of freedom each have 20 together, and an error half as large as each.
+    four = stats.stratified([stratum(0.3, 0.8, 6)] * 4)
+    smaller = stdtrit(20, 0.975) / stdtrit(5, 0.975) / 2
+    assert (four.low, four.high) == pytest.approx((0.5 - 0.2 * smaller, 0.5 + 0.3 * smaller))
+    many = stats.stratified([stratum(0.3, 0.8, 10**6)] * 4)
+    assert (many.low, many.high) == pytest.approx((0.4, 0.65), abs=1e-4)
+    assert (four.n, four.missing, four.clusters, four.same_tasks) == (400, 4, 24, None)
+    assert stats.stratified([]).value is None
+    assert stats.stratified([msgspec.structs.replace(stratum(0.3, 0.8, 6), low=None)]).low is None
 
 
 def covered(rate: float, users: int, attacks: int, spread: float, runs: int, clustered: bool) -> float:
