@@ -3,8 +3,9 @@
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Iterable, Sequence
-from typing import NamedTuple, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,9 +26,6 @@ from harness.types import (
     Usage,
     total_count,
 )
-
-T = TypeVar("T")
-
 
 METER_SECONDS = 1.0
 """How often energy is read while requests come and go: a reading takes milliseconds a GPU."""
@@ -137,25 +135,26 @@ class MeteredEngine:
             joules=self._cost.joules,
         )
 
-    async def _metered(self, request: Awaitable[T]) -> T:
+    @contextmanager
+    def _metered(self) -> Iterator[None]:
+        """While a request is under way."""
         self._requests += 1
         entered = self._clock.enter()
         try:
-            return await request
+            yield
         finally:
-            self._charge(self._clock.leave(entered))
-
-    def _charge(self, share: Share) -> None:
-        before = self._cost
-        joules = None if before.joules is None or share.joules is None else before.joules + share.joules
-        self._cost = Share(before.seconds + share.seconds, joules)
+            share, before = self._clock.leave(entered), self._cost
+            joules = None if before.joules is None or share.joules is None else before.joules + share.joules
+            self._cost = Share(before.seconds + share.seconds, joules)
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
     ) -> Generation:
         """See `Engine.chat`."""
         self._messages = tuple(messages)
-        reply = storable(await self._metered(self._engine.chat(messages, tools, sampling)))
+        with self._metered():
+            reply = await self._engine.chat(messages, tools, sampling)
+        reply = storable(reply)
         self._generations.append(reply)
         said = Message(
             role="assistant", content=reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls
@@ -165,20 +164,24 @@ class MeteredEngine:
 
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:
         """See `Engine.complete`."""
-        reply = storable(await self._metered(self._engine.complete(prompt, sampling)))
+        with self._metered():
+            reply = await self._engine.complete(prompt, sampling)
+        reply = storable(reply)
         self._generations.append(reply)
         return reply
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
         """See `Engine.score`."""
-        scored = numbers(await self._metered(self._engine.score(context, continuations)))
-        self._loglikelihoods += scored
+        with self._metered():
+            scored = await self._engine.score(context, continuations)
+        self._loglikelihoods += numbers(scored)
         return scored
 
     async def score_rolling(self, text: str) -> LogLikelihood:
         """See `Engine.score_rolling`."""
-        (scored,) = numbers([await self._metered(self._engine.score_rolling(text))])
-        self._loglikelihoods.append(scored)
+        with self._metered():
+            scored = await self._engine.score_rolling(text)
+        self._loglikelihoods += numbers([scored])
         return scored
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:

@@ -169,7 +169,11 @@ class VllmEngine:
         params = self._sampling_params(self._drawn(sampling), len(inputs["prompt_token_ids"]), stops)
         # Parsers may ask for a grammar, as they do in vLLM's own server.
         params.structured_outputs = request.structured_outputs
-        output = await self._reply(inputs, params)
+        output: Any = None
+        async with self._request() as request_id:  # not by `_generate`: the way to vLLM is deep as it is
+            async for part in self._llm.generate(inputs, params, request_id):
+                output = part
+        self._write_text(_finished(output), params)
         reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
         generation = self._generation(output, self._cut(reply, sampling), started)
         hiding = hiding_prompt(inputs.get("prompt"), messages)
@@ -331,31 +335,29 @@ class VllmEngine:
         finally:
             self._in_flight -= 1
 
-    async def _generate(self, inputs: Any, params: Any) -> Any:
+    async def _generate(self, tokens: Tokens, params: Any) -> Any:
         """The finished `RequestOutput`. Cancelling the caller aborts the request in vLLM."""
-        output: Any = None
-        async with self._request() as request_id:
-            async for part in self._llm.generate(inputs, params, request_id):
-                output = part
-        if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
-            reason = output.outputs[0].finish_reason if output else "no output"
-            raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM gave the request up: {reason}")
-        return output
-
-    async def _reply(self, inputs: Any, params: Any) -> Any:
-        """The finished `RequestOutput` with its text, also where vLLM was not asked for that."""
-        output = await self._generate(inputs, params)
-        completion = output.outputs[0]
-        if not params.detokenize:
-            # Without stop strings it is a token that stops a reply, and it is no part of the text.
-            end = len(completion.token_ids) - (completion.finish_reason == "stop")
-            completion.text = self._decoder.decode(output.prompt_token_ids, completion.token_ids[:end])
-        return output
-
-    async def _generate_from(self, tokens: Tokens, params: Any) -> Any:
         from vllm.inputs import tokens_input
 
-        return await self._reply(tokens_input(tokens), params)
+        output: Any = None
+        async with self._request() as request_id:
+            async for part in self._llm.generate(tokens_input(tokens), params, request_id):
+                output = part
+        return _finished(output)
+
+    async def _generate_from(self, tokens: Tokens, params: Any) -> Any:
+        """The same with its text."""
+        output = await self._generate(tokens, params)
+        self._write_text(output, params)
+        return output
+
+    def _write_text(self, output: Any, params: Any) -> None:
+        """Give a reply its text where vLLM was not asked for that."""
+        if not params.detokenize:
+            # Without stop strings it is a token that stops a reply, and it is no part of the text.
+            completion = output.outputs[0]
+            end = len(completion.token_ids) - (completion.finish_reason == "stop")
+            completion.text = self._decoder.decode(output.prompt_token_ids, completion.token_ids[:end])
 
     def _drawn(self, sampling: Sampling) -> Sampling:
         """The sampling as vLLM is told: a stop string inside of the reasoning must not end the reply."""
@@ -589,13 +591,19 @@ class VllmEngine:
         ]
 
     async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:
-        from vllm.inputs import tokens_input
-
         params = _final_only(max_tokens=1, temperature=0.0, detokenize=False, **arguments)
-        return await self._generate(tokens_input(tokens), params)
+        return await self._generate(tokens, params)
 
 
 # Conversions
+
+
+def _finished(output: Any) -> Any:
+    """The same output. Raises AttemptFailure if vLLM did not bring the request to its end."""
+    if output is None or output.outputs[0].finish_reason not in ("stop", "length"):
+        reason = output.outputs[0].finish_reason if output else "no output"
+        raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM gave the request up: {reason}")
+    return output
 
 
 def _final_only(**arguments: Any) -> Any:

@@ -5,7 +5,7 @@ that is in the transcript, so that scoring can tell what the tools answered from
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache
@@ -31,12 +31,14 @@ class Conversation:
     """Those that the agent has."""
     generations: list[Generation] = field(default_factory=list)
 
-    async def reply(self, tools: tuple[Tool, ...] | None = None) -> Generation:
-        """Ask for the next reply and keep it, not yet as a message."""
-        given = self.tools if tools is None else tools
-        generation = await self.engine.chat(tuple(self.messages), given, self.sampling)
-        self.generations.append(generation)
-        return generation
+    def ask(self) -> Awaitable[Generation]:
+        """Ask for the next reply."""
+        return self.engine.chat(tuple(self.messages), self.tools, self.sampling)
+
+    def keep(self, reply: Generation) -> Generation:
+        """Keep a reply, not yet as a message; returns it."""
+        self.generations.append(reply)
+        return reply
 
     @property
     def transcript(self) -> Transcript:
@@ -123,7 +125,7 @@ class ToolFilter(Undefended):
         from agentdojo.agent_pipeline.agent_pipeline import TOOL_FILTER_PROMPT
 
         conversation.messages.append(Message(role="user", content=TOOL_FILTER_PROMPT))
-        reply = await conversation.reply()
+        reply = conversation.keep(await conversation.ask())
         if reply.finish_reason == "length":
             raise AttemptFailure(FailureKind.TRUNCATED, "the answer that names the tools was cut off")
         text = reply.text if reply.parse_error is None else reply.raw

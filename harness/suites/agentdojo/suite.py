@@ -249,7 +249,7 @@ class AgentDojoSuite(Suite):
         await self._defence.begin(conversation)
         world.offer([tool.name for tool in conversation.tools])
         for _ in range(self.options.max_turns):
-            reply = await conversation.reply()
+            reply = conversation.keep(await conversation.ask())
             conversation.messages.append(assistant_message(reply))
             if not reply.tool_calls:
                 return conversation.transcript
