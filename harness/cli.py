@@ -90,6 +90,13 @@ def parser() -> argparse.ArgumentParser:
         action="store_true",
         help="run attempts again whose engine or scorer failed; what comes of it supersedes their records",
     )
+    run.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="models at once, each in a process and on GPUs of its own (default: as many as there are GPUs)",
+    )
+    run.add_argument("--on", metavar="LAUNCHER", help="who runs it (default: this machine)")
     run.set_defaults(command=run_command)
 
     fetch = commands.add_parser("fetch", help="download models and data, and write a lock of what they are")
@@ -353,26 +360,23 @@ def run_command(args: argparse.Namespace) -> Status:
     from harness.models.forecast import machine_gpus
     from harness.records.directory import RunDirectory
     from harness.reports.kept import are_current, write_scorecards
-    from harness.run.fetch import check_lock
-    from harness.run.launchers.in_process import InProcess
-    from harness.run.lock import read_lock
-    from harness.run.plan import leave_out_too_large, make_plan, problem
+    from harness.run.launchers import open_launcher
     from harness.run.progress import LiveProgress
-    from harness.run.runner import outcome, run
+    from harness.run.runner import outcome, plan_run, run
 
     config = _load(args)
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     config = directory.dated(config)
-    plan = make_plan(config, read_lock(args.config))
-    plan.leave_out(problem("lock", text) for text in check_lock(args.config, plan))
-    leave_out_too_large(plan, len(machine_gpus()))
+    gpus = [gpu.uuid for gpu in machine_gpus()] if config.engine.kind == "vllm" else []
+    launcher = open_launcher(args.on, args.workers, gpus)
+    plan = plan_run(config, args.config, len(gpus))
     plan.check()
     console = _console()
     ended: Exception | KeyboardInterrupt | None = None
     with directory.lock(), _stopped_by(*STOPS), LiveProgress(console) as progress:
         directory.prepare(config)
         try:
-            run(plan, directory, progress, InProcess(), retry_failures=args.retry_failures)
+            run(plan, directory, progress, launcher, retry_failures=args.retry_failures)
         except (UserError, KeyboardInterrupt) as error:
             ended = error
         progress.close()
@@ -410,15 +414,14 @@ def fetch_command(args: argparse.Namespace) -> None:
 def plan_command(args: argparse.Namespace) -> Status:
     """`harness plan`."""
     from harness.models.fit import parse_gpus
-    from harness.models.forecast import machine_gpus, own_gpus
-    from harness.run.fetch import check_lock
-    from harness.run.lock import read_lock
-    from harness.run.plan import forecast_plan, leave_out_too_large, make_plan, problem
+    from harness.models.forecast import machine_gpus, written
+    from harness.run.plan import forecast_plan
+    from harness.run.runner import plan_run
 
-    plan = make_plan(_load(args), read_lock(args.config), download=False)
-    plan.leave_out(problem("lock", text) for text in check_lock(args.config, plan))
-    gpus = args.gpus or own_gpus()
-    leave_out_too_large(plan, parse_gpus(args.gpus)[0] if args.gpus else len(machine_gpus()))
+    config = _load(args)
+    found = [] if args.gpus else machine_gpus()
+    gpus = args.gpus or written(found)
+    plan = plan_run(config, args.config, parse_gpus(gpus)[0] if gpus else 0, download=False)
     _print(plan.lines())
     if gpus:
         price = plan.config.price_per_gpu_hour if args.price is None else args.price

@@ -5,9 +5,9 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from harness.config import ModelSpec
 from harness.errors import UserError
@@ -196,8 +196,18 @@ def read_footprint(spec: ModelSpec, engine_args: dict[str, Any]) -> Footprint:
     )
 
 
-def machine_gpus() -> list[tuple[str, float]]:
-    """(name, GiB) of every GPU that this process may use, as the driver reports them.
+class MachineGpu(NamedTuple):
+    """A GPU, or a MIG instance of one, of this machine."""
+
+    name: str
+    memory: float
+    """GiB."""
+    uuid: str
+    """As `CUDA_VISIBLE_DEVICES` may name it."""
+
+
+def machine_gpus() -> list[MachineGpu]:
+    """Every GPU that this process may use, as the driver reports them.
 
     `CUDA_VISIBLE_DEVICES` restricts them as it restricts CUDA: indices or UUIDs, those of MIG instances
     too; what comes after the first that is not there does not count.
@@ -208,15 +218,15 @@ def machine_gpus() -> list[tuple[str, float]]:
     query = [command, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, check=False)
     rows = [line.split(", ") for line in answer.stdout.splitlines() if answer.returncode == 0]
-    whole = {(index, uuid): (name, float(memory) / 1024) for index, uuid, name, memory in rows}
+    whole = {index: MachineGpu(name, float(memory) / 1024, uuid) for index, uuid, name, memory in rows}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return list(whole.values())
     found = []
     for wanted in filter(None, visible.replace(" ", "").split(",")):
-        gpus = [gpu for (index, uuid), gpu in whole.items() if wanted == index or uuid.startswith(wanted)]
+        gpus = [gpu for index, gpu in whole.items() if wanted == index or gpu.uuid.startswith(wanted)]
         if wanted.startswith("MIG-"):
-            gpus = [gpu for uuid, gpu in _instances(command) if uuid.startswith(wanted)]
+            gpus = [gpu for gpu in _instances(command) if gpu.uuid.startswith(wanted)]
         if len(gpus) != 1:
             break
         found += gpus
@@ -227,19 +237,18 @@ INSTANCE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<memory>\d+)gb\S*) .*\(UUID: (
 """A line of `nvidia-smi -L`: `  MIG 1g.10gb     Device  0: (UUID: MIG-...)`."""
 
 
-def _instances(command: str) -> list[tuple[str, tuple[str, float]]]:
-    """UUID -> (profile, GiB) of the MIG instances of this machine."""
+def _instances(command: str) -> list[MachineGpu]:
+    """The MIG instances of this machine."""
     answer = subprocess.run([command, "-L"], capture_output=True, text=True, check=False)
     found = [match for line in answer.stdout.splitlines() if (match := INSTANCE.match(line))]
-    return [(m["uuid"], (f"MIG-{m['profile']}", float(m["memory"]))) for m in found]
+    return [MachineGpu(f"MIG-{m['profile']}", float(m["memory"]), m["uuid"]) for m in found]
 
 
-def own_gpus() -> str | None:
-    """The GPUs of this machine as `--gpus` takes them, None if it has none."""
-    found = machine_gpus()
+def written(found: Sequence[MachineGpu]) -> str | None:
+    """GPUs as `--gpus` takes them, None if there are none."""
     if not found:
         return None
-    name, memory = min(found, key=lambda gpu: gpu[1])
+    name, memory, _ = min(found, key=lambda gpu: gpu.memory)
     known = next((gpu for gpu in fit.GPUS.values() if _same(gpu, name, memory)), None)
     kind = known.name if known else f"{''.join(c for c in name if c.isalnum())}:{memory:.1f}"
     return f"{len(found)}x{kind}"
@@ -247,6 +256,12 @@ def own_gpus() -> str | None:
 
 def _same(gpu: Gpu, name: str, memory: float) -> bool:
     return gpu.name.split("-")[0] in name.replace(" ", "-").split("-") and abs(gpu.memory - memory) < 2
+
+
+def gpus_wanted(engine_args: Mapping[str, Any]) -> int:
+    """GPUs that an engine takes with these arguments, where it runs on GPUs."""
+    kinds = ("tensor", "pipeline", "data")
+    return math.prod(int(engine_args.get(f"{kind}_parallel_size", 1)) for kind in kinds)
 
 
 def gpu_problems(requests: Sequence[Request], there: int) -> Iterator[tuple[str, str]]:
@@ -257,11 +272,7 @@ def gpu_problems(requests: Sequence[Request], there: int) -> Iterator[tuple[str,
         there: GPUs. None at all is taken for a CPU, which counts as one.
     """
     for request in requests:
-        sizes = [
-            int(request.engine_args.get(f"{kind}_parallel_size", 1))
-            for kind in ("tensor", "pipeline", "data")
-        ]
-        wanted = math.prod(sizes)
+        wanted = gpus_wanted(request.engine_args)
         if wanted > max(there, 1):
             key = next((kind for kind in ("layouts", "engine_args") if kind in request.spec.lines), "")
             yield (

@@ -21,6 +21,7 @@ from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock
 from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, UserError
+from harness.models.forecast import gpus_wanted
 from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.run.attempts import Asked, Attempt, Progress, new_record, order
@@ -73,6 +74,21 @@ class Job:
         return self.model.spec.name
 
     @property
+    def gpus(self) -> int:
+        """That its engine takes, where it runs on GPUs."""
+        return gpus_wanted({**self.config.engine.args, **self.model.spec.engine_args})
+
+    @property
+    def work(self) -> float:
+        """What tells longer jobs from shorter ones, in no unit: tokens to write, times parameters for each."""
+        budgets = [int(cell.entry.protocol.get("sampling.max_tokens", "1")) for cell in self.cells]
+        attempts = [cell.entry.samples * cell.entry.attempts for cell in self.cells]
+        read = self.model.architecture
+        return sum(a * b for a, b in zip(attempts, budgets, strict=True)) * (
+            read.active_params if read else 1
+        )
+
+    @property
     def suites(self) -> list[Suite]:
         """Of its cells."""
         return [cell.suite for cell in self.cells]
@@ -91,7 +107,7 @@ class Job:
         except DiskError:
             raise
         except UserError as error:
-            self._leave_out("not_loaded", str(error))
+            self.leave_out("not_loaded", str(error))
 
     @property
     def owes(self) -> bool:
@@ -111,7 +127,7 @@ class Job:
         try:
             engine = await self._open()
         except UserError as error:
-            self._leave_out("not_loaded", str(error))
+            self.leave_out("not_loaded", str(error))
             return
         asked = Asked(engine, BusyClock(open_meter(engine.facts)), self.config.sampling, progress, scorers)
         try:
@@ -130,7 +146,7 @@ class Job:
         except DiskError:
             raise
         except UserError as error:
-            self._leave_out("not_loaded", str(error))
+            self.leave_out("not_loaded", str(error))
         except ExceptionGroup as errors:
             self._stopped(errors, asked)
         finally:
@@ -140,13 +156,13 @@ class Job:
     def _settle(self, asked: Asked) -> None:
         """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""
         for suite, text in asked.refused.items():
-            self._leave_out("suite", text, suite)
+            self.leave_out("suite", text, suite)
         try:
             self._compact_complete()
         except DiskError:
             raise
         except UserError as error:
-            self._leave_out("not_loaded", str(error))
+            self.leave_out("not_loaded", str(error))
 
     async def _open(self) -> Engine:
         """Load the model. Raises UserError."""
@@ -215,7 +231,7 @@ class Job:
         if disk := _first(errors, DiskError):
             raise disk from errors
         if gone := _first(errors, ServerGone):  # nobody here can start it again
-            self._leave_out(ENGINE_DIED, f"model {self.name}: {gone}; the same command resumes")
+            self.leave_out(ENGINE_DIED, f"model {self.name}: {gone}; the same command resumes")
             return
         died = _first(errors, EngineDead)
         if died is None:
@@ -225,7 +241,7 @@ class Job:
             culprit = self.deaths.died([a.key for a in in_flight], asked.finished, str(died))
         except EngineDead:
             text = f"model {self.name}: the engine died: {died}; the same command resumes"
-            self._leave_out(ENGINE_DIED, text)
+            self.leave_out(ENGINE_DIED, text)
             return
         self.over, blamed = False, ""
         if culprit:
@@ -233,7 +249,7 @@ class Job:
             blamed = f" of {in_flight[0].cell.suite.name}/{culprit[1]}"
         asked.progress.note(f"the engine of {self.name} died{blamed} ({died}); starting it again")
         for suite in [c.suite.name for c in self.cells if c.entry.key in self.deaths.given_up]:
-            self._leave_out(
+            self.leave_out(
                 ENGINE_DIED,
                 f"{MAX_CULPRITS} attempts of {suite} each ended the engine of {self.name}, so that the "
                 "rest of the suite was not tried: `harness show --failed` lists them, and the same command "
@@ -252,7 +268,7 @@ class Job:
         finally:
             writer.close()
 
-    def _leave_out(self, check: str, text: str, suite: str | None = None) -> None:
+    def leave_out(self, check: str, text: str, suite: str | None = None) -> None:
         """Note why the model, or a suite of it, was not measured, and take its cells out."""
         self.problems.append(problem(check, text, model=self.name, suite=suite))
         self.cells = [cell for cell in self.cells if suite not in (None, cell.suite.name)]

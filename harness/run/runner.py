@@ -6,16 +6,38 @@ again; what was in flight when the process died is owed again.
 
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
+from harness.config import RunConfig
 from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.run.attempts import Progress
+from harness.run.fetch import check_lock
 from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.launchers import Launcher
-from harness.run.plan import Plan, make_manifest, prepare
+from harness.run.lock import read_lock
+from harness.run.plan import Plan, leave_out_too_large, make_manifest, make_plan, prepare, problem
 from harness.types import Caution, Manifest
+
+
+def plan_run(config: RunConfig, path: Path, gpus: int, *, download: bool = True) -> Plan:
+    """The plan of a config, held to the lock beside it, and to the GPUs that there are.
+
+    Args:
+        config: what is asked for.
+        path: the config's file.
+        gpus: how many. None at all is taken for a CPU.
+        download: whether the data of suites may be downloaded. If not, what is absent is only named.
+
+    Raises:
+        UserError: the lock cannot be read.
+    """
+    plan = make_plan(config, read_lock(path), download=download)
+    plan.leave_out(problem("lock", text) for text in check_lock(path, plan))
+    leave_out_too_large(plan, gpus)
+    return plan
 
 
 def run(
@@ -40,7 +62,6 @@ def run(
     Raises:
         UserError: nothing can be measured, or not into this directory.
     """
-    plan.check()
     prepare(plan)
     if directory.manifest_path.exists():
         check_same_cells(directory, plan)

@@ -97,10 +97,6 @@ def test_a_gpu_of_unknown_speed_still_fits(llama: Path) -> None:
     assert found.jobs == []
 
 
-def gpus(monkeypatch: pytest.MonkeyPatch, *found: tuple[str, float]) -> None:
-    monkeypatch.setattr("harness.models.forecast.machine_gpus", lambda: list(found))
-
-
 def test_more_gpus_than_there_are(llama: Path) -> None:
     assert list(forecast.gpu_problems([request(llama)], 0)) == []
     ((model, text),) = forecast.gpu_problems(
@@ -111,15 +107,15 @@ def test_more_gpus_than_there_are(llama: Path) -> None:
     assert list(forecast.gpu_problems([request(llama, tensor_parallel_size=8)], 8)) == []
 
 
-def test_own_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    gpus(monkeypatch)
-    assert forecast.own_gpus() is None
-    gpus(monkeypatch, *[("NVIDIA H200", 140.4)] * 4)
-    assert forecast.own_gpus() == "4xH200"
-    gpus(monkeypatch, ("NVIDIA A100-SXM4-40GB", 40.0))
-    assert forecast.own_gpus() == "1xA100-40GB"
-    gpus(monkeypatch, ("NVIDIA GeForce RTX 4090", 24.0), ("NVIDIA GeForce RTX 4090", 24.0))
-    assert forecast.own_gpus() == "2xNVIDIAGeForceRTX4090:24.0"
+def test_gpus_as_they_are_written() -> None:
+    def written(*gpus: tuple[str, float]) -> str | None:
+        return forecast.written([forecast.MachineGpu(*gpu, uuid="") for gpu in gpus])
+
+    assert written() is None
+    assert written(*[("NVIDIA H200", 140.4)] * 4) == "4xH200"
+    assert written(("NVIDIA A100-SXM4-40GB", 40.0)) == "1xA100-40GB"
+    two = ("NVIDIA GeForce RTX 4090", 24.0), ("NVIDIA GeForce RTX 4090", 24.0)
+    assert written(*two) == "2xNVIDIAGeForceRTX4090:24.0"
 
 
 ROWS = """0, GPU-aaa1, NVIDIA H200, 143771
@@ -133,22 +129,22 @@ INSTANCES = """GPU 0: NVIDIA H200 (UUID: GPU-aaa1)
 
 
 @pytest.mark.parametrize(
-    ("visible", "memories"),
+    ("visible", "uuids", "memories"),
     [
-        (None, [140, 140, 40]),
-        ("", []),
-        ("-1", []),
-        ("1", [140]),
-        ("2, 0", [40, 140]),
-        ("GPU-ccc3", [40]),
-        ("GPU-b", [140]),
-        ("0,7,1", [140]),  # what comes after the first that is not there does not count
-        ("MIG-eee5", [35]),
-        ("MIG-nope", []),
+        (None, "GPU-aaa1 GPU-bbb2 GPU-ccc3", [140, 140, 40]),
+        ("", "", []),
+        ("-1", "", []),
+        ("1", "GPU-bbb2", [140]),
+        ("2, 0", "GPU-ccc3 GPU-aaa1", [40, 140]),
+        ("GPU-ccc3", "GPU-ccc3", [40]),
+        ("GPU-b", "GPU-bbb2", [140]),
+        ("0,7,1", "GPU-aaa1", [140]),  # what comes after the first that is not there does not count
+        ("MIG-eee5", "MIG-eee5", [35]),
+        ("MIG-nope", "", []),
     ],
 )
 def test_the_driver_is_asked(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, memories: list[int]
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, visible: str | None, uuids: str, memories: list[int]
 ) -> None:
     (tmp_path / "rows").write_text(ROWS)
     (tmp_path / "instances").write_text(INSTANCES)
@@ -161,6 +157,8 @@ def test_the_driver_is_asked(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert [round(memory) for _, memory in forecast.machine_gpus()] == memories
+    found = forecast.machine_gpus()
+    assert [round(gpu.memory) for gpu in found] == memories
+    assert [gpu.uuid for gpu in found] == uuids.split()
     monkeypatch.setenv("PATH", "/nowhere")
     assert forecast.machine_gpus() == []

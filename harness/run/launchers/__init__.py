@@ -3,8 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
+from harness.errors import UserError
 from harness.run.attempts import Progress
 from harness.run.jobs import Job
+from harness.run.launchers.in_process import InProcess
+from harness.run.launchers.processes import Processes
+from harness.trust import load_object, plugins
 
 
 class Launcher(Protocol):
@@ -17,3 +21,31 @@ class Launcher(Protocol):
             DiskError: what was to be kept could not be.
         """
         ...
+
+
+def open_launcher(name: str | None, workers: int | None, gpus: Sequence[str]) -> Launcher:
+    """A launcher.
+
+    Args:
+        name: of an entry point of `openweight_harness.launchers`, or the dotted path of a function
+            `(workers, gpus) -> Launcher`; None for this machine.
+        workers: jobs at once. If not given: as many as there are GPUs, one where there is none.
+        gpus: of this machine, as `CUDA_VISIBLE_DEVICES` may name them.
+
+    Raises:
+        UserError: there is no such launcher, or workers are fewer than one.
+    """
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers {workers}: expected how many models are to run at once, 1 or more")
+    if name is None:
+        count = workers or max(len(gpus), 1)
+        return Processes(count, gpus) if count > 1 else InProcess()
+    known = plugins("launchers")
+    if name not in known and ":" not in name:
+        found = f"those of installed packages are {', '.join(known)}" if known else "no package has any"
+        raise UserError(
+            f"--on {name!r}: there is no such launcher ({found}): leave it out for this machine, or give "
+            "package.module:function of your own"
+        )
+    launcher: Launcher = load_object(known.get(name, name), "--on")(workers, gpus)
+    return launcher

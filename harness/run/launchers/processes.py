@@ -1,0 +1,223 @@
+"""Jobs in processes of their own on this machine, several at once, each with GPUs that no other one has.
+
+A process is forked for each job, from this one, which holds the plan and nothing heavy. It tells what happens
+through a pipe. One that dies has lost nothing that it had finished: its job goes to another process.
+"""
+
+import ctypes
+import os
+import signal
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkProcess
+from typing import Any
+
+import msgspec
+
+from harness.engines.base import Engine
+from harness.errors import DiskError, Status
+from harness.run.attempts import Progress
+from harness.run.deaths import MAX_BARREN
+from harness.run.jobs import ENGINE_DIED, Job
+from harness.run.launchers.in_process import InProcess
+from harness.types import Caution, Record, Transcript
+
+STOP_SECONDS = 60.0
+"""That a process has to release its engine once it is asked to stop."""
+
+PR_SET_PDEATHSIG = 1
+"""Of Linux: which signal a process gets when its parent ends."""
+
+
+class Processes:
+    """Satisfies `Launcher`."""
+
+    def __init__(self, workers: int, gpus: Sequence[str] = ()) -> None:
+        """Run some jobs at once.
+
+        Args:
+            workers: how many, at most.
+            gpus: what `CUDA_VISIBLE_DEVICES` may name; none where engines run on the CPU.
+        """
+        self._workers = workers
+        self._free = list(gpus)
+        self._on_gpus = bool(gpus)
+        self._running: dict[Connection, Worker] = {}
+        self._deaths: Counter[str] = Counter()
+
+    def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
+        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest, where it finds room."""
+        owed = sorted(jobs, key=lambda job: (-job.gpus, -job.work))
+        try:
+            while owed or self._running:
+                for job in [*owed]:
+                    if self._has_room(job):
+                        owed.remove(job)
+                        self._start(job)
+                for connection in wait([*self._running]):
+                    assert isinstance(connection, Connection)
+                    if (ended := self._hear(connection, progress)) is None:
+                        continue
+                    if ended.over:
+                        progress.ended(ended.name)
+                        yield ended
+                    else:
+                        owed.insert(0, ended)
+        finally:
+            self._stop()
+
+    def _has_room(self, job: Job) -> bool:
+        return len(self._running) < self._workers and (not self._on_gpus or job.gpus <= len(self._free))
+
+    def _start(self, job: Job) -> None:
+        ours, theirs = get_context("fork").Pipe(duplex=False)
+        gpus = [self._free.pop(0) for _ in range(job.gpus if self._on_gpus else 0)]
+        others = [*self._running, ours]
+        process = get_context("fork").Process(
+            target=_work, args=(os.getpid(), job, gpus, theirs, others), name=job.name
+        )
+        process.start()
+        theirs.close()
+        self._running[ours] = Worker(job, process, gpus)
+
+    def _hear(self, connection: Connection, progress: Progress) -> Job | None:
+        """Take in one message; returns the job where its process has ended.
+
+        Raises:
+            DiskError: what was to be kept could not be.
+        """
+        worker = self._running[connection]
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            return self._bury(connection, progress)
+        if isinstance(message, Ended):
+            worker.ended = message
+        else:
+            name, arguments = message
+            worker.finished += name == "finished"
+            told: dict[str, Callable[..., None]] = {
+                "begun": progress.begun,
+                "loaded": progress.loaded,
+                "finished": progress.finished,
+                "note": progress.note,
+            }
+            told[name](*arguments)
+        return None
+
+    def _bury(self, connection: Connection, progress: Progress) -> Job:
+        """Take a process out that has ended; its job is over, or owed to another process."""
+        worker = self._running.pop(connection)
+        connection.close()
+        worker.process.join()
+        self._free += worker.gpus
+        job, ended = worker.job, worker.ended
+        if ended is not None:
+            if ended.disk is not None:
+                raise DiskError(ended.disk)
+            job.problems, job.over = ended.problems, True
+            return job
+        how = _how(worker.process.exitcode)
+        self._deaths[job.name] = 1 if worker.finished else self._deaths[job.name] + 1
+        if self._deaths[job.name] > MAX_BARREN:
+            job.leave_out(
+                ENGINE_DIED,
+                f"model {job.name}: its process {how}, again and again; the same command resumes",
+            )
+            job.over = True
+        else:
+            progress.note(f"the process of {job.name} {how}; another one goes on")
+        return job
+
+    def _stop(self) -> None:
+        """End every process, with its engine."""
+        for worker in self._running.values():
+            with suppress(ProcessLookupError):
+                os.kill(worker.process.pid or 0, signal.SIGINT)
+        for connection, worker in self._running.items():
+            worker.process.join(STOP_SECONDS)
+            worker.process.kill()  # its engine is ended by what watches over it
+            worker.process.join()
+            connection.close()
+        self._running.clear()
+
+
+@dataclass
+class Ended:
+    """The last message of a process."""
+
+    problems: list[Caution]
+    disk: str | None = None
+    """What the disk did not take."""
+
+
+@dataclass
+class Worker:
+    """A process that runs a job."""
+
+    job: Job
+    process: ForkProcess
+    gpus: list[str]
+    finished: int = 0
+    """Attempts that it told of."""
+    ended: Ended | None = None
+
+
+class Reporter:
+    """Satisfies `Progress`: tells another process."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def begun(self, model: str, totals: dict[str, int], done: dict[str, int]) -> None:
+        """See `Progress.begun`."""
+        self._tell("begun", model, totals, done)
+
+    def loaded(self, model: str, engine: Engine | None) -> None:
+        """See `Progress.loaded`."""
+        self._tell("loaded", model, None)
+
+    def finished(self, model: str, suite: str, record: Record) -> None:
+        """See `Progress.finished`. What was said stays here."""
+        self._tell("finished", model, suite, msgspec.structs.replace(record, transcript=Transcript()))
+
+    def note(self, text: str) -> None:
+        """See `Progress.note`."""
+        self._tell("note", text)
+
+    def ended(self, model: str) -> None:
+        """Told by the last message."""
+
+    def _tell(self, name: str, *arguments: Any) -> None:
+        self._connection.send((name, arguments))
+
+
+def _work(parent: int, job: Job, gpus: list[str], connection: Connection, others: list[Connection]) -> None:
+    """What a process does."""
+    os.setsid()  # a Ctrl-C in the terminal is for the parent, which passes it on once
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGINT)
+    if os.getppid() != parent:  # which ended before it could be told
+        return
+    for other in others:
+        other.close()
+    if gpus:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    try:
+        for ended in InProcess().run([job], Reporter(connection)):
+            connection.send(Ended(ended.problems))
+    except DiskError as error:
+        connection.send(Ended(job.problems, str(error)))
+    except (KeyboardInterrupt, BrokenPipeError):
+        os._exit(Status.INTERRUPTED)
+
+
+def _how(exit_code: int | None) -> str:
+    """How a process ended before its time."""
+    if exit_code is not None and exit_code < 0:
+        return f"was killed by {signal.Signals(-exit_code).name}"
+    return f"ended with status {exit_code}"

@@ -1,0 +1,227 @@
+"""Jobs in processes of their own: the same results, whoever dies meanwhile."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from harness.cli import main
+from harness.config import ModelSpec
+from harness.engines.base import Engine
+from harness.engines.scripted import Reply, ScriptedEngine
+from harness.errors import Status
+from harness.run.jobs import Job
+from harness.run.launchers.in_process import InProcess
+from harness.run.launchers.processes import Processes
+from harness.types import Record, Usage
+from tests import fakes
+from tests.attempted import Unwatched
+from tests.conftest import ROOT
+from tests.run.test_runner import CONFIG, records, scorecards
+
+OWN = CONFIG.replace("tests.fakes:start", "tests.run.test_launchers:start")
+
+
+async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
+    """An engine that writes down where it runs, and ends its process at number 9, `kills` times."""
+    folder = Path(args["folder"])
+
+    def policy(messages: Any, tools: Any, sampling: Any) -> Reply:
+        if messages[-1].content == "9" and len(list(folder.glob(f"{model.name}-killed-*"))) < args.get(
+            "kills", 0
+        ):
+            (folder / f"{model.name}-killed-{os.getpid()}").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return fakes.last_digit(messages, tools, sampling)
+
+    with (folder / f"{model.name}-started").open("a") as file:
+        file.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}\n")
+    if args.get("unloadable"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return ScriptedEngine(policy, delay=args.get("delay", 0.0))
+
+
+def run(folder: Path, *arguments: str, out: str = "out", text: str = OWN) -> int:
+    path = folder / "digits.yaml"
+    path.write_text(text)
+    return main(["run", str(path), "--out", str(folder / out), f"engine.args.folder={folder}", *arguments])
+
+
+def started(folder: Path, model: str) -> list[int]:
+    """Processes that loaded a model."""
+    return [int(line.split()[0]) for line in (folder / f"{model}-started").read_text().splitlines()]
+
+
+def bare(found: list[Record]) -> list[bytes]:
+    """Records without times, in the order of what they are about."""
+    timeless = [
+        msgspec.structs.replace(
+            record,
+            started=0.0,
+            seconds=0.0,
+            usage=Usage(),
+            transcript=msgspec.structs.replace(record.transcript, generations=()),
+        )
+        for record in found
+    ]
+    return sorted(map(msgspec.json.encode, timeless))
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run in one process, at `out`."""
+    folder = tmp_path_factory.mktemp("alone")
+    assert run(folder) == 0
+    assert {*started(folder, "one"), *started(folder, "two")} == {os.getpid()}
+    return folder
+
+
+def assert_same(folder: Path, alone: Path) -> None:
+    assert bare(records(folder)) == bare(records(alone))
+    assert scorecards(folder) == scorecards(alone)
+    assert main(["verify", str(folder / "out")]) == 0
+
+
+def test_two_workers_give_what_one_gives(
+    tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--workers", "2") == 0
+    assert len({*started(tmp_path, "one"), *started(tmp_path, "two"), os.getpid()}) == 3
+    said = capsys.readouterr().out
+    assert "one: many 120/120" in said and "two: few 40/40" in said
+    assert_same(tmp_path, alone)
+
+
+def test_what_a_dead_worker_owed_goes_to_another(
+    tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--workers", "2", "engine.args.kills=2") == 0
+    assert len(started(tmp_path, "one")) == len(started(tmp_path, "two")) == 3
+    assert "the process of one was killed by SIGKILL; another one goes on" in capsys.readouterr().out
+    assert_same(tmp_path, alone)
+
+
+def test_a_worker_that_dies_again_and_again_is_given_up_and_the_rest_is_measured(
+    tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = OWN.replace("path: one, ", "path: one, engine_args: {unloadable: true}, ")
+    assert run(tmp_path, "--workers", "2", text=broken) == Status.STOPPED
+    said = capsys.readouterr().err
+    assert "model one: its process was killed by SIGKILL, again and again; the same command resumes" in said
+    assert len(started(tmp_path, "one")) == 4
+    assert len(records(tmp_path)) == 160
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition: Any) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_what_stops_a_run_stops_its_workers_and_the_same_command_resumes(
+    tmp_path: Path, alone: Path, number: signal.Signals
+) -> None:
+    (tmp_path / "digits.yaml").write_text(OWN)
+    command = [
+        sys.executable, "-m", "harness.cli", "run", str(tmp_path / "digits.yaml"), "--workers", "2",
+        "--out", str(tmp_path / "out"), f"engine.args.folder={tmp_path}", "engine.args.delay=0.05",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    ) as process:
+        files = [tmp_path / "one-started", tmp_path / "two-started"]
+        wait_until(lambda: all(file.exists() and file.read_text() for file in files))
+        workers = [*started(tmp_path, "one"), *started(tmp_path, "two")]
+        assert all(map(is_running, workers))
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    if number is not signal.SIGKILL:
+        assert process.returncode == Status.INTERRUPTED, said
+        assert said == "harness: stopped; what is finished is kept, the same command resumes\n"
+    wait_until(lambda: not any(map(is_running, workers)))
+    assert run(tmp_path) == 0
+    assert bare(records(tmp_path)) == bare(records(alone))
+
+
+class Fake(Job):
+    """A job that says when it ran, and on what."""
+
+    def begin(self, progress: Any) -> None:
+        folder = self.directory.path
+        seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+        (folder / self.name).write_text(f"{time.monotonic()} {seen} ")
+        time.sleep(0.1)
+        with (folder / self.name).open("a") as file:
+            file.write(str(time.monotonic()))
+        self.over = True
+
+
+def fake_jobs(folder: Path, sizes: dict[str, int]) -> list[Job]:
+    from harness.config import EngineSpec, RunConfig
+    from harness.records.directory import RunDirectory
+    from harness.run.preflight import PlannedModel
+    from harness.types import Sampling
+
+    specs = [
+        ModelSpec(name=name, path=name, engine_args={"tensor_parallel_size": size})
+        for name, size in sizes.items()
+    ]
+    config = RunConfig(
+        name="x", models=tuple(specs), suites=(), sampling=Sampling(), engine=EngineSpec(kind="vllm")
+    )
+    return [Fake(config, PlannedModel(spec, None), [], RunDirectory(folder)) for spec in specs]
+
+
+def test_no_two_engines_share_a_gpu_and_the_widest_comes_first(tmp_path: Path) -> None:
+    gpus = ["GPU-a", "GPU-b", "GPU-c"]
+    jobs = fake_jobs(tmp_path, {"small": 1, "wide": 2, "third": 1, "all": 3})
+    ended = [job.name for job in Processes(3, gpus).run(jobs, Unwatched())]
+    assert sorted(ended) == ["all", "small", "third", "wide"] and ended[0] == "all"
+    times = {name: (tmp_path / name).read_text().split() for name in ended}
+    assert {name: len(seen.split(",")) for name, (_, seen, _) in times.items()} == {
+        "small": 1, "wide": 2, "third": 1, "all": 3,
+    }  # fmt: skip
+    for name, (begin, seen, end) in times.items():
+        for other, (begin_2, seen_2, end_2) in times.items():
+            apart = float(end) <= float(begin_2) or float(end_2) <= float(begin)
+            assert name == other or apart or not {*seen.split(",")} & {*seen_2.split(",")}
+
+
+def test_no_more_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
+    list(Processes(2).run(fake_jobs(tmp_path, dict.fromkeys("abcde", 1)), Unwatched()))
+    spans = [(tmp_path / name).read_text().split() for name in "abcde"]
+    assert {seen for _, seen, _ in spans} == {"None"}, "where there is no GPU none is named"
+    for begin, _, _ in spans:
+        assert sum(float(b) <= float(begin) < float(e) for b, _, e in spans) <= 2
+
+
+LAUNCHED: list[tuple[int | None, list[str]]] = []
+
+
+def own_launcher(workers: int | None, gpus: list[str]) -> InProcess:
+    LAUNCHED.append((workers, gpus))
+    return InProcess()
+
+
+def test_a_launcher_of_ones_own_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(tmp_path, "--on", "tests.run.test_launchers:own_launcher", "--workers", "3") == 0
+    assert LAUNCHED == [(3, [])]
+    assert run(tmp_path, "--on", "slurm") == Status.WRONG_INPUT
+    assert "--on 'slurm': there is no such launcher" in capsys.readouterr().err
+    assert run(tmp_path, "--workers", "0") == Status.WRONG_INPUT
+    assert "--workers 0: expected" in capsys.readouterr().err
