@@ -80,13 +80,13 @@ class Job:
 
     @property
     def work(self) -> float:
-        """What tells longer jobs from shorter ones, in no unit: tokens to write, times parameters for each."""
-        budgets = [int(cell.entry.protocol.get("sampling.max_tokens", "1")) for cell in self.cells]
-        attempts = [cell.entry.samples * cell.entry.attempts for cell in self.cells]
-        read = self.model.architecture
-        return sum(a * b for a, b in zip(attempts, budgets, strict=True)) * (
-            read.active_params if read else 1
+        """What tells longer jobs from shorter ones, in no unit: tokens to write, times parameters of each."""
+        entries, read = [cell.entry for cell in self.cells], self.model.architecture
+        tokens = (
+            entry.samples * entry.attempts * int(entry.protocol.get("sampling.max_tokens", "1"))
+            for entry in entries
         )
+        return sum(tokens) * (read.active_params if read else 1)
 
     @property
     def suites(self) -> list[Suite]:

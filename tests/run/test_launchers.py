@@ -29,33 +29,36 @@ OWN = CONFIG.replace("tests.fakes:start", "tests.run.test_launchers:start")
 
 
 async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
-    """An engine that writes down where it runs, and ends its process at number 9, `kills` times."""
-    folder = Path(args["folder"])
+    """An engine that writes down where it runs, in `FOLDER`. No argument of it tells two cells apart.
+
+    `KILLS` times it ends its process, at number 9. `UNLOADABLE` ends it at once.
+    """
+    folder, kills = Path(os.environ["FOLDER"]), int(os.environ.get("KILLS", "0"))
+    with (folder / f"{model.name}-started").open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    if os.environ.get("UNLOADABLE") == model.name:
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def policy(messages: Any, tools: Any, sampling: Any) -> Reply:
-        if messages[-1].content == "9" and len(list(folder.glob(f"{model.name}-killed-*"))) < args.get(
-            "kills", 0
-        ):
-            (folder / f"{model.name}-killed-{os.getpid()}").touch()
+        if messages[-1].content == "9" and len(started(folder, model.name)) <= kills:
             os.kill(os.getpid(), signal.SIGKILL)
         return fakes.last_digit(messages, tools, sampling)
 
-    with (folder / f"{model.name}-started").open("a") as file:
-        file.write(f"{os.getpid()} {os.environ.get('CUDA_VISIBLE_DEVICES')}\n")
-    if args.get("unloadable"):
-        os.kill(os.getpid(), signal.SIGKILL)
-    return ScriptedEngine(policy, delay=args.get("delay", 0.0))
+    return ScriptedEngine(policy, delay=float(os.environ.get("DELAY", "0")))
 
 
-def run(folder: Path, *arguments: str, out: str = "out", text: str = OWN) -> int:
+def run(folder: Path, *arguments: str, **environment: str) -> int:
     path = folder / "digits.yaml"
-    path.write_text(text)
-    return main(["run", str(path), "--out", str(folder / out), f"engine.args.folder={folder}", *arguments])
+    path.write_text(OWN)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"FOLDER": str(folder), **environment}.items():
+            patch.setenv(name, value)
+        return main(["run", str(path), "--out", str(folder / "out"), *arguments])
 
 
 def started(folder: Path, model: str) -> list[int]:
     """Processes that loaded a model."""
-    return [int(line.split()[0]) for line in (folder / f"{model}-started").read_text().splitlines()]
+    return [int(line) for line in (folder / f"{model}-started").read_text().splitlines()]
 
 
 def bare(found: list[Record]) -> list[bytes]:
@@ -101,7 +104,7 @@ def test_two_workers_give_what_one_gives(
 def test_what_a_dead_worker_owed_goes_to_another(
     tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert run(tmp_path, "--workers", "2", "engine.args.kills=2") == 0
+    assert run(tmp_path, "--workers", "2", KILLS="2") == 0
     assert len(started(tmp_path, "one")) == len(started(tmp_path, "two")) == 3
     assert "the process of one was killed by SIGKILL; another one goes on" in capsys.readouterr().out
     assert_same(tmp_path, alone)
@@ -110,8 +113,7 @@ def test_what_a_dead_worker_owed_goes_to_another(
 def test_a_worker_that_dies_again_and_again_is_given_up_and_the_rest_is_measured(
     tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = OWN.replace("path: one, ", "path: one, engine_args: {unloadable: true}, ")
-    assert run(tmp_path, "--workers", "2", text=broken) == Status.STOPPED
+    assert run(tmp_path, "--workers", "2", UNLOADABLE="one") == Status.STOPPED
     said = capsys.readouterr().err
     assert "model one: its process was killed by SIGKILL, again and again; the same command resumes" in said
     assert len(started(tmp_path, "one")) == 4
@@ -139,11 +141,15 @@ def test_what_stops_a_run_stops_its_workers_and_the_same_command_resumes(
     (tmp_path / "digits.yaml").write_text(OWN)
     command = [
         sys.executable, "-m", "harness.cli", "run", str(tmp_path / "digits.yaml"), "--workers", "2",
-        "--out", str(tmp_path / "out"), f"engine.args.folder={tmp_path}", "engine.args.delay=0.05",
+        "--out", str(tmp_path / "out"),
     ]  # fmt: skip
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    ) as process:
+    quiet: Any = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    environment = {**os.environ, "FOLDER": str(tmp_path), "DELAY": "0.05"}
+
+    def hear() -> None:  # what runs in the background of a shell is started with SIGINT ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, **quiet, env=environment, preexec_fn=hear) as process:
         files = [tmp_path / "one-started", tmp_path / "two-started"]
         wait_until(lambda: all(file.exists() and file.read_text() for file in files))
         workers = [*started(tmp_path, "one"), *started(tmp_path, "two")]
@@ -154,7 +160,7 @@ def test_what_stops_a_run_stops_its_workers_and_the_same_command_resumes(
         assert process.returncode == Status.INTERRUPTED, said
         assert said == "harness: stopped; what is finished is kept, the same command resumes\n"
     wait_until(lambda: not any(map(is_running, workers)))
-    assert run(tmp_path) == 0
+    assert run(tmp_path, DELAY="0.05") == 0
     assert bare(records(tmp_path)) == bare(records(alone))
 
 

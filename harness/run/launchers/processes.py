@@ -50,7 +50,7 @@ class Processes:
         self._deaths: Counter[str] = Counter()
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
-        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest, where it finds room."""
+        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest, if it finds room."""
         owed = sorted(jobs, key=lambda job: (-job.gpus, -job.work))
         try:
             while owed or self._running:
