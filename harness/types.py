@@ -94,15 +94,21 @@ class Sampling(Struct):
     """How tokens are drawn. Always explicit, always recorded."""
 
     temperature: float = 0.0
+    """0 takes the likeliest token each time (greedy)."""
     top_p: float = 1.0
+    """Only the likeliest tokens that together have this probability."""
     top_k: int = 0
-    """0 means no limit."""
+    """Only so many of the likeliest tokens; 0 means no limit."""
     min_p: float = 0.0
+    """Only tokens of at least this probability, relative to the likeliest."""
     repetition_penalty: float = 1.0
+    """Above 1, tokens that were there before become less likely."""
     max_tokens: int = 512
     """Budget of one reply, in tokens, where the suite does not set one of its own."""
     seed: int = 0
+    """Each attempt derives its own seed from it."""
     stop: tuple[str, ...] = ()
+    """A reply ends where one of these texts begins."""
 
     def __post_init__(self) -> None:
         # A comparison with nan is false, so what is right is asked for.
@@ -419,6 +425,7 @@ class Origin(Struct):
     """Where a model comes from."""
 
     developer: str = "not stated"
+    """Who made it."""
     country: str = "ZZ"
     """ISO 3166-1 alpha-2; XA to XZ are user-assigned codes, for fictional origins, and ZZ is one that is not
     stated."""

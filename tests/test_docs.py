@@ -51,6 +51,12 @@ def test_every_command_is_in_the_reference_and_no_other() -> None:
     assert set(re.findall(r"^## harness (\w+)", page, re.MULTILINE)) == commands()
 
 
+def test_every_key_of_the_configuration_has_a_meaning() -> None:
+    rows = [row for row in script("reference").configuration().splitlines() if row.startswith("| `")]
+    assert len(rows) > 80
+    assert not [row for row in rows if row.endswith("|  |")]
+
+
 @pytest.mark.parametrize("page", DOCUMENTS, ids=named)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf8"), flags=re.DOTALL)

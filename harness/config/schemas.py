@@ -15,6 +15,7 @@ class Openness(Struct):
     """What its developer published. None: not known."""
 
     weights: bool | None = None
+    """The weights."""
     code: bool | None = None
     """The code that it was trained with."""
     data: bool | None = None
@@ -51,6 +52,7 @@ class ModelSpec(Struct):
     licence_restrictions: tuple[str, ...] = ()
     """What the licence forbids or demands beyond attribution."""
     openness: Openness = Openness()
+    """What its developer published."""
     role: Literal["frontier", "deployment", "community"] | None = None
     """Why it matters: it leads, it is widely deployed, or others build on it."""
     derivation: Literal["finetune", "merge", "distillation", "quantization"] | None = None
@@ -99,16 +101,21 @@ class RunConfig(Struct):
     """A whole run, resolved."""
 
     name: str
+    """How the run is called. Results go to a folder of this name."""
     models: tuple[ModelSpec, ...]
+    """What is measured."""
     suites: tuple[SuiteSpec, ...]
+    """What it is measured on."""
     sampling: Sampling
     """Every draw is named: what is not written here has the default of `harness.types.Sampling`."""
     description: str = ""
+    """A note for people. Nothing depends on it."""
     attempts: Count = 1
     """Repetitions of each sample, each with a seed of its own."""
     limit: Count | None = None
     """Only the first samples of every suite that sets no limit itself. For trying things out."""
     engine: EngineSpec = EngineSpec()
+    """What computes the tokens."""
     published: bool = False
     """The results will be published: every model must be pinned, and every data set pinned or locked."""
     date: str | None = None

@@ -70,8 +70,11 @@ class Options(Struct):
     data_dir: str
     """InjecAgent's folder `data`: test_cases_dh_base.json, test_cases_ds_base.json, tools.json."""
     setting: Literal["base", "enhanced"] = "base"
+    """`enhanced` puts InjecAgent's hacking prompt before each injected order."""
     attacks: tuple[Attack, ...] = ("direct_harm", "data_stealing")
+    """Kinds of cases."""
     system_message: str = SYSTEM_MESSAGE
+    """What the agent is told first."""
     limit: int | None = None
     """Only the first cases of each attack."""
 

@@ -45,6 +45,7 @@ class Options(Struct):
     """Options of the `requests` adapter."""
 
     metrics: dict[str, RequestMetric]
+    """Name -> which share of the replies it is."""
     path: str = ""
     """The table: CSV or JSONL, which may be compressed (.xz, .gz)."""
     tables: dict[str, str] = {}
@@ -65,6 +66,7 @@ class Options(Struct):
     leave_out: dict[str, tuple[str, ...]] = {}
     """Column -> values: rows with one of them are left out."""
     system_message: str = ""
+    """What the model is told first; empty for nothing."""
     template: str = "{request}"
     """What the model is shown, with `{request}` in it: the frame of a published jailbreak, say."""
     encoding: Literal["none", "base64", "rot13"] = "none"
