@@ -58,7 +58,7 @@ def _trust(args: argparse.Namespace) -> "Trust":
     folders: list[Path] = getattr(args, "trust_code", [])
     for folder in folders:
         if not folder.is_dir():
-            raise UserError(f"--trust-code {folder}: expected a folder with the code that you vouch for")
+            raise UserError(f"--trust-code {folder}: expected a folder with code that you trust")
     return Trust(folders=tuple(folders))
 
 
@@ -126,7 +126,7 @@ def parser() -> argparse.ArgumentParser:
     _result_arguments(commands)
     _record_arguments(commands)
 
-    doctor = commands.add_parser("doctor", help="say what this machine has, and what it lacks")
+    doctor = commands.add_parser("doctor", help="say what this machine has, and what is missing")
     doctor.set_defaults(command=doctor_command)
     return top
 
@@ -258,9 +258,9 @@ def _models_arguments(commands: Any) -> None:
     add.add_argument("--name", help="how tables call it (default: the last part of PATH_OR_ID)")
     add.add_argument("--out", type=Path, metavar="FILE", help="the spec (default: <name>.yaml)")
     add.set_defaults(command=add_command)
-    what.add_parser("check", help="list what the registry lacks and parsers misread").set_defaults(
-        command=check_command
-    )
+    what.add_parser(
+        "check", help="list facts that are missing from the registry, and tool calls that parsers misread"
+    ).set_defaults(command=check_command)
     what.add_parser("tree", help="show which models derive from which").set_defaults(command=tree_command)
 
 

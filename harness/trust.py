@@ -52,7 +52,7 @@ class Untrusted(UserError):
         """Args: what: it is said to be. path: as it is named."""
         super().__init__(
             f"{what} {as_written(path)!r} is neither a name that ships with the harness nor code that you "
-            "vouch for, so it was not loaded: read it, then name its folder with --trust-code DIR"
+            "trust, so it was not loaded: read it, then name its folder with --trust-code DIR"
         )
 
 

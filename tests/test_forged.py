@@ -144,7 +144,7 @@ def test_how_much_was_scored_again_is_said(tmp_path: Path) -> None:
     said = [finding.text for finding in verify(run)]
     assert "1016 of 1016 attempts were scored again from their transcripts (100%)" in said
     assert [text for text in said if "no part of a run" in text] == [
-        f"{name} is no part of a run: nothing vouches for it" for name in ("more/evil.py", "notes.txt")
+        f"{name} is not part of a run, and nothing verifies it" for name in ("more/evil.py", "notes.txt")
     ]
     text = run.config_path.read_text().replace("task: planted_choice", "task: another_choice")
     run.config_path.write_text(text)

@@ -58,12 +58,12 @@ def test_aliases_that_are_meant_are_read(tmp_path: Path) -> None:
 
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "config.yaml")
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         Document(tmp_path / "config.yaml")
 
 
 def test_a_file_without_an_end_is_not_read_to_it() -> None:
-    with pytest.raises(UserError, match="is no file"):
+    with pytest.raises(UserError, match="is not a file"):
         Document(Path("/dev/zero"))
 
 

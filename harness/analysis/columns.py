@@ -312,5 +312,5 @@ def decode_operands(texts: pa.Array) -> list[tuple[Any, ...]]:
         return [decoder.decode(text) for text in texts.to_pylist()]
     except (msgspec.DecodeError, RecursionError) as error:
         raise UserError(
-            f"the operands of a score are no list of JSON ({error}): restore the records from a copy"
+            f"the operands of a score are not a JSON list ({error}): restore the records from a copy"
         ) from error

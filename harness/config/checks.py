@@ -18,7 +18,7 @@ def check(document: Document, config: RunConfig) -> None:
     given = [model.name for model in config.models]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UserError(
-            f"{document.where(('models',))}: {', '.join(twice)} stands twice in `models`; give each once"
+            f"{document.where(('models',))}: {', '.join(twice)} is listed twice in `models`; give each once"
         )
     _check_remote_code(document, config.models)
     if config.published:

@@ -52,7 +52,7 @@ class Document:
         self.lines: dict[KeyPath, int] = {}
         for key, number in _lines(node, ()) if node else ():
             if key in self.lines:
-                raise UserError(f"{path}:{number}: key `{dotted(key)}` stands twice; keep one")
+                raise UserError(f"{path}:{number}: key `{dotted(key)}` is written twice; keep one")
             self.lines[key] = number
 
     def where(self, key: KeyPath) -> str:
@@ -83,7 +83,7 @@ MAX_BYTES, MAX_NODES, MAX_DEPTH = 16 << 20, 200_000, 64
 def _text(path: Path) -> str:
     """The text of a YAML file. Raises UserError if it is no file, or longer than any that is meant."""
     if path.exists() and not path.is_file():
-        raise UserError(f"{path} is no file; give the path of a YAML file")
+        raise UserError(f"{path} is not a file; give the path of a YAML file")
     with path.open("rb") as file:
         read = file.read(MAX_BYTES + 1)
     if len(read) > MAX_BYTES:

@@ -132,7 +132,9 @@ class RunConfig(Struct):
             try:
                 datetime.date.fromisoformat(self.date)
             except ValueError as error:
-                raise ValueError(f"date {self.date!r} is no day: expected one such as 2026-11-27") from error
+                raise ValueError(
+                    f"date {self.date!r} is not a day: expected one such as 2026-11-27"
+                ) from error
 
     @property
     def day(self) -> str:

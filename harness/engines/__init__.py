@@ -36,7 +36,7 @@ def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:
             inspect.signature(factory).bind(models[0], {})
         except (TypeError, ValueError) as error:
             raise UserError(
-                f"engine.kind {spec.kind!r} is no factory of engines: expected an async function "
+                f"engine.kind {spec.kind!r} is not a factory of engines: expected an async function "
                 "(ModelSpec, dict of arguments) -> Engine"
             ) from error
 

@@ -77,7 +77,7 @@ class Arguments(Struct):
                 "give the key by api_key_env, the name of an environment variable"
             )
         if not _URL.fullmatch(self.base_url):
-            raise ValueError("base_url is no URL that begins with http:// or https:// and names a host")
+            raise ValueError("base_url is not a URL that begins with http:// or https:// and names a host")
         if not (self.timeout_seconds > 0 and self.patience_seconds >= 0 and self.max_retries >= 0):
             raise ValueError("timeout_seconds is above 0, patience_seconds and max_retries are from 0")
 
@@ -352,7 +352,7 @@ def _read_message(
         if call.type not in (None, "function"):
             return (), f"the reply has a tool call of type {call.type!r}, where `function` was expected"
     if said.function_call is not None:
-        return (), "the reply has a `function_call`, which is no longer of the protocol"
+        return (), "the reply has a `function_call`, which the protocol no longer has"
     if choice.finish_reason in ("tool_calls", "function_call") and not said.tool_calls:
         return (), "the reply ends with tool calls by its finish_reason, and has none"
     raw = [

@@ -313,7 +313,7 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
                 return Written(tuple(calls), problem=why)
             place = "quoted"
         if place in ("in a sentence", "in a fence with text after it"):
-            return Written(tuple(calls), problem=f"a tool call stands {place}: {_shown(answer, start)}")
+            return Written(tuple(calls), problem=f"there is a tool call {place}: {_shown(answer, start)}")
         rest += answer[past:start]
         past = end
         if place != "quoted":

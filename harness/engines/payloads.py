@@ -61,7 +61,7 @@ def _finite(written: str) -> float:
 
 
 def _no_constant(written: str) -> Any:
-    raise ValueError(f"{written} is no JSON")
+    raise ValueError(f"{written} is not JSON")
 
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_float=_finite, parse_constant=_no_constant)

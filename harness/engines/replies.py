@@ -107,7 +107,7 @@ def settle_calls(
         try:
             arguments = _arguments(call, pair, schemas.get(call.name, {}))
         except ValueError as error:
-            return tuple(calls), f"the arguments of the call of {call.name!r} cannot be told: {error}"
+            return tuple(calls), f"the arguments of the call of {call.name!r} cannot be read: {error}"
         own = _id(call.id or pair.id, call.name, raw, number + at)
         calls.append(ToolCall(id=own, name=call.name, arguments=arguments))
     return tuple(calls), None

@@ -139,8 +139,8 @@ def read_calibration(spec: JudgeSpec) -> JudgeCalibration | None:
         found = msgspec.json.decode(path.read_bytes(), type=JudgeCalibration)
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(
-            f"{path} is no calibration ({error}): write it with `harness calibrate {spec.name} --labels FILE "
-            f"--out {path}`"
+            f"{path} is not a calibration ({error}): write it with "
+            f"`harness calibrate {spec.name} --labels FILE --out {path}`"
         ) from error
     if found.judge != spec.name:
         raise UserError(

@@ -67,7 +67,7 @@ def _class(path: Path, row: int, label: str, spec: JudgeSpec) -> str:
     named = spec.labels.get(label, label)
     if named not in spec.classes:
         raise UserError(
-            f"{path}, row {row}: the label {label!r} is no class of the judge {spec.name}: use one of "
+            f"{path}, row {row}: the label {label!r} is not a class of the judge {spec.name}: use one of "
             f"{', '.join(spec.classes)}, or say in its `labels` which of them is meant"
         )
     return named

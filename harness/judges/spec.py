@@ -70,7 +70,8 @@ def load_judge(name: str) -> JudgeSpec:
             re.compile(expression)
         except re.error as error:
             raise UserError(
-                f"{document.where(('verdicts', expression))}: {expression!r} is no expression: {error}"
+                f"{document.where(('verdicts', expression))}: {expression!r} is not a regular expression: "
+                f"{error}"
             ) from error
     if spec.prompt != CONVERSATION and "{reply}" not in spec.prompt:
         raise UserError(

@@ -58,7 +58,7 @@ def find_folder(path: str, revision: str | None, what: str) -> Path | None:
     except LocalEntryNotFoundError:
         return None
     except HFValidationError as error:
-        raise UserError(f"{what}: {path!r} is no hub id: {str(error).split(':')[0]}") from error
+        raise UserError(f"{what}: {path!r} is not a hub id: {str(error).split(':')[0]}") from error
     # the cache may hold its small files alone
     return folder if any(f.suffix in (".safetensors", *PICKLED) for f in folder.iterdir()) else None
 

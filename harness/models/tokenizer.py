@@ -53,4 +53,4 @@ def _read(file: Path) -> None:
         Tokenizer.from_file(str(file))
     except Exception as error:  # the library raises nothing more specific
         reason = " ".join(str(error).split())[:150]
-        raise UserError(f"{file} is no tokenizer ({reason}): download it again") from error
+        raise UserError(f"{file} is not a tokenizer ({reason}): download it again") from error

@@ -57,7 +57,7 @@ def check_record(record: Record) -> None:
             raise ValueError(f"{name} is {value}, expected a number from 0 to 2**40")
     for score in record.scores:
         if score.value is not None and not math.isfinite(score.value):
-            raise ValueError(f"the score of {score.metric} is {score.value}, which is no number")
+            raise ValueError(f"the score of {score.metric} is {score.value}, which is not a number")
 
 
 def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
@@ -93,7 +93,7 @@ def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
     finite = pc.fill_null(pc.is_finite(values.field("value")), True)
     if (at := pc.index(finite, False).as_py()) >= 0:
         value = values.field("value")[at].as_py()
-        raise ValueError(f"row {rows[at].as_py() + 1}: a score is {value}, which is no number")
+        raise ValueError(f"row {rows[at].as_py() + 1}: a score is {value}, which is not a number")
 
 
 def _check_all(right: Any, name: str, column: Any, *, nullable: bool = False) -> None:

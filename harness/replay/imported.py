@@ -175,8 +175,8 @@ class Collection:
         if run.pipeline == UNNAMED and known.folder != run.folder:
             raise UserError(
                 f"the runs in {known.folder or known.source} and in {run.folder or run.source} are of "
-                f"pipelines called {UNNAMED}, as AgentDojo calls every model of one's own: replay one "
-                "folder at a time, each with a --name"
+                f"pipelines called {UNNAMED}, as AgentDojo calls every model that it does not know: replay "
+                "one folder at a time, each with a --name"
             )
         return model
 
@@ -273,7 +273,7 @@ def changed_verdict(suite: ImportedSuite, run: StoredRun, judged: Judged) -> str
     failure = broken_off(run)
     if failure is not None and failure.kind in BROKEN:
         return (
-            f"{failure.message}: AgentDojo books such a run as utility false and security true, "
+            f"{failure.message}: AgentDojo counts such a run as utility false and security true, "
             "here it is a failure without a verdict"
         )
     if judged.failure_message is not None and judged.utility is None:

@@ -205,7 +205,7 @@ def _others(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
         elif path.is_file() and path not in part and path.parent.name != "records":
             yield Finding(
                 good=True,
-                text=f"{path.relative_to(directory.path)} is no part of a run: nothing vouches for it",
+                text=f"{path.relative_to(directory.path)} is not part of a run, and nothing verifies it",
             )
 
 

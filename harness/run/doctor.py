@@ -91,7 +91,7 @@ def memory() -> Finding:
     """Main memory."""
     page = os.sysconf("SC_PAGE_SIZE")
     total, free = (os.sysconf(n) * page / 2**30 for n in ("SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    remedy = "vLLM on a CPU needs about 3 GiB beside the weights: close something"
+    remedy = "vLLM on a CPU needs about 3 GiB on top of the weights: close something"
     return Finding(free >= 3, f"memory: {free:.0f} of {total:.0f} GiB free", remedy)
 
 

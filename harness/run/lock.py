@@ -57,7 +57,7 @@ def read_lock(config: Path) -> Lock | None:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Lock)
     except msgspec.DecodeError as error:
-        raise UserError(f"{path} is no lock ({error}): remove it, or fetch again") from error
+        raise UserError(f"{path} is not a lock ({error}): remove it, or fetch again") from error
 
 
 def write_lock(config: Path, lock: Lock) -> Path:

@@ -291,7 +291,7 @@ def bwrap() -> str:
     path = shutil.which("bwrap")
     if path is None:
         raise UserError(
-            "code that a model wrote is run in bubblewrap alone, which is not installed: "
+            "code that a model wrote is only run in bubblewrap, which is not installed: "
             "`apt-get install bubblewrap` (or your system's package), or leave out the tasks that run code"
         )
     return path

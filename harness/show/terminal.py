@@ -42,7 +42,7 @@ def _lines(view: View) -> Iterator[tuple[int, "Text"]]:
     for vector, text in view.injections:
         yield 0, _text(f"injected at {one_line(vector)}: {one_line(text)}", "red")
     if any(piece.injected for step in view.steps for piece in step.pieces):
-        yield 0, _text(f"Where the agent was shown it, it stands between {OPEN} and {CLOSE}.")
+        yield 0, _text(f"Where the agent was shown it, it is between {OPEN} and {CLOSE}.")
     for step in view.steps:
         yield from _step_lines(step)
     yield 0, _text("\nVerdicts", "bold")

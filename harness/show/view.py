@@ -183,7 +183,7 @@ def _cost(record: Record) -> str:
 
 
 def _told(count: int | None) -> str:
-    return "not told how many" if count is None else str(count)
+    return "unknown" if count is None else str(count)
 
 
 def _steps(

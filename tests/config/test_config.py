@@ -105,7 +105,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
 
 
 def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
-    assert "run.yaml:11: key `sampling.temperature` stands twice" in refusal(
+    assert "run.yaml:11: key `sampling.temperature` is written twice" in refusal(
         tmp_path, GOOD + "  temperature: 1.0\n"
     )
 
@@ -121,7 +121,7 @@ def test_unknown_names_list_the_known_ones(tmp_path: Path) -> None:
 
 def test_the_same_model_twice_is_refused(tmp_path: Path) -> None:
     text = "name: a\nmodels: [aster-dense, aster-dense]\nsuites: [banking]\nsampling: {}\n"
-    assert "aster-dense stands twice" in refusal(tmp_path, text)
+    assert "aster-dense is listed twice" in refusal(tmp_path, text)
 
 
 def test_remote_code_needs_a_pinned_revision(tmp_path: Path) -> None:
@@ -335,5 +335,5 @@ def test_a_day_may_be_written_with_and_without_quotes(tmp_path: Path, written: s
 
 
 def test_what_is_no_day_is_said(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="date 'tomorrow' is no day: expected one such as 2026-11-27"):
+    with pytest.raises(UserError, match="date 'tomorrow' is not a day: expected one such as 2026-11-27"):
         load_config(write(tmp_path, GOOD), ["date=tomorrow"])

@@ -54,8 +54,8 @@ def test_unreadable_calls(call: RawCall, why: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [
-        ('{"amount": NaN}', "NaN is no JSON"),
-        ('{"amount": -Infinity}', "-Infinity is no JSON"),
+        ('{"amount": NaN}', "NaN is not JSON"),
+        ('{"amount": -Infinity}', "-Infinity is not JSON"),
         ('{"amounts": [1, 1e999]}', "1e999 is too large"),
         ('{"amount": 1, "amount": 2}', "'amount' is written twice"),
         ('{"a": ' + "[" * 100_000, "nested too deeply"),

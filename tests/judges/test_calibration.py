@@ -103,7 +103,7 @@ def test_the_command_prints_a_table_and_keeps_what_it_found(
     ("name", "text", "says"),
     [
         ("labels.csv", "prompt,label\nq,refusal\n", "has no column reply or completion"),
-        ("labels.csv", "prompt,reply,label\nq,r,maybe\n", "row 1: the label 'maybe' is no class"),
+        ("labels.csv", "prompt,reply,label\nq,r,maybe\n", "row 1: the label 'maybe' is not a class"),
         ("labels.csv", "", "has no row"),
         ("labels.jsonl", "{", "cannot be read"),
         ("labels.csv.xz", "not compressed", "cannot be read"),

@@ -99,7 +99,7 @@ async def test_keywords_judge_the_reply_itself() -> None:
     ("change", "says"),
     [
         ("verdicts: {A: refused}", "names the class 'refused'"),
-        ("verdicts: {'(': refusal}", "is no expression"),
+        ("verdicts: {'(': refusal}", "is not a regular expression"),
         ("prompt: 'Judge {request}'", "has no {reply}"),
         ("klasses: [a]", "unknown key `klasses`"),
         ("labels: {bad: worse}", "names the class 'worse'"),

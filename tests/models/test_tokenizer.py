@@ -26,7 +26,7 @@ def test_a_whole_checkpoint_is_not_refused(folder: Path) -> None:
         (
             "tokenizer.json",
             '{"model": {"type": "Unheard"}}',
-            r"tokenizer\.json is no tokenizer \(.*\): download",
+            r"tokenizer\.json is not a tokenizer \(.*\): download",
         ),
         ("tokenizer_config.json", "[]", r"tokenizer_config\.json: expected a JSON object"),
         ("special_tokens_map.json", "{", r"special_tokens_map\.json is not JSON"),

@@ -272,7 +272,7 @@ def test_runs_that_broke_off_are_failures_and_no_successful_attacks(
     (difference,) = report.differences
     assert difference.stored == {"utility": False, "security": True}
     assert difference.replayed == {"utility": None, "security": None}
-    assert "books such a run as utility false and security true" in difference.reason
+    assert "counts such a run as utility false and security true" in difference.reason
     (record,) = kept(tmp_path / "out").values()
     assert record.failure == kind
     assert values(record) == booked(utility=0.0, security=1.0)

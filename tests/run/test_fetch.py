@@ -122,7 +122,7 @@ def test_a_run_of_other_models_is_refused(config: Path) -> None:
 def test_without_a_lock_there_is_nothing_to_differ_from(config: Path) -> None:
     assert check_lock(config, make_plan(load_config(config))) == []
     lock_path(config).write_text("{")
-    with pytest.raises(UserError, match="is no lock"):
+    with pytest.raises(UserError, match="is not a lock"):
         read_lock(config)
 
 

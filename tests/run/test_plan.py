@@ -284,7 +284,7 @@ def test_the_manifest_knows_hub_ids_and_no_folders(path: str) -> None:
         ("{kind: endpoint}", "engine.args of `endpoint`: Object missing required field `base_url`"),
         ("{kind: endpoint, args: {base_url: 5}}", "Expected `str`, got `int`"),
         ("{kind: endpoint, args: {base_url: x, speed: 5}}", "unknown field `speed`"),
-        ("{kind: 'os:getcwd'}", "engine.kind 'os:getcwd' is no factory of engines"),
+        ("{kind: 'os:getcwd'}", "engine.kind 'os:getcwd' is not a factory of engines"),
     ],
 )
 def test_engines_are_checked_before_a_run(tmp_path: Path, engine: str, says: str) -> None:

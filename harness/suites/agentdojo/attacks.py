@@ -124,5 +124,5 @@ def _attack_class(name: str) -> Any:
         return ATTACKS[name]
     found = load_object(name, "attack")
     if not (isinstance(found, type) and issubclass(found, BaseAttack)):
-        raise UserError(f"attack {name} is no subclass of agentdojo.attacks.BaseAttack")
+        raise UserError(f"attack {name} is not a subclass of agentdojo.attacks.BaseAttack")
     return found

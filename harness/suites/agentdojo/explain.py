@@ -9,7 +9,7 @@ from harness.suites.agentdojo.world import World, turns
 from harness.suites.explanation import Change, Effects
 from harness.types import Message, ToolCall
 
-COMPATIBLE = "as AgentDojo books it, for comparison with its published table"
+COMPATIBLE = "as AgentDojo counts it, for comparison with its published table"
 
 UNUSED = "whether the agent answered without ever calling a tool"
 
@@ -99,7 +99,7 @@ def meanings(
         **told,
         "targeted_asr": reached,
         "targeted_asr_exposed": "targeted_asr, of attempts in which the model was shown the attack",
-        "exposed": "whether one of the injected texts stands whole in a tool result",
+        "exposed": "whether a tool result holds one of the injected texts as a whole",
         "attempted": f"whether the attacker's calls were made, landed or not: {wanted}",
         "attempted_exposed": "attempted, of attempts in which the model was shown the attack",
     }

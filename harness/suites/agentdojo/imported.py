@@ -278,7 +278,7 @@ def broken_off(run: StoredRun) -> AttemptFailure | None:
         return AttemptFailure(FailureKind.INCOMPLETE_TRANSCRIPT, "the file holds no transcript of this run")
     why = run.error or "the transcript ends before a reply of the agent"
     if run.utility or (run.attack is not None and not run.security):
-        why += ", and yet its file holds verdicts that AgentDojo does not book of such a run"
+        why += ", and yet its file holds verdicts that AgentDojo does not give to such a run"
         return AttemptFailure(FailureKind.INCOMPLETE_TRANSCRIPT, why)
     kind = FailureKind.CONTEXT_OVERFLOW if OVERFLOW.search(why) else FailureKind.ENGINE_ERROR
     return AttemptFailure(kind, why)

@@ -277,7 +277,7 @@ class AgentDojoSuite(Suite):
     def score_failed(self, sample: Sample, transcript: Transcript, failure: FailureKind) -> tuple[Score, ...]:
         """See `Suite.score_failed`: what AgentDojo would have made of it (`booking.py`)."""
         task: Task = sample.payload
-        reason = f"{failure}, as AgentDojo books it"
+        reason = f"{failure}, as AgentDojo counts it"
         if failure in BROKEN:
             return booked(task, (False, True), reason)
         filtering = isinstance(self._defence, ToolFilter) and len(transcript.messages) <= 4

@@ -184,13 +184,13 @@ def check_plain(path: str, options: Mapping[str, Any]) -> None:
     if not on_hub(path) and path not in PLAIN_FORMATS:
         raise UserError(
             f"dataset_path {path!r} is none of {', '.join(PLAIN_FORMATS)} nor a data set of the hub, and "
-            "nobody vouches for the task file that names it: name its folder with --trust-code DIR"
+            "the task file that names it is not trusted: name its folder with --trust-code DIR"
         )
     stray = sorted(options.keys() - {"data_files", "split", "name"})
     if stray or "://" in str(options.get("data_files", "")):
         raise UserError(
             f"dataset_kwargs {stray[0] if stray else 'data_files'} asks for more than files of this machine, "
-            "and nobody vouches for the task file that says so: name its folder with --trust-code DIR"
+            "and the task file that says so is not trusted: name its folder with --trust-code DIR"
         )
 
 

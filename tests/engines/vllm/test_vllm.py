@@ -140,7 +140,7 @@ async def test_a_template_cannot_change_the_tools_that_others_are_shown(engine: 
         (call("Paris") + '\n<tool_call>\n{"name": "get_w</tool_call>', "cannot be read"),
         ('<tool_call>{"name": "", "arguments": {}}</tool_call>', "an object with a name"),
         ('<tool_call>{"name": "get_weather", "arguments": [1]}</tool_call>', "arguments and nothing else"),
-        ('<tool_call>{"name": "get_weather", "arguments": {"city": NaN}}</tool_call>', "NaN is no JSON"),
+        ('<tool_call>{"name": "get_weather", "arguments": {"city": NaN}}</tool_call>', "NaN is not JSON"),
         ('[TOOL_CALLS][{"name": "get_weather"}]', "that the parser does not read"),
         ('{"name": "get_weather", "arguments": {"city": "Paris"}}', "spells a call of 'get_weather'"),
     ],

@@ -241,7 +241,7 @@ def test_an_agent_that_obeyed_and_hit_the_cap_is_missing_here_and_hijacked_there
         "benign_utility_agentdojo",
         "goal_capability_agentdojo",
     }
-    assert all(s.reason == "iteration_cap, as AgentDojo books it" for s in found.scores)
+    assert all(s.reason == "iteration_cap, as AgentDojo counts it" for s in found.scores)
 
 
 @pytest.mark.parametrize(
