@@ -308,8 +308,8 @@ def _partial_notes(claims: Claims) -> Iterator[str]:
         lacking = sorted(every - set(model.suites))
         if lacking:
             yield (
-                f"{model.model} has no number, or misses too much, on {', '.join(lacking)}: its capability "
-                "and its cost per solved task are over other benchmarks than those of the rest; ability "
+                f"{model.model} has no number, or too many missing attempts, on {', '.join(lacking)}: "
+                "its capability and its cost per solved task are over other benchmarks than those of the rest; ability "
                 "allows for how hard benchmarks are, and points and odds are over those that both have."
             )
 

@@ -74,7 +74,7 @@ def _title(comparison: ModelComparison) -> str:
 def comparison_tables(comparison: ModelComparison) -> list[Table]:
     """A row a metric: both models, their difference, its p-value, and what could have been found.
 
-    Metrics that keep somebody else's books have a table of their own.
+    Metrics that count as a benchmark's authors do have a table of their own.
     """
     title = _title(comparison)
     own, books = _parted(comparison)
@@ -158,7 +158,7 @@ def _verdict(comparison: ModelComparison, found: MetricComparison) -> str:
     if difference.value is None:
         return "no comparison, one was not measured"
     if lacking:
-        return f"nothing is claimed, since too much is missing of {' and '.join(lacking)}"
+        return f"nothing is claimed, since too many attempts are missing of {' and '.join(lacking)}"
     if not decided(difference):
         return (
             f"no difference shown, {b} − {a} is {_points(difference, metric)}{_unit(metric)}{_found(found)}"

@@ -93,7 +93,7 @@ def markdown_table(table: Table) -> str:
 
 
 MORE = (
-    "More: --full here, or --format md, json and html, which also are written beside the records "
+    "More: --full here, or --format md, json and html, which are also written next to the records "
     "(scorecard.html is a page)."
 )
 
@@ -136,7 +136,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
     ]
     if books:
         rest.append(
-            f"Somebody else's books ({books} metrics), which count failed attempts too, are there, apart."
+            f"{books} more metrics count failed attempts as the benchmark's authors do; they are there too."
         )
     return _text([*found, *_sentences(rest, width)])
 

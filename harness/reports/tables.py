@@ -17,7 +17,7 @@ from harness.reports import text
 from harness.reports.words import plain_name
 from harness.types import Estimate, Metric, Struct, Usage
 
-BOOKS = "Somebody else's books, no rates of this harness: {}"
+BOOKS = "As its authors count, for comparison only: {}"
 """Title of a table of metrics with a `booking`."""
 POOLED = "AgentDojo's suites, pooled"
 TASK_COLUMNS = ("Injection task", "Harm", "Model")
@@ -144,7 +144,7 @@ def metrics_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> dic
 
 
 def bookings_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> dict[str, Metric]:
-    """`<suite>/<metric>` -> metric that keeps somebody else's books (`Metric.booking`)."""
+    """`<suite>/<metric>` -> metric that counts as a benchmark's authors do (`Metric.booking`)."""
     return {key: metric for key, metric in _all_metrics(cards, suite).items() if metric.booking}
 
 
@@ -163,7 +163,7 @@ def suite_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
 
 
 def booking_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
-    """What somebody else's books say: pooled, of each suite that keeps them, and of its injection tasks."""
+    """Metrics that count as a benchmark's authors do: pooled, by suite, and by injection task."""
     found = [(suite, bookings_of(cards, suite)) for suite in suite_names(cards)]
     whole = [_suite_table(cards, suite, books, BOOKS.format(suite)) for suite, books in found if books]
     split = [_injection_task_table(cards, suite, books) for suite, books in found if books]
@@ -364,7 +364,7 @@ def _token_notes(cards: Sequence[ModelScorecard]) -> list[str]:
     own = [card.usage for card in cards if not card.model.imported]
     if all(None not in (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) for usage in own):
         return []
-    return ["Tokens are not told where a server did not say them of every reply, which is not 0."]
+    return ["Tokens are unknown, which is not 0, where a server did not report them for every reply."]
 
 
 def _energy_notes(cards: Sequence[ModelScorecard]) -> list[str]:

@@ -16,7 +16,7 @@ _MARKDOWN = re.compile(
 
 def count(value: int | None) -> str:
     """A number of tokens, for a table."""
-    return "not told" if value is None else f"{value:,}"
+    return "unknown" if value is None else f"{value:,}"
 
 
 def escape_markdown(text: str) -> str:

@@ -111,7 +111,7 @@ def test_a_model_that_took_a_harder_suite_alone_is_no_worse_for_it() -> None:
     assert gap.odds_ratio.low < 1 < gap.odds_ratio.high
     assert gap.ability_low < 0 < gap.ability_high
     text = " ".join(render_claims(claims, "table", width=160, full=True).split())
-    assert "borea-moe has no number, or misses too much, on hard/accuracy" in text
+    assert "borea-moe has no number, or too many missing attempts, on hard/accuracy" in text
     assert "aster-moe was not measured" not in text
 
 

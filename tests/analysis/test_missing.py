@@ -71,13 +71,15 @@ def test_nothing_is_claimed_from_it() -> None:
         "other/accuracy",
         "s/accuracy",
     )
-    assert "aster-moe has no number, or misses too much, on s/accuracy" in render_claims(claims, "md")
+    assert "aster-moe has no number, or too many missing attempts, on s/accuracy" in render_claims(
+        claims, "md"
+    )
     dense, moe, _ = cards
     found = compare(dense, moe)
     assert found.family == 1 and found.metrics["s/accuracy"].p_holm is None
     for form in ("table", "md"):
         text = " ".join(render_comparison(found, form).split())
-        assert "s/accuracy: nothing is claimed, since too much is missing of aster-moe: " in text
+        assert "s/accuracy: nothing is claimed, since too many attempts are missing of aster-moe: " in text
     assert json.loads(render_comparison(found, "json"))["metrics"]["s/accuracy"]["b"]["missing"] == 89
 
 
