@@ -320,9 +320,9 @@ class Metric(Struct):
     goal of an attacker, but a placeholder. A factor that happens to have one level is not: nothing is known
     about the others."""
     booking: str = ""
-    """For metrics that count as a benchmark's authors do: by what rule they count failed attempts too, in words
-    for the reader. Empty, as it is for all that the harness itself says: a failed attempt is missing. Such a
-    metric is shown apart: it is no headline and no rate of being hijacked."""
+    """For metrics that count as a benchmark's authors do: by what rule they count failed attempts too, in
+    words for the reader. Empty, as it is for all that the harness itself says: a failed attempt is missing.
+    Such a metric is shown apart: it is no headline and no rate of being hijacked."""
 
     judged: tuple[str, ...] = ()
     """Classes of a judge's verdict of which the score is 1; of its others it is 0. Empty for a metric that

@@ -309,8 +309,9 @@ def _partial_notes(claims: Claims) -> Iterator[str]:
         if lacking:
             yield (
                 f"{model.model} has no number, or too many missing attempts, on {', '.join(lacking)}: "
-                "its capability and its cost per solved task are over other benchmarks than those of the rest; ability "
-                "allows for how hard benchmarks are, and points and odds are over those that both have."
+                "its capability and its cost per solved task are over other benchmarks than those of the "
+                "rest; ability allows for how hard benchmarks are, and points and odds are over those that "
+                "both have."
             )
 
 

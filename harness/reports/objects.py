@@ -95,7 +95,8 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
     """The JSON object of a model. Measured times stand under `cost` and nowhere else.
 
     Nothing under `metrics` counts a failed attempt. What does, by the rule of a benchmark's authors, is under
-    `bookings`. `pooled_bookings`, the same over several of AgentDojo's suites, is there where a model has several.
+    `bookings`. `pooled_bookings`, the same over several of AgentDojo's suites, is there where a model has
+    several.
     `members` is the same as `metrics` of suites that are parts of a benchmark, which stands under `metrics`;
     `benchmarks` says which they are, and `lm_eval_averages` what lm-eval prints for them.
     `by_injection_task` is suite -> injection task -> {harm, metrics, bookings}, of the suites that attack
