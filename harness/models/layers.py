@@ -14,12 +14,13 @@ Config = Mapping[str, Any]
 
 MODEL_TYPES = frozenset(
     {
-        "deepseek_v3", "deepseek_v32", "deepseek_v4", "gemma3_text", "gemma4_text", "glm4_moe",
-        "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe", "granitemoehybrid", "kimi_k2",
-        "llama", "llama4_text", "minimax_m2", "minimax_m3", "minimax_m3_text", "minimax_m3_vl",
-        "minimax_m3_vl_text", "ministral3", "mistral", "mixtral", "nemotron-nas", "nemotron_h", "olmo2",
-        "olmo3", "olmoe", "phi", "phi3", "phimoe", "qwen2", "qwen3", "qwen3_5_moe_text", "qwen3_5_text",
-        "qwen3_moe", "qwen3_next",
+        "cohere2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "exaone4", "exaone_moe", "gemma3_text",
+        "gemma4_text", "glm4_moe", "glm4_moe_lite", "glm_moe_dsa", "gpt_oss", "granite", "granitemoe",
+        "granitemoehybrid", "hy_v3", "kimi_k2", "llama", "llama4_text", "mellum", "minimax_m2",
+        "minimax_m3", "minimax_m3_text", "minimax_m3_vl", "minimax_m3_vl_text", "ministral3", "mistral",
+        "mixtral", "nemotron-nas", "nemotron_h", "olmo2", "olmo3", "olmoe", "phi", "phi3", "phimoe",
+        "qwen2", "qwen3", "qwen3_5_moe_text", "qwen3_5_text", "qwen3_moe", "qwen3_next", "seed_oss",
+        "smollm3", "stablelm",
     }
 )  # fmt: skip
 """Families whose layers are described here."""
@@ -27,7 +28,8 @@ MODEL_TYPES = frozenset(
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts")
 """Names under which released configs state the number of routed experts of a layer."""
 EXPERTS_PER_TOKEN = (
-    "num_experts_per_tok", "num_experts_per_token", "moe_k", "experts_per_token", "top_k_experts"
+    "num_experts_per_tok", "num_experts_per_token", "moe_k", "experts_per_token", "top_k_experts",
+    "moe_topk",
 )  # fmt: skip
 
 UNGATED = frozenset({"nemotron_h", "phi"})

@@ -14,7 +14,8 @@ ADDED = (
     "<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_call_argument_begin|>", "<minimax:tool_call>",
     "</minimax:tool_call>", "<arg_key>", "</arg_key>", "<arg_value>", "</arg_value>", "<|python_tag|>",
     "[TOOL_CALLS]", "[ARGS]", "[CALL_ID]", "<|tool_call>", "<tool_call|>", "<|channel>", "<channel|>",
-    '<|"|>',
+    '<|"|>', "<seed:tool_call>", "</seed:tool_call>", "<|tools_prefix|>", "<|tools_suffix|>",
+    "<|tool_call_start|>", "<tool_calls>", "</tool_calls>", "<tool_sep>", "<assistant>",
 )  # fmt: skip
 """Tokens of their own in the vocabularies of released models, which parsers look up."""
 
@@ -172,6 +173,45 @@ FORMATS = {
         + '{{ k }}:<|"|>{{ v }}<|"|>{% if not loop.last %},{% endif %}{% endfor %}}<tool_call|>',
         opens="<|channel>thought\n", closes="<channel|>", switch="enable_thinking",
         broken='<|tool_call>call:get_weather{city:<|"|>Par',
+    ),
+    "seed_oss": Format(
+        "<seed:tool_call>\n<function={{ c.name }}>\n" + PAIRS
+        + "<parameter={{ k }}>{{ v }}</parameter>\n{% endfor %}</function>\n</seed:tool_call>",
+        between="\n", broken="<seed:tool_call>\n<function=get_weather>\n<parameter=city>Par",
+    ),
+    "apertus": Format(
+        '{"{{ c.name }}": ' + ARGUMENTS + "}",
+        before="<|tools_prefix|>[", between=", ", after="]<|tools_suffix|>",
+        broken='<|tools_prefix|>[{"get_weather": {"ci',
+    ),
+    "lfm2": Format(
+        "{{ c.name }}(" + PAIRS + "{{ k }}='{{ v }}'{% if not loop.last %}, {% endif %}{% endfor %})",
+        before="<|tool_call_start|>[", between=", ", after="]<|tool_call_end|>",
+        broken="<|tool_call_start|>[get_weather(city=",
+    ),
+    "jamba": Format(
+        JSON_CALL, before="<tool_calls>[", between=", ", after="]</tool_calls>",
+        broken='<tool_calls>[{"name": "get_weather", "arg',
+    ),
+    "hunyuan_a13b": Format(
+        JSON_CALL, before="<tool_calls>[", between=", ", after="]</tool_calls>",
+        opens="<think>\n", closes="\n</think>\n<answer>\n",
+        broken='<tool_calls>[{"name": "get_weather", "arg',
+    ),
+    "hy_v3": Format(
+        "<tool_call>{{ c.name }}<tool_sep>\n" + PAIRS
+        + "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>",
+        before="<tool_calls>\n", between="\n", after="\n</tool_calls>",
+        broken="<tool_calls>\n<tool_call>get_weather<tool_sep>\n<arg_key>city</arg_key>\n<arg_value>Par",
+    ),
+    "poolside_v1": Format(
+        "<tool_call>{{ c.name }}\n" + PAIRS
+        + "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>",
+        between="\n", broken="<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Par",
+        vocabulary=("<assistant>",),
+    ),
+    "granite": Format(
+        "", opens="Here is my thought process:", closes="Here is my response:", own_tokens=False,
     ),
     "openai": Format(
         "<|channel|>commentary to=functions.{{ c.name }} <|constrain|>json<|message|>" + ARGUMENTS

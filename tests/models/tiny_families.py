@@ -189,7 +189,9 @@ class Family:
 
     def written(self, spec: ModelSpec) -> Format:
         """How one of its models writes, that of most models where nothing is said of it."""
-        return FORMATS[self.format or spec.tool_call_parser or "hermes"]
+        if named := self.format or spec.tool_call_parser:
+            return FORMATS[named]
+        return FORMATS.get(spec.reasoning_parser or "", FORMATS["hermes"])
 
 
 def _family(spec: str, model: str, *sizes: Mapping[str, Any], **more: Any) -> Family:
@@ -224,15 +226,20 @@ FAMILIES = {
     "qwen2": _family(
         "qwen2.5-7b-instruct", "Qwen2", also=("qwen2.5-72b-instruct", "deepseek-r1-distill-qwen-32b")
     ),
-    "qwen3": _family("qwen3-8b", "Qwen3", HEADS, also=("qwen3-32b", "aster-dense", "borea-dense")),
+    "qwen3": _family(
+        "qwen3-8b", "Qwen3", HEADS,
+        also=("qwen3-32b", "qwen3-4b", "qwen3-4b-instruct-2507", "qwen3-1.7b", "aster-dense", "borea-dense"),
+    ),
     "qwen3_moe": _family(
         "qwen3-30b-a3b", "Qwen3Moe", HEADS, EXPERTS, {"num_experts": 8},
-        also=("qwen3-235b-a22b-instruct-2507", "aster-moe", "borea-moe"),
+        also=("qwen3-235b-a22b-instruct-2507", "qwen3-235b-a22b-thinking-2507", "qwen3-30b-a3b-instruct-2507",
+              "qwen3-coder-480b-a35b-instruct", "qwen3-coder-30b-a3b-instruct", "llm-jp-4-32b-a3b-thinking",
+              "aster-moe", "borea-moe"),
     ),
     "qwen3_next": _family(
         "qwen3-next-80b-a3b-instruct", "Qwen3Next", EXPERTS, DELTA,
         {"num_experts": 8, "shared_expert_intermediate_size": 32},
-        args=NO_CACHE,
+        args=NO_CACHE, also=("qwen3-next-80b-a3b-thinking",),
     ),
     "qwen3_5_moe": _family(
         "qwen3.5-35b-a3b", "Qwen3_5Moe",
@@ -242,17 +249,18 @@ FAMILIES = {
                            "out_hidden_size": 64, "num_position_embeddings": 16},
          "image_token_id": 10, "video_token_id": 11, "vision_start_token_id": 12, "vision_end_token_id": 13},
         text_patch={"attn_output_gate": True}, head="ForConditionalGeneration", args=NO_CACHE,
-        needs_torchvision=True, also=("qwen3.5-397b-a17b",),
+        needs_torchvision=True, also=("qwen3.5-397b-a17b", "qwen3.5-122b-a10b", "qwen3.6-35b-a3b"),
     ),
     "deepseek_v3": _family(
         "deepseek-r1", "DeepseekV3", SHARED, LATENT, {"n_group": 2, "rope_scaling": YARN}, patch=ROUTING,
-        also=("deepseek-r1-0528", "deepseek-v3", "deepseek-v3.1", "deepseek-v3.1-nvfp4"),
+        also=("deepseek-r1-0528", "deepseek-v3", "deepseek-v3.1", "deepseek-v3.1-nvfp4", "rakuten-ai-3.0"),
     ),
     "deepseek_v32": _family(
         "deepseek-v3.2", "DeepseekV32", SHARED, LATENT, SPARSE, {"rope_scaling": YARN},
         # its renderer writes more of tools than 1024 tokens of a tiny vocabulary
         args={"max_model_len": 2048, "max_num_batched_tokens": 2048},
         patch=ROUTING, refused="Sparse Attention is not supported on CPU", stand_in="sparse_attention",
+        also=("deepseek-v3.2-exp",),
     ),
     "deepseek_v4": _family(
         "deepseek-v4-flash", "DeepseekV4", EXPERTS,
@@ -283,7 +291,7 @@ FAMILIES = {
             "image_mean": [0.5] * 3, "image_std": [0.5] * 3, "in_patch_limit": 1024,
             "in_patch_limit_each_frame": 256, "in_patch_limit_video": 1024, "patch_limit_on_one_side": 512,
             "fixed_output_tokens": None}})},
-        needs_torchvision=True,
+        needs_torchvision=True, also=("kimi-k2.6", "kimi-k2.7-code"),
     ),
     "glm4_moe": _family(
         "glm-4.5", "Glm4Moe", HEADS, SHARED, {"use_qk_norm": True, "attention_bias": True},
@@ -294,6 +302,7 @@ FAMILIES = {
         # the kernel for a CPU takes queries for contiguous, and those of latent attention are not
         args={"compilation_config": {"custom_ops": ["-rotary_embedding"]}},
         patch=ROUTING, refused="Sparse Attention is not supported on CPU", stand_in="sparse_attention",
+        also=("glm-5.1", "glm-5.2", "macaron-v1-coding-venti"),
     ),
     "minimax_m2": _family(
         "minimax-m2", "MiniMaxM2", HEADS, DENSE_WIDTH,
@@ -328,7 +337,10 @@ FAMILIES = {
     ),
     "llama3": _family(
         "llama-3.1-8b-instruct", "Llama", HEADS,
-        also=("llama-3.1-70b-instruct", "llama-3.3-70b-instruct", "deepseek-r1-distill-llama-70b"),
+        also=("llama-3.1-70b-instruct", "llama-3.2-1b-instruct", "llama-3.2-3b-instruct",
+              "llama-3.3-70b-instruct", "deepseek-r1-distill-llama-70b", "minicpm5-1b",
+              "smollm2-1.7b-instruct", "falcon3-10b-instruct", "llm-jp-4-33b-thinking",
+              "llm-jp-4-8b-thinking", "teuken-7b-instruct"),
     ),
     "llama4": _family(
         "llama-4-scout", "Llama4",
@@ -348,7 +360,7 @@ FAMILIES = {
     "nemotron_h": _family(
         "nemotron-nano-9b-v2", "NemotronH", HEADS, MAMBA, {"hybrid_override_pattern": "M-*-"},
         patch={"hybrid_override_pattern": "M-*-", "num_hidden_layers": 4, "layers_block_type": None},
-        args=NO_CACHE,
+        args=NO_CACHE, also=("nemotron-3-nano-4b",),
     ),
     "nemotron_h_moe": _family(
         "nemotron-3-nano-30b-a3b", "NemotronH", HEADS, MAMBA, EXPERTS,
@@ -356,6 +368,7 @@ FAMILIES = {
          "moe_shared_expert_intermediate_size": 64},
         patch={"hybrid_override_pattern": "ME*E", "num_hidden_layers": 4, "layers_block_type": None},
         args=NO_CACHE, refused="is_act_and_mul", stand_in="ungated_experts",
+        also=("nemotron-3.5-lightning-30b-a3b",),
     ),
     "nemotron_h_latent": _family(
         "nemotron-3-super-120b-a12b", "NemotronH", HEADS, MAMBA, EXPERTS,
@@ -395,6 +408,7 @@ FAMILIES = {
          "vision_config": {**VISION, "vision_use_head": False},
          "mm_tokens_per_image": 4, "boi_token_index": 10, "eoi_token_index": 11, "image_token_index": 12},
         head="ForConditionalGeneration", args=TEXT_ONLY, needs_torchvision=True,
+        also=("gemma-sea-lion-v4-27b-it",),
     ),
     "gemma4": _family(
         "gemma-4-31b-it", "Gemma4",
@@ -403,12 +417,14 @@ FAMILIES = {
             "vocab_size_per_layer_input": VOCABULARY}),
          "vision_config": {**VISION, "head_dim": 16}, "audio_config": None},
         head="ForConditionalGeneration", needs_torchvision=True,
+        also=("gemma-4-26b-a4b-it", "gemma-4-e4b-it", "gemma-4-e2b-it"),
     ),
     "phi3": _family(
-        "phi-4-mini-instruct", "Phi3", {"original_max_position_embeddings": 2048}, also=("phi-4",)
+        "phi-4-mini-instruct", "Phi3", {"original_max_position_embeddings": 2048},
+        also=("phi-4", "phi-4-reasoning"),
     ),
     "olmo3": _family("olmo-3-32b-think", "Olmo3", SLIDING, also=("olmo-3-7b-instruct",)),
-    "granite": _family("granite-3.3-8b-instruct", "Granite"),
+    "granite": _family("granite-3.3-8b-instruct", "Granite", also=("granite-3.2-2b-instruct",)),
     "granitemoehybrid": _family(
         "granite-4.0-h-small", "GraniteMoeHybrid", DENSE_WIDTH,
         {"shared_intermediate_size": 64, "num_local_experts": 8, "num_experts_per_tok": 2,
@@ -417,6 +433,38 @@ FAMILIES = {
         args=NO_CACHE,
     ),
 }  # fmt: skip
+UNTRIED = {
+    "a class that transformers can write a checkpoint of, which is not done yet": (
+        "apertus-70b-instruct-2509", "apertus-8b-instruct-2509", "apertus-v1.5-70b", "command-a-03-2025",
+        "ernie-4.5-21b-a3b", "exaone-4.0-32b", "falcon-h1-34b-instruct", "glm-4.7-flash",
+        "hunyuan-a13b-instruct", "hy3", "hy3-preview", "jamba-1.5-large", "jamba-1.5-mini",
+        "k-exaone-236b-a23b", "laguna-m.1", "laguna-s-2.1", "laguna-xs-2.1", "laguna-xs.2",
+        "lfm2.5-1.2b-instruct", "lfm2.5-1.2b-jp", "lfm2.5-1.2b-jp-202606", "lfm2.5-1.2b-thinking",
+        "mellum2-12b-a2.5b-instruct", "mellum2-12b-a2.5b-thinking", "qwen3.5-27b", "qwen3.5-2b",
+        "qwen3.5-4b", "qwen3.5-9b", "qwen3.6-27b", "qwen3.8-27b", "seed-oss-36b-instruct", "smollm3-3b",
+        "solar-open-100b", "stablelm-2-12b-chat", "trinity-large-thinking",
+    ),
+    "a class of its own of vLLM's, which transformers does not have to write a checkpoint with": (
+        "dots3-note-prev", "iquest-coder-v1-40b-instruct", "kimi-k3", "ling-2.6-1t", "ling-2.6-flash",
+        "ling-3.0-flash", "mimo-v2.5", "mimo-v2.5-pro", "ring-1t-fp8", "ring-2.6-1t", "sarvam-105b",
+        "sarvam-30b", "solar-pro-preview-instruct", "step-3.5-flash", "telechat3-36b-thinking",
+    ),
+    "a class that imports code for CUDA": ("kimi-linear-48b-a3b-instruct",),
+    "a class that vLLM 0.32 does not have": ("solar-open2-250b",),
+    "a wrapper around images, of a language model that is tried": (
+        "ernie-4.5-vl-28b-a3b", "gemma-4-12b-it", "glm-4.5v", "glm-4.6v", "glyph", "intern-s1",
+        "intern-s2-preview", "internvl3.5-8b", "lfm2.5-vl-1.6b", "minicpm-v-4.6", "nemotron-nano-12b-v2-vl",
+        "phi-4-multimodal-instruct", "qwen2.5-vl-72b-instruct", "qwen2.5-vl-7b-instruct",
+        "qwen3-vl-235b-a22b-instruct", "step-3.7-flash",
+    ),
+    "a class that no source at hand names: the config.json of its repository does": (
+        "bielik-11b-v3.0-instruct", "command-a-plus-05-2026", "hyperclova-x-seed-think-14b", "inkling",
+        "inkling-nvfp4", "inkling-small-nvfp4", "lfm2.5-8b-a1b", "longcat-flash-chat", "mimo-v2-flash",
+        "ministral-3-14b-instruct", "ministral-3-8b-reasoning", "mistral-medium-3.5", "mistral-small-4",
+        "muse-glimmer-30b", "north-mini-code", "qwen3.8-2.4t-a95b",
+    ),
+}  # fmt: skip
+"""Models of no family here, by why."""
 
 
 def build(name: str, folder: Path) -> Path:
