@@ -512,12 +512,17 @@ def scorecard_command(args: argparse.Namespace) -> Status:
     document = read_document(RunDirectory(args.directory), args.by, args.allow, claims=args.format == "json")
     text = render(document, args.format, width=console.width, color=console.is_terminal, full=args.full)
     sys.stdout.write(text.rstrip("\n") + "\n")
-    for said in document.unread:
+    return _left_out(document.incomplete)
+
+
+def _left_out(sentences: "Sequence[str]") -> Status:
+    """Say what could not be read or computed, a line each."""
+    for said in sentences:
         sys.stderr.write(f"harness: {said}\n")
-    return Status.INCOMPLETE if document.unread else Status.DONE
+    return Status.INCOMPLETE if sentences else Status.DONE
 
 
-def compare_command(args: argparse.Namespace) -> None:
+def compare_command(args: argparse.Namespace) -> Status:
     """`harness compare`."""
     from harness.analysis.runs import compare_runs, flips_of_runs
     from harness.reports.compare_text import render_comparison
@@ -526,10 +531,12 @@ def compare_command(args: argparse.Namespace) -> None:
     console = _console()
     shown: dict[str, Any] = {"width": console.width, "color": console.is_terminal, "full": args.full}
     if args.flips:
-        text = render_flips(flips_of_runs(args.targets, args.allow), args.format, **shown)
-    else:
-        text = render_comparison(compare_runs(args.targets, args.allow), args.format, **shown)
-    sys.stdout.write(text)
+        flips = flips_of_runs(args.targets, args.allow)
+        sys.stdout.write(render_flips(flips, args.format, **shown))
+        return _left_out(flips.unread)
+    comparison = compare_runs(args.targets, args.allow)
+    sys.stdout.write(render_comparison(comparison, args.format, **shown))
+    return _left_out(comparison.unread)
 
 
 def replay_command(args: argparse.Namespace) -> Status:
@@ -612,7 +619,7 @@ def export_command(args: argparse.Namespace) -> Status:
     return Status.INCOMPLETE if lack else Status.DONE
 
 
-def claims_command(args: argparse.Namespace) -> None:
+def claims_command(args: argparse.Namespace) -> Status:
     """`harness claims`."""
     from harness.analysis.claims.evidence import Asked
     from harness.analysis.runs import claim
@@ -625,6 +632,7 @@ def claims_command(args: argparse.Namespace) -> None:
     claims, console = claim(RunDirectory(args.directory), asked, args.adoption), _console()
     text = render_claims(claims, args.format, width=console.width, color=console.is_terminal, full=args.full)
     sys.stdout.write(text)
+    return _left_out([*claims.unread, *claims.not_computed])
 
 
 def calibrate_command(args: argparse.Namespace) -> None:

@@ -85,6 +85,70 @@ def test_modules_import_in_one_direction_inside_of_rooms_too() -> None:
     assert len(list(graphlib.TopologicalSorter(graph).static_order())) >= len(MODULES)
 
 
+FLOORS = {
+    "analysis": [
+        "columns",
+        "derived",
+        "missing",
+        "injection_tasks",
+        "pooled",
+        "build",
+        "benchmarks",
+        "comparability",
+        "compare",
+        "flips",
+        "origins",
+        "summary",
+        "overall",
+        "claims",
+        "runs",
+    ],
+    "analysis.claims": [
+        "snapshot",
+        "evidence",
+        "hardware",
+        "models",
+        "gaps",
+        "sizes",
+        "dates",
+        "trends",
+        "lags",
+        "hijacking",
+        "costs",
+        "adoption",
+    ],
+    "reports": [
+        "text",
+        "document",
+        "words",
+        "tables",
+        "objects",
+        "terminal",
+        "html",
+        "render",
+        "claims_text",
+        "compare_text",
+        "flips_text",
+        "calibration",
+        "kept",
+    ],
+}
+"""Room -> its modules, in an order in which each is understood from those before it."""
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_a_module_imports_only_those_before_it(room: str) -> None:
+    folder, named, prefix = PACKAGE.joinpath(*room.split(".")), FLOORS[room], f"harness.{room}."
+    there = {path.stem for path in folder.glob("*.py")} | {path.parent.name for path in folder.glob("*/*.py")}
+    assert sorted([*named, "__init__"]) == sorted(there)
+    for place, name in enumerate(named):
+        paths = [folder / f"{name}.py", *(folder / name).glob("*.py")]
+        used = {own for path in paths if path.exists() for own in modules_imported(path)}
+        own = {one.removeprefix(prefix).split(".")[0] for one in used if one.startswith(prefix)}
+        after = own - {*named[: place + 1]}
+        assert not after, f"{room}/{name} imports {after}, which come after it"
+
+
 def test_help_imports_nothing_heavy() -> None:
     heavy = ["torch", "vllm", "transformers", "lm_eval", "agentdojo", "pandas", "datasets", "numpy", "rich"]
     code = (

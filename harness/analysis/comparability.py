@@ -121,14 +121,6 @@ def _benchmarks(suites: Sequence[str], wholes: Mapping[str, Collection[str]]) ->
     return tuple(sorted(found))
 
 
-def allowance(setting: Setting) -> str:
-    """What was allowed to differ, in words."""
-    return (
-        f"{', '.join(setting.suites)}: protocols differ in {setting.field} ({setting.by_model}), which was "
-        "allowed."
-    )
-
-
 def engine_settings(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
     """Every fact of the models' engines with its values; nothing of models that were never loaded."""
     facts = {card.model.name: _facts(card.model.engine) for card in cards if card.model.engine is not None}

@@ -66,6 +66,8 @@ class ModelComparison(Struct):
     """What else differs and may move scores: engines, attempts, weights, packages, machines."""
     notes: tuple[str, ...]
     """What a reader has to know."""
+    unread: tuple[str, ...] = ()
+    """Why the records of some cells cannot be read, a sentence each: they are not compared."""
 
     @property
     def derived(self) -> bool:
@@ -139,6 +141,7 @@ def compare(
             *(run_differences(*runs) if runs else ()),
         ),
         notes=(*_notes(a, b), *_content_notes(allowed, contents or {})),
+        unread=(*a.unread.values(), *b.unread.values()),
     )
 
 
@@ -191,13 +194,9 @@ def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison
 
 def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> MetricComparison:
     """One metric of model b against model a, whose names are given."""
-    paired = pair(a.observations, b.observations, corpus=a.metric.kind == "corpus")
+    paired = _pair(a, b)
     pairs = len(paired.a)
-    test = stats.attempted(
-        lambda: _test(a, b, paired),
-        lambda none: stats.Difference(estimate=none, standard_error=None, degrees_of_freedom=0, p_value=None),
-        missing=a.estimate.missing + b.estimate.missing,
-    )
+    test = _attempted(a, b, paired)
     width = test.standard_error
     mcnemar = _mcnemar(a.metric, paired)
     largest = _largest(a.metric)
@@ -219,6 +218,23 @@ def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> 
         if width is None
         else stats.minimum_detectable_difference(width, test.degrees_of_freedom or None),
         largest=None if math.isinf(largest) else largest,
+    )
+
+
+def difference(a: MetricResult, b: MetricResult) -> Estimate:
+    """One metric of model b minus that of model a, paired by sample: what `compare_metric` says of it."""
+    return _attempted(a, b, _pair(a, b)).estimate
+
+
+def _pair(a: MetricResult, b: MetricResult) -> Paired:
+    return pair(a.observations, b.observations, corpus=a.metric.kind == "corpus")
+
+
+def _attempted(a: MetricResult, b: MetricResult, paired: Paired) -> stats.Difference:
+    return stats.attempted(
+        lambda: _test(a, b, paired),
+        lambda none: stats.Difference(estimate=none, standard_error=None, degrees_of_freedom=0, p_value=None),
+        missing=a.estimate.missing + b.estimate.missing,
     )
 
 

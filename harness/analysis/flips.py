@@ -32,6 +32,8 @@ class Flips(Struct):
     """`<suite>/<metric>` -> samples that were measured on both."""
     metrics: dict[str, Metric]
     flips: tuple[Flip, ...]
+    unread: tuple[str, ...] = ()
+    """Why the records of some cells cannot be read, a sentence each: they are not compared."""
 
 
 def find_flips(a: ModelScorecard, b: ModelScorecard, allow: Collection[str] = ()) -> Flips:
@@ -53,6 +55,7 @@ def find_flips(a: ModelScorecard, b: ModelScorecard, allow: Collection[str] = ()
         pairs={key: len(own) for key, own in found.items()},
         metrics={key: ours[key].metric for key in shared},
         flips=tuple(flip for own in found.values() for flip in own if flip.a != flip.b),
+        unread=(*a.unread.values(), *b.unread.values()),
     )
 
 

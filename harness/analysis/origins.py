@@ -1,9 +1,9 @@
 """Model scorecards to origin scorecards: best and median models, gaps, risk ratios of being hijacked."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
-from itertools import combinations
+from itertools import combinations, permutations
 from typing import TypeVar
 
 import msgspec
@@ -12,7 +12,7 @@ import numpy as np
 from harness import stats
 from harness.analysis.build import MetricResult, ModelScorecard
 from harness.analysis.comparability import check_protocols
-from harness.analysis.compare import compare_metric, is_called, shared_clusters
+from harness.analysis.compare import difference, is_called, shared_clusters
 from harness.analysis.missing import misses_much
 from harness.errors import UserError
 from harness.models.registry import Node, lineage, specs, weights_countries
@@ -92,6 +92,22 @@ CALLED = {
 
 FEW_MODELS = 3
 """With fewer models than this, an origin's models say nothing about its other models."""
+
+
+MOST_PAIRED = 12
+"""Origins, of more than which each is compared with the leading one alone: 60 make 1,770 pairs a metric,
+which nobody reads."""
+
+
+def pairs(origins: Sequence[str], leader: str) -> list[tuple[str, str]]:
+    """The pairs of origins that are compared.
+
+    Args:
+        origins: in the order of the pairs.
+        leader: the origin that has the best model.
+    """
+    every = combinations(origins, 2)
+    return [pair for pair in every if len(origins) <= MOST_PAIRED or leader in pair]
 
 
 class OriginMetric(Struct):
@@ -205,11 +221,13 @@ def build_origins(
     for card in sorted(ours, key=lambda card: card.model.name):
         groups.setdefault(GROUPINGS[by](card.model, models), []).append(card)
     sides = {key: _side(groups[key]) for key in sorted(groups)}
+    compared = _compared(sides)
     ratios = {
-        (a, b): _risk_ratios(a, sides[a].results, b, sides[b].results) for a, b in combinations(sides, 2)
+        (a, b): _risk_ratios(a, sides[a].results, b, sides[b].results, compared[a, b])
+        for a, b in combinations(sides, 2)
     }
     turned = {(b, a): [_turned(ratio, a) for ratio in found] for (a, b), found in ratios.items()}
-    return [_origin(by, key, sides, {**ratios, **turned}) for key in sides]
+    return [_origin(by, key, sides, compared, {**ratios, **turned}) for key in sides]
 
 
 @dataclass(frozen=True)
@@ -235,10 +253,27 @@ def _side(cards: Sequence[ModelScorecard]) -> Side:
     return Side(cards, results, metrics)
 
 
+def _compared(sides: Mapping[str, Side]) -> dict[tuple[str, str], set[str]]:
+    """Pair of origins, in both directions -> the metrics by which they are compared."""
+    found: dict[tuple[str, str], set[str]] = {both: set() for both in permutations(sides, 2)}
+    for name in {name for side in sides.values() for name in side.metrics}:
+        best = {
+            key: _sign(metric.metric) * metric.best.value
+            for key, side in sides.items()
+            if (metric := side.metrics.get(name)) and metric.best and metric.best.value is not None
+        }
+        leader = max(best, key=lambda key: best[key], default="")
+        for a, b in pairs(list(sides), leader):
+            found[a, b].add(name)
+            found[b, a].add(name)
+    return found
+
+
 def _origin(
     by: str,
     key: str,
     sides: Mapping[str, Side],
+    compared: Mapping[tuple[str, str], Set[str]],
     ratios: Mapping[tuple[str, str], Sequence[Comparison]],
 ) -> OriginScorecard:
     own = sides[key]
@@ -248,7 +283,7 @@ def _origin(
         key=key,
         models=tuple(card.model.name for card in own.cards),
         metrics=own.metrics,
-        gaps=tuple(gap for other, side in others for gap in _gaps(own, other, side)),
+        gaps=tuple(gap for other, side in others for gap in _gaps(own, other, side, compared[key, other])),
         risk_ratios=tuple(ratio for other, _ in others for ratio in ratios[key, other]),
     )
 
@@ -366,16 +401,16 @@ def _best(results: dict[str, MetricResult], metric: Metric) -> tuple[str, Estima
     return name, msgspec.structs.replace(estimate, method=estimate.method + note)
 
 
-def _gaps(own: Side, other: str, side: Side) -> list[Comparison]:
+def _gaps(own: Side, other: str, side: Side, names: Set[str]) -> list[Comparison]:
     """Best model against best model, with and without the luck that each is expected to owe to the choice."""
     gaps = []
-    for name in sorted(own.metrics.keys() & side.metrics.keys()):
+    for name in sorted(own.metrics.keys() & side.metrics.keys() & names):
         a, b = own.metrics[name], side.metrics[name]
         if not a.metric.headline or a.best is None or b.best is None:
             continue
         assert a.best_model is not None and b.best_model is not None
         ours, theirs = own.results[name][a.best_model], side.results[name][b.best_model]
-        gap = compare_metric(theirs, ours, (b.best_model, a.best_model)).difference
+        gap = difference(theirs, ours)
         luck = (a.selection - b.selection) * _sign(a.metric)
         corrected = None if a.mean is None else _moved(gap, -luck)
         found = _comparison(name, own.results, other, side.results, gap, (a.best, b.best))
@@ -391,9 +426,11 @@ def _moved(estimate: Estimate, by: float) -> Estimate:
     return msgspec.structs.replace(estimate, value=value, low=low, high=high)
 
 
-def _risk_ratios(key: str, results: Results, other: str, other_results: Results) -> list[Comparison]:
+def _risk_ratios(
+    key: str, results: Results, other: str, other_results: Results, names: Set[str]
+) -> list[Comparison]:
     ratios = []
-    for name in sorted(results.keys() & other_results.keys()):
+    for name in sorted(results.keys() & other_results.keys() & names):
         metric = _metric(results[name])
         if metric.hijack and metric.kind == "rate":
             sides = [results[name], other_results[name]]

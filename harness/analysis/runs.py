@@ -93,9 +93,9 @@ def _find_run(target: str) -> tuple[Path, str | None]:
 
 
 def _contents(directory: RunDirectory, card: ModelScorecard) -> dict[str, dict[str, str]]:
-    """Suite -> sample -> content hash, of one model."""
+    """Suite -> sample -> content hash, of one model and the records of it that can be read."""
     cells = directory.whole_manifest().cells.values()
-    own = [cell for cell in cells if cell.model == card.model.name]
+    own = [cell for cell in cells if cell.model == card.model.name and cell.suite not in card.unread]
     return {
         cell.suite: {sample: content for (sample, _), content in directory.contents(cell).items()}
         for cell in own

@@ -15,7 +15,7 @@ from harness.records.directory import RunDirectory
 from harness.records.seal import checksum
 from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
 from harness.reports.document import make_document
-from harness.reports.kept import WRITTEN, kept_path
+from harness.reports.kept import WRITTEN, kept_path, made_of_path
 from harness.reports.render import render
 from harness.suites.base import Suite
 from harness.suites.restore import Restored
@@ -112,7 +112,7 @@ def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]
 def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
     """Kept scorecards against those that the records give."""
     document = make_document(manifest, directory.columns)
-    yield from (Finding(good=False, text=said) for said in document.unread)
+    yield from (Finding(good=False, text=said) for said in document.incomplete)
     for form in WRITTEN:
         path = kept_path(directory, form)
         if not path.exists():
@@ -195,7 +195,7 @@ def _others(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
     """Files that are no part of a run: no checksum and no signature covers them, and nothing reads them."""
     part = {directory.path / name for name in manifest.checksums}
     part |= {directory.config_path, directory.folder_path, directory.lock_path}
-    part |= {kept_path(directory, form) for form in WRITTEN}
+    part |= {made_of_path(directory), *(kept_path(directory, form) for form in WRITTEN)}
     part |= {directory.manifest_path.with_name(f"manifest.json{end}") for end in ("", ".sig", ".minisig")}
     for path in sorted(directory.path.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(directory.path.resolve()):

@@ -12,15 +12,14 @@ from harness.analysis.claims.lags import LagClaim
 from harness.analysis.claims.models import ModelClaim
 from harness.analysis.claims.sizes import SizeClaim
 from harness.analysis.claims.trends import TrendClaim
-from harness.analysis.comparability import allowance
-from harness.analysis.origins import CALLED
+from harness.analysis.origins import CALLED, MOST_PAIRED
 from harness.analysis.summary import CAPABILITY
 from harness.reports import text
 from harness.reports.objects import claims_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import Table
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
-from harness.reports.words import decided, points, ratio_sentence
+from harness.reports.words import PAIRED, allowance, decided, points, ratio_sentence
 from harness.types import Estimate
 
 METHODS = {
@@ -250,10 +249,11 @@ def _adoption_table(claims: Claims) -> Table:
 
 
 def _before(claims: Claims) -> Iterator[str]:
-    """What the gaps are, and what a reader has to know before them."""
+    """What is not here, what the gaps are, and what a reader has to know of them."""
+    yield from (f"Not computed: {name} ({why})." for name, why in claims.problems.items())
+    yield from (f"Not read: {said}." for said in claims.unread)
     yield from (_gap_sentence(gap) for gap in claims.gaps)
     yield from (ratio_sentence(ratio) for ratio in claims.hijacking if ratio.comparison.metric.headline)
-    yield from (f"Not computed: {name} ({why})." for name, why in claims.problems.items())
     yield from claims.differences
     yield from map(allowance, claims.allowed)
     yield from _partial_notes(claims)
@@ -293,6 +293,8 @@ def _notes(claims: Claims) -> Iterator[str]:
         "that, ability is given with and without the luck that is expected of the choice (parametric "
         "bootstrap)."
     )
+    if len({model.origin for model in claims.models}) > MOST_PAIRED:
+        yield PAIRED
     yield from (_size_sentence(size) for size in claims.sizes)
     yield f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top."
     yield from _time_notes(claims)

@@ -5,7 +5,6 @@ from typing import Any
 
 import msgspec
 
-from harness.analysis.comparability import allowance
 from harness.analysis.compare import MetricComparison, ModelComparison
 from harness.analysis.missing import misses_much
 from harness.analysis.origins import inverse
@@ -15,7 +14,7 @@ from harness.reports.objects import estimate_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import BOOKS, Table, booking_rules
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
-from harness.reports.words import decided, points
+from harness.reports.words import allowance, decided, points
 from harness.types import Estimate, Metric
 
 FORMATS = ("table", "md", "json")
@@ -59,7 +58,7 @@ def _first_screen(comparison: ModelComparison, width: int, color: bool) -> list[
     """What headline metrics say, then their table, then what is to be known beside them."""
     own = {key: found for key, found in _parted(comparison)[0].items() if found.metric.headline}
     parts = (
-        Part(body=tuple(comparison.differences)),
+        Part(body=(*_unread(comparison), *comparison.differences)),
         Part(body=tuple(sentences(comparison)), least=16),
         Part(body=_table(comparison, own, _title(comparison)), least=16),
         Part(body=tuple(_cautions(comparison)), least=6),
@@ -207,6 +206,7 @@ def _times(found: MetricComparison, higher: str) -> str:
 def footnotes(comparison: ModelComparison) -> list[str]:
     """What differs, what was allowed, and how to read the table."""
     return [
+        *_unread(comparison),
         *comparison.differences,
         *_cautions(comparison),
         *booking_rules({key: metric.metric for key, metric in comparison.metrics.items()}),
@@ -216,6 +216,10 @@ def footnotes(comparison: ModelComparison) -> list[str]:
         "others are not adjusted for having looked at several.",
         "Detectable: the true difference that this comparison would find with 80% power.",
     ]
+
+
+def _unread(comparison: ModelComparison) -> list[str]:
+    return [f"Not read: {said}." for said in comparison.unread]
 
 
 def _cautions(comparison: ModelComparison) -> list[str]:
@@ -237,6 +241,7 @@ def _object(comparison: ModelComparison) -> dict[str, Any]:
         "allowed": [msgspec.structs.asdict(setting) for setting in comparison.allowed],
         "differences": list(comparison.differences),
         "notes": list(comparison.notes),
+        **({"unread": list(comparison.unread)} if comparison.unread else {}),
         "holm_family": comparison.family,
         "metrics": {key: _metric_object(found) for key, found in own.items()},
         "bookings": {

@@ -1,19 +1,24 @@
 """Everything that a run says, in one typed document. Every format is a view of it."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from itertools import combinations
 
 import pyarrow as pa
 
-from harness import stats
 from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.analysis.claims import Claims, make_claims
 from harness.analysis.claims.evidence import Asked
 from harness.analysis.comparability import Setting, check_protocols, differences, engine_settings, protocols
-from harness.analysis.compare import compare_metric
-from harness.analysis.origins import Compared, Comparison, OriginScorecard, build_origins, each_once, lead
-from harness.analysis.summary import CAPABILITY, Column, Row, summarise
+from harness.analysis.origins import (
+    Compared,
+    Comparison,
+    OriginScorecard,
+    build_origins,
+    each_once,
+    lead,
+)
+from harness.analysis.overall import overall_gaps
+from harness.analysis.summary import Summary, summarise
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.types import Caution, CellEntry, Manifest, Struct
@@ -33,6 +38,8 @@ class Document(Struct):
     """What an origin is, a name of `origins.GROUPINGS`."""
     models: tuple[ModelScorecard, ...]
     """By name."""
+    summary: Summary
+    """A row a model, the best first."""
     origins: tuple[OriginScorecard, ...]
     overall: tuple[Compared, ...]
     """The most capable models of each pair of origins over all benchmarks, the better first."""
@@ -53,9 +60,10 @@ class Document(Struct):
     """What was known before the run, and run all the same."""
 
     @property
-    def unread(self) -> list[str]:
-        """Why the records of some cells cannot be read, a sentence each."""
-        return [caution.text for caution in self.cautions if caution.check == UNREAD]
+    def incomplete(self) -> list[str]:
+        """What could not be read or computed, a sentence each: the command that shows this says so."""
+        unread = [caution.text for caution in self.cautions if caution.check == UNREAD]
+        return [*unread, *(self.claims.not_computed if self.claims else ())]
 
     @property
     def gaps(self) -> list[Compared]:
@@ -135,7 +143,8 @@ def document_of(
         by=by,
         models=tuple(cards),
         origins=tuple(origins),
-        overall=tuple(_overall(own, origins)),
+        summary=summarise(cards),
+        overall=tuple(overall_gaps(own, origins)),
         claims=made,
         claims_problem=problem,
         protocols=protocols(cards),
@@ -145,41 +154,6 @@ def document_of(
         versions={"harness": manifest.harness_version, **manifest.versions},
         hardware=manifest.hardware,
         cautions=(*manifest.cautions, *_unread(cards)),
-    )
-
-
-def _overall(cards: Sequence[ModelScorecard], origins: Sequence[OriginScorecard]) -> Iterator[Compared]:
-    """The gaps in capability; none where there is one benchmark, whose own gap says the same."""
-    summary = summarise(cards)
-    if not summary.columns or summary.columns[0].metric != CAPABILITY or len(summary.columns[0].keys) < 2:
-        return
-    first: dict[str, list[Row]] = {
-        origin.key: [row for row in summary.rows if row.ranked and row.card.model.name in origin.models]
-        for origin in origins
-    }
-    for a, b in combinations([key for key, rows in first.items() if rows], 2):
-        if summary.rows.index(first[a][0]) > summary.rows.index(first[b][0]):
-            a, b = b, a
-        yield Compared(origin=a, comparison=_capability_gap(b, first[a], first[b], summary.columns[0]))
-
-
-def _capability_gap(other: str, ours: Sequence[Row], theirs: Sequence[Row], column: Column) -> Comparison:
-    """The first of some models against the first of others, over benchmarks, paired by sample."""
-    best, other_best = ours[0].card, theirs[0].card
-    gaps = [compare_metric(other_best.metrics[k], best.metrics[k], ("", "")).difference for k in column.keys]
-    value, other_value = ours[0].estimates[0], theirs[0].estimates[0]
-    assert value is not None and other_value is not None, "ranked models have a capability"
-    return Comparison(
-        other=other,
-        key=column.metric.name,
-        metric=column.metric,
-        models=len(ours),
-        other_models=len(theirs),
-        estimate=stats.average(gaps),
-        value=value,
-        other_value=other_value,
-        best_model=best.model.name,
-        other_best_model=other_best.model.name,
     )
 
 

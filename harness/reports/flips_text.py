@@ -24,7 +24,15 @@ def render_flips(
     said, table = list(_sentences(flips)), _table(flips)
     if form == "json":
         samples = [{"metric": f.key, "sample": f.sample, "a": f.a, "b": f.b} for f in flips.flips]
-        return to_json({"a": flips.a, "b": flips.b, "pairs": flips.pairs, "flips": samples})
+        return to_json(
+            {
+                "a": flips.a,
+                "b": flips.b,
+                "pairs": flips.pairs,
+                "flips": samples,
+                **({"unread": flips.unread} if flips.unread else {}),
+            }
+        )
     if form == "md":
         listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said)
         return f"{listed}\n\n{markdown_table(table)}\n"
@@ -39,7 +47,8 @@ def render_flips(
 
 
 def _sentences(flips: Flips) -> Iterator[str]:
-    """How many samples went one way and how many the other."""
+    """What is not here, then how many samples went one way and how many the other."""
+    yield from (f"Not read: {said}." for said in flips.unread)
     for key, pairs in flips.pairs.items():
         own = [flip for flip in flips.flips if flip.key == key]
         higher = sum(flip.b > flip.a for flip in own)

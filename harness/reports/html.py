@@ -13,7 +13,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from harness.analysis.origins import CALLED
-from harness.analysis.summary import CAPABILITY, Column, Row, Summary, summarise
+from harness.analysis.summary import CAPABILITY, Column, Row, Summary
 from harness.hostile import page_template
 from harness.reports import tables, text
 from harness.reports.document import Document
@@ -141,7 +141,7 @@ class Headline(Struct):
 def render_html(document: Document) -> str:
     """The page. Every text in it is escaped, and stripped of control characters."""
     cards = document.models
-    summary = summarise(cards)
+    summary = document.summary
     said, known = comparisons(document), warnings(document)
     page = page_template(Path(__file__).with_name("page.html.j2"))
     values = {
@@ -233,7 +233,11 @@ def _fitting(document: Document, left: int) -> tuple[list[tuple[Table, Markup]],
     """(tables with their HTML, while they fit into so many bytes; titles of the others)."""
     fit, left_out = [], []
     for table in _folded(document):
-        shown = _shown(table)
+        least = sum(len(cell) + len("<td></td>") for row in table.rows for cell in row)
+        shown = _shown(table) if least < left else Markup()
+        if not shown:  # it takes long, and fits in no case
+            left_out.append(table.title)
+            continue
         left -= len(shown.encode())
         if left > 0:
             fit.append((table, shown))

@@ -60,12 +60,13 @@ COSTS = ("gpus", "seconds_per_solved", "tokens_per_solved", "joules_per_solved",
 
 
 def claims_object(claims: Claims) -> dict[str, Any]:
-    """The JSON object of claims. `problems` is there where some could not be computed."""
+    """The JSON object of claims. `problems` and `unread` are there where there are any."""
     plain: dict[str, Any] = msgspec.to_builtins(
         msgspec.structs.replace(claims, hijacking=(), snapshot=None, allowed=())
     )
-    if not claims.problems:
-        del plain["problems"]
+    for name in ("problems", "unread"):
+        if not plain[name]:
+            del plain[name]
     for model in plain["models"]:
         if not model["finite"]:
             model["ability"] = model["ability_error"] = None

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from harness.analysis.build import ModelScorecard
 from harness.analysis.origins import CALLED
-from harness.analysis.summary import summarise
 from harness.errors import UserError
 from harness.reports import tables, text
 from harness.reports.document import Document
@@ -48,7 +47,7 @@ def render_markdown(document: Document) -> str:
     """The document as GitHub-flavoured Markdown."""
     cards, origins = document.models, document.origins
     blocks = ["# Scorecards", text.escape_markdown(heading(document)), _listed(warnings(document))]
-    blocks.append(markdown_table(tables.summary_table(summarise(cards))))
+    blocks.append(markdown_table(tables.summary_table(document.summary)))
     blocks.append(_listed([*comparisons(document), *notes(document)]))
     shown = [
         tables.models_table(cards),
@@ -100,7 +99,7 @@ MORE = (
 
 def render_terminal(document: Document, *, color: bool, width: int, full: bool) -> str:
     """The document for a terminal of `width` columns: a first screen, or all headline metrics."""
-    cards, summary = document.models, summarise(document.models)
+    cards, summary = document.models, document.summary
     head = [*textwrap.wrap(heading(document), width), ""]
     said = (*comparisons(document), *notes(document))
     benchmarks = tables.headline_table(summary, cards)

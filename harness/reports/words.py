@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.comparability import allowance
+from harness.analysis.comparability import Setting
 from harness.analysis.missing import MOST_MISSING, cut_share, lacks_attempts, missing_share, worst_case
-from harness.analysis.origins import FEW_MODELS, Compared, Comparison
+from harness.analysis.origins import FEW_MODELS, MOST_PAIRED, Compared, Comparison
 from harness.analysis.summary import CAPABILITY
 from harness.reports import text
 from harness.reports.document import Document
@@ -210,6 +210,14 @@ def warnings(document: Document) -> list[str]:
     ]
 
 
+def allowance(setting: Setting) -> str:
+    """What was allowed to differ, in words."""
+    return (
+        f"{', '.join(setting.suites)}: protocols differ in {setting.field} ({setting.by_model}), which was "
+        "allowed."
+    )
+
+
 def _caution(caution: Caution) -> str:
     about = " on ".join(name for name in (caution.model, caution.suite) if name)
     return f"{about}: {caution.text}" if about else caution.text
@@ -278,6 +286,12 @@ def _listed(items: Sequence[str]) -> str:
     return f"{shown}; and {len(items) - LISTED} more" if len(items) > LISTED else shown
 
 
+PAIRED = (
+    f"There are more than {MOST_PAIRED} origins: each is compared with the one of the best model alone, "
+    "metric by metric."
+)
+
+
 def notes(document: Document) -> list[str]:
     """How to read the tables of origins, once."""
     few = [origin.key for origin in document.origins if len(origin.models) < FEW_MODELS]
@@ -287,6 +301,8 @@ def notes(document: Document) -> list[str]:
         found.append(
             f"{', '.join(few)} {one} fewer than three models here: nothing is said about other models."
         )
+    if len(document.origins) > MOST_PAIRED:
+        found.append(PAIRED)
     if document.by == "base":
         found.append(
             "Base weights: followed from model to model in this run, then in the registry; the tables of "

@@ -155,18 +155,17 @@ def _covariance(parts: Parts, ability: Floats, difficulty: Floats, spread: float
 def _expectation(s: Floats, n: Floats, ability: Floats, spread: float) -> tuple[Floats, Floats]:
     """(posterior of each question's difficulty, (questions, grid); chances, (models, grid))."""
     logits = ability[:, None] - spread * GRID[None, :]
-    log_right = -np.logaddexp(0.0, -logits)
-    log_wrong = log_right - logits
-    likelihood = s.T @ log_right + (n - s).T @ log_wrong - GRID**2 / 2
+    log_wrong = -np.logaddexp(0.0, logits)
+    # s log right + (n - s) log wrong = n log wrong + s logit; what of it is of no difficulty cancels out.
+    likelihood = n.T @ log_wrong - np.outer(s.sum(axis=0), spread * GRID) - GRID**2 / 2
     weights = np.exp(likelihood - likelihood.max(axis=1, keepdims=True))
-    return weights / weights.sum(axis=1, keepdims=True), np.exp(log_right)
+    return weights / weights.sum(axis=1, keepdims=True), np.exp(log_wrong + logits)
 
 
 def _moments(s: Floats, n: Floats, count: Floats, weights: Floats, chance: Floats) -> tuple[Floats, Floats]:
     """(gradient, information) of each ability, over all questions."""
-    gradient = (s - n * (chance @ weights.T)) @ count
-    information = (n * ((chance * (1 - chance)) @ weights.T)) @ count
-    return gradient, information
+    expected = (n @ (weights * count[:, None])) * chance
+    return s @ count - expected.sum(axis=1), (expected * (1 - chance)).sum(axis=1)
 
 
 def _information(n: Floats, count: Floats, weights: Floats, chance: Floats) -> Floats:

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 
 from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.analysis.comparability import allowance
 from harness.analysis.compare import ModelComparison, agreeing, compare
 from harness.cli import main
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import to_table, write_table
 from harness.reports.compare_text import FORMATS, UNPAIRED, footnotes, render_comparison
+from harness.reports.words import allowance
 from harness.types import Estimate, FailureKind, Manifest, Metric, Record, Score
 from tests.analysis.synthetic import CAPABILITY, HIJACK, cell, model, record, synthetic_run, tables
 from tests.analysis.test_build import one_cell

@@ -66,8 +66,15 @@ class Claims(Struct):
     """Protocol fields that differ and were allowed to."""
     differences: tuple[str, ...]
     """What else differs between the models, and may move their scores."""
+    unread: tuple[str, ...] = ()
+    """Why the records of some cells cannot be read, a sentence each: nothing here is made from them."""
     problems: dict[str, str] = {}
     """Field of a claim that could not be computed -> why. The others are none the worse."""
+
+    @property
+    def not_computed(self) -> list[str]:
+        """The same, a sentence each."""
+        return [f"the claim {name!r} was not computed: {why}" for name, why in self.problems.items()]
 
 
 def make_claims(
@@ -93,6 +100,7 @@ def make_claims(
     return Claims(
         **made,
         problems=problems,
+        unread=tuple(said for card in cards for said in card.unread.values()),
         by=asked.by,
         finite=evidence.finite,
         undated=date_models(evidence)[1],

@@ -1,7 +1,6 @@
 """What the best model of an origin costs, over what that of another does."""
 
 from collections.abc import Callable
-from itertools import combinations
 
 import numpy as np
 
@@ -34,9 +33,10 @@ def cost_claims(evidence: Evidence) -> tuple[CostClaim, ...]:
     if evidence.asked.cost is None:
         return ()
     method = COST_METHODS[evidence.asked.cost]
-    best = [evidence.models[i] for i in evidence.best().values()]
+    best = evidence.best()
     claims = []
-    for a, b in combinations(best, 2):
+    for pair in evidence.pairs():
+        a, b = (evidence.models[best[origin]] for origin in pair)
         gpus = [model.card.model.engine.gpus if model.card.model.engine else None for model in (a, b)]
         for ours, theirs in shared(a, b):
             sides = _expenses(ours, theirs, gpus[0] or 1, gpus[1] or 1)

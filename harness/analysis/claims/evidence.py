@@ -13,7 +13,7 @@ from harness.analysis.build import MetricResult, ModelScorecard
 from harness.analysis.claims.snapshot import Snapshot
 from harness.analysis.compare import shared_clusters
 from harness.analysis.missing import misses_much
-from harness.analysis.origins import GROUPINGS, OriginScorecard, build_origins
+from harness.analysis.origins import GROUPINGS, OriginScorecard, build_origins, pairs
 from harness.analysis.summary import attacked_suites, is_capability
 from harness.errors import UserError
 from harness.stats.clusters import Floats
@@ -92,6 +92,11 @@ class Evidence:
         return {
             origin: max(own, key=lambda i: self.models[i].ability) for origin, own in self.members().items()
         }
+
+    def pairs(self) -> list[tuple[str, str]]:
+        """The pairs of origins whose best models are compared."""
+        best = self.best()
+        return pairs(list(best), max(best, key=lambda origin: self.models[best[origin]].ability))
 
 
 class Claim(Protocol):

@@ -1,10 +1,8 @@
 """How far the best model of an origin is ahead of the best of another, by three instruments."""
 
-from itertools import combinations
-
 from harness import stats
 from harness.analysis.claims.evidence import Evidence, shared
-from harness.analysis.compare import compare_metric
+from harness.analysis.compare import difference
 from harness.stats.trends import luck
 from harness.types import Estimate, Struct
 
@@ -34,12 +32,12 @@ class GapClaim(Struct):
 
 def gap_claims(evidence: Evidence) -> tuple[GapClaim, ...]:
     """The best of each origin by ability against the best of each other."""
-    best, drawn = evidence.best(), evidence.drawn
+    drawn = evidence.drawn
     chosen = {
         origin: 0.0 if drawn is None else luck([evidence.models[i].ability for i in own], drawn[:, own])
         for origin, own in evidence.members().items()
     }
-    return tuple(_gap(evidence, (a, b), chosen[a] - chosen[b]) for a, b in combinations(best, 2))
+    return tuple(_gap(evidence, (a, b), chosen[a] - chosen[b]) for a, b in evidence.pairs())
 
 
 def _gap(evidence: Evidence, origins: tuple[str, str], luckier: float) -> GapClaim:
@@ -58,7 +56,7 @@ def _gap(evidence: Evidence, origins: tuple[str, str], luckier: float) -> GapCla
         best_a=ours.name,
         best_b=theirs.name,
         suites=len(both),
-        points=stats.average([compare_metric(y, x, ("", "")).difference for x, y in both]),
+        points=stats.average([difference(y, x) for x, y in both]),
         odds_ratio=stats.odds_ratio(*rates) if both else stats.average([]),
         ability=gap if finite else None,
         ability_low=gap - stats.Z * error if known else None,

@@ -1,12 +1,12 @@
 """The months that an origin's abilities lag behind another's."""
 
 from collections.abc import Sequence
-from itertools import combinations
 
 import numpy as np
 
 from harness.analysis.claims.dates import Dated, by_origin, date_models
 from harness.analysis.claims.evidence import Evidence
+from harness.analysis.origins import pairs
 from harness.stats.clusters import Floats
 from harness.stats.trends import Lag, lag
 from harness.types import Struct
@@ -49,9 +49,11 @@ def lags(dated: Sequence[Dated], ability: Sequence[float], drawn: Floats | None)
         drawn: shape (draws, models), abilities around them; None where they have no interval.
     """
     claims = []
-    for a, b in combinations(by_origin(dated).items(), 2):
-        best = [max(ability[model.index] for model in own) for _, own in (a, b)]
-        (leader, leading), (behind, following) = (a, b) if best[0] >= best[1] else (b, a)
+    origins = by_origin(dated)
+    best = {origin: max(ability[model.index] for model in own) for origin, own in origins.items()}
+    for a, b in pairs(list(origins), max(best, key=lambda origin: best[origin], default="")):
+        leader, behind = (a, b) if best[a] >= best[b] else (b, a)
+        leading, following = origins[leader], origins[behind]
         found = lag(_series(leading, ability), _series(following, ability))
         assert found is not None, "the leader's best is as able"
         low, high = _interval(leading, following, drawn)
