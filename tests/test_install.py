@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (wheel,) = folder.glob("*.whl")
     assert wheel.name.startswith(f"openweight_harness-{__version__}-")
     shutil.rmtree(source)
+    (folder / "wheel").symlink_to(wheel)
     venv.create(folder / "env", symlinks=True)
     answer = run(
         UV,
@@ -57,6 +59,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # A .pth file adds the folder alone: what is installed in it as editable is not seen.
     (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib"))
     return folder
+
+
+@pytest.mark.slow
+def test_a_wheel_has_every_file_that_is_no_test(installed: Path) -> None:
+    """Data files were missing from wheels of lm-eval (#739) and lmms-eval (#1350)."""
+    with zipfile.ZipFile(installed / "wheel") as wheel:
+        there = set(wheel.namelist())
+    tracked = run("git", "ls-files", "harness", "configs", cwd=ROOT).stdout.split()
+    assert len(tracked) > 400
+    expected = {name if name.startswith("harness/") else f"harness/{name}" for name in tracked}
+    assert expected - there == set()
+    assert not [name for name in there if name.startswith(("tests/", "docs/", "results/"))]
 
 
 @pytest.mark.slow
