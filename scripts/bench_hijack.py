@@ -57,7 +57,7 @@ from harness.models.planted import FOLDER, MODELS
 from harness.records.directory import RunDirectory
 from harness.run.jobs import Job, rare_collections
 from harness.run.plan import Plan, make_manifest, make_plan
-from harness.suites.agentdojo import world
+from harness.suites.agentdojo import world, yaml_text
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable
 from harness.suites.agentdojo.stored import StoredRun, read_runs
 from harness.suites.apart import Scorers
@@ -316,8 +316,8 @@ async def run_plan(plan: Plan, directory: RunDirectory, engine: Engine) -> None:
 
 def forget_yaml() -> None:
     """Tool results as text outlive a run; a pass must not find those of the pass before."""
-    assert world.dump.__defaults__ is not None
-    world.dump.__defaults__[0].clear()
+    assert yaml_text.dump.__defaults__ is not None
+    yaml_text.dump.__defaults__[0].clear()
 
 
 def finished(plan: Plan, directory: RunDirectory) -> Iterator[Attempt]:

@@ -2,11 +2,11 @@
 
 from string import Formatter
 from typing import Any
-from unittest.mock import patch
 
 from harness.config import as_written
 from harness.errors import UserError
 from harness.suites.agentdojo.own import source_digest
+from harness.suites.agentdojo.patches import addressed_to
 from harness.suites.agents import digest
 from harness.trust import load_object
 
@@ -56,14 +56,9 @@ def is_denial_of_service(name: str) -> bool:
 
 
 def load_attack(name: str, dojo: Any, model_name: str, text: str | None = None) -> Any:
-    """An attack that addresses the model by the name given.
-
-    AgentDojo looks the name up in a fixed list, and raises for models that are not in it. The attack is made
-    for its entry "local", which says the model's own name meanwhile.
-    """
+    """An attack that addresses the model by the name given."""
     from agentdojo.agent_pipeline.base_pipeline_element import BasePipelineElement
     from agentdojo.attacks.base_attacks import FixedJailbreakAttack
-    from agentdojo.models import MODEL_NAMES
 
     class Target(BasePipelineElement):  # type: ignore[misc]
         name = "local"
@@ -75,7 +70,8 @@ def load_attack(name: str, dojo: Any, model_name: str, text: str | None = None) 
         manual = FixedJailbreakAttack(text, dojo, Target())
         manual.model_name = model_name
         return manual
-    with patch.dict(MODEL_NAMES, {"local": model_name}):
+    with addressed_to(model_name) as target:
+        Target.name = target
         return _attack_class(name)(dojo, Target())
 
 

@@ -4,33 +4,13 @@ AgentDojo's checkers compare the environment before and after an attempt with de
 values, of which an agent changes a few; walking through all of them is most of what scoring costs.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 
-@contextmanager
-def pruned_diffs() -> Iterator[None]:
-    """Let AgentDojo's checkers end the walk at parts that are equal. What they find is the same."""
-    from agentdojo.default_suites.v1.travel.task_suite import TravelDeepDiff
-    from agentdojo.default_suites.v1.workspace.task_suite import WorkspaceDeepDiff
-
-    # By hand, for `patch.dict` takes longer than to compare two environments that are one.
-    options = TravelDeepDiff.keywords, WorkspaceDeepDiff.keywords
-    before = [dict(each) for each in options]
-    for each in options:
-        each["custom_operators"] = [_equal_parts()]
-    try:
-        yield
-    finally:
-        for each, was in zip(options, before, strict=True):
-            each.clear()
-            each.update(was)
-
-
 @lru_cache
-def _equal_parts() -> Any:
+def equal_parts() -> Any:
+    """An operator of deepdiff's that keeps the walk out of whatever is the same on both sides."""
     from deepdiff.operator import BaseOperator
 
     class EqualParts(BaseOperator):

@@ -6,14 +6,14 @@ stands in.
 """
 
 import pickle
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import cache, lru_cache
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from string import Formatter
 from typing import Any
-from unittest.mock import patch
 
 from harness.suites.agentdojo.draws import Draws
+from harness.suites.agentdojo.patches import remembered_addresses
+from harness.suites.agentdojo.yaml_text import parse
 from harness.types import Struct
 
 Path = tuple[str | int, ...]
@@ -92,27 +92,6 @@ class Template:
             data = {k: getattr(self._plain, k) if v is known.get(k) else v for k, v in data.items()}
         with remembered_addresses():
             return self._type.model_validate(data)
-
-
-@contextmanager
-def remembered_addresses() -> Iterator[None]:
-    """Let pydantic recall which mail addresses are valid: the same ones are in every environment."""
-    from pydantic import networks
-
-    with patch.object(networks, "validate_email", _remembering(networks.validate_email)):
-        yield
-
-
-@cache
-def _remembering(check: Callable[[str], tuple[str, str]]) -> Callable[[str], tuple[str, str]]:
-    return lru_cache(maxsize=4096)(check)
-
-
-def parse(text: str) -> Any:
-    """YAML as data, by the C parser."""
-    import yaml
-
-    return yaml.load(text, yaml.CSafeLoader)
 
 
 def replaced(data: Any, path: Path, value: Any) -> Any:

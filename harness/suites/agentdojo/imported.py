@@ -20,10 +20,11 @@ from harness.suites.agentdojo.attacks import check_attack, load_attack
 from harness.suites.agentdojo.booking import BROKEN
 from harness.suites.agentdojo.defences import Undefended, withheld
 from harness.suites.agentdojo.options import Options
+from harness.suites.agentdojo.patches import CLOCK
 from harness.suites.agentdojo.retold import Retold
 from harness.suites.agentdojo.stored import StoredRun
 from harness.suites.agentdojo.suite import AgentDojoSuite
-from harness.suites.agentdojo.world import CLOCK, SHIPPED_SUITES, Task
+from harness.suites.agentdojo.world import SHIPPED_SUITES, Task
 from harness.suites.base import Render
 from harness.trust import OWN, reading_data, trusting
 from harness.types import CellEntry, FailureKind, Message, Sample, Score, Struct, Tool, Transcript

@@ -28,7 +28,8 @@ from harness.suites.agentdojo.harm import harm_class
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, declare, metrics
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
 from harness.suites.agentdojo.own import own_identity
-from harness.suites.agentdojo.world import CLOCK, Checker, Task, World, load_task_suite, quick_attacks
+from harness.suites.agentdojo.patches import CLOCK, quick_attacks
+from harness.suites.agentdojo.world import Checker, Task, World, load_task_suite
 from harness.suites.agents import assistant_message, digest
 from harness.suites.base import Needs, Render, Suite
 from harness.suites.bounds import bounded

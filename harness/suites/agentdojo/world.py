@@ -1,34 +1,25 @@
 """What an agent acts in and what its acts are judged by: AgentDojo's environments, tools and checkers."""
 
 import copy
-import datetime
 import io
 import pickle
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, redirect_stdout
-from functools import cached_property, partial
+from contextlib import nullcontext, redirect_stdout
+from functools import cached_property
 from importlib import import_module
-from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 from harness.errors import AttemptFailure, UserError
-from harness.suites.agentdojo.diffs import pruned_diffs
 from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own import load_own
+from harness.suites.agentdojo.patches import check_version, fixed_clock, pruned_diffs
+from harness.suites.agentdojo.yaml_text import dump
 from harness.suites.bounds import bounded
 from harness.types import FailureKind, Message, Struct, ToolCall
 
-CLOCK = datetime.datetime(2024, 5, 15, 12)
-"""What time it is in every environment: noon of the day on which AgentDojo's calendars stand. Its mail
-and file tools show the agent the machine's clock, so that no run would read as the one before."""
-
 SHIPPED_SUITES = {"agentdojo_mini": "harness.suites.agentdojo_mini"}
 """Suites that ship with the harness -> module; any other is one of AgentDojo's or a dotted path."""
-
-MAX_DUMPED = 16_384
-"""Tool results whose YAML is remembered."""
 
 
 class Task(Struct):
@@ -254,54 +245,15 @@ def result_text(result: Any) -> str:
     return str(tool_result_to_str(result, dump_fn=dump))
 
 
-def dump(value: Any, known: dict[str, str] = {}) -> str:  # noqa: B006  (shared on purpose)
-    """The text of `yaml.safe_dump(value)`. A list is dumped item by item, which gives the same text."""
-    if isinstance(value, list) and len(value) > 1:
-        return "".join(dump([item]) for item in value)
-    import yaml
-
-    key = repr(value)
-    if key not in known:
-        if len(known) >= MAX_DUMPED:
-            known.clear()
-        known[key] = yaml.safe_dump(value)
-    return known[key]
-
-
-@contextmanager
-def quick_attacks() -> Iterator[None]:
-    """Let AgentDojo's attacks find out faster what a user task's own solution shows of the environment."""
-    from agentdojo.agent_pipeline import ground_truth_pipeline
-
-    name = "tool_result_to_str"
-    with patch.object(
-        ground_truth_pipeline, name, partial(ground_truth_pipeline.tool_result_to_str, dump_fn=dump)
-    ):
-        yield
-
-
-@contextmanager
-def fixed_clock() -> Iterator[None]:
-    """Let AgentDojo's tools read `CLOCK` as the current time."""
-    from agentdojo.default_suites.v1.tools import cloud_drive_client, email_client
-
-    # now() is all that these two modules want of datetime when their functions run. It is a new object
-    # each time, since YAML writes an object that it meets twice as a reference.
-    clock = SimpleNamespace(datetime=SimpleNamespace(now=CLOCK.replace))
-    with ExitStack() as stack:
-        for module in (cloud_drive_client, email_client):
-            stack.enter_context(patch.object(module, "datetime", clock))
-        yield
-
-
 def load_task_suite(name: str, benchmark_version: str) -> Any:
     """A task suite by name or dotted path, made to load its environments fast.
 
     Raises:
-        UserError: there is no such suite or version.
+        UserError: there is no such suite or version, or another AgentDojo is installed than is known here.
     """
     from agentdojo.task_suite.load_suites import _SUITES, get_suites
 
+    check_version()
     if name in SHIPPED_SUITES:
         return _made_fast(import_module(SHIPPED_SUITES[name]).task_suite, own=True)
     if ":" in name:

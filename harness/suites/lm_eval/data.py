@@ -1,31 +1,25 @@
 """Where the data of lm-eval's tasks come from: local files, the cache of the hub, or the hub at one commit.
 
 lm-eval loads all data with `datasets.load_dataset`, and so do most tasks that have code of their own. While
-tasks are built that function is ours: it asks the hub for one commit of each repository, or for nothing, and
-sees that what was loaded is of that commit. Knows nothing of suites. Written for `datasets` 4 and 5, which
-offline takes the newest copy in its cache, of whatever commit.
+tasks are built that function is ours (`patches`): it asks the hub for one commit of each repository, or for
+nothing, and sees that what was loaded is of that commit. Knows nothing of suites.
 """
 
 import glob
 import hashlib
 import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from harness.errors import Absent, UserError
 from harness.models import hub
 from harness.suites.access import Access
+from harness.suites.lm_eval.patches import data_loaded_by, hub_loader, nothing_downloaded, preferred_in_cache
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
-
-CENTURY = 100 * 365 * 86400.0
-"""Seconds."""
 
 HUB_PREFIX = "hf://datasets/"
 
@@ -47,22 +41,18 @@ class Source:
         self.downloads = access.download and not hub.offline()
         self._locked = access.locked
         self._commits: dict[str, str] = {}
-        self._load = _hub_loader()
+        self._load = hub_loader()
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
         """While inside, data are loaded from here, and nothing is downloaded if nothing may be."""
-        import datasets
-
         if (
             hub.offline()
         ):  # for metrics that are fetched only when they are used; `evaluate` has its own switch
             os.environ.setdefault("HF_EVALUATE_OFFLINE", "1")
         with ExitStack() as stack:
             stack.enter_context(nullcontext() if self.downloads else nothing_downloaded())
-            token = _SOURCE.set(self)
-            stack.callback(_SOURCE.reset, token)
-            stack.enter_context(mock.patch.object(datasets, "load_dataset", _load_dataset))
+            stack.enter_context(data_loaded_by(self.load))
             yield
 
     def load(self, path: str, *args: Any, revision: str | None = None, **kwargs: Any) -> Any:
@@ -81,7 +71,7 @@ class Source:
         name = f"{repository}@{asked}" if asked else repository
         commit = self._commit(repository, asked, name)
         try:
-            with _preferred_in_cache(commit):
+            with preferred_in_cache(commit):
                 data = self._load(path, *args, revision=commit, **kwargs)
         except load_errors() as error:
             if self.downloads:
@@ -147,22 +137,6 @@ class Source:
             )
 
 
-_SOURCE: ContextVar[Source | None] = ContextVar("source", default=None)
-
-
-def _hub_loader() -> Callable[..., Any]:
-    import datasets
-
-    found: Callable[..., Any] = datasets.load_dataset
-    return found
-
-
-def _load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
-    """In place of `datasets.load_dataset`. Modules of tasks may keep it, so it looks where it is used."""
-    source = _SOURCE.get()
-    return (source.load if source else _hub_loader())(path, *args, **kwargs)
-
-
 def load_errors() -> tuple[type[Exception], ...]:
     """What `datasets` raises for data that it does not find."""
     from datasets.exceptions import DatasetsError
@@ -218,70 +192,6 @@ def commit_of(data: Any, streamed: str | None = None) -> str | None:
             folder = Path(file["filename"]).parent.name
             commits.add(folder if COMMIT.fullmatch(folder) else None)
     return commits.pop() if len(commits) == 1 else None
-
-
-@contextmanager
-def _preferred_in_cache(commit: str | None) -> Iterator[None]:
-    """While inside, `datasets` takes this commit from its cache where it is there, not the newest copy."""
-    from datasets.packaged_modules.cache import cache
-
-    changed = cache._get_modification_time
-
-    def rank(folder: str) -> float:
-        found: float = changed(folder)
-        return found + CENTURY if Path(folder).name == commit else found
-
-    with mock.patch.object(cache, "_get_modification_time", rank):
-        yield
-
-
-# Offline
-
-
-@contextmanager
-def nothing_downloaded() -> Iterator[None]:
-    """While inside, `datasets`, huggingface_hub and `evaluate` look at what is on this machine alone."""
-    import datasets.config
-    import huggingface_hub.constants
-
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
-        stack.enter_context(mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True))
-        stack.enter_context(mock.patch.dict(os.environ, {"HF_EVALUATE_OFFLINE": "1"}))
-        if evaluate := sys.modules.get("evaluate.config"):
-            stack.enter_context(mock.patch.object(evaluate, "HF_EVALUATE_OFFLINE", True))
-        yield
-
-
-@contextmanager
-def nltk_downloads(task: str, folder: Path | None, *, allowed: bool) -> Iterator[None]:
-    """While inside, see to what the functions of some tasks fetch when they are imported.
-
-    Args:
-        task: whose functions they are.
-        folder: where its code lies.
-        allowed: whether anything may be downloaded.
-    """
-    beside = folder.glob("*.py") if folder else ()
-    if not any(b"nltk.download" in path.read_bytes() for path in beside):
-        yield
-        return
-    import nltk
-
-    original = nltk.download
-
-    def download(resource: str, *_: Any, **__: Any) -> bool:
-        if not allowed:
-            raise Absent(f"{resource} of nltk (`python -m nltk.downloader {resource}`)")
-        if not original(resource, quiet=True):  # it says so and goes on; attempts would fail one by one
-            raise UserError(
-                f"lm-eval task {task} needs {resource} of nltk, which could not be downloaded: run "
-                f"`python -m nltk.downloader {resource}` to see why"
-            )
-        return True
-
-    with mock.patch.object(nltk, "download", download):
-        yield
 
 
 # Local files

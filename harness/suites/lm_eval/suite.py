@@ -35,6 +35,7 @@ from harness.suites.lm_eval.metrics import (
     target_text,
     to_score,
 )
+from harness.suites.lm_eval.patches import quiet
 from harness.suites.lm_eval.requests import (
     answered,
     budget_of,
@@ -45,7 +46,7 @@ from harness.suites.lm_eval.requests import (
     reply_sampling,
     together,
 )
-from harness.suites.lm_eval.tasks import digest, load_tasks, portable_config, quiet, seeded
+from harness.suites.lm_eval.tasks import digest, load_tasks, portable_config, seeded
 from harness.types import (
     Caution,
     FailureKind,

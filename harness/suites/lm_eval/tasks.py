@@ -1,7 +1,7 @@
 """Finding and building lm-eval's tasks.
 
-Knows lm-eval's loader, and nothing of suites, engines or scores; `lm_eval_data` knows where data come from.
-Written for lm-eval 0.4.13, whose task factory is not a public interface.
+Knows lm-eval's loader, and nothing of suites, engines or scores; `data` knows where data come from, and what
+is changed in lm-eval stands in `patches`.
 """
 
 import dataclasses
@@ -9,26 +9,28 @@ import difflib
 import hashlib
 import inspect
 import json
-import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from harness.errors import Absent, UserError
 from harness.sandbox.programs import check_available, in_place_of_code_eval, is_sandboxed
-from harness.suites.lm_eval.data import Source, nltk_downloads, one_line, resolve_data_files
+from harness.suites.lm_eval.data import Source, one_line, resolve_data_files
 from harness.suites.lm_eval.documents import why_not_built
-from harness.suites.lm_eval.foreign import as_data
+from harness.suites.lm_eval.patches import (
+    check_versions,
+    harmless_templates,
+    nltk_downloads,
+    no_code_of_task_files,
+    quiet,
+    task_factory,
+    warnings_of_lm_eval,
+)
 from harness.trust import own_folder
-
-NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
-
-LARGEST_PRODUCT, MAX_EXPONENT = 10_000_000, 1000
-"""Of what a template multiplies: characters or elements, the base of a power; and of its exponent."""
 
 MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
 
@@ -57,27 +59,27 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
         Absent: its data are not on this machine, and may not be downloaded.
         UserError: there is no such task, it cannot be built, or its data cannot be reached.
     """
-    _harmless_templates()
+    check_versions()
+    harmless_templates()
     folder, vouched = (None, True) if include_path is None else own_folder(include_path)
     with (
         quiet(),
         warnings_of_lm_eval() as said,
         seeded(),
         source.in_use(),
-        nullcontext() if vouched else as_data(source),
+        nullcontext() if vouched else no_code_of_task_files(),
     ):
         from lm_eval.tasks import TaskManager
-        from lm_eval.tasks._factory import TaskFactory
 
+        source.plain = not vouched
         index = KnownTasks(folder)
         if name not in index:
             raise UserError(index.unknown(name))
-        factory = TaskFactory()
         absent: list[str] = []
         warned: dict[str, list[str]] = {}
-        allowed = source.downloads
-        factory._load_full_config = partial(_full_config, factory._load_full_config, data_dir, allowed)
-        factory._build_task = partial(_build_task, factory._build_task, absent, said, warned)
+        factory = task_factory(
+            partial(_full_config, data_dir, source.downloads), partial(_build_task, absent, said, warned)
+        )
         try:
             built = factory.build(index[name], registry=index)
             _check_there(name, absent)
@@ -233,11 +235,11 @@ def _check_readable(folder: Path) -> None:
             raise UserError(f"{path} is not an lm-eval task YAML: {one_line(error)}") from error
 
 
-# What is changed in lm-eval's factory
+# The steps of lm-eval's factory that are done here
 
 
 def _full_config(
-    original: Any, data_dir: str | None, downloads: bool, entry: Any, overrides: Any = None
+    data_dir: str | None, downloads: bool, original: Any, entry: Any, overrides: Any = None
 ) -> dict[str, Any]:
     """lm-eval's `TaskFactory._load_full_config`, with the paths of data files made absolute."""
     runs_code = _refuse_unsupported(entry, overrides)
@@ -252,10 +254,10 @@ def _full_config(
 
 
 def _build_task(
-    original: Any,
     absent: list[str],
     said: list[str],
     warned: dict[str, list[str]],
+    original: Any,
     entry: Any,
     overrides: Any,
 ) -> Any:
@@ -304,84 +306,6 @@ def _refuse_unsupported(entry: Any, overrides: Any) -> bool:
     if config.get("unsafe_code"):
         check_available()
     return bool(config.get("unsafe_code"))
-
-
-# Surroundings
-
-
-@cache
-def _harmless_templates() -> None:
-    """Let lm-eval render the templates of task files in Jinja's sandbox, and keep them compiled.
-
-    In its own environment a template can run any code: task files would be programs. And it compiles them for
-    every document, which is nine tenths of the time that prompts take.
-    """
-    import lm_eval.utils
-    from jinja2.sandbox import SandboxedEnvironment
-
-    class Bounded(SandboxedEnvironment):
-        """Neither powers nor products that a machine cannot hold."""
-
-        intercepted_binops = frozenset(["*", "**"])
-
-        def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-            """Raises OverflowError for a text or list of more than `LARGEST_PRODUCT`, and such powers."""
-            sizes = [len(x) if hasattr(x, "__len__") else x for x in (left, right)]
-            repeats = operator == "*" and sizes != [left, right] and sizes[0] * sizes[1] > LARGEST_PRODUCT
-            if repeats or (operator == "**" and (abs(left) > LARGEST_PRODUCT or right > MAX_EXPONENT)):
-                raise OverflowError(f"{left!r:.40} {operator} {right!r:.40}")
-            return super().call_binop(context, operator, left, right)
-
-    env = lm_eval.utils.env
-    lm_eval.utils.env = Bounded(
-        loader=env.loader,
-        undefined=env.undefined,
-        keep_trailing_newline=env.keep_trailing_newline,
-    )
-    lm_eval.utils.env.filters.update(env.filters)
-    lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep lm-eval's and datasets' log lines and progress bars off the terminal while inside."""
-    import datasets
-
-    loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
-    levels = [logger.level for logger in loggers]
-    bars = not datasets.are_progress_bars_disabled()
-    datasets.disable_progress_bars()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            datasets.enable_progress_bars()
-
-
-@contextmanager
-def warnings_of_lm_eval() -> Iterator[list[str]]:
-    """While inside, what lm-eval warns of is kept here, and not shown."""
-    said: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(" ".join(record.getMessage().split())[:300])
-
-    logger, keep = logging.getLogger("lm_eval"), Keep(logging.WARNING)
-    level, passed_on = logger.level, logger.propagate
-    logger.addHandler(keep)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        yield said
-    finally:
-        logger.removeHandler(keep)
-        logger.setLevel(level)
-        logger.propagate = passed_on
 
 
 @contextmanager

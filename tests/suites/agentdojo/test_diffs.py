@@ -7,7 +7,8 @@ import pytest
 from deepdiff import DeepDiff
 
 from harness.suites.agentdojo.audit import corrections
-from harness.suites.agentdojo.diffs import _equal_parts, pruned_diffs, same
+from harness.suites.agentdojo.diffs import equal_parts, same
+from harness.suites.agentdojo.patches import pruned_diffs
 from harness.suites.agentdojo.world import Task, World, load_task_suite
 
 pytestmark = [
@@ -63,7 +64,7 @@ def test_pruned_mappings_are_walked_into_where_whole_ones_are(gone: int) -> None
         {**dict(list(a.items())[gone:]), "9": [99]},
         {**dict(list(a.items())[gone:]), **{f"new {n}": n for n in range(gone)}, "9": [99]},
     ):
-        pruned = DeepDiff(a, b, custom_operators=[_equal_parts()]).to_dict()
+        pruned = DeepDiff(a, b, custom_operators=[equal_parts()]).to_dict()
         assert pruned == DeepDiff(a, b).to_dict() != {}
 
 

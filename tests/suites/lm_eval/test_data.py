@@ -8,7 +8,7 @@ import pytest
 
 from harness.errors import Absent, UserError
 from harness.suites.access import Access
-from harness.suites.lm_eval.data import nltk_downloads
+from harness.suites.lm_eval.patches import nltk_downloads
 from harness.suites.lm_eval.suite import Options, build
 from tests.data_hub import DataHub, serve
 
