@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 
 from harness.engines.base import Engine
-from harness.suites.agents import assistant_message
 from harness.suites.base import Render
+from harness.suites.messages import assistant_message
 from harness.types import Message, Metric, Sample, Sampling, Score, Struct, Tool, Transcript
 
 KEY = "sk-hostile-+/0123456789"

@@ -16,8 +16,8 @@ from harness.config import ModelSpec
 from harness.engines.scripted import ScriptedEngine
 from harness.models import planted
 from tests.conftest import ROOT
-from tests.replay.test_imported import ATTACKED, BILL, PAYEE, conversation, payment, write
-from tests.replay.test_imported import run as agentdojo_run
+from tests.replay.test_transcripts import ATTACKED, BILL, PAYEE, conversation, payment, write
+from tests.replay.test_transcripts import run as agentdojo_run
 
 CONFIG = f"""\
 name: received

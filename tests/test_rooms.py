@@ -86,6 +86,87 @@ def test_modules_import_in_one_direction_inside_of_rooms_too() -> None:
 
 
 FLOORS = {
+    "suites": [
+        "access",
+        "digests",
+        "explanation",
+        "messages",
+        "base",
+        "bounds",
+        "apart",
+        "agentdojo_mini",
+        "agentdojo",
+        "injecagent",
+        "lm_eval",
+        "requests",
+        "corpus",
+        "declared",
+        "restore",
+    ],
+    "suites.agentdojo": [
+        "attempts",
+        "diffs",
+        "draws",
+        "exposure",
+        "harm",
+        "options",
+        "own_suites",
+        "stored",
+        "yaml_text",
+        "detectors",
+        "patches",
+        "attacks",
+        "defences",
+        "environments",
+        "world",
+        "audit",
+        "compatible",
+        "explain",
+        "retold",
+        "metrics",
+        "suite",
+        "imported",
+        "audited",
+    ],
+    "suites.lm_eval": [
+        "examples",
+        "metrics",
+        "patches",
+        "requests",
+        "data",
+        "groups",
+        "documents",
+        "cautions",
+        "tasks",
+        "suite",
+    ],
+    "engines": [
+        "base",
+        "dress",
+        "energy",
+        "payloads",
+        "wire",
+        "formats",
+        "metered",
+        "patience",
+        "rendering",
+        "scripted",
+        "unread",
+        "replies",
+        "endpoint",
+        "vllm",
+    ],
+    "engines.vllm": [
+        "last_words",
+        "orphans",
+        "thoughts",
+        "tokens",
+        "decoder",
+        "pieces",
+        "scoring",
+        "start",
+        "engine",
+    ],
     "analysis": [
         "columns",
         "derived",
@@ -147,6 +228,14 @@ def test_a_module_imports_only_those_before_it(room: str) -> None:
         own = {one.removeprefix(prefix).split(".")[0] for one in used if one.startswith(prefix)}
         after = own - {*named[: place + 1]}
         assert not after, f"{room}/{name} imports {after}, which come after it"
+
+
+def test_adapters_know_nothing_of_each_other() -> None:
+    folders = {path.parent for path in (PACKAGE / "suites").glob("*/__init__.py")}
+    for folder in folders:
+        used = {name for path in folder.rglob("*.py") for name in modules_imported(path)}
+        others = {f"harness.suites.{other.name}" for other in folders - {folder}}
+        assert not {name for name in used for other in others if f"{name}.".startswith(f"{other}.")}
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -35,8 +35,8 @@ def replay(
         UserError: there is nothing to replay, or what there is cannot be read or scored.
     """
     from harness.records.directory import RunDirectory
-    from harness.replay.imported import UNKNOWN_ORIGIN, replay_imported
-    from harness.replay.own import replay_run
+    from harness.replay.run_directory import replay_run
+    from harness.replay.transcripts import UNKNOWN_ORIGIN, replay_imported
     from harness.types import Origin
 
     if not path.exists():

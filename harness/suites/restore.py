@@ -9,8 +9,8 @@ from functools import cached_property
 import msgspec
 
 from harness.config import ModelSpec, RunConfig
+from harness.engines.rendering import tell_day
 from harness.engines.replies import message_to_openai
-from harness.engines.templates import tell_day
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.records.directory import RunDirectory

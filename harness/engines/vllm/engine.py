@@ -22,6 +22,7 @@ import msgspec
 
 from harness.engines.base import Load
 from harness.engines.formats import FORMATS, Format, Written, read_written
+from harness.engines.rendering import Shown, check_template, hiding_prompt, tell_day
 from harness.engines.replies import (
     Marks,
     RawCall,
@@ -35,11 +36,10 @@ from harness.engines.replies import (
     unread_call,
     without_arguments,
 )
-from harness.engines.templates import Shown, check_template, hiding_prompt, tell_day
+from harness.engines.vllm.decoder import PRIMED, Decoder
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.scoring import Scorer, readable_block_size
 from harness.engines.vllm.start import Launch, chat_renderer, facts, last_words, launch, max_candidates
-from harness.engines.vllm.texts import PRIMED, Decoder
 from harness.engines.vllm.thoughts import ThoughtMarks, marks_of, release_calls, split
 from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, fit
 from harness.errors import AttemptFailure, EngineDead, UserError

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
-from harness.engines.templates import recall_json
+from harness.engines.rendering import recall_json
 from harness.engines.vllm.last_words import CONFIG, LastWords, shorten
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.pieces import Pieces

@@ -5,9 +5,9 @@ from typing import Any
 
 from harness.config import as_written
 from harness.errors import UserError
-from harness.suites.agentdojo.own import source_digest
+from harness.suites.agentdojo.own_suites import source_digest
 from harness.suites.agentdojo.patches import addressed_to
-from harness.suites.agents import digest
+from harness.suites.digests import digest
 from harness.trust import load_object
 
 MANUAL = "manual"

@@ -17,7 +17,7 @@ import msgspec
 from harness.engines.dress import skeleton
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites.agentdojo.attacks import check_attack, load_attack
-from harness.suites.agentdojo.booking import BROKEN
+from harness.suites.agentdojo.compatible import BROKEN
 from harness.suites.agentdojo.defences import Undefended, withheld
 from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.patches import CLOCK

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from harness.suites.agentdojo.booking import RULE
+from harness.suites.agentdojo.compatible import RULE
 from harness.types import CellEntry, Declared, DerivedMetric, Metric, Pooling, Reference
 
 ATTACKED = ("injection_task", "user_task")

@@ -18,7 +18,7 @@ from harness.suites.agentdojo.attacks import (
 )
 from harness.suites.agentdojo.attempts import SPOKEN, WantedActs, is_attempted
 from harness.suites.agentdojo.audit import REVISION, corrections
-from harness.suites.agentdojo.booking import BROKEN, STOPPED, booked, last_words
+from harness.suites.agentdojo.compatible import BROKEN, STOPPED, compatible_scores, last_words
 from harness.suites.agentdojo.defences import Conversation, ToolFilter, load_defence
 from harness.suites.agentdojo.detectors import detector_spec, identity
 from harness.suites.agentdojo.environments import environment_text
@@ -27,13 +27,14 @@ from harness.suites.agentdojo.exposure import as_shown, is_exposed
 from harness.suites.agentdojo.harm import harm_class
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, declare, metrics
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
-from harness.suites.agentdojo.own import own_identity
+from harness.suites.agentdojo.own_suites import own_identity
 from harness.suites.agentdojo.patches import CLOCK, quick_attacks
 from harness.suites.agentdojo.world import Checker, Task, World, load_task_suite
-from harness.suites.agents import assistant_message, digest
 from harness.suites.base import Needs, Render, Suite
 from harness.suites.bounds import bounded
+from harness.suites.digests import digest
 from harness.suites.explanation import Explanation
+from harness.suites.messages import assistant_message
 from harness.types import (
     Declared,
     FailureKind,
@@ -272,22 +273,22 @@ class AgentDojoSuite(Suite):
         found = self._found(task, done, hijacked, transcript)
         return (
             *(rate(name, value, answer) for name, value in found.items()),
-            *self._booked(task, transcript, (done, hijacked)),
+            *self._compatible(task, transcript, (done, hijacked)),
         )
 
     def score_failed(self, sample: Sample, transcript: Transcript, failure: FailureKind) -> tuple[Score, ...]:
-        """See `Suite.score_failed`: what AgentDojo would have made of it (`booking.py`)."""
+        """See `Suite.score_failed`: what AgentDojo would have made of it (`compatible.py`)."""
         task: Task = sample.payload
         reason = f"{failure}, as AgentDojo counts it"
         if failure in BROKEN:
-            return booked(task, (False, True), reason)
+            return compatible_scores(task, (False, True), reason)
         filtering = isinstance(self._defence, ToolFilter) and len(transcript.messages) <= 4
         if failure not in STOPPED or filtering:
             return ()
         try:
             answer = last_words(transcript.messages, failure)
             world = self._replayed(task, transcript.messages)
-            return booked(task, self._verdicts(world, task, answer, {}), reason)
+            return compatible_scores(task, self._verdicts(world, task, answer, {}), reason)
         except AttemptFailure:  # then AgentDojo has no verdict either
             return ()
 
@@ -330,13 +331,15 @@ class AgentDojoSuite(Suite):
         goal = self._dojo.injection_tasks[task.injection_task]
         return done, world.verdict(goal, answer, checkers.get(goal.ID))
 
-    def _booked(self, task: Task, transcript: Transcript, verdicts: tuple[bool, bool]) -> tuple[Score, ...]:
+    def _compatible(
+        self, task: Task, transcript: Transcript, verdicts: tuple[bool, bool]
+    ) -> tuple[Score, ...]:
         """AgentDojo's scores of a finished attempt, by its own checkers."""
         if not self._checkers.keys() & {task.user_task, task.injection_task}:
-            return booked(task, verdicts)
+            return compatible_scores(task, verdicts)
         messages = transcript.messages
         try:  # in a world of their own: some checkers change the environment that they look at
-            return booked(
+            return compatible_scores(
                 task, self._verdicts(self._replayed(task, messages), task, messages[-1].content, {})
             )
         except AttemptFailure:  # one of them raised, which ends AgentDojo's run

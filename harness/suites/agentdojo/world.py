@@ -12,7 +12,7 @@ from typing import Any
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
-from harness.suites.agentdojo.own import load_own
+from harness.suites.agentdojo.own_suites import load_own
 from harness.suites.agentdojo.patches import check_version, fixed_clock, pruned_diffs
 from harness.suites.agentdojo.yaml_text import dump
 from harness.suites.bounds import bounded

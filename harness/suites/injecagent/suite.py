@@ -32,10 +32,11 @@ from typing import Any, Literal
 
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
-from harness.suites.agents import assistant_message, digest
 from harness.suites.base import Needs, Render, Suite
+from harness.suites.digests import digest
 from harness.suites.explanation import Explanation
 from harness.suites.injecagent.cases import FILES, HACKING_PROMPT, Attack, Case, make_case, read_json
+from harness.suites.messages import assistant_message
 from harness.types import (
     FailureKind,
     Generation,

@@ -20,6 +20,7 @@ from harness.errors import AttemptFailure, UserError
 from harness.suites.access import Access
 from harness.suites.base import Needs, Render, Scoring, Suite
 from harness.suites.bounds import bounded
+from harness.suites.digests import digest
 from harness.suites.lm_eval.cautions import documents, drawing, of_lm_eval
 from harness.suites.lm_eval.data import Source, one_line
 from harness.suites.lm_eval.documents import answerable
@@ -46,7 +47,7 @@ from harness.suites.lm_eval.requests import (
     reply_sampling,
     together,
 )
-from harness.suites.lm_eval.tasks import digest, load_tasks, portable_config, seeded
+from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
 from harness.types import (
     Caution,
     FailureKind,

@@ -6,9 +6,7 @@ is changed in lm-eval stands in `patches`.
 
 import dataclasses
 import difflib
-import hashlib
 import inspect
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -348,9 +346,3 @@ def _portable(value: Any) -> Any:
         except (TypeError, OSError):  # not written in Python
             return getattr(value, "__qualname__", type(value).__qualname__)
     return value
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(text.encode("utf8", "surrogatepass")).hexdigest()

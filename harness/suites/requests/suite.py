@@ -17,8 +17,8 @@ from harness.config import OptionError, locate
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.rows import read_rows
-from harness.suites.agents import digest
 from harness.suites.base import Render, Suite
+from harness.suites.digests import digest
 from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Transcript
 
 SCORER_VERSION = "1"

@@ -18,7 +18,7 @@ from harness.errors import AttemptFailure
 from harness.records.table import to_table
 from harness.reports.render import render
 from harness.suites.agentdojo import AgentDojoSuite
-from harness.suites.agentdojo.booking import RULE
+from harness.suites.agentdojo.compatible import RULE
 from harness.suites.agentdojo.metrics import ATTACKED
 from harness.types import (
     CellEntry,

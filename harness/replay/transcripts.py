@@ -23,7 +23,7 @@ from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.replay.report import Counts, Difference, Report
 from harness.run.plan import hardware, installed_versions
-from harness.suites.agentdojo.booking import BROKEN
+from harness.suites.agentdojo.compatible import BROKEN
 from harness.suites.agentdojo.imported import (
     MAIN_ATTACK,
     ImportedSuite,
@@ -32,7 +32,7 @@ from harness.suites.agentdojo.imported import (
     broken_off,
     called_by,
 )
-from harness.suites.agentdojo.own import load_own
+from harness.suites.agentdojo.own_suites import load_own
 from harness.suites.agentdojo.stored import UNNAMED, StoredRun, read_runs
 from harness.trust import OWN, reading_data, trusting
 from harness.types import (

@@ -1,4 +1,4 @@
-"""AgentDojo's own booking of attempts, for numbers to stand beside its published table. No safety verdicts.
+"""AgentDojo-compatible scores: what its published table would count. No safety verdicts.
 
 The harness leaves out what it could not measure. AgentDojo's `benchmark.py` (0.1.35) has a verdict for nearly
 every attempt, and its averages are over all of them:
@@ -44,7 +44,9 @@ STOPPED = (
 """Judged by what the agent had done."""
 
 
-def booked(task: Task, verdicts: tuple[bool, bool], reason: str | None = None) -> tuple[Score, ...]:
+def compatible_scores(
+    task: Task, verdicts: tuple[bool, bool], reason: str | None = None
+) -> tuple[Score, ...]:
     """AgentDojo's verdicts as scores.
 
     Args:

@@ -1,7 +1,7 @@
 import pytest
 
 from harness.errors import UserError
-from harness.suites.agents import assistant_message
+from harness.suites.messages import assistant_message
 from harness.types import Generation
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from harness.config import as_written
 from harness.errors import UserError
-from harness.suites.agents import digest
+from harness.suites.digests import digest
 from harness.trust import load_object
 
 

@@ -10,8 +10,8 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from harness.engines.vllm.decoder import PRIMED, UNFINISHED, Decoder
 from harness.engines.vllm.engine import VllmEngine
-from harness.engines.vllm.texts import PRIMED, UNFINISHED, Decoder
 from harness.types import Sampling
 from tests.engines import tiny
 

@@ -1,8 +1,4 @@
-"""What suites of agents share."""
-
-import hashlib
-import json
-from typing import Any
+"""A reply as a message of a conversation, where a verdict can rest on it."""
 
 from harness.errors import AttemptFailure, UserError
 from harness.types import FailureKind, Generation, Message
@@ -34,9 +30,3 @@ def assistant_message(reply: Generation) -> Message:
     return Message(
         role="assistant", content=reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls
     )
-
-
-def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON."""
-    text = json.dumps(value, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()

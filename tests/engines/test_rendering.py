@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.engines.templates import (
+from harness.engines.rendering import (
     RecallingFilter,
     Shown,
     check_template,
