@@ -201,7 +201,7 @@ FORMATS = {
     "hy_v3": Format(
         "<tool_call>{{ c.name }}<tool_sep>\n" + PAIRS
         + "<arg_key>{{ k }}</arg_key>\n<arg_value>{{ v }}</arg_value>\n{% endfor %}</tool_call>",
-        before="<tool_calls>\n", between="\n", after="\n</tool_calls>",
+        before="<tool_calls>\n", between="\n", after="{{ '\\n' }}</tool_calls>",
         broken="<tool_calls>\n<tool_call>get_weather<tool_sep>\n<arg_key>city</arg_key>\n<arg_value>Par",
     ),
     "poolside_v1": Format(
