@@ -432,18 +432,89 @@ FAMILIES = {
          "mamba_n_groups": 1, "mamba_chunk_size": 32, "position_embedding_type": "nope"},
         args=NO_CACHE,
     ),
-}  # fmt: skip
-UNTRIED = {
-    "a class that transformers can write a checkpoint of, which is not done yet": (
-        "apertus-70b-instruct-2509", "apertus-8b-instruct-2509", "apertus-v1.5-70b", "command-a-03-2025",
-        "ernie-4.5-21b-a3b", "exaone-4.0-32b", "falcon-h1-34b-instruct", "glm-4.7-flash",
-        "hunyuan-a13b-instruct", "hy3", "hy3-preview", "jamba-1.5-large", "jamba-1.5-mini",
-        "k-exaone-236b-a23b", "laguna-m.1", "laguna-s-2.1", "laguna-xs-2.1", "laguna-xs.2",
-        "lfm2.5-1.2b-instruct", "lfm2.5-1.2b-jp", "lfm2.5-1.2b-jp-202606", "lfm2.5-1.2b-thinking",
-        "mellum2-12b-a2.5b-instruct", "mellum2-12b-a2.5b-thinking", "qwen3.5-27b", "qwen3.5-2b",
-        "qwen3.5-4b", "qwen3.5-9b", "qwen3.6-27b", "qwen3.8-27b", "seed-oss-36b-instruct", "smollm3-3b",
-        "solar-open-100b", "stablelm-2-12b-chat", "trinity-large-thinking",
+    "qwen3_5": _family(
+        "qwen3.5-9b", "Qwen3_5",
+        {"text_config": _text(DELTA, {"rope_parameters": ROPE_QWEN}),
+         "vision_config": {"depth": 1, "hidden_size": 32, "intermediate_size": 64, "num_heads": 2,
+                           "out_hidden_size": 64, "num_position_embeddings": 16},
+         "image_token_id": 10, "video_token_id": 11, "vision_start_token_id": 12, "vision_end_token_id": 13},
+        text_patch={"attn_output_gate": True}, head="ForConditionalGeneration", args=NO_CACHE,
+        needs_torchvision=True,
+        also=("qwen3.5-27b", "qwen3.5-4b", "qwen3.5-2b", "qwen3.6-27b", "qwen3.8-27b"),
     ),
+    "glm4_moe_lite": _family(
+        "glm-4.7-flash", "Glm4MoeLite", SHARED, LATENT,
+        # the kernel for a CPU takes queries for contiguous, and those of latent attention are not
+        args={"compilation_config": {"custom_ops": ["-rotary_embedding"]}},
+        patch={"num_nextn_predict_layers": 0},
+    ),
+    "seed_oss": _family("seed-oss-36b-instruct", "SeedOss", HEADS),
+    "smollm3": _family("smollm3-3b", "SmolLM3"),
+    "apertus": _family(
+        "apertus-8b-instruct-2509", "Apertus", also=("apertus-70b-instruct-2509", "apertus-v1.5-70b")
+    ),
+    "exaone4": _family("exaone-4.0-32b", "Exaone4", HEADS, SLIDING),
+    "exaone_moe": _family("k-exaone-236b-a23b", "ExaoneMoe", HEADS, SLIDING, SHARED,
+                          {"num_experts": 8, "num_shared_experts": 1}),
+    "falcon_h1": _family(
+        "falcon-h1-34b-instruct", "FalconH1", HEADS,
+        {"mamba_d_ssm": 128, "mamba_n_heads": 4, "mamba_d_head": 32, "mamba_n_groups": 1, "mamba_d_state": 32,
+         "mamba_chunk_size": 32},
+        args=NO_CACHE,
+    ),
+    "jamba": _family(
+        "jamba-1.5-mini", "Jamba",
+        {"num_experts": 4, "num_experts_per_tok": 2, "attn_layer_period": 2, "attn_layer_offset": 1,
+         "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_d_state": 16, "use_mamba_kernels": False},
+        args=NO_CACHE, also=("jamba-1.5-large",),
+    ),
+    "lfm2": _family(
+        "lfm2.5-1.2b-instruct", "Lfm2", {"layer_types": ["conv", "full_attention"], "block_ff_dim": 128,
+                                         "block_auto_adjust_ff_dim": False},
+        args=NO_CACHE,
+        also=("lfm2.5-1.2b-jp", "lfm2.5-1.2b-jp-202606", "lfm2.5-1.2b-thinking"),
+    ),
+    "cohere2": _family("command-a-03-2025", "Cohere2", HEADS, SLIDING),
+    "stablelm": _family("stablelm-2-12b-chat", "StableLm"),
+    "ernie4_5_moe": _family(
+        "ernie-4.5-21b-a3b", "Ernie4_5_Moe", HEADS,
+        {"moe_num_experts": 8, "moe_k": 2, "moe_intermediate_size": 32, "moe_num_shared_experts": 1,
+         "moe_layer_start_index": 1, "moe_layer_end_index": 1},
+    ),
+    "hunyuan_v1_moe": _family(
+        "hunyuan-a13b-instruct", "HunYuanMoEV1", HEADS,
+        {"num_experts": 8, "moe_topk": 2, "moe_intermediate_size": 32, "num_shared_expert": 1,
+         "use_mixed_mlp_moe": True},
+    ),
+    "afmoe": _family(
+        "trinity-large-thinking", "Afmoe", HEADS, EXPERTS,
+        {"num_experts": 8, "num_shared_experts": 1, "num_dense_layers": 1, "sliding_window": 64,
+         "layer_types": ["sliding_attention", "full_attention"]},
+    ),
+    "hy_v3": _family("hy3", "HYV3", HEADS, SHARED, {"num_experts": 8}, also=("hy3-preview",)),
+    "laguna": _family(
+        "laguna-xs.2", "Laguna", HEADS, EXPERTS, SLIDING, {"num_experts": 8},
+        also=("laguna-m.1", "laguna-xs-2.1", "laguna-s-2.1"),
+    ),
+    "mellum": _family(
+        "mellum2-12b-a2.5b-instruct", "Mellum", HEADS, EXPERTS, SLIDING, {"num_experts": 8},
+        also=("mellum2-12b-a2.5b-thinking",),
+    ),
+    "solar_open": _family("solar-open-100b", "SolarOpen", HEADS, SHARED),
+}  # fmt: skip
+UNLOADED = frozenset(
+    {
+        "afmoe", "apertus", "cohere2", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon_h1", "glm4_moe_lite",
+        "hunyuan_v1_moe", "hy_v3", "jamba", "laguna", "lfm2", "mellum", "qwen3_5", "seed_oss", "smollm3",
+        "solar_open", "stablelm",
+    }
+)  # fmt: skip
+"""Families whose parameters are counted and whose replies are read, and which vLLM was not made to load yet.
+
+Taken out of here, a family is loaded by the tests like the others, and has a row in families.md.
+"""
+LOADED = [name for name in FAMILIES if name not in UNLOADED]
+UNTRIED = {
     "a class of its own of vLLM's, which transformers does not have to write a checkpoint with": (
         "dots3-note-prev", "iquest-coder-v1-40b-instruct", "kimi-k3", "ling-2.6-1t", "ling-2.6-flash",
         "ling-3.0-flash", "mimo-v2.5", "mimo-v2.5-pro", "ring-1t-fp8", "ring-2.6-1t", "sarvam-105b",
