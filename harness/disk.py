@@ -1,6 +1,7 @@
 """Files and folders that are written: whole or as they were before, one sentence where the disk refuses."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,17 +30,19 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         DiskError: it could not be written.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    # A name of its own: other processes may be replacing the same file.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        with suppress(OSError):  # what stands in the way of writing may stand in the way of this too
-            temporary.unlink(missing_ok=True)
         said = error.strerror or str(error)
         raise DiskError(f"cannot write {path} ({said}): what was there before is there still") from error
+    finally:
+        with suppress(OSError):  # what stands in the way of writing may stand in the way of this too
+            temporary.unlink(missing_ok=True)
 
 
 def replace(path: Path, content: bytes) -> None:

@@ -285,7 +285,7 @@ def begun(plan: Any, folder: Path) -> Any:
 
     folder.mkdir()
     directory = RunDirectory(folder)
-    directory.write_manifest(make_manifest(plan))
+    directory.add(make_manifest(plan))
     return directory
 
 

@@ -286,7 +286,7 @@ async def harness_pass(
     recorder.requests.clear()
     forget_yaml()
     directory.path.mkdir()
-    directory.write_manifest(make_manifest(plan))
+    directory.add(make_manifest(plan))
     gc.collect()
     wall, cpu = time.perf_counter(), time.process_time()
     await run_plan(plan, directory, engine)

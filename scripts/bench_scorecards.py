@@ -26,7 +26,7 @@ def measure(records: int, models: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "run"
         make(directory, records, models)
-        size = sum(path.stat().st_size for path in (directory / "records").iterdir())
+        size = sum(path.stat().st_size for path in (directory / "cells").rglob("*.parquet"))
         started = time.perf_counter()
         process = subprocess.Popen(
             [sys.executable, "-m", "harness.cli", "scorecard", str(directory), "--format", "json"],

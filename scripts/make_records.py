@@ -43,16 +43,15 @@ AGENT = (
 def make(directory: Path, records: int, models: int = 10, seed: int = 0) -> None:
     """Write a run of `records` records, divided evenly between `models` models with two cells each."""
     run = RunDirectory(directory)
-    (directory / "records").mkdir(parents=True, exist_ok=True)
     samples = max(1, records // (2 * models * ATTEMPTS))
     cells = [
         _cell(f"model-{number:03}", suite, metrics, samples)
         for number in range(models)
         for suite, metrics in (("questions", QUESTIONS), ("agent", AGENT))
     ]
-    run.write_manifest(_manifest(cells))
+    run.add(_manifest(cells))
     for number, cell in enumerate(cells):
-        write_table(run.records_path(cell, "parquet"), _table(cell, np.random.default_rng([seed, number])))
+        write_table(run.complete_path(cell), _table(cell, np.random.default_rng([seed, number])))
 
 
 def _cell(model: str, suite: str, metrics: tuple[Metric, ...], samples: int) -> CellEntry:

@@ -9,6 +9,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -126,15 +127,17 @@ def commands_on(file: Path, change: str, number: int, every: list[list[str]]) ->
     pair = [
         i
         for i, suite in enumerate(PAIRS)
-        if suite in file.name or (suite == "sums" and "model" in file.parts)
+        if suite in str(file) or (suite == "sums" and "model" in file.parts)
     ]
     turn = {"show": pair[0] if pair else number}
-    names = READERS if file.suffix == ".parquet" or file.name == "manifest.json" else UNBUILT
+    names = READERS if file.suffix == ".parquet" or file.name in MANIFEST else UNBUILT
     if not any(f"{field}=" in change for field in NAMING) and " " not in change.partition(" ")[2]:
         names = tuple(names[(number + i) % len(names)] for i in range(2))
     return [by_name[name][turn.get(name, number) % len(by_name[name])] for name in names]
 
 
+MANIFEST = ("run.json", "cell.json")
+"""Files that every command reads."""
 READERS = ("verify", "scorecard", "claims", "compare", "show", "replay", "export")
 UNBUILT = ("claims", "show", "replay", "export")
 """Commands that read more of a run than its records."""
@@ -188,8 +191,9 @@ class Walk:
 
     def __call__(self, file: Path, at: tuple[Any, ...], old: Any) -> Iterator[tuple[str, str]]:
         """(kind, name) to put at a path: all where it is a name, else one of each sort in turn."""
-        imported = "banking" in file.name or "2f58" in str(at)
-        field = (file.suffix, imported, *(part for part in at if isinstance(part, str) and len(part) < 40))
+        imported = "banking" in str(file)
+        kind_of_file = re.sub(r"-.*", "", file.stem) if "cells" in file.parts else file.suffix
+        field = (kind_of_file, imported, *(part for part in at if isinstance(part, str) and len(part) < 40))
         if field in self._seen:
             return
         self._seen.add(field)
@@ -279,12 +283,12 @@ def _table(rows: list[dict[str, Any]], schema: Any, changed: str) -> bytes:
 
 def changes(folder: Path, runs: Path) -> Iterator[Change]:
     """Every field of every file of the folder in turn."""
-    yield from in_json(folder / "manifest.json")
+    yield from in_json(folder / "run.json")
     yield from in_yaml(folder / "config.yaml", MORE_CONFIG)
     yield from in_yaml(folder / "tasks" / "perplexities.yaml", MORE_TASK)
-    for file in sorted((folder / "records").iterdir()):
-        yield from in_table(file)
-    for file in (*(folder / "injections").iterdir(), *runs.rglob("*.json")):
+    for file in sorted((folder / "cells").glob("*/*")):
+        yield from in_table(file) if file.suffix == ".parquet" else in_json(file)
+    for file in runs.rglob("*.json"):
         yield from in_json(file)
     for name in ("tokenizer_config.json", "config.json"):
         yield from in_json(folder / "model" / name)

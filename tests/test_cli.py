@@ -71,7 +71,7 @@ def test_bad_models(
     (tmp_path / "empty").mkdir()
     text = CONFIG.replace(*change).replace("kind: tests.fakes:start", "kind: vllm")
     assert says in refused(capsys, "run", str(config(tmp_path, text)), "--out", str(tmp_path / "out"))
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_bad_directories(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -208,7 +208,7 @@ def test_a_directory_that_is_not_there_is_said_to_be_that(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert f"{tmp_path}/no is not there" in refused(capsys, "scorecard", str(tmp_path / "no"))
-    assert "holds no results (no manifest.json)" in refused(capsys, "scorecard", str(tmp_path))
+    assert "holds no results (no run.json)" in refused(capsys, "scorecard", str(tmp_path))
 
 
 def test_what_is_missing_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

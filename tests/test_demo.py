@@ -128,7 +128,7 @@ def test_planted_exposure_and_a_goal_out_of_reach_come_back(tmp_path: Path) -> N
 
 def count_lines(directory: Path) -> int:
     """Attempts that a run has finished so far."""
-    if not (directory / "manifest.json").exists():
+    if not (directory / "run.json").exists():
         return 0
     return len(records(directory.parent, directory.name))
 

@@ -12,8 +12,9 @@ from harness.records.directory import RunDirectory
 from harness.records.table import write_parquet
 from harness.replay.verify import verify
 from harness.reports.kept import write_scorecards
-from harness.types import CellEntry, FailureKind, Record
+from harness.types import FailureKind, Record
 from tests.conftest import ROOT
+from tests.runs import change_cell, reseal, rewrite_earlier
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # AgentDojo's clients of closed models
 
@@ -27,9 +28,9 @@ def forge(
     manifest = run.manifest()
     cell = next(c for c in manifest.cells.values() if (c.model, c.suite) == (model, suite))
     records = [changed for record in run.records(cell) if (changed := change(record)) is not None]
-    write_parquet(run.records_path(cell, "parquet"), cell, records)
+    write_parquet(run.complete_path(cell), cell, records)
     cells = {**manifest.cells, cell.key: msgspec.structs.replace(cell, **facts)}
-    run.write_manifest(msgspec.structs.replace(manifest, cells=cells, checksums={}))
+    rewrite_earlier(run, msgspec.structs.replace(manifest, cells=cells))
     write_scorecards(run, width=100, color=False)
     return run
 
@@ -123,14 +124,13 @@ def test_a_metric_is_not_turned_around(recorded: Path, tmp_path: Path) -> None:
     run = RunDirectory(Path(shutil.copytree(recorded, tmp_path / "run")))
     manifest = run.manifest()
 
-    def turned(cell: CellEntry) -> CellEntry:
-        metrics = tuple(
-            msgspec.structs.replace(m, higher_is_better=not m.higher_is_better) for m in cell.metrics
-        )
-        return msgspec.structs.replace(cell, metrics=metrics)
-
-    cells = {key: turned(c) if c.suite == "choices" else c for key, c in manifest.cells.items()}
-    run.write_manifest(msgspec.structs.replace(manifest, cells=cells))
+    for cell in manifest.cells.values():
+        if cell.suite == "choices":
+            metrics = tuple(
+                msgspec.structs.replace(m, higher_is_better=not m.higher_is_better) for m in cell.metrics
+            )
+            change_cell(run, cell, metrics=metrics)
+    reseal(run)
     write_scorecards(run, width=100, color=False)
     bad = [finding.text for finding in verify(run) if not finding.good]
     assert bad and all("metric acc is not the suite's (higher_is_better)" in text for text in bad)
@@ -148,8 +148,7 @@ def test_how_much_was_scored_again_is_said(tmp_path: Path) -> None:
     ]
     text = run.config_path.read_text().replace("task: planted_choice", "task: another_choice")
     run.config_path.write_text(text)
-    run.write_manifest(msgspec.structs.replace(run.manifest(), checksums={}))
-    run.seal()
+    rewrite_earlier(run, run.manifest())
     assert "616 of 1016 attempts were scored again from their transcripts (61%)" in [
         finding.text for finding in verify(run)
     ]

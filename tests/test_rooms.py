@@ -86,6 +86,21 @@ def test_modules_import_in_one_direction_inside_of_rooms_too() -> None:
 
 
 FLOORS = {
+    "records": [
+        "layout",
+        "sane",
+        "schema",
+        "lines",
+        "append",
+        "table",
+        "load",
+        "lock",
+        "seal",
+        "manifest",
+        "asked",
+        "compact",
+        "directory",
+    ],
     "suites": [
         "access",
         "digests",
@@ -144,6 +159,7 @@ FLOORS = {
         "base",
         "dress",
         "energy",
+        "layout",
         "payloads",
         "wire",
         "formats",

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from harness.errors import UserError
-from harness.records.layout import records_stem
+from harness.records.layout import cell_name
 from harness.types import CellEntry, Usage
 
 Codes = NDArray[np.int32]
@@ -138,7 +138,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
     except Impossible as error:
         row = order[error.row]
         raise UserError(
-            f"records/{records_stem(cell)}: attempt {attempt[row]} of sample "
+            f"{cell_name(cell)}: attempt {attempt[row]} of sample "
             f"{sample.levels[sample.codes[row]].as_py()!r} has {error}: restore the file from a copy, or "
             "delete it to have the cell measured again"
         ) from error
@@ -174,7 +174,7 @@ def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
             sample = attempts.sample.levels[attempts.sample.codes[row]].as_py()
             span = "0 or 1" if metric.kind == "rate" else f"from {low:g} to {high:g}"
             found[metric.name] = (
-                f"records/{records_stem(cell)}: attempt {attempts.attempt[row]} of sample {sample!r} has the "
+                f"{cell_name(cell)}: attempt {attempts.attempt[row]} of sample {sample!r} has the "
                 f"score {values[wrong[0]]:g} of metric {metric.name!r}, which is {span}: restore the file "
                 "from a copy"
             )

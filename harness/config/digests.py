@@ -1,12 +1,10 @@
 """Resolved configs as text: what is kept with results, and what tells two of them apart."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
-from harness.config.document import KeyPath, dotted
 from harness.config.paths import as_written
 from harness.config.schemas import RunConfig
 
@@ -35,28 +33,8 @@ def digest(config: RunConfig) -> str:
     """First 12 hex digits of the SHA-256 of everything that the config says about results.
 
     The concurrency is left out: it changes how fast a run is, not what it measures. So is the price. The day
-    is left out too, so that a run that was begun yesterday is found again; `differences` has it.
+    is left out too, so that a run that was begun yesterday is found again.
     """
     data = _flat(config)
     del data["engine"]["max_concurrency"], data["description"], data["price_per_gpu_hour"], data["date"]
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]
-
-
-def differences(old: RunConfig, new: RunConfig) -> list[str]:
-    """Dotted keys at which two configs differ, those that `digest` leaves out excepted."""
-    ignored = {"engine.max_concurrency", "description", "price_per_gpu_hour"}
-    if old.date is None or new.date is None:
-        ignored.add("date")
-    a, b = dict(_leaves(_flat(old))), dict(_leaves(_flat(new)))
-    return sorted(k for k in a.keys() | b.keys() if a.get(k) != b.get(k) and k not in ignored)
-
-
-def _leaves(value: Any, at: KeyPath = ()) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping) and value:
-        for key, item in value.items():
-            yield from _leaves(item, (*at, key))
-    elif isinstance(value, list | tuple) and value:
-        for index, item in enumerate(value):
-            yield from _leaves(item, (*at, index))
-    else:
-        yield dotted(at), value

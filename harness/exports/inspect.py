@@ -16,6 +16,7 @@ import msgspec
 from harness.errors import UserError
 from harness.exports.prompts import Prompts
 from harness.records.directory import RunDirectory
+from harness.records.layout import cell_name
 from harness.reports.text import direction
 from harness.suites.restore import Restored
 from harness.types import (
@@ -59,7 +60,7 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
     run, paths = Restored(directory), []
     prompts = Prompts(run)
     for cell in run.manifest.cells.values():
-        path = out / file_name(run.manifest.created, directory.records_path(cell, "eval"))
+        path = out / file_name(run.manifest.created, cell_name(cell))
         asyncio.run(_write_log(run, cell, prompts, path))
         paths.append(path)
     return prompts.whole(paths)
@@ -92,9 +93,9 @@ async def _write_log(run: Restored, cell: CellEntry, prompts: Prompts, path: Pat
         raise
 
 
-def file_name(created: str, path: Path) -> str:
+def file_name(created: str, cell: str) -> str:
     """`<time>_<task>_<id>.eval`, which is how Inspect's viewer reads the names of its files."""
-    readable, _, key = path.stem.rpartition("--")
+    readable, _, key = cell.rpartition("--")
     return f"{created.replace(':', '-')}_{readable.replace('_', '-')}_{key}.eval"
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from harness.errors import DiskError
 from harness.hostile import without_surrogates
+from harness.records.lines import add_checksum
 from harness.records.sane import check_record
 from harness.types import Record
 
@@ -21,9 +22,10 @@ class Unwritable(Exception):
 
 
 class RecordWriter:
-    """Appends records to a cell's file. Lines reach the kernel at once and the disk with `sync`.
+    """Appends records to a file, each line with its checksum.
 
-    `sync` may run in a thread of its own while another appends.
+    Lines reach the kernel at once and the disk with `sync`, which may run in a thread of its own while
+    another appends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,7 +66,7 @@ class RecordWriter:
             check_record(self._decoder.decode(line))
         except (TypeError, ValueError, RecursionError) as error:
             raise Unwritable(str(error)) from error
-        return line + b"\n"
+        return add_checksum(line)
 
     def sync(self) -> None:
         """Force what was appended onto the disk. Raises DiskError if the disk refuses."""

@@ -1,19 +1,15 @@
-"""The run directory: every path, append, load, compact, and the manifest.
+"""The run directory: the one face of what lies on disk. `harness.records.layout` shows the files.
 
-    DIR/config.yaml         the resolved config
-    DIR/manifest.json       versions, hardware, models, cells with their digests
-    DIR/records/CELL.jsonl  one line a finished attempt, appended; while the cell is being run
-    DIR/records/CELL.parquet  the same records, once the cell is complete
-    DIR/injections/CELL.json  what was injected, of an imported cell
-
-A file has one writer. A process that dies leaves at most one torn last line, which is cut off when the
-file is next opened for writing: that attempt is owed again. Files are replaced by renaming a complete
-temporary file, so that a reader never sees half of one.
+A file has one writer, and whoever reads puts together what several wrote. A process that dies leaves at most
+one torn last line: that attempt is owed again. Files are replaced by renaming a complete temporary file, so
+that a reader never sees half of one.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+import secrets
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -21,44 +17,19 @@ import msgspec
 
 from harness import config as configs
 from harness.config import RunConfig
-from harness.disk import make_folder, replace, replacing
+from harness.disk import make_folder, replace
+from harness.engines.layout import without_layout
 from harness.errors import UserError
-from harness.records.layout import records_stem
-from harness.records.lines import Key, read_at, read_jsonl, read_keys
-from harness.records.lock import lock_file
-from harness.records.sane import check_version
-from harness.records.seal import checksum
-from harness.records.table import (
-    GROUP_ROWS,
-    count_rows,
-    in_order,
-    read_columns,
-    read_parquet,
-    read_sample,
-    read_table,
-    read_tables,
-    table_of,
-    to_row,
-    to_table,
-    write_parquet,
-)
-from harness.types import CellEntry, FailureKind, Manifest, Record, Score, Struct, Transcript
+from harness.records import asked, compact, lock, manifest, seal
+from harness.records.append import RecordWriter
+from harness.records.layout import CELL, CHECKSUMS, CONFIG, EARLIER, RECORDS, RUN, Layout
+from harness.records.load import CellRecords, Outcome
+from harness.records.sane import read_file
+from harness.records.schema import CellFile, EngineFile, RunFile
+from harness.types import Caution, CellEntry, EngineFacts, Manifest, ModelEntry, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-RETRIED = (FailureKind.ENGINE_ERROR, FailureKind.SCORER_ERROR)
-"""Failures that `--retry-failures` owes again: of the surroundings, not of the model."""
-
-
-class Outcome(Struct):
-    """What came of an attempt: a record without what was said."""
-
-    sample: str
-    attempt: int
-    failure: FailureKind | None
-    failure_message: str | None
-    scores: tuple[Score, ...]
 
 
 class RunDirectory:
@@ -66,11 +37,13 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.layout = Layout(path)
+        self._records: dict[str, CellRecords] = {}
 
     @property
     def config_path(self) -> Path:
         """The resolved config."""
-        return self.path / "config.yaml"
+        return self.path / CONFIG
 
     @property
     def folder_path(self) -> Path:
@@ -84,57 +57,62 @@ class RunDirectory:
 
     @property
     def manifest_path(self) -> Path:
-        """What the run says about itself."""
-        return self.path / "manifest.json"
+        """The file that a signature is of: `run.json`, or `manifest.json` of earlier versions."""
+        return self.path / (EARLIER if self.layout.earlier else RUN)
 
-    def records_path(self, cell: CellEntry, suffix: str) -> Path:
-        """Where a cell's records are: suffix `jsonl` while it runs, `parquet` when complete."""
-        return self.path / "records" / f"{records_stem(cell)}.{suffix}"
+    @property
+    def is_run(self) -> bool:
+        """Whether a run lies here; other programs have files of the name `run.json` too."""
+        return self.layout.earlier or ((self.path / RUN).is_file() and (self.path / "cells").is_dir())
+
+    def complete_path(self, cell: CellEntry) -> Path:
+        """Where all records of a cell are, once none is owed."""
+        return self.layout.cell(cell).complete
 
     def injections_path(self, cell: CellEntry) -> Path:
         """Sample -> what was injected, of an imported cell: no attack can be asked for it again."""
-        return self.path / "injections" / f"{records_stem(cell)}.json"
+        return self.layout.cell(cell).injections
+
+    def appended_paths(self, cell: CellEntry) -> list[Path]:
+        """The files that a cell's records are appended to while it is being run."""
+        return self.layout.cell(cell).appended()
+
+    @cached_property
+    def writer_name(self) -> str:
+        """What the files are called that this process appends to: no other has the name."""
+        return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+
+    # What is asked for
+
+    def lock(self) -> IO[bytes]:
+        """Hold the directory for this process until the returned file is closed; see `harness.records.lock`.
+
+        Raises:
+            UserError: another process holds it, it cannot be written to, or it is of an earlier version.
+        """
+        if self.layout.earlier:
+            raise UserError(
+                f"{self.path} was written by an earlier version, whose files ({EARLIER}, records/) are read "
+                "and not added to: give another --out, or go on there with the version that wrote it"
+            )
+        return lock.lock(self.path)
 
     def prepare(self, config: RunConfig) -> None:
-        """Make the directory, or check that it holds results of the same config. A new price is kept.
+        """Make the directory, or let it be of another config from now on.
 
         Raises:
-            UserError: it holds results of another config; the keys that differ are named.
+            UserError: it has a config that no run left.
         """
-        if not self.config_path.exists() or self.measured_nothing():
-            (self.path / "records").mkdir(parents=True, exist_ok=True)
-            self.manifest_path.unlink(missing_ok=True)
-            replace(self.config_path, configs.to_yaml(config).encode())
-            self._keep_folder(config)
-            return
-        kept = self.config()
-        changed = configs.differences(kept, config)
-        if changed:
-            raise UserError(
-                f"{self.path} holds results of another config, which differs in {', '.join(changed)}: "
-                "set these back to resume, or give another --out"
-            )
-        self._keep_folder(config)
-        if kept.price_per_gpu_hour != config.price_per_gpu_hour:
-            self._reprice(kept, config.price_per_gpu_hour)
-
-    def measured_nothing(self) -> bool:
-        """Whether a run began here and failed before its first record: its config may be corrected.
-
-        Without a folder of records no run began here, and a config.yaml is somebody else's.
-        """
-        records = self.path / "records"
-        return records.is_dir() and not any(path.stat().st_size for path in records.iterdir())
-
-    def dated(self, config: RunConfig) -> RunConfig:
-        """A config with its day: its own, else that on which the run of this directory was begun, else today.
-
-        Raises:
-            UserError: the directory's config cannot be read.
-        """
-        begun = self.config_path.exists() and not self.measured_nothing()
-        kept = self.config().date if begun and config.date is None else None
-        return msgspec.structs.replace(config, date=config.date or kept or config.day)
+        content = configs.to_yaml(config).encode()
+        if self.config_path.exists() and self.config_path.read_bytes() != content:
+            if not (self.path / "cells").is_dir():
+                raise UserError(f"{self.config_path} is there, and no run left it: give another --out")
+            replace(self.config_path, content)
+        make_folder(self.path / "cells")
+        if not self.config_path.exists():
+            replace(self.config_path, content)
+        if folder := configs.base_folder(config):
+            replace(self.folder_path, os.path.relpath(folder.resolve(), self.path.resolve()).encode())
 
     def config(self) -> RunConfig:
         """The resolved config.
@@ -152,19 +130,50 @@ class RunDirectory:
             folder = self.path
         return configs.load_config(self.config_path, folder=folder if folder.is_dir() else self.path)
 
-    def _keep_folder(self, config: RunConfig) -> None:
-        if folder := configs.base_folder(config):
-            replace(self.folder_path, os.path.relpath(folder.resolve(), self.path.resolve()).encode())
+    def dated(self, config: RunConfig) -> RunConfig:
+        """A config with its day: its own, else that on which the run of this directory was begun, else today.
 
-    def _reprice(self, kept: RunConfig, price: float | None) -> None:
-        """Write another price into the kept config. A checksum that it had and no longer has stays broken."""
-        name, before = self.config_path.name, checksum(self.config_path)
-        replaced = msgspec.structs.replace(kept, price_per_gpu_hour=price)
-        replace(self.config_path, configs.to_yaml(replaced).encode())
-        if self.manifest_path.exists() and self.manifest().checksums.get(name) == before:
-            manifest = self.manifest()
-            sums = {**manifest.checksums, name: checksum(self.config_path)}
-            self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
+        Raises:
+            UserError: the directory's config cannot be read.
+        """
+        begun = self.config_path.exists() and not self.measured_nothing()
+        kept = self.config().date if begun and config.date is None else None
+        return msgspec.structs.replace(config, date=config.date or kept or config.day)
+
+    def measured_nothing(self) -> bool:
+        """Whether no attempt was ever finished here."""
+        folders = [self.path / "records"] if self.layout.earlier else self.layout.folders()
+        return not any(
+            path.stat().st_size
+            for folder in folders
+            for path in folder.iterdir()
+            if path.suffix in (".jsonl", ".parquet")
+        )
+
+    def ask(self, planned: Manifest, keep: Callable[[CellEntry, ModelEntry], bool]) -> None:
+        """Let the run be of the cells of a plan from now on; see `asked.ask`."""
+        asked.ask(self.layout, planned, keep)
+
+    def add(self, more: Manifest) -> None:
+        """Make cells part of the run, with what is known of their engines; see `asked.add`."""
+        asked.add(self.layout, more)
+
+    def not_asked(self) -> list[CellEntry]:
+        """The cells with records that lie here and are no part of the run."""
+        part = set(read_file(self.manifest_path, RunFile).cells)
+        found = []
+        for folder in self.layout.folders():
+            if (folder / CELL).exists() and any(folder.glob("*.jsonl")) | (folder / RECORDS).exists():
+                cell = read_file(folder / CELL, CellFile).cell
+                found += [cell] if cell.key not in part else []
+        return found
+
+    def keep_cautions(self, cautions: Sequence[Caution]) -> None:
+        """Replace what is known of the run beside its numbers."""
+        run = read_file(self.manifest_path, RunFile)
+        seal.write(self.manifest_path, msgspec.structs.replace(run, cautions=tuple(cautions)))
+
+    # What is known
 
     def manifest(self) -> Manifest:
         """The manifest.
@@ -172,16 +181,7 @@ class RunDirectory:
         Raises:
             UserError: there is none, or it is not one that this version can read.
         """
-        try:
-            data = self.manifest_path.read_bytes()
-        except OSError as error:
-            lacks = "holds no results (no manifest.json)" if self.path.is_dir() else "is not there"
-            raise UserError(f"{self.path} {lacks}: give a folder that `harness run` wrote") from error
-        check_version(self.manifest_path, data)
-        try:
-            return msgspec.json.decode(data, type=Manifest)
-        except (msgspec.DecodeError, RecursionError) as error:
-            raise UserError(f"{self.manifest_path}: {error}; restore the file from a copy") from error
+        return manifest.read_manifest(self.layout)
 
     def whole_manifest(self) -> Manifest:
         """The manifest, whose cells are known to be of models that it has. Raises UserError."""
@@ -194,205 +194,140 @@ class RunDirectory:
                 )
         return found
 
-    def write_manifest(self, manifest: Manifest) -> None:
-        """Replace the manifest."""
-        replace(self.manifest_path, msgspec.json.format(msgspec.json.encode(manifest, order="sorted")))
+    def checksums(self, found: Manifest) -> dict[str, str]:
+        """File of the directory -> SHA-256, of everything that has one: by the manifest, and by its cells.
+
+        Raises:
+            UserError: a file of checksums is not one that this version can read.
+        """
+        sums = dict(found.checksums)
+        if not self.layout.earlier:
+            for cell in found.cells.values():
+                folder = self.layout.folder(cell)
+                inside = folder.relative_to(self.path)
+                sums |= {str(inside / name): value for name, value in seal.sealed(folder).items()}
+        return sums
+
+    def engines(self, cell: CellEntry) -> dict[str, EngineFile]:
+        """File -> an engine that worked on a cell. Raises UserError."""
+        return manifest.read_engines(self.layout, cell.key)
+
+    def files(self) -> Iterator[Path]:
+        """Every file that scorecards are made of."""
+        yield from (self.config_path, self.manifest_path)
+        folders = [self.path / "records"] if self.layout.earlier else self.layout.folders()
+        for folder in folders:
+            yield from folder.iterdir()
+
+    # Writing
+
+    def writer(self, cell: CellEntry) -> RecordWriter:
+        """Appends to a file of a cell that is this process's alone."""
+        return RecordWriter(self._own_file(cell))
+
+    def _own_file(self, cell: CellEntry) -> Path:
+        return self.layout.make_folder(cell) / f"{self.writer_name}.jsonl"
+
+    def add_engine(self, cell: CellEntry, engine: EngineFile) -> None:
+        """Keep what this process's engine is, which is about to work on a cell.
+
+        Raises:
+            UserError: the cell has records of an engine that may have given other scores.
+        """
+        path = self.layout.folder(cell) / f"engine-{self.writer_name}.json"
+        if path.exists():
+            return
+        if self.count(cell):
+            for earlier in self.engines(cell).values():
+                self._check_same(cell, earlier.facts, engine.facts)
+        seal.write(path, engine)
+
+    def _check_same(self, cell: CellEntry, was: EngineFacts, now: EngineFacts) -> None:
+        old, new = ({"name": f.name, "version": f.version, **without_layout(f.details)} for f in (was, now))
+        changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        if said := ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed):
+            raise UserError(
+                f"{self.path} has a part of {cell.suite} of {cell.model} from another engine ({said}): "
+                "resume with that one, or give another --out"
+            )
+
+    def compact(self, cells: Iterable[CellEntry]) -> None:
+        """Turn the records of complete cells into Parquet; nothing is done where that was done before."""
+        for cell in cells:
+            compact.compact(self._of(cell))
+
+    def reopen(self, cell: CellEntry) -> None:
+        """Make the records of a complete cell ones that more are appended to; see `compact.reopen`."""
+        run = read_file(self.manifest_path, RunFile)
+        name = str((self.layout.folder(cell) / CHECKSUMS).relative_to(self.path))
+        seal.check_unchanged(self.path / name, run.checksums.get(name))
+        sums = {key: value for key, value in run.checksums.items() if key != name}
+        compact.reopen(self._of(cell), self._own_file(cell))
+        seal.write(self.manifest_path, msgspec.structs.replace(run, checksums=sums))
+
+    def seal(self) -> None:
+        """Keep the checksums of files that will not change any more.
+
+        A checksum that is already there stays as it is: `harness verify` is to find what changed since.
+        """
+        if (self.path / RUN).exists():
+            cells = [cell for cell in self.manifest().cells.values() if self.is_complete(cell)]
+            for cell in cells:
+                seal.seal_cell(self.layout.folder(cell))
+            asked.seal_run(self.layout, cells)
+
+    # Records
+
+    def _of(self, cell: CellEntry) -> CellRecords:
+        return self._records.setdefault(cell.key, CellRecords(cell, self.layout.cell(cell)))
+
+    def is_complete(self, cell: CellEntry) -> bool:
+        """Whether a cell's records are in one file, which alone counts."""
+        return self._of(cell).complete
 
     def records(self, cell: CellEntry) -> list[Record]:
-        """Finished attempts of a cell, in the order of sample and attempt; of two records the later.
+        """Finished attempts of a cell, in the order of sample and attempt; see `load.rank` for two of one.
 
         All at once, transcripts included; see `each_record`.
         """
         return list(self.each_record(cell))
 
     def each_record(self, cell: CellEntry) -> Iterator[Record]:
-        """The same one after the other: some megabytes at a time, however large the cell is.
+        """See `CellRecords.each_record`, and so on."""
+        return self._of(cell).each_record()
 
-        Raises:
-            UserError: the file is damaged or of another schema version.
-        """
-        complete = self.records_path(cell, "parquet")
-        if not complete.exists():
-            yield from read_jsonl(self.records_path(cell, "jsonl"))
-        elif in_order(complete):
-            yield from read_parquet(complete)
-        else:
-            found = {(r.sample, r.attempt): r for r in read_parquet(complete)}
-            yield from (found[key] for key in sorted(found))
+    def each_table(self, cell: CellEntry) -> "Iterator[pa.Table]":
+        """Tables without transcripts, in the order of sample and attempt."""
+        return self._of(cell).each_table()
 
-    def each_table(self, cell: CellEntry) -> Iterator["pa.Table"]:
-        """The same as tables of `record_schema` without transcripts, some thousand attempts at a time."""
-        complete = self.records_path(cell, "parquet")
-        if complete.exists() and in_order(complete):
-            yield from read_tables(complete)
-            return
-        bare = (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record(cell))
-        while rows := [to_row(cell, record) for record in islice(bare, GROUP_ROWS)]:
-            yield table_of(rows).drop_columns("transcript")
+    def columns(self, cell: CellEntry) -> "pa.Table":
+        """What statistics need of a cell, in no order."""
+        return self._of(cell).columns()
 
     def count(self, cell: CellEntry) -> int:
         """How many attempts of a cell are finished."""
-        complete = self.records_path(cell, "parquet")
-        return count_rows(complete) if complete.exists() else len(self.finished(cell))
+        return self._of(cell).count()
 
-    def finished(self, cell: CellEntry, retry_before: float = 0.0) -> set[tuple[str, int]]:
-        """(sample, attempt) of the finished attempts of a cell, of which nothing else is read.
+    def finished(self, cell: CellEntry, retry_before: float = 0.0) -> dict[tuple[str, int], str]:
+        """(sample, attempt) -> content hash of the finished attempts, but for those to be made again."""
+        return self._of(cell).finished(retry_before)
 
-        Args:
-            cell: which.
-            retry_before: Unix time; one of `RETRIED` from before it is left out.
-        """
-        complete = self.records_path(cell, "parquet")
-        if complete.exists():
-            table = read_table(complete, ["sample", "attempt", "failure", "started"])
-            found: Iterable[Key] = (Key(**row) for row in table.to_pylist())
-        else:
-            found = (key for _, key in read_keys(self.records_path(cell, "jsonl")))
-        last = {(key.sample, key.attempt): key for key in found}
-        return {
-            name for name, key in last.items() if key.failure not in RETRIED or key.started >= retry_before
-        }
+    def contents(self, cell: CellEntry) -> dict[tuple[str, int], str]:
+        """(sample, attempt) -> content hash of the finished attempts."""
+        return self._of(cell).finished()
 
     def attempts_at(self, cell: CellEntry, sample: str) -> list[Record]:
-        """Finished attempts of a cell at one sample, without reading the transcripts of others."""
-        complete = self.records_path(cell, "parquet")
-        if complete.exists():
-            return sorted(read_sample(complete, sample), key=lambda record: record.attempt)
-        path = self.records_path(cell, "jsonl")
-        offsets = {key.attempt: offset for offset, key in read_keys(path) if key.sample == sample}
-        return list(read_at(path, [offsets[attempt] for attempt in sorted(offsets)]))
+        """Finished attempts of a cell at one sample."""
+        return self._of(cell).attempts_at(sample)
 
     def samples(self, cell: CellEntry) -> set[str]:
         """The samples that have a finished attempt."""
-        complete = self.records_path(cell, "parquet")
-        if complete.exists():
-            return set(read_table(complete, ["sample"])["sample"].unique().to_pylist())
-        return {key.sample for _, key in read_keys(self.records_path(cell, "jsonl"))}
-
-    def columns(self, cell: CellEntry) -> "pa.Table":
-        """Finished attempts of a cell in no order, as `record_schema` without what no statistic needs.
-
-        Raises:
-            UserError: the file is damaged or of another schema version.
-        """
-        complete = self.records_path(cell, "parquet")
-        if complete.exists():
-            return read_columns(complete)
-        bare = (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record(cell))
-        return to_table(cell, bare)
+        return self._of(cell).samples()
 
     def outcomes(self, cell: CellEntry) -> Iterator[Outcome]:
-        """What came of the finished attempts of a cell, in the order of sample and attempt.
+        """What came of the finished attempts, in the order of sample and attempt."""
+        return self._of(cell).outcomes()
 
-        Raises:
-            UserError: the file is damaged or of another schema version.
-        """
-        fields = Outcome.__struct_fields__
-        complete = self.records_path(cell, "parquet")
-        if not complete.exists():
-            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_record(cell))
-            return
-        rows = read_table(complete, list(fields)).to_pylist()
-        for row in sorted(rows, key=lambda row: (row["sample"], row["attempt"])):
-            scores = tuple(Score(**{**score, "operands": None}) for score in row.pop("scores"))
-            yield msgspec.convert({**row, "scores": scores}, Outcome)
-
-    def contents(self, cell: CellEntry) -> dict[tuple[str, int], str]:
-        """(sample, attempt) -> content hash, of the finished attempts of a cell; nothing else is read.
-
-        Raises:
-            UserError: the file is damaged or of another schema version.
-        """
-        complete = self.records_path(cell, "parquet")
-        if complete.exists():
-            rows = read_table(complete, ["sample", "attempt", "content_hash"]).to_pylist()
-            return {(row["sample"], row["attempt"]): row["content_hash"] for row in rows}
-        keys = read_keys(self.records_path(cell, "jsonl"))
-        return {(key.sample, key.attempt): key.content_hash for _, key in keys}
-
-    def compact(self, cells: Sequence[CellEntry]) -> None:
-        """Turn the records of complete cells into Parquet; nothing is done where that was done before."""
-        begun = [cell for cell in cells if self.records_path(cell, "jsonl").exists()]
-        for cell in begun:
-            target = self.records_path(cell, "parquet")
-            if not target.exists():
-                write_parquet(target, cell, self.each_record(cell))
-        if begun:
-            self.seal(begun)
-        for cell in begun:
-            self.records_path(cell, "jsonl").unlink()
-
-    def reopen(self, cell: CellEntry) -> None:
-        """Make the records of a complete cell ones that more are appended to; a later one supersedes.
-
-        A process that dies in between changes nothing: while the Parquet file is there it alone counts.
-
-        Raises:
-            UserError: the file is not the one that was sealed.
-        """
-        source, target = self.records_path(cell, "jsonl"), self.records_path(cell, "parquet")
-        manifest, name = self.manifest(), str(target.relative_to(self.path))
-        if checksum(target) != manifest.checksums.get(name, checksum(target)):
-            raise UserError(f"{target} was changed after it was complete: restore it from a copy")
-        with replacing(source) as temporary, temporary.open("wb") as file:
-            file.writelines(msgspec.json.encode(record) + b"\n" for record in self.each_record(cell))
-        sums = {key: value for key, value in manifest.checksums.items() if key != name}
-        self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
-        target.unlink()
-
-    def seal(self, cells: Iterable[CellEntry] | None = None) -> None:
-        """Keep the checksums of files that will not change any more in the manifest.
-
-        A checksum that is already there stays as it is: `harness verify` is to find what changed since.
-
-        Args:
-            cells: whose files; None for all.
-        """
-        if not self.manifest_path.exists():
-            return
-        manifest = self.manifest()
-        cells = list(manifest.cells.values() if cells is None else cells)
-        complete = [self.records_path(cell, "parquet") for cell in cells]
-        injected = [self.injections_path(cell) for cell in cells]
-        final = (self.config_path, *complete, *injected)
-        names = {str(p.relative_to(self.path)): p for p in final if p.exists()}
-        missing = {name: checksum(path) for name, path in names.items() if name not in manifest.checksums}
-        if missing:
-            sums = {**manifest.checksums, **missing}
-            self.write_manifest(msgspec.structs.replace(manifest, checksums=sums))
-
-    def lock(self) -> IO[bytes]:
-        """Hold the directory for this process until the returned file is closed.
-
-        Raises:
-            UserError: another process is writing to it, or it cannot be written to, or a link in it leads out
-                of it: what is written to a received folder goes nowhere else.
-        """
-        make_folder(self.path)
-        self._check_links()
-        handle = self.lock_path.open("wb")
-        try:
-            lock_file(handle)
-        except BlockingIOError as error:
-            handle.close()
-            raise UserError(
-                f"another process is writing to {self.path}: wait for it, or give another --out"
-            ) from error
-        except OSError as error:
-            handle.close()
-            raise UserError(
-                f"{self.path} cannot be locked ({error.strerror}), so that two runs could write to it at "
-                "once: give an --out on a file system with locks, such as a local disk"
-            ) from error
-        return handle
-
-    def _check_links(self) -> None:
-        """Raises UserError if a file or folder of the run is a link that leads out of it."""
-        folder = self.path.resolve()
-        for inside in (folder, folder / "records", folder / "injections"):
-            for path in inside.iterdir() if inside.is_dir() else ():
-                if path.is_symlink() and not path.resolve().is_relative_to(folder):
-                    raise UserError(
-                        f"{path} is a link that leads out of the folder of its run, and would be written to: "
-                        "put what it leads to in its place, or give another --out"
-                    )
+    def damaged(self, cell: CellEntry) -> dict[Path, list[int]]:
+        """Files -> the numbers of their lines that are not as they were written, and do not count."""
+        return self._of(cell).damaged()

@@ -1,6 +1,12 @@
-"""Records of a file that may still be written to, one a line: their keys alone, or whole."""
+"""Records of a file that is appended to, one a line: their keys alone, or whole.
 
-from collections.abc import Iterator, Sequence
+A line begins with the checksum of the rest, so that a damaged one is known from what it says no longer: its
+attempt is owed again. Lines of earlier versions have none.
+"""
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,48 +26,102 @@ class Key(msgspec.Struct):
     started: float = 0.0
 
 
-def read_keys(path: Path) -> Iterator[tuple[int, Key]]:
-    """(where its line begins, key) of the records of a file; a torn last line is left out."""
-    if not path.exists():
-        return
-    decoder, offset = msgspec.json.Decoder(Key), 0
-    with path.open("rb") as file:
-        for line in file:
-            if not line.endswith(b"\n"):
-                return
+class Moved(UserError):
+    """A file is gone while it was read: its records were compacted meanwhile."""
+
+
+_HEAD = b'{"crc32":"'
+_BODY = len(_HEAD) + 8 + len(b'",')
+
+
+def add_checksum(record: bytes) -> bytes:
+    """A line of a JSON object, which it is still, with its CRC-32 as the first field."""
+    return b'%s%08x",%s\n' % (_HEAD, zlib.crc32(record), record[1:])
+
+
+def check_line(line: bytes) -> bytes | None:
+    """The JSON object of a line with a checksum; None where the line is not as it was written."""
+    record = b"{" + line[_BODY:].removesuffix(b"\n")
+    return record if line == add_checksum(record) else None
+
+
+class Lines:
+    """The lines of one file, of which each is decoded once, however often it is asked for."""
+
+    def __init__(self, path: Path, *, checked: bool) -> None:
+        """Args: path: of the file; checked: whether its lines have checksums."""
+        self.path, self._checked = path, checked
+        self._file, self._end, self._number = 0, 0, 0
+        self._keys: list[tuple[int, Key]] = []
+        self._damaged: list[int] = []
+        self._decoder = msgspec.json.Decoder(Key)
+
+    def found(self) -> list[tuple[int, Key]]:
+        """(where its line begins, key) of the records; damaged lines and a torn last one are left out.
+
+        Raises:
+            UserError: a whole line is not a record.
+        """
+        self._read()
+        return self._keys
+
+    def damaged(self) -> list[int]:
+        """The numbers, from 1, of lines that do not have their checksum."""
+        self._read()
+        return self._damaged
+
+    def _read(self) -> None:
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:  # compacted meanwhile
+            self._keys, self._damaged = [], []
+            return
+        with file:
+            found = os.fstat(file.fileno())
+            if found.st_ino != self._file or found.st_size < self._end:
+                self._file, self._end, self._number = found.st_ino, 0, 0
+                self._keys, self._damaged = [], []
+            file.seek(self._end)
+            for line in file:
+                if not line.endswith(b"\n"):
+                    return
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        record = check_line(line) if self._checked else line
+        if record is None:
+            self._damaged.append(self._number + 1)
+        else:
             try:
-                key = decoder.decode(line)
+                self._keys.append((self._end, self._decoder.decode(record)))
             except NOT_RECORDS as error:
-                raise _no_record(path, offset, line, error) from error
-            yield offset, key
-            offset += len(line)
+                raise _no_record(self.path, self._end, record, error) from error
+        self._number += 1
+        self._end += len(line)
 
+    def records(self, offsets: Iterable[int]) -> Iterator[Record]:
+        """The records whose lines begin at some places.
 
-def read_jsonl(path: Path) -> Iterator[Record]:
-    """Records of a file that may still be written to, in the order of sample and attempt; the later of two.
-
-    Raises:
-        UserError: a whole line is not a record.
-    """
-    offsets = {(key.sample, key.attempt): offset for offset, key in read_keys(path)}
-    return read_at(path, [offsets[key] for key in sorted(offsets)])
-
-
-def read_at(path: Path, offsets: Sequence[int]) -> Iterator[Record]:
-    """The records whose lines begin at some places of a file."""
-    if not offsets:
-        return
-    decoder = msgspec.json.Decoder(Record)
-    with path.open("rb") as file:
-        for offset in offsets:
-            file.seek(offset)
-            line = file.readline()
-            try:
-                record = decoder.decode(line)
-                check_record(record)
-            except NOT_RECORDS as error:
-                raise _no_record(path, offset, line, error) from error
-            yield record
+        Raises:
+            UserError: one is no record.
+            Moved: the file is gone.
+        """
+        decoder = msgspec.json.Decoder(Record)
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError as error:
+            raise Moved(f"{self.path} is gone while it was read: try again") from error
+        with file:
+            for offset in offsets:
+                file.seek(offset)
+                line = file.readline()
+                read = check_line(line) if self._checked else line
+                try:
+                    record = decoder.decode(read or b"")
+                    check_record(record)
+                except NOT_RECORDS as error:
+                    raise _no_record(self.path, offset, read or line, error) from error
+                yield record
 
 
 def _no_record(path: Path, offset: int, line: bytes, error: Exception) -> UserError:

@@ -1,7 +1,36 @@
-"""Locks: they save work where two processes would do the same, and nothing depends on them alone."""
+"""A lock saves the work of two processes that would do the same. Nothing depends on it."""
 
 import fcntl
+from pathlib import Path
 from typing import IO
+
+from harness.disk import make_folder
+from harness.errors import UserError
+
+
+def lock(path: Path) -> IO[bytes]:
+    """Hold a run directory for this process until the returned file is closed.
+
+    On a file system without locks nothing is held: two runs would measure the same attempts, of which each
+    counts once.
+
+    Raises:
+        UserError: another process holds it, or it cannot be written to, or a link in it leads out of it: what
+            is written to a received folder goes nowhere else.
+    """
+    make_folder(path)
+    check_links(path)
+    handle = (path / ".lock").open("wb")
+    try:
+        lock_file(handle)
+    except BlockingIOError as error:
+        handle.close()
+        raise UserError(
+            f"another process is writing to {path}: wait for it, or give another --out"
+        ) from error
+    except OSError:  # there are no locks
+        pass
+    return handle
 
 
 def lock_file(handle: IO[bytes]) -> None:
@@ -20,3 +49,16 @@ def lock_file(handle: IO[bytes]) -> None:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except PermissionError as error:  # EACCES is another way to say EAGAIN
             raise BlockingIOError(*error.args) from error
+
+
+def check_links(path: Path) -> None:
+    """Raises UserError if a file or folder of a run is a link that leads out of it."""
+    whole = path.resolve()
+    cells = whole / "cells"
+    for inside in (whole, cells, *(cells.iterdir() if cells.is_dir() else ())):
+        for found in inside.iterdir() if inside.is_dir() else ():
+            if found.is_symlink() and not found.resolve().is_relative_to(whole):
+                raise UserError(
+                    f"{found} is a link that leads out of the folder of its run, and would be written to: "
+                    "put what it leads to in its place, or give another --out"
+                )

@@ -5,7 +5,7 @@ Whoever made them, one sentence says which; nothing is computed from them.
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
@@ -14,6 +14,8 @@ from harness.types import LARGEST_COUNT, SCHEMA_VERSION, Record
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+T = TypeVar("T")
 
 COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
 AMOUNTS = ("engine_seconds", "joules")
@@ -102,3 +104,20 @@ def _check_all(right: Any, name: str, column: Any, *, nullable: bool = False) ->
     at = pc.index(pc.fill_null(right, nullable), False).as_py()
     if at >= 0:
         raise ValueError(f"row {at + 1}: {name} is {column[at].as_py()}, which it cannot be")
+
+
+def read_file(path: Path, kind: type[T]) -> T:
+    """A JSON file of a run directory.
+
+    Raises:
+        UserError: it is not there, not one that this version can read, or not what is expected.
+    """
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}); restore it from a copy") from error
+    check_version(path, data)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {error}; restore the file from a copy") from error

@@ -1,10 +1,69 @@
-"""Checksums of files that do not change any more."""
+"""Checksums of files that do not change any more: of a cell's in the cell, of the cells' in `run.json`."""
 
 import hashlib
 from pathlib import Path
+
+import msgspec
+
+from harness.disk import replace
+from harness.errors import UserError
+from harness.records.layout import CELL, CHECKSUMS, INJECTIONS, RECORDS
+from harness.records.sane import read_file
+from harness.records.schema import Checksums
 
 
 def checksum(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write(path: Path, value: msgspec.Struct) -> None:
+    """Write a JSON file for people and programs. Nothing is written where that is what it holds."""
+    content = msgspec.json.format(msgspec.json.encode(value, order="sorted")) + b"\n"
+    if not path.exists() or path.read_bytes() != content:
+        replace(path, content)
+
+
+def sealed(folder: Path) -> dict[str, str]:
+    """The checksums of a cell's files, empty where it has none yet.
+
+    Raises:
+        UserError: the file is not one that this version can read.
+    """
+    path = folder / CHECKSUMS
+    return read_file(path, Checksums).files if path.exists() else {}
+
+
+def seal_cell(folder: Path) -> None:
+    """Keep the checksums of a complete cell's files.
+
+    One that is there already stays as it is: `harness verify` is to find what changed since.
+    """
+    files = [folder / CELL, folder / RECORDS, folder / INJECTIONS, *sorted(folder.glob("engine-*.json"))]
+    kept = sealed(folder)
+    missing = {path.name: checksum(path) for path in files if path.exists() and path.name not in kept}
+    if missing:
+        write(folder / CHECKSUMS, Checksums(files={**kept, **missing}))
+
+
+def rewrite(folder: Path, name: str, value: msgspec.Struct) -> tuple[str, str] | None:
+    """Write a file of a cell anew. A checksum that it had and no longer has stays broken.
+
+    Returns:
+        The checksums of the cell's own checksums before and after; None where the file has none there.
+    """
+    kept, path, sums = sealed(folder), folder / name, folder / CHECKSUMS
+    whole = name in kept and path.exists() and checksum(path) == kept[name]
+    write(path, value)
+    if not whole:
+        return None
+    before = checksum(sums)
+    write(sums, Checksums(files={**kept, name: checksum(path)}))
+    return before, checksum(sums)
+
+
+def check_unchanged(path: Path, expected: str | None) -> None:
+    """Raises UserError if a file does not have the checksum that it had."""
+    if expected is not None and checksum(path) != expected:
+        raise UserError(f"{path} was changed after it was complete: restore it from a copy")

@@ -41,7 +41,7 @@ def replay(
 
     if not path.exists():
         raise UserError(f"there is no {path}: give a folder with records, or with AgentDojo's transcripts")
-    if not (path / "manifest.json").exists():
+    if not RunDirectory(path).is_run:
         origin = Origin(
             developer=developer or UNKNOWN_ORIGIN.developer, country=country or UNKNOWN_ORIGIN.country
         )

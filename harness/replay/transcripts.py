@@ -87,7 +87,7 @@ def replay_imported(
         report = collected.counts.report(collected.unknown)
         if not report.runs:
             raise UserError(
-                f"{path} holds neither a run of this harness (no manifest.json) nor transcripts in "
+                f"{path} holds neither a run of this harness (no run.json and cells) nor transcripts in "
                 "AgentDojo's format (.json, .jsonl or .jsonl.xz with suite_name, user_task_id and messages)"
             )
         if out and collected.models:
@@ -217,9 +217,9 @@ class Collection:
         if found is None:
             self._hold(out)
             entry = cell_entry(suite, model)
-            path = out.records_path(entry, "jsonl")
-            path.unlink(missing_ok=True)  # of an import that did not finish
-            found = Cell(suite, entry, RecordWriter(path))
+            for path in out.appended_paths(entry):  # of an import that did not finish
+                path.unlink()
+            found = Cell(suite, entry, out.writer(entry))
             self._cells[model, suite.name] = found
         return found
 
@@ -239,18 +239,10 @@ class Collection:
         for cell in self._cells.values():
             cell.writer.close()
         entries = {cell.entry.key: cell.finished() for cell in self._cells.values()}
-        manifest = out.manifest() if out.manifest_path.exists() else empty_manifest(out.path.name)
-        out.write_manifest(
-            msgspec.structs.replace(
-                manifest,
-                models={**manifest.models, **{model.name: model for model in models}},
-                cells={**manifest.cells, **entries},
-            )
-        )
+        named = {model.name: model for model in models}
+        out.add(msgspec.structs.replace(empty_manifest(out.path.name), models=named, cells=entries))
         for cell in self._cells.values():
-            injections = out.injections_path(cell.entry)
-            injections.parent.mkdir(exist_ok=True)
-            replace(injections, msgspec.json.encode(cell.injections, order="sorted"))
+            replace(out.injections_path(cell.entry), msgspec.json.encode(cell.injections, order="sorted"))
         out.compact([cell.entry for cell in self._cells.values()])
 
     @property

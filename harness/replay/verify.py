@@ -12,6 +12,7 @@ from pathlib import Path
 from harness import __version__
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
+from harness.records.layout import CHECKSUMS
 from harness.records.seal import checksum
 from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
 from harness.reports.document import make_document
@@ -26,7 +27,7 @@ NAMESPACE = "harness"
 
 
 COVERS = (
-    ": it covers the manifest, and by its checksums the config, the records and what was injected; "
+    ": it covers the file, and by its checksums the config, the records and what was injected; "
     "scorecards, which are computed from these, are compared above"
 )
 
@@ -59,12 +60,13 @@ def verify(
     if key is not None and not key.is_file():
         raise UserError(f"--key {key}: expected a file, a minisign public key or allowed ssh signers")
     manifest = directory.whole_manifest()
-    if not manifest.checksums:
+    checksums = directory.checksums(manifest)
+    if not checksums:
         raise UserError(
             f"{directory.manifest_path} holds no checksums, so nothing tells whether files are as they were: "
             "`harness run` with the same config and --out adds them"
         )
-    found = [*_checksums(directory, manifest), *_strangers(directory, manifest)]
+    found = [*_checksums(directory, manifest, checksums), *_strangers(directory, manifest)]
     if all(finding.good for finding in found):
         found += _scorecards(directory, manifest)
         found += () if quick else _scores(directory, run_programs)
@@ -74,39 +76,52 @@ def verify(
                 good=False, text="scorecards and scores were not computed again: files are not as they were"
             )
         )
-    return [*found, *_others(directory, manifest), _signature(directory, key)]
+    return [*found, *_others(directory, manifest, checksums), _signature(directory, manifest, key)]
 
 
-def _checksums(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
-    for name, expected in sorted(manifest.checksums.items()):
+def _checksums(
+    directory: RunDirectory, manifest: Manifest, checksums: Mapping[str, str]
+) -> Iterator[Finding]:
+    for name, expected in sorted(checksums.items()):
         path = directory.path / name
         if not path.resolve().is_relative_to(directory.path.resolve()):
             yield Finding(good=False, text=f"{name} lies outside of the directory")
         elif not path.exists():
             yield Finding(good=False, text=f"{name} is gone")
         elif checksum(path) != expected:
-            yield Finding(good=False, text=f"{name} was changed: its checksum is not the manifest's")
+            yield Finding(good=False, text=f"{name} was changed: its checksum is another one")
         else:
             yield Finding(good=True, text=f"{name} has its checksum")
     for cell in manifest.cells.values():
-        name = str(directory.records_path(cell, "parquet").relative_to(directory.path))
-        if name not in manifest.checksums:
+        name = str(directory.complete_path(cell).relative_to(directory.path))
+        if name not in checksums:
             state = "has no checksum" if (directory.path / name).exists() else "is not complete"
             yield Finding(good=state == "is not complete", text=f"{cell.suite} of {cell.model} {state}")
+        elif not directory.layout.earlier:
+            told = {f"{Path(name).parent}/{engine}" for engine in directory.engines(cell)}
+            for engine in sorted(told - checksums.keys()):
+                yield Finding(good=False, text=f"{engine} has no checksum")
+        for path, lines in directory.damaged(cell).items():
+            said = f"{path.relative_to(directory.path)}: line {', '.join(map(str, lines))}"
+            yield Finding(good=False, text=f"{said} is not as it was written: owed again")
 
 
 def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
-    """Files of records that belong to no cell."""
-    known = {
-        directory.records_path(c, suffix) for c in manifest.cells.values() for suffix in ("jsonl", "parquet")
-    }
-    for name in manifest.cells:
-        begun, complete = (directory.records_path(manifest.cells[name], s) for s in ("jsonl", "parquet"))
-        if begun.exists() and complete.exists():
-            yield Finding(good=True, text=f"records/{begun.name} is not read: {complete.name} is complete")
-    for path in sorted((directory.path / "records").glob("*")):
+    """Files of records that do not count."""
+    known: set[Path] = set()
+    for cell in manifest.cells.values():
+        complete, appended = directory.complete_path(cell), directory.appended_paths(cell)
+        known |= {complete, *appended}
+        for path in appended if complete.exists() else ():
+            name = path.relative_to(directory.path)
+            yield Finding(good=True, text=f"{name} is not read: {complete.name} is complete")
+    folders = {path.parent for path in known}
+    for path in sorted(directory.files()):
         if path.suffix in (".jsonl", ".parquet") and path not in known:
-            yield Finding(good=False, text=f"records/{path.name} belongs to no cell of the manifest")
+            name = path.relative_to(directory.path)
+            # A folder of its own is of a cell that the config asked for once.
+            own = path.parent not in folders
+            yield Finding(good=own, text=f"{name} belongs to no cell of the run")
 
 
 def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
@@ -191,18 +206,23 @@ def _differences(
             yield f"attempt {record.attempt} at {record.sample}: {said}"
 
 
-def _others(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
+def _others(directory: RunDirectory, manifest: Manifest, checksums: Mapping[str, str]) -> Iterator[Finding]:
     """Files that are no part of a run: no checksum and no signature covers them, and nothing reads them."""
-    part = {directory.path / name for name in manifest.checksums}
+    signed = directory.manifest_path
+    part = {directory.path / name for name in checksums}
     part |= {directory.config_path, directory.folder_path, directory.lock_path}
     part |= {made_of_path(directory), *(kept_path(directory, form) for form in WRITTEN)}
-    part |= {directory.manifest_path.with_name(f"manifest.json{end}") for end in ("", ".sig", ".minisig")}
+    part |= {signed.with_name(f"{signed.name}{end}") for end in ("", ".sig", ".minisig")}
+    part |= {path for path in directory.files() if path.suffix in (".jsonl", ".parquet")}
+    for cell in manifest.cells.values():
+        if not directory.is_complete(cell):
+            part |= set(directory.complete_path(cell).parent.glob("*.json"))
     for path in sorted(directory.path.rglob("*")):
         if path.is_symlink() and not path.resolve().is_relative_to(directory.path.resolve()):
             yield Finding(
                 good=False, text=f"{path.relative_to(directory.path)} is a link that leads elsewhere"
             )
-        elif path.is_file() and path not in part and path.parent.name != "records":
+        elif path.is_file() and path not in part:
             yield Finding(
                 good=True,
                 text=f"{path.relative_to(directory.path)} is not part of a run, and nothing verifies it",
@@ -216,22 +236,29 @@ def _other_version(manifest: Manifest) -> str:
     return f" (the run is of harness {manifest.harness_version}, this is {__version__}: verify with that one)"
 
 
-def _signature(directory: RunDirectory, key: Path | None) -> Finding:
-    """The detached signature of the manifest, which holds the checksums of all else."""
-    manifest = directory.manifest_path
-    minisig, ssh = (manifest.with_name(f"{manifest.name}.{suffix}") for suffix in ("minisig", "sig"))
+def _signature(directory: RunDirectory, manifest: Manifest, key: Path | None) -> Finding:
+    """The detached signature of the file that holds the checksums of all else."""
+    signed = directory.manifest_path
+    minisig, ssh = (signed.with_name(f"{signed.name}.{suffix}") for suffix in ("minisig", "sig"))
     signature = minisig if minisig.exists() else ssh
     if not signature.exists():
         return Finding(
             good=key is None,
-            text="the manifest is not signed: whoever can write here can have changed transcripts as well",
+            text=f"{signed.name} is not signed: whoever can write here can have changed transcripts as well",
         )
     if key is None:
         return Finding(
             good=True, text=f"{signature.name} was not checked: give --key with who may have signed"
         )
+    for cell in manifest.cells.values():
+        sealed = directory.complete_path(cell).with_name(CHECKSUMS)
+        if sealed.exists() and str(sealed.relative_to(directory.path)) not in manifest.checksums:
+            return Finding(
+                good=False,
+                text=f"{signature.name} does not cover {cell.suite} of {cell.model}, complete since",
+            )
     check = _minisign if signature == minisig else _ssh
-    return check(manifest, signature, key)
+    return check(signed, signature, key)
 
 
 def _minisign(manifest: Path, signature: Path, key: Path) -> Finding:

@@ -48,14 +48,14 @@ def made_of_path(directory: RunDirectory) -> Path:
 
 def _made_of(directory: RunDirectory) -> str:
     """A digest of the code and of every file that scorecards are made of, by checksum where it has one."""
-    sums = directory.manifest().checksums
+    sums = directory.checksums(directory.manifest())
     found = sha256(_code().encode())
-    for path in sorted((directory.path / "records").glob("*")):
+    for path in sorted(directory.files()):
         name = str(path.relative_to(directory.path))
-        found.update(f"{name} {sums.get(name) or checksum(path)}\n".encode())
-    for path in (directory.config_path, directory.manifest_path):
-        if path.exists():  # runs of others need no config
-            found.update(f"{path.name} {checksum(path)}\n".encode())
+        if path.suffix in (".jsonl", ".parquet"):
+            found.update(f"{name} {sums.get(name) or checksum(path)}\n".encode())
+        elif path.exists():  # runs of others need no config
+            found.update(f"{name} {checksum(path)}\n".encode())
     return found.hexdigest()
 
 

@@ -13,8 +13,6 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import msgspec
-
 from harness.config import EngineSpec, ModelSpec, RunConfig
 from harness.engines import open_engine
 from harness.engines.base import Engine
@@ -24,9 +22,10 @@ from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, Us
 from harness.models.forecast import gpus_wanted
 from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
+from harness.records.schema import EngineFile
 from harness.run.attempts import Asked, Attempt, Progress, new_record, order
 from harness.run.deaths import MAX_CULPRITS, Deaths
-from harness.run.plan import PlannedCell, problem
+from harness.run.plan import PlannedCell, hardware, installed_versions, problem
 from harness.run.preflight import PlannedModel
 from harness.suites.apart import Scorers
 from harness.suites.base import Suite
@@ -124,6 +123,7 @@ class Job:
             DiskError: what was to be kept could not be.
         """
         self.over = True
+        begun = time.perf_counter()
         try:
             engine = await self._open()
         except UserError as error:
@@ -131,7 +131,7 @@ class Job:
             return
         asked = Asked(engine, BusyClock(open_meter(engine.facts)), self.config.sampling, progress, scorers)
         try:
-            self._record_engine(engine)
+            self._record_engine(engine, time.perf_counter() - begun)
             progress.loaded(self.name, engine)
             owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
             alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
@@ -178,23 +178,18 @@ class Job:
         except Exception as error:  # the engine and the checkpoint may be anybody's
             raise UserError(f"model {self.name} could not be loaded: {_named(error)}") from error
 
-    def _record_engine(self, engine: Engine) -> None:
-        """Keep the engine's facts, and refuse to mix two engines in one cell."""
-        manifest = self.directory.manifest()
-        entry = manifest.models[self.name]
-        if entry.engine is None:
-            entry = msgspec.structs.replace(entry, engine=engine.facts)
-            models = {**manifest.models, entry.name: entry}
-            self.directory.write_manifest(msgspec.structs.replace(manifest, models=models))
-        elif entry.engine != engine.facts:
-            old, new = msgspec.to_builtins(entry.engine), msgspec.to_builtins(engine.facts)
-            old, new = {**old, **old.pop("details")}, {**new, **new.pop("details")}
-            changed = [k for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
-            said = ", ".join(f"{k} was {old.get(k)} and is {new.get(k)}" for k in changed)
-            raise UserError(
-                f"{self.directory.path} has records of {self.name} from another engine ({said}): "
-                "resume with that one, or give another --out"
-            )
+    def _record_engine(self, engine: Engine, load_seconds: float) -> None:
+        """Keep what the engine is with each cell that it works on, and refuse to mix two in one."""
+        told = EngineFile(
+            facts=engine.facts,
+            hardware=hardware(),
+            versions=installed_versions(),
+            started=time.time(),
+            load_seconds=load_seconds,
+        )
+        for cell in self.cells:
+            if not self._complete(cell):
+                self.directory.add_engine(cell.entry, told)
 
     def _owed(self, asked: Asked) -> Iterator[Attempt]:
         """What the cells owe, but for suites whose samples cannot be made."""
@@ -217,7 +212,7 @@ class Job:
             writers = {}
             for cell in self.cells:
                 if not self._complete(cell):
-                    writer = RecordWriter(self.directory.records_path(cell.entry, "jsonl"))
+                    writer = self.directory.writer(cell.entry)
                     stack.callback(writer.close)
                     writers[cell.entry.key] = writer
             async with asyncio.TaskGroup() as group:
@@ -259,7 +254,7 @@ class Job:
 
     def _record_culprit(self, attempt: Attempt, reason: str) -> None:
         """Book the attempt that ended an engine, alone."""
-        writer = RecordWriter(self.directory.records_path(attempt.cell.entry, "jsonl"))
+        writer = self.directory.writer(attempt.cell.entry)
         try:
             message = f"the engine died of this attempt, also where it was asked alone: {reason}"
             failure = AttemptFailure(FailureKind.ENGINE_ERROR, message)
@@ -274,7 +269,7 @@ class Job:
         self.cells = [cell for cell in self.cells if suite not in (None, cell.suite.name)]
 
     def _complete(self, cell: PlannedCell) -> bool:
-        return self.directory.records_path(cell.entry, "parquet").exists()
+        return self.directory.is_complete(cell.entry)
 
     def _count_finished(self, cell: PlannedCell) -> int:
         """How many attempts need not be made."""
@@ -310,10 +305,10 @@ def owed_attempts(
     def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
         return engine.render(messages, add_generation_prompt=add_generation_prompt)
 
-    finished = directory.finished(cell.entry, retry_before)
+    kept = directory.contents(cell.entry)
+    finished = directory.finished(cell.entry, retry_before) if retry_before else kept
     samples = cell.suite.samples(model.called, render if cell.suite.needs.chat_template else None)
     built = {sample.id: sample.content_hash for sample in samples}
-    kept = directory.contents(cell.entry) if finished else {}
     others = [sample for (sample, _), content in kept.items() if built.get(sample, content) != content]
     if others:
         raise UserError(

@@ -16,6 +16,7 @@ import msgspec
 from harness import __version__
 from harness.config import ModelSpec, OptionError, RunConfig, as_written, digest, locate
 from harness.engines import check_engine
+from harness.engines.layout import without_layout
 from harness.errors import Absent, UserError
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
@@ -323,6 +324,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
     }
     attempts = suite.attempts(config.attempts, config.sampling)
     spec = model.spec
+    # Everything that could change a score, and neither layout, memory, batches, host nor versions.
     identity = {
         "protocol": protocol,
         "attempts": attempts,
@@ -330,7 +332,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         "called": model.called,
         "weights": _weights_identity(model),
         "engine": config.engine.kind,
-        "engine_args": {**config.engine.args, **spec.engine_args},
+        "engine_args": without_layout({**config.engine.args, **spec.engine_args}),
         "parsers": (spec.tool_call_parser, spec.reasoning_parser),
         **further,
     }
@@ -349,12 +351,16 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
 
 
 def _weights_identity(model: PlannedModel) -> str:
-    """What tells two checkpoints apart: the commit where it is pinned, else the files themselves."""
-    if model.spec.revision is not None:
-        return f"{as_written(model.spec.path)}@{model.spec.revision}"
-    if model.architecture and model.architecture.weights_hash and Path(locate(model.spec.path)).is_dir():
+    """What tells two checkpoints apart: the commit of the hub's, of others the digest of their files.
+
+    A commit does not change as its weights are downloaded, nor from one machine to the next.
+    """
+    spec, folder = model.spec, model.folder
+    if Path(locate(spec.path)).is_dir() and model.architecture and model.architecture.weights_hash:
         return model.architecture.weights_hash
-    return as_written(model.spec.path)
+    if folder is not None and folder.parent.name == "snapshots":
+        return folder.name
+    return f"{as_written(spec.path)}@{spec.revision}" if spec.revision else as_written(spec.path)
 
 
 def make_manifest(plan: Plan) -> Manifest:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.engines.base import Engine
-from harness.records.directory import RETRIED
+from harness.records.load import RETRIED
 from harness.types import Record
 
 LINE_SECONDS = 10.0

@@ -8,18 +8,24 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
-
 from harness.config import RunConfig
-from harness.errors import Status, UserError
+from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.run.attempts import Progress
 from harness.run.fetch import check_lock
 from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.launchers import Launcher
 from harness.run.lock import read_lock
-from harness.run.plan import Plan, leave_out_too_large, make_manifest, make_plan, prepare, problem
-from harness.types import Caution, Manifest
+from harness.run.plan import (
+    FEW_NAMES,
+    Plan,
+    leave_out_too_large,
+    make_manifest,
+    make_plan,
+    prepare,
+    problem,
+)
+from harness.types import Caution, CellEntry, ModelEntry
 
 
 def plan_run(config: RunConfig, path: Path, gpus: int, *, download: bool = True) -> Plan:
@@ -57,19 +63,18 @@ def run(
         directory: where records go.
         progress: who watches.
         launcher: who runs it.
-        retry_failures: whether attempts are owed again that ended in one of `store.RETRIED` before now.
+        retry_failures: whether attempts are owed again that ended in one of `load.RETRIED` before now.
 
     Raises:
         UserError: nothing can be measured, or not into this directory.
     """
     prepare(plan)
-    if directory.manifest_path.exists():
-        check_same_cells(directory, plan)
-        kept = directory.manifest()
-        if (now := _with_new(kept, make_manifest(plan))) != kept:
-            directory.write_manifest(now)
-    else:
-        directory.write_manifest(make_manifest(plan))
+    directory.ask(make_manifest(plan), keep=lambda cell, model: _still_asked(plan, cell, model))
+    if left := directory.not_asked():
+        progress.note(_left_aside(plan, directory, left))
+    for cell in plan.cells:
+        for path, lines in directory.damaged(cell.entry).items():
+            progress.note(f"{path}: line {', '.join(map(str, lines))} is not as it was written: owed again")
     retry_before = time.time() if retry_failures else 0.0
     jobs = [
         Job(plan.config, model, plan.of_model(name), directory, retry_before)
@@ -78,20 +83,35 @@ def run(
     for job in launcher.run(jobs, progress):
         if job.problems:
             plan.leave_out(job.problems)
-            cautions = (*plan.problems, *plan.cautions)
-            directory.write_manifest(msgspec.structs.replace(directory.manifest(), cautions=cautions))
+            directory.keep_cautions((*plan.problems, *plan.cautions))
     if outcome(plan.problems) is not Status.STOPPED:
         plan.check()
 
 
-def _with_new(kept: Manifest, planned: Manifest) -> Manifest:
-    """A manifest with the models and cells that could not be planned before, and what is known now."""
-    return msgspec.structs.replace(
-        kept,
-        models={**planned.models, **kept.models},
-        cells={**planned.cells, **kept.cells},
-        groups=planned.groups,
-        cautions=planned.cautions,
+def _still_asked(plan: Plan, cell: CellEntry, model: ModelEntry) -> bool:
+    """Whether a cell of the run stays a part of it that is not in the plan.
+
+    Imported ones do, and those that the config may ask for while a problem keeps them from being planned.
+    """
+    asked = {spec.name for spec in plan.config.models}
+    hidden = any(found.model in (None, cell.model) for found in plan.problems)
+    return model.imported or (cell.model in asked and hidden)
+
+
+def _left_aside(plan: Plan, directory: RunDirectory, left: Sequence[CellEntry]) -> str:
+    """That some cells are no part of the run any more, and what the protocol of each says otherwise now."""
+    asked = {(cell.entry.model, cell.entry.suite): cell.entry for cell in plan.cells}
+    said = []
+    for old in left[:FEW_NAMES]:
+        now = asked.get((old.model, old.suite))
+        was, new = old.protocol, now.protocol if now else {}
+        changed = [key for key in sorted(was.keys() | new.keys()) if was.get(key) != new.get(key)]
+        why = f" ({', '.join(changed) or 'weights or engine arguments'} changed)" if now else ""
+        said.append(f"{old.suite} of {old.model}{why}")
+    more = f" and {len(left) - FEW_NAMES} more" if len(left) > FEW_NAMES else ""
+    return (
+        f"the config no longer asks for {', '.join(said)}{more}: what was measured stays in "
+        f"{directory.path / 'cells'}, and is no part of the scorecards"
     )
 
 
@@ -100,22 +120,3 @@ def outcome(problems: Sequence[Caution]) -> Status:
     if any(found.check == ENGINE_DIED for found in problems):
         return Status.STOPPED
     return Status.INCOMPLETE if problems else Status.DONE
-
-
-def check_same_cells(directory: RunDirectory, plan: Plan) -> None:
-    """Refuse to go on where data, tasks, weights or versions are not those the directory began with.
-
-    Raises:
-        UserError: the cells that differ, with the fields that do.
-    """
-    kept = {(c.model, c.suite): c for c in directory.manifest().cells.values()}
-    for cell in plan.cells:
-        old = kept.get((cell.entry.model, cell.entry.suite))
-        if old is not None and old.key != cell.entry.key:
-            was, now = old.protocol, cell.entry.protocol
-            changed = [k for k in sorted(was.keys() | now.keys()) if was.get(k) != now.get(k)]
-            raise UserError(
-                f"{directory.path} was begun with another {cell.entry.suite} for {cell.entry.model} "
-                f"({', '.join(changed) or 'weights or engine arguments'} changed since): "
-                "give another --out, or restore what it was begun with"
-            )

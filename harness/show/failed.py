@@ -4,7 +4,8 @@ from collections.abc import Iterator
 
 from harness.errors import UserError
 from harness.hostile import one_line
-from harness.records.directory import Outcome, RunDirectory
+from harness.records.directory import RunDirectory
+from harness.records.load import Outcome
 from harness.types import CellEntry, Metric
 
 SHOWN = 50

@@ -80,7 +80,7 @@ class Restored:
             raise refused[0]
         raise UserError(
             f"{self.directory.config_path} makes no suite {cell.suite!r}, only "
-            f"{', '.join(suites)}: use the versions that manifest.json names"
+            f"{', '.join(suites)}: use the versions that {self.directory.manifest_path.name} names"
         )
 
     def samples(self, cell: CellEntry, suite: Suite) -> dict[str, Sample]:

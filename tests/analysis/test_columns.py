@@ -11,7 +11,6 @@ import pytest
 
 from harness.analysis.columns import Factor, pool_factors, read_attempts
 from harness.errors import UserError
-from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.records.table import read_parquet, record_schema, to_table
 from harness.reports.document import make_document
@@ -24,16 +23,16 @@ def written(path: Path, form: str, seed: int) -> tuple[Manifest, RunDirectory]:
     """The synthetic run on disk, its records shuffled."""
     manifest, records = synthetic_run()
     directory = RunDirectory(path)
-    (path / "records").mkdir()
+    directory.add(manifest)
     for key, entry in manifest.cells.items():
         shuffled = random.Random(seed).sample(records[key], len(records[key]))
         if form == "jsonl":
-            writer = RecordWriter(directory.records_path(entry, "jsonl"))
+            writer = directory.writer(entry)
             for one in shuffled:
                 writer.append(one)
             writer.close()
         else:
-            target = directory.records_path(entry, "parquet")
+            target = directory.complete_path(entry)
             pq.write_table(to_table(entry, shuffled), target, row_group_size=7)
     return manifest, directory
 
@@ -75,7 +74,7 @@ def test_two_scores_of_one_metric_are_refused(disorder: bool) -> None:
     entry = cell("aster-moe", "s", (), 3)
     records = [record("k", f"s{i}", {"x": 1.0, "y": 0.0}) for i in range(3)]
     records[1] = msgspec.structs.replace(records[1], scores=twice)
-    said = rf"^records/aster-moe--s--{entry.key[:12]}: attempt 0 of sample 's1' has two scores of metric 'x'"
+    said = rf"^aster-moe--s--{entry.key[:12]}: attempt 0 of sample 's1' has two scores of metric 'x'"
     with pytest.raises(UserError, match=said):
         read_attempts(entry, to_table(entry, records[::-1] if disorder else records))
     failed = msgspec.structs.replace(records[1], failure=FailureKind.SCORER_ERROR)
@@ -95,7 +94,7 @@ def test_pooled_factors_share_equal_levels() -> None:
 def test_files_of_another_schema_version_are_refused(tmp_path: Path) -> None:
     manifest, directory = written(tmp_path, "parquet", 0)
     entry = next(iter(manifest.cells.values()))
-    path = directory.records_path(entry, "parquet")
+    path = directory.complete_path(entry)
     table = pq.read_table(path)
     newer = table.set_column(0, "schema_version", pa.array([99] * table.num_rows))
     pq.write_table(newer.cast(record_schema()), path)
@@ -106,7 +105,7 @@ def test_files_of_another_schema_version_are_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
     manifest, directory = written(tmp_path, "parquet", 0)
     entry = next(iter(manifest.cells.values()))
-    directory.records_path(entry, "parquet").write_bytes(b"PAR1 not really")
+    directory.complete_path(entry).write_bytes(b"PAR1 not really")
     with pytest.raises(UserError, match="cannot be read"):
         directory.columns(entry)
 

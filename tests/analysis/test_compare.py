@@ -307,10 +307,9 @@ def test_nothing_measured_on_one_side() -> None:
 
 def write(path: Path, manifest: Manifest, records: dict[str, list[Record]]) -> Path:
     directory = RunDirectory(path)
-    (path / "records").mkdir(parents=True)
-    directory.write_manifest(manifest)
+    directory.add(manifest)
     for key, entry in manifest.cells.items():
-        write_table(directory.records_path(entry, "parquet"), to_table(entry, records[key]))
+        write_table(directory.complete_path(entry), to_table(entry, records[key]))
     return path
 
 

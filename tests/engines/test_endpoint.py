@@ -415,4 +415,4 @@ def test_vllm_serve_killed_and_started_again_costs_no_attempt(checkpoint: Path, 
 
 
 def lines_in(directory: RunDirectory) -> int:
-    return sum(path.read_bytes().count(b"\n") for path in (directory.path / "records").glob("*.jsonl"))
+    return sum(path.read_bytes().count(b"\n") for path in directory.path.rglob("*.jsonl"))

@@ -46,8 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     """The synthetic run with transcripts, and an answer that attacks a spreadsheet."""
     manifest, records = synthetic_run()
     directory = RunDirectory(tmp_path_factory.mktemp("run"))
-    (directory.path / "records").mkdir()
-    directory.write_manifest(manifest)
+    directory.add(manifest)
     for key, cell in manifest.cells.items():
         transcript = AGENTIC if cell.suite == "agent" else ASKED
         whole = [
@@ -58,7 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
             )
             for record in records[key]
         ]
-        write_table(directory.records_path(cell, "parquet"), to_table(cell, whole))
+        write_table(directory.complete_path(cell), to_table(cell, whole))
     return directory
 
 
@@ -159,8 +158,7 @@ def test_every_eval_ever_is_valid_by_its_own_validator(
 def test_nothing_measured_is_nothing_exported(tmp_path: Path) -> None:
     manifest, _ = synthetic_run()
     directory = RunDirectory(tmp_path / "run")
-    (directory.path / "records").mkdir(parents=True)
-    directory.write_manifest(manifest)
+    directory.add(manifest)
     assert export(directory, "every-eval-ever", tmp_path / "a") == []
     assert export(directory, "eval-results", tmp_path / "b") == []
 
@@ -298,7 +296,7 @@ def test_prompts_that_cannot_be_made_again_are_said(
     copy = RunDirectory(tmp_path / "copy")
     shutil.copytree(run.path, copy.path)
     for cell in copy.manifest().cells.values():
-        path = copy.records_path(cell, "parquet")
+        path = copy.complete_path(cell)
         bare = [
             msgspec.structs.replace(r, transcript=Transcript(generations=(REPLY,)))
             for r in copy.records(cell)

@@ -33,13 +33,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     cells = {key: cell for key, cell in manifest.cells.items() if cell.model in (OURS, THEIRS)}
     models = {name: models[name] for name in (OURS, THEIRS)}
     directory = RunDirectory(tmp_path_factory.mktemp("run"))
-    (directory.path / "records").mkdir()
-    directory.write_manifest(msgspec.structs.replace(manifest, models=models, cells=cells))
+    directory.add(msgspec.structs.replace(manifest, models=models, cells=cells))
     for key, cell in cells.items():
         seconds = 1.5 if cell.suite == "agent" else 0.0
         change = {"usage": Usage(requests=2), "started": 0.0, "seconds": seconds}
         whole = [as_stored(r, {} if cell.model == OURS else change) for r in records[key]]
-        write_table(directory.records_path(cell, "parquet"), to_table(cell, whole))
+        write_table(directory.complete_path(cell), to_table(cell, whole))
     return directory
 
 

@@ -12,10 +12,10 @@ import pytest
 
 from harness.cli import main
 from harness.errors import UserError
-from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
-from harness.records.lines import read_jsonl
+from harness.records.lines import Lines, add_checksum
 from tests.analysis.synthetic import synthetic_run
+from tests.runs import change_cell, change_lines, make_run
 
 Line = dict[str, Any]
 
@@ -23,14 +23,7 @@ Line = dict[str, Any]
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest, records = synthetic_run()
-    directory = RunDirectory(tmp_path_factory.mktemp("finished"))
-    directory.write_manifest(manifest)
-    for key, cell in manifest.cells.items():
-        writer = RecordWriter(directory.records_path(cell, "jsonl"))
-        for record in records[key]:
-            writer.append(record)
-        writer.close()
-    return directory.path
+    return make_run(tmp_path_factory.mktemp("finished"), manifest, records).path
 
 
 @pytest.fixture
@@ -42,7 +35,9 @@ def damaged(run: RunDirectory, form: str) -> Path:
     cell = next(c for c in run.manifest().cells.values() if (c.model, c.suite) == ("aster-moe", "questions"))
     if form == "parquet":
         run.compact([cell])
-    return run.records_path(cell, form)
+        return run.complete_path(cell)
+    (path,) = run.appended_paths(cell)
+    return path
 
 
 def put(name: str, value: Any) -> Callable[[Line], Line]:
@@ -77,15 +72,13 @@ def test_a_line_that_cannot_be_is_said_and_the_rest_is_shown(
 ) -> None:
     said = next(said for one, said in INSANE.values() if one is change)
     path = damaged(run, "jsonl")
-    first, second, *others = path.read_text().splitlines()
-    path.write_text("\n".join([first, json.dumps(change(json.loads(second))), *others, ""]))
+    change_lines(path, lambda i, line: json.dumps(change(json.loads(line))).encode() if i == 1 else line)
     _shown_without_it(run, capsys, said, ":2: " if "metric" not in said else "attempt 0 of sample 'q1'")
 
 
 def test_bytes_that_are_no_text_are_said(run: RunDirectory, capsys: pytest.CaptureFixture[str]) -> None:
     path = damaged(run, "jsonl")
-    first, second, *others = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join([first, second.replace(b"q1", b"q\xff"), *others]))
+    change_lines(path, lambda i, line: line.replace(b"q1", b"q\xff") if i == 1 else line)
     _shown_without_it(run, capsys, "", f"{path}:2: ")
 
 
@@ -93,7 +86,7 @@ def test_nesting_without_an_end_is_said(run: RunDirectory, capsys: pytest.Captur
     path = damaged(run, "jsonl")
     path.write_bytes(b'{"transcript": ' + b"[" * 200_000 + b"\n" + path.read_bytes())
     with pytest.raises(UserError, match=r"not JSON \(maximum recursion depth exceeded"):
-        list(read_jsonl(path))
+        Lines(path, checked=False).found()
 
 
 def _column(name: str, value: Any, kind: pa.DataType | None = None) -> Callable[[pa.Table], pa.Table]:
@@ -151,7 +144,7 @@ def test_a_row_that_cannot_be_is_said_and_the_rest_is_shown(
     else:
         table = change(table)
     pq.write_table(table, path)
-    _shown_without_it(run, capsys, said, path.stem)
+    _shown_without_it(run, capsys, said, path.parent.name if "metric" in said else str(path))
 
 
 def _shown_without_it(run: RunDirectory, capsys: pytest.CaptureFixture[str], *said: str) -> None:
@@ -171,8 +164,8 @@ def _shown_without_it(run: RunDirectory, capsys: pytest.CaptureFixture[str], *sa
 def test_where_nothing_can_be_read_there_is_nothing_to_show(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for path in (run.path / "records").iterdir():
-        path.write_text("{}\n")
+    for path in run.path.rglob("*.jsonl"):
+        path.write_bytes(add_checksum(b'{"a": 1}'))
     assert main(["scorecard", str(run.path)]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
@@ -180,7 +173,5 @@ def test_where_nothing_can_be_read_there_is_nothing_to_show(
 def test_a_manifest_of_impossible_counts_is_said(
     run: RunDirectory, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    text = json.loads(run.manifest_path.read_text())
-    text["cells"]["aster-moe-questions"]["samples"] = -3
-    run.manifest_path.write_text(json.dumps(text))
+    change_cell(run, run.manifest().cells["aster-moe-questions"], samples=-3)
     _shown_without_it(run, capsys, "the manifest says -3 samples")

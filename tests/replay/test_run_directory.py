@@ -33,7 +33,7 @@ def cell(directory: RunDirectory, suite: str, model: str = "one") -> CellEntry:
 def rewrite(directory: RunDirectory, suite: str, change: dict[str, Record]) -> None:
     entry = cell(directory, suite)
     records = [change.get(r.sample, r) if r.attempt == 0 else r for r in directory.records(entry)]
-    write_parquet(directory.records_path(entry, "parquet"), entry, records)
+    write_parquet(directory.complete_path(entry), entry, records)
 
 
 def find(directory: RunDirectory, suite: str, sample: str) -> Record:

@@ -237,7 +237,7 @@ def test_imported_records_are_scored_again_like_any_other(tmp_path: Path) -> Non
 
 
 def test_pandas_reads_the_folder_of_imported_records(tmp_path: Path) -> None:
-    frame = pd.read_parquet(imported(tmp_path) / "records")
+    frame = pd.concat(map(pd.read_parquet, imported(tmp_path).rglob("*.parquet")))
     assert sorted(zip(frame["suite"], frame["sample"], strict=True)) == [
         ("banking", "user_task_0"),
         ("banking", "user_task_0/injection_task_0"),
@@ -248,11 +248,11 @@ def test_pandas_reads_the_folder_of_imported_records(tmp_path: Path) -> None:
 def test_changed_injections_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = imported(tmp_path)
     assert main(["verify", str(out)]) == 0
-    path = next((out / "injections").glob("*banking_direct*.json"))
+    path = next((out / "cells").glob("*banking_direct*/injections.json"))
     path.write_text(path.read_text().replace(ATTACKER, PAYEE))
     capsys.readouterr()
     assert main(["verify", str(out)]) == 1
-    assert f"injections/{path.name} was changed" in capsys.readouterr().out
+    assert f"{path.relative_to(out)} was changed" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

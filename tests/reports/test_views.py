@@ -27,6 +27,7 @@ from harness.reports.words import PAIRED, notes
 from harness.types import Origin
 from tests.analysis.synthetic import manifest_of, synthetic_run, tables
 from tests.analysis.test_compare import write
+from tests.runs import change_run
 
 VIEWS = sorted(set(Path(document.__file__).parent.glob("*.py")) - {Path(document.__file__)})
 OF_ESTIMATES = {"cut_share", "inverse", "lacks_attempts", "misses_much", "missing_share", "worst_case"}
@@ -113,7 +114,7 @@ def damaged(tmp_path: Path) -> Path:
     run = write(tmp_path / "run", *synthetic_run())
     directory = RunDirectory(run)
     cell = directory.manifest().cells["aster-dense-agent"]
-    directory.records_path(cell, "parquet").write_bytes(b"no Parquet")
+    directory.complete_path(cell).write_bytes(b"no Parquet")
     return run
 
 
@@ -145,16 +146,16 @@ def test_kept_scorecards_are_current_until_records_or_code_change(
     assert not are_current(run)
     write_scorecards(run, width=100, color=False)
     assert are_current(run)
-    for path in (*(kept_path(run, form) for form in WRITTEN), *(tmp_path / "run" / "records").iterdir()):
+    for path in (*(kept_path(run, form) for form in WRITTEN), *(tmp_path / "run").rglob("*.parquet")):
         path.touch()  # a copy has other times and the same contents
     assert are_current(run)
     with monkeypatch.context() as patched:
         patched.setattr(kept, "_code", lambda: "another version")
         assert not are_current(run)
     manifest = run.manifest()
-    run.write_manifest(msgspec.structs.replace(manifest, name="other"))
+    change_run(run, name="other")
     assert not are_current(run)
-    run.write_manifest(manifest)
+    change_run(run, name=manifest.name)
     assert are_current(run)
-    (tmp_path / "run" / "records" / "more.jsonl").write_text("{}")
+    (next((tmp_path / "run" / "cells").iterdir()) / "more.jsonl").write_text("{}")
     assert not are_current(run)

@@ -154,7 +154,7 @@ def test_more_gpus_than_there_are(
     setup.run.write_text(text)
     assert main(["run", str(setup.run), "--out", str(tmp_path / "out")]) == 2
     assert "model one asks for 4 GPUs, and there are 0" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 ASKS = "    tool_call_parser: hermes\n"
@@ -227,7 +227,7 @@ def test_a_bad_model_is_refused_in_one_sentence_before_any_is_loaded(
     [line] = capsys.readouterr().err.splitlines()
     assert says in line
     assert f": {setup.run}:" in line
-    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert not (tmp_path / "out" / "run.json").exists()
 
 
 def test_what_a_spec_states_wrongly_is_named_by_its_own_file_and_line(

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import random
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,9 +27,11 @@ from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.run.attempts import Attempt, order
 from harness.run.jobs import COLLECT_AFTER, rare_collections
+from harness.run.plan import make_plan
 from harness.types import FailureKind, Record, Sample
 from tests import fakes
 from tests.conftest import ROOT
+from tests.runs import append, unfinish
 
 CONFIG = """\
 name: digits
@@ -94,7 +98,7 @@ def test_a_run_measures_everything_once(tmp_path: Path) -> None:
     assert metric["n"] == 120
     assert metric["value"] > 0.8
     assert metric["missing"] == 0
-    assert not list((tmp_path / "out" / "records").glob("*.jsonl"))
+    assert not list(tmp_path.rglob("*.jsonl"))
     for form in ("html", "md", "json"):
         assert (tmp_path / "out" / f"scorecard.{form}").stat().st_size > 100
 
@@ -132,8 +136,9 @@ def test_a_run_is_resumed_with_another_price(tmp_path: Path) -> None:
     assert (kept.manifest().cells, scorecards(tmp_path)) == (cells, before)
     assert main(["verify", str(kept.path)]) == 0
     kept.config_path.write_text(kept.config_path.read_text() + "# changed by hand\n")
-    assert run(tmp_path, "price_per_gpu_hour=3") == 0
     assert main(["verify", str(kept.path)]) == 1
+    assert run(tmp_path, "price_per_gpu_hour=3") == 0
+    assert main(["verify", str(kept.path)]) == 0, "the config is written anew by each run"
 
 
 def test_the_same_command_again_loads_no_model(tmp_path: Path) -> None:
@@ -301,7 +306,7 @@ def test_bad_input_found_by_an_attempt_ends_the_run_in_one_sentence(
 ) -> None:
     assert run(tmp_path, "engine.args.fail=user_error") == 2
     assert capsys.readouterr().err == "harness: the detector is missing; name another\n"
-    assert not list((tmp_path / "out" / "records").glob("*.parquet"))
+    assert not list(tmp_path.rglob("*.parquet"))
 
 
 def test_a_process_killed_while_it_compacts_leaves_nothing_twice(tmp_path: Path) -> None:
@@ -309,14 +314,13 @@ def test_a_process_killed_while_it_compacts_leaves_nothing_twice(tmp_path: Path)
     before = scorecards(tmp_path)
     directory = RunDirectory(tmp_path / "out")
     cell = next(iter(directory.manifest().cells.values()))
-    lines = [msgspec.json.encode(r) + b"\n" for r in directory.records(cell)]
-    directory.records_path(cell, "jsonl").write_bytes(b"".join(lines))
+    whole = directory.records(cell)
+    append(directory, cell, whole)
     fakes.STARTED.clear()
     assert run(tmp_path) == 0
-    assert not directory.records_path(cell, "jsonl").exists()
+    assert not directory.appended_paths(cell)
     assert scorecards(tmp_path) == before
-    directory.records_path(cell, "parquet").unlink()
-    directory.records_path(cell, "jsonl").write_bytes(b"".join(lines))
+    unfinish(directory, cell, whole)
     assert run(tmp_path) == 0
     assert fakes.STARTED == []
     assert scorecards(tmp_path) == before
@@ -364,38 +368,157 @@ def test_ctrl_c_keeps_what_is_finished(tmp_path: Path, capsys: pytest.CaptureFix
     assert 1 <= len(records(tmp_path)) < 320
 
 
-def test_a_changed_config_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_config_may_grow_shrink_and_change(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, suite = CONFIG.splitlines()[3], CONFIG.splitlines()[6]
+    small = CONFIG.replace(f"{model}\n", "").replace(f"{suite}\n", "")
+    assert run(tmp_path, text=small) == 0
+    assert len(records(tmp_path)) == 40
+    fakes.STARTED.clear()
+    assert run(tmp_path) == 0
+    assert fakes.STARTED == ["one", "two"]
+    assert len(records(tmp_path)) == 320
+    before = scorecards(tmp_path)
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    fakes.STARTED.clear()
+    assert run(tmp_path, text=small) == 0
+    assert fakes.STARTED == [] and len(records(tmp_path)) == 40
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the config no longer asks for many of one, few of two, many of two: what was" in said
+    assert {name.split("/")[0] for card in scorecards(tmp_path) for name in card["metrics"]} == {"few"}
+    assert main(["verify", str(tmp_path / "out")]) == 0
+    assert run(tmp_path) == 0
+    assert fakes.STARTED == [] and scorecards(tmp_path) == before
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def test_a_grown_run_is_the_run_that_had_it_all_from_the_first(tmp_path: Path, good: Path) -> None:
+    suite = CONFIG.splitlines()[5]
+    assert run(tmp_path, text=CONFIG.replace(f"{suite}\n", "")) == 0
+    assert run(tmp_path) == 0
+    assert scorecards(tmp_path) == scorecards(good)
+    assert RunDirectory(tmp_path / "out").manifest().cells == RunDirectory(good / "out").manifest().cells
+
+
+def test_another_seed_is_measured_anew_and_the_one_before_is_there_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run(tmp_path)
-    assert run(tmp_path, "sampling.seed=4") == 2
-    assert "differs in sampling.seed" in capsys.readouterr().err
+    before = records(tmp_path)
+    assert run(tmp_path, "sampling.seed=4") == 0
+    assert "(sampling.seed changed)" in " ".join(capsys.readouterr().out.split())
+    other = records(tmp_path)
+    assert len(other) == len(before) and not {r.cell for r in other} & {r.cell for r in before}
+    fakes.STARTED.clear()
+    assert run(tmp_path) == 0
+    assert fakes.STARTED == [] and records(tmp_path) == before
 
 
-def test_a_changed_suite_is_refused(
+def test_a_changed_suite_is_measured_anew(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(tmp_path)
     monkeypatch.setattr(fakes.DigitSuite, "count", lambda self: 5)
-    assert run(tmp_path) == 2
-    assert "another few for one (n changed since)" in capsys.readouterr().err
+    samples = fakes.DigitSuite.samples
+    monkeypatch.setattr(fakes.DigitSuite, "samples", lambda *args: samples(*args)[:5])
+    assert run(tmp_path) == 0
+    assert "few of one (n changed)" in " ".join(capsys.readouterr().out.split())
+    assert len(records(tmp_path)) == 40
 
 
-def test_another_engine_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("name", ["tensor_parallel_size", "max_num_seqs", "gpu_memory_utilization"])
+def test_another_layout_measures_nothing_anew(tmp_path: Path, name: str) -> None:
+    two, four, half = f"engine.args.{name}=2", f"engine.args.{name}=4", "engine.args.dtype=float16"
+    path = config(tmp_path)
+    plans = [make_plan(load_config(path, given)) for given in ([two], [four], [two, half])]
+    keys = [[cell.entry.key for cell in plan.cells] for plan in plans]
+    assert keys[0] == keys[1]
+    assert not set(keys[0]) & set(keys[2])
+
+
+def test_a_corrected_origin_is_that_of_what_was_measured_before(tmp_path: Path) -> None:
+    run(tmp_path)
+    fakes.STARTED.clear()
+    assert run(tmp_path, text=CONFIG.replace("country: XA", "country: XC")) == 0
+    assert fakes.STARTED == []
+    assert RunDirectory(tmp_path / "out").manifest().models["one"].origin.country == "XC"
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+def test_another_engine_is_not_mixed_into_a_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path)
     directory = RunDirectory(tmp_path / "out")
-    manifest = directory.manifest()
-    entry = manifest.models["one"]
-    assert entry.engine
-    other = msgspec.structs.replace(entry, engine=msgspec.structs.replace(entry.engine, version="0"))
-    directory.write_manifest(msgspec.structs.replace(manifest, models={**manifest.models, "one": other}))
-    for path in (tmp_path / "out" / "records").glob("one*"):
-        path.unlink()
+    for cell in directory.manifest().cells.values():
+        if cell.model == "one":
+            unfinish(directory, cell, directory.records(cell)[:1])
+            (path,) = directory.layout.folder(cell).glob("engine-*.json")
+            path.write_text(path.read_text().replace('"version": "1"', '"version": "0"'))
     assert run(tmp_path) == Status.INCOMPLETE
     assert "version was 0 and is 1" in capsys.readouterr().err
 
 
-def lines_in(folder: Path) -> int:
-    """Whole lines of records that are not complete."""
-    return sum(path.read_bytes().count(b"\n") for path in folder.rglob("*.jsonl"))
+def test_a_damaged_line_is_owed_again_and_said(
+    tmp_path: Path, good: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path)
+    directory = RunDirectory(tmp_path / "out")
+    cell = next(iter(directory.manifest().cells.values()))
+    path = unfinish(directory, cell, directory.records(cell))
+    path.write_bytes(path.read_bytes().replace(b'"value":1.0', b'"value":0.0', 1))
+    assert main(["verify", str(tmp_path / "out")]) == 1
+    assert re.search(r"line \d+ is not as it was written", " ".join(capsys.readouterr().out.split()))
+    fakes.STARTED.clear()
+    assert run(tmp_path) == 0
+    assert fakes.STARTED == ["one"]
+    assert re.search(r"line \d+ is not as it was written", " ".join(capsys.readouterr().out.split()))
+    assert scorecards(tmp_path) == scorecards(good)
+
+
+def test_results_of_an_earlier_version_are_not_added_to(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "results" / "demo", tmp_path / "out")
+    before = contents(tmp_path / "out")
+    assert run(tmp_path) == 2
+    said = capsys.readouterr().err
+    assert "was written by an earlier version" in said and said.count("\n") == 1
+    assert contents(tmp_path / "out") == before
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_two_processes_at_once_count_each_attempt_once(tmp_path: Path, good: Path) -> None:
+    """Where no lock holds anybody off."""
+    command = [
+        sys.executable, "-c", NO_LOCKS, "run", str(config(tmp_path)), "--out", str(tmp_path / "out"),
+        "engine.args.delay=0.01",
+    ]  # fmt: skip
+    quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    both = [subprocess.Popen(command, **quiet) for _ in range(2)]
+    for process in both:
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 0, said
+    found = records(tmp_path)
+    assert len({(r.cell, r.sample, r.attempt) for r in found}) == len(found) == 320
+    whole = [card["metrics"] for card in scorecards(good)]
+    assert [card["metrics"] for card in scorecards(tmp_path)] == whole
+    assert main(["verify", str(tmp_path / "out")]) == 0
+
+
+NO_LOCKS = """\
+import sys
+from harness.cli import main
+from harness.records import lock
+lock.lock_file = lambda handle: None
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def kept_in(folder: Path) -> int:
+    """How many attempts have a record."""
+    return len(records(folder.parent, folder.name)) if (folder / "run.json").exists() else 0
 
 
 @pytest.mark.slow
@@ -408,15 +531,15 @@ def test_ten_kills_change_nothing(tmp_path: Path) -> None:
     ]  # fmt: skip
     rng = random.Random(5)
     quiet = {"cwd": ROOT, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
-    lines = 0
+    kept = 0
     for _ in range(10):
-        wanted = lines + rng.randint(1, 25)
+        wanted = kept + rng.randint(1, 20)
         with subprocess.Popen(command, **quiet) as process:
-            while process.poll() is None and lines_in(tmp_path / "killed") < wanted:
+            while process.poll() is None and kept_in(tmp_path / "killed") < wanted:
                 time.sleep(0.005)
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL, "the kills must fall into the run"
-        lines = lines_in(tmp_path / "killed")
+        kept = kept_in(tmp_path / "killed")
     assert len(records(tmp_path, "killed")) < 320
     final = subprocess.run(command, **quiet, check=False)
     assert final.returncode == 0, final.stderr
@@ -595,7 +718,7 @@ def test_what_schedulers_send_stops_a_run_cleanly(tmp_path: Path, number: signal
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         deadline = time.monotonic() + 60
-        while not any((tmp_path / "out" / "records").glob("*.jsonl")) and time.monotonic() < deadline:
+        while not any(tmp_path.rglob("*.jsonl")) and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
@@ -603,8 +726,8 @@ def test_what_schedulers_send_stops_a_run_cleanly(tmp_path: Path, number: signal
     assert "the same command resumes" in said
 
 
-def test_a_file_system_without_locks_is_told_as_that(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_file_system_without_locks_is_written_to_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def nosys(*args: object) -> None:
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -612,9 +735,8 @@ def test_a_file_system_without_locks_is_told_as_that(
     monkeypatch.setattr("harness.records.lock.fcntl.flock", nosys)
     assert run(tmp_path) == 0, "POSIX locks are tried where the file system has no others"
     monkeypatch.setattr("harness.records.lock.fcntl.lockf", nosys)
-    assert run(tmp_path) == 2
-    said = capsys.readouterr().err
-    assert "cannot be locked (Function not implemented)" in said and "another process" not in said
+    assert run(tmp_path, out="without") == 0, "and nothing depends on any"
+    assert main(["verify", str(tmp_path / "without")]) == 0
 
 
 def test_a_run_keeps_the_day_on_which_it_was_begun(
@@ -633,16 +755,14 @@ def test_a_run_keeps_the_day_on_which_it_was_begun(
     assert run(tmp_path, "suites.1.samples=1", "suites.0.samples=1") == 0
     directory = RunDirectory(tmp_path / "out")
     assert directory.config().date == "2026-11-27"
-    for path in (tmp_path / "out" / "records").iterdir():
-        path.unlink()
-    (tmp_path / "out" / "records" / "begun.jsonl").write_text("\n")
+    for cell in directory.manifest().cells.values():
+        unfinish(directory, cell, directory.records(cell)[:1])
     text = configs.to_yaml(directory.config()).replace("2026-11-27", "2026-11-26")
     directory.config_path.write_text(text)
     resumed = directory.dated(load_config(config(tmp_path)))
     assert resumed.date == "2026-11-26"
-    assert run(tmp_path, "date=2026-11-28", "suites.1.samples=1", "suites.0.samples=1") == 2
-    assert "differs in date" in capsys.readouterr().err
-    assert told == ["2026-11-27"] * 2
+    assert run(tmp_path, "date=2026-11-28", "suites.1.samples=1", "suites.0.samples=1") == 0
+    assert len(told) == 4 and directory.config().date == "2026-11-28"
 
 
 def test_an_attempt_at_a_sample_that_is_built_otherwise_now_is_not_kept_in_silence(
@@ -651,9 +771,7 @@ def test_an_attempt_at_a_sample_that_is_built_otherwise_now_is_not_kept_in_silen
     assert run(tmp_path) == 0
     directory = RunDirectory(tmp_path / "out")
     cell = next(c for c in directory.manifest().cells.values() if (c.model, c.suite) == ("one", "few"))
-    lines = [msgspec.json.encode(record) + b"\n" for record in directory.records(cell)[:5]]
-    directory.records_path(cell, "parquet").unlink()
-    directory.records_path(cell, "jsonl").write_bytes(b"".join(lines))
+    unfinish(directory, cell, directory.records(cell)[:5])
     samples = fakes.DigitSuite.samples
 
     def changed(suite: fakes.DigitSuite, model: str, render: object) -> list[Sample]:

@@ -215,7 +215,7 @@ def test_a_missing_detector_is_one_sentence_before_any_model_is_loaded(
         assert main(command) == 2
         said = capsys.readouterr()
         assert "suite agentdojo_mini: detector: there is no folder /not/here" in said.out + said.err
-    assert not (tmp_path / "out" / "records").exists()
+    assert not (tmp_path / "out" / "cells").exists()
 
 
 def test_the_lock_holds_the_detector(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -137,7 +137,7 @@ def test_what_is_wrong_with_it_is_one_sentence_before_a_run(
     assert says in said
     assert said.count("\n") == 1
     assert "run.yaml:3: " in said or "suite doors: " in said
-    assert not (folder / "out" / "records").exists()
+    assert not (folder / "out" / "cells").exists()
 
 
 def test_a_file_that_goes_by_the_name_of_a_module_is_said(

@@ -1,0 +1,204 @@
+"""The records of one cell: keys alone, one sample alone, tables, or one record after the other.
+
+Several processes may have written to it, and one attempt may be there twice: `rank` says which counts,
+whoever reads and in whatever order.
+"""
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from harness.records.layout import CellPaths
+from harness.records.lines import Key, Lines, Moved
+from harness.records.table import (
+    GROUP_ROWS,
+    count_rows,
+    in_order,
+    read_columns,
+    read_parquet,
+    read_sample,
+    read_table,
+    read_tables,
+    table_of,
+    to_row,
+    to_table,
+)
+from harness.types import CellEntry, FailureKind, Record, Score, Struct, Transcript
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RETRIED = (FailureKind.ENGINE_ERROR, FailureKind.SCORER_ERROR)
+"""Failures that `--retry-failures` owes again: of the surroundings, not of the model."""
+
+Name = tuple[str, int]
+"""(sample, attempt)."""
+
+
+class Outcome(Struct):
+    """What came of an attempt: a record without what was said."""
+
+    sample: str
+    attempt: int
+    failure: FailureKind | None
+    failure_message: str | None
+    scores: tuple[Score, ...]
+
+
+def rank(key: Key, writer: str, offset: int) -> tuple[bool, float, str, int]:
+    """Of two records of one attempt the one with the higher rank counts.
+
+    A failure of the surroundings gives way to whatever is none; else the attempt that began later counts.
+    """
+    return key.failure not in RETRIED, key.started, writer, offset
+
+
+class CellRecords:
+    """The finished attempts of a cell, as they are on disk."""
+
+    def __init__(self, cell: CellEntry, paths: CellPaths) -> None:
+        self.cell, self.paths = cell, paths
+        self._lines: dict[Path, Lines] = {}
+
+    @property
+    def complete(self) -> bool:
+        """Whether all records are in one file, which alone counts."""
+        return self.paths.complete.exists()
+
+    def _appended(self) -> list[Lines]:
+        return [
+            self._lines.setdefault(path, Lines(path, checked=self.paths.checked))
+            for path in self.paths.appended()
+        ]
+
+    def _running(self) -> dict[Name, tuple[Lines, int, Key]] | None:
+        """(file, place, key) of the records that count while the cell is run; None if it is complete."""
+        if self.complete:
+            return None
+        best: dict[Name, tuple[Lines, int, Key]] = {}
+        for lines in self._appended():
+            for offset, key in lines.found():
+                name, writer = (key.sample, key.attempt), lines.path.name
+                if (had := best.get(name)) is None or rank(key, writer, offset) > rank(
+                    had[2], had[0].path.name, had[1]
+                ):
+                    best[name] = (lines, offset, key)
+        return None if self.complete else best  # compacted meanwhile, files may be gone
+
+    def damaged(self) -> dict[Path, list[int]]:
+        """Files -> the numbers of lines that do not have their checksum, of which none counts."""
+        return {} if self.complete else {x.path: x.damaged() for x in self._appended() if x.damaged()}
+
+    def each_record(self) -> Iterator[Record]:
+        """The records in the order of sample and attempt, some megabytes at a time.
+
+        Raises:
+            UserError: a file is damaged or of another schema version.
+        """
+        last: Name | None = None
+        if (running := self._running()) is not None:
+            try:
+                for record in _each(running):
+                    yield record
+                    last = (record.sample, record.attempt)
+                return
+            except Moved:
+                if not self.complete:
+                    raise
+        for record in self._completed():
+            if last is None or (record.sample, record.attempt) > last:
+                yield record
+
+    def _completed(self) -> Iterator[Record]:
+        complete = self.paths.complete
+        if in_order(complete):
+            yield from read_parquet(complete)
+        else:
+            found = {(r.sample, r.attempt): r for r in read_parquet(complete)}
+            yield from (found[name] for name in sorted(found))
+
+    def each_table(self) -> Iterator["pa.Table"]:
+        """The same as tables of `record_schema` without transcripts, some thousand attempts at a time."""
+        if self.complete and in_order(self.paths.complete):
+            yield from read_tables(self.paths.complete)
+            return
+        bare = self._bare()
+        while rows := [to_row(self.cell, record) for record in islice(bare, GROUP_ROWS)]:
+            yield table_of(rows).drop_columns("transcript")
+
+    def _bare(self) -> Iterator[Record]:
+        return (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record())
+
+    def columns(self) -> "pa.Table":
+        """The records in no order, as `record_schema` without what no statistic needs.
+
+        Raises:
+            UserError: as `each_record`.
+        """
+        return read_columns(self.paths.complete) if self.complete else to_table(self.cell, self._bare())
+
+    def count(self) -> int:
+        """How many attempts are finished."""
+        running = self._running()
+        return count_rows(self.paths.complete) if running is None else len(running)
+
+    def _keys(self) -> Iterable[Key]:
+        if (running := self._running()) is not None:
+            return (key for _, _, key in running.values())
+        table = read_table(self.paths.complete, ["sample", "attempt", "content_hash", "failure", "started"])
+        last = {(row["sample"], row["attempt"]): Key(**row) for row in table.to_pylist()}
+        return last.values()
+
+    def finished(self, retry_before: float = 0.0) -> dict[Name, str]:
+        """(sample, attempt) -> content hash, of the finished attempts, of which nothing else is read.
+
+        Args:
+            retry_before: Unix time; one of `RETRIED` from before it is left out.
+        """
+        return {
+            (key.sample, key.attempt): key.content_hash
+            for key in self._keys()
+            if key.failure not in RETRIED or key.started >= retry_before
+        }
+
+    def attempts_at(self, sample: str) -> list[Record]:
+        """The attempts at one sample, without reading the transcripts of others."""
+        running = self._running()
+        if running is None:
+            return sorted(read_sample(self.paths.complete, sample), key=lambda record: record.attempt)
+        return list(_each({name: found for name, found in running.items() if name[0] == sample}))
+
+    def samples(self) -> set[str]:
+        """The samples that have a finished attempt."""
+        if (running := self._running()) is not None:
+            return {sample for sample, _ in running}
+        return set(read_table(self.paths.complete, ["sample"])["sample"].unique().to_pylist())
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """What came of the attempts, in the order of sample and attempt.
+
+        Raises:
+            UserError: as `each_record`.
+        """
+        fields = Outcome.__struct_fields__
+        if not self.complete:
+            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_record())
+            return
+        rows = read_table(self.paths.complete, list(fields)).to_pylist()
+        for row in sorted(rows, key=lambda row: (row["sample"], row["attempt"])):
+            scores = tuple(Score(**{**score, "operands": None}) for score in row.pop("scores"))
+            yield msgspec.convert({**row, "scores": scores}, Outcome)
+
+
+def _each(running: dict[Name, tuple[Lines, int, Key]]) -> Iterator[Record]:
+    """The records at some places in the order of their names, from all files at once."""
+    by_file: dict[Path, tuple[Lines, list[int]]] = {}
+    for name in sorted(running):
+        lines, offset, _ = running[name]
+        by_file.setdefault(lines.path, (lines, []))[1].append(offset)
+    each = (lines.records(offsets) for lines, offsets in by_file.values())
+    return merge(*each, key=lambda record: (record.sample, record.attempt))
