@@ -1,18 +1,21 @@
 """The command line as its users meet it: one sentence and status 2 for bad input, never a traceback."""
 
+import argparse
 import errno
 import os
 import re
+import shlex
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.analysis.build import build_scorecards
 from harness.analysis.origins import build_origins
-from harness.cli import main
+from harness.cli import main, parse, parser
 from harness.records.directory import RunDirectory
 from tests.conftest import ROOT
 from tests.run.test_runner import CONFIG, config
@@ -272,3 +275,45 @@ def test_a_model_of_no_stated_origin_is_measured_and_makes_no_claim_by_origin(tm
     assert [card.model.origin.stated for card in cards] == [False, True]
     assert [origin.key for origin in build_origins(cards)] == ["XB"]
     assert [origin.models for origin in build_origins(cards, "type")] == [("one", "two")]
+
+
+def described(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Every command and its parser, those of `models` included."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, found in action.choices.items():
+                yield name, found
+                yield from described(found)
+
+
+@pytest.mark.parametrize(("name", "command"), [*described(parser())], ids=lambda value: str(value)[:20])
+def test_the_help_of_every_command_shows_two_calls_that_are_understood(
+    name: str, command: argparse.ArgumentParser
+) -> None:
+    shown = command.format_help().partition("examples:\n")[2].splitlines()
+    assert len(shown) == 2
+    for line in shown:
+        program, *arguments = shlex.split(line.partition("|")[0])
+        assert program == "harness" and name in arguments
+        parse(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (["scorcard", "results/demo"], "did you mean 'scorecard'?"),
+        (["models", "inspct", "x"], "did you mean 'inspect'?"),
+        (
+            ["scorecard", "results/demo", "--formt", "md"],
+            "arguments: --formt (did you mean --format?)",
+        ),
+        (["scorecard", "results/demo", "--format", "jsn"], "did you mean 'json'?"),
+        (["run", "demo", "--worker-count", "2"], "did you mean --workers?"),
+    ],
+)
+def test_what_was_meant_is_suggested(
+    arguments: list[str], meant: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        main(arguments)
+    assert meant in capsys.readouterr().err

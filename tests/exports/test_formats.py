@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from harness.analysis.build import build_scorecards
-from harness.cli import EXPORTS, main
+from harness.cli import main
+from harness.cli.shared import EXPORTS
 from harness.exports import FORMATS, export
 from harness.exports.tabular import defuse
 from harness.records.directory import RunDirectory

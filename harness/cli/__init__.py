@@ -1,0 +1,76 @@
+"""The command line. Each command is one function; what it does is one call into the room that does it."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness import __version__
+from harness.cli import judges, models, records, results, running
+from harness.cli.shared import Parser
+from harness.errors import Status, UserError
+
+if TYPE_CHECKING:
+    from harness.trust import Trust
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit status, see `Status`."""
+    from harness.trust import trusting
+
+    args = parse(arguments)
+    try:
+        with trusting(_trust(args)):
+            status: Status | None = args.command(args)
+    except UserError as error:
+        sys.stderr.write(f"harness: {error}\n")
+        return Status.WRONG_INPUT
+    except OSError as error:
+        if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, has gone
+            sys.stderr.close()
+            return Status.DONE
+        where = f"{error.filename}: " if error.filename else ""
+        sys.stderr.write(f"harness: {where}{error.strerror or error}; free or mend the disk, and try again\n")
+        return Status.WRONG_INPUT
+    except KeyboardInterrupt:
+        sys.stderr.write("harness: stopped; what is finished is kept, the same command resumes\n")
+        return Status.INTERRUPTED
+    return status or Status.DONE
+
+
+def _trust(args: argparse.Namespace) -> "Trust":
+    """A config at the command line is its owner's. What other commands read is data, whoever made it."""
+    from harness.trust import OWN, Trust
+
+    if "config" in args:
+        return OWN
+    folders: list[Path] = getattr(args, "trust_code", [])
+    for folder in folders:
+        if not folder.is_dir():
+            raise UserError(f"--trust-code {folder}: expected a folder with code that you trust")
+    return Trust(folders=tuple(folders))
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Parse the command line; overrides may stand on either side of the options."""
+    top = parser()
+    args, rest = top.parse_known_args(arguments)
+    if rest and ("overrides" not in args or any(text.startswith("-") or "=" not in text for text in rest)):
+        top.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        args.overrides = [*args.overrides, *rest]
+    return args
+
+
+def parser() -> Parser:
+    """The commands and their arguments."""
+    top = Parser(
+        prog="harness",
+        description="Measure open-weight models: capability, and resistance to agent hijacking.",
+    )
+    top.add_argument("--version", action="version", version=f"harness {__version__}")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for module in (running, results, records, models, judges):
+        module.add(commands)
+    return top

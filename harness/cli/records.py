@@ -1,0 +1,167 @@
+"""Single attempts: `show`, `replay`, `export`."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.shared import (
+    EXPORTS,
+    examples,
+    new_console,
+    print_lines,
+    programs_argument,
+    trust_argument,
+)
+from harness.errors import Status, UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the command line."""
+    replay = commands.add_parser(
+        "replay",
+        help="score transcripts again, without a model",
+        **examples(
+            "harness replay results/demo", "harness replay runs/ --out imported --developer Acme --country US"
+        ),
+    )
+    replay.add_argument("path", type=Path, metavar="DIR", help="a folder that `run` or AgentDojo wrote")
+    replay.add_argument("--format", choices=("table", "json"), default="table")
+    replay.add_argument("--out", type=Path, metavar="DIR2", help="keep AgentDojo's runs as records here")
+    replay.add_argument("--benchmark-version", metavar="V", help="where AgentDojo's files do not say it")
+    replay.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="NAME=PATH:OBJECT",
+        help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
+    )
+    replay.add_argument(
+        "--name",
+        action="append",
+        default=[],
+        metavar="[PIPELINE=]NAME",
+        help="how the model of AgentDojo's runs is called",
+    )
+    replay.add_argument("--developer", help="who made the models of AgentDojo's runs")
+    replay.add_argument("--country", help="where: ISO 3166-1 alpha-2")
+    programs_argument(replay)
+    replay.set_defaults(command=replay_command)
+
+    show = commands.add_parser(
+        "show",
+        help="print one attempt, or list those that failed",
+        **examples(
+            "harness show results/demo --failed --limit 10",
+            "harness show results/demo --pair banking/user_task_0 --model aster-moe",
+        ),
+    )
+    show.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
+    what = show.add_mutually_exclusive_group(required=True)
+    what.add_argument("--pair", metavar="SUITE/SAMPLE", help="one attempt, such as banking/user_task_0")
+    what.add_argument(
+        "--failed", action="store_true", help="list attempts that failed, were wrong or were hijacked"
+    )
+    show.add_argument("--suite", help="with --failed: of this suite alone")
+    show.add_argument("--limit", type=int, default=50, help="with --failed: at most so many; 0 for all")
+    show.add_argument("--model", help="whose attempt, where there are several models")
+    show.add_argument("--attempt", type=int, default=0, help="which, where there are several; from 0")
+    show.add_argument("--format", choices=("terminal", "html"), default="terminal")
+    show.set_defaults(command=show_command)
+
+    export = commands.add_parser(
+        "export",
+        help="write records in a format of other tools",
+        **examples(
+            "harness export results/demo --format csv --out tables",
+            "harness export results/demo --format inspect --out logs",
+        ),
+    )
+    export.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
+    export.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(EXPORTS))
+    export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
+    export.set_defaults(command=export_command)
+    trust_argument(replay, show, export)
+
+
+def replay_command(args: argparse.Namespace) -> Status:
+    """`harness replay`.
+
+    Raises:
+        UserError: nothing could be judged.
+    """
+    from harness.records.directory import RunDirectory
+    from harness.replay import replay
+    from harness.replay.report import render_json, render_table
+    from harness.reports.kept import write_scorecards
+
+    report = replay(
+        args.path,
+        args.out,
+        version=args.benchmark_version,
+        developer=args.developer,
+        country=args.country,
+        suites=dict(_pair(text, "--suite") for text in args.suite),
+        names=dict(_pair(text, "--name") if "=" in text else ("", text) for text in args.name),
+        run_programs=args.run_programs,
+    )
+    sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))
+    if report.runs and not report.judged:
+        raise UserError(f"nothing was judged: {report.differences[0].reason}")
+    if args.out is not None:
+        console, directory = new_console(), RunDirectory(args.out)
+        with directory.lock():
+            write_scorecards(directory, width=console.width, color=False)
+    unknown = report.runs - report.judged
+    if len(report.differences) > unknown:
+        return Status.DIFFERS
+    return Status.INCOMPLETE if unknown or report.left_out else Status.DONE
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    """(NAME, VALUE) of an option's NAME=VALUE. Raises UserError."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UserError(f"{option} {text!r}: expected NAME=VALUE, such as {option} {text or 'NAME'}=VALUE")
+    return name, value
+
+
+def show_command(args: argparse.Namespace) -> None:
+    """`harness show`."""
+    from harness.records.directory import RunDirectory
+    from harness.show import show
+    from harness.show.failed import failed
+
+    console, directory = new_console(), RunDirectory(args.directory)
+    if args.failed:
+        print_lines(failed(directory, suite=args.suite, model=args.model, limit=args.limit))
+        return
+    text = show(
+        directory,
+        args.pair,
+        model=args.model,
+        attempt=args.attempt,
+        form=args.format,
+        width=console.width,
+        color=console.is_terminal,
+    )
+    sys.stdout.write(text)
+
+
+def export_command(args: argparse.Namespace) -> Status:
+    """`harness export`."""
+    from harness.exports import export
+    from harness.exports.prompts import Incomplete
+    from harness.records.directory import RunDirectory
+
+    try:
+        paths, lack = export(RunDirectory(args.directory), args.format, args.out), None
+    except Incomplete as error:
+        paths, lack = error.paths, error
+    print_lines(f"written: {path}" for path in paths)
+    if lack:
+        sys.stderr.write(f"harness: {lack}\n")
+    return Status.INCOMPLETE if lack else Status.DONE

@@ -1,0 +1,165 @@
+"""Numbers of a run: `scorecard`, `compare`, `claims`, `verify`."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.cli.shared import (
+    COSTS,
+    FORMATS,
+    GROUPINGS,
+    allow_argument,
+    examples,
+    full_argument,
+    new_console,
+    print_lines,
+    programs_argument,
+    trust_argument,
+)
+from harness.errors import Status, UserError
+
+if TYPE_CHECKING:
+    pass
+
+
+def add(commands: Any) -> None:
+    """Add the commands to the command line."""
+    scorecard = commands.add_parser(
+        "scorecard",
+        help="print the scorecards of a run",
+        **examples(
+            "harness scorecard results/demo",
+            "harness scorecard results/demo --by developer --format md --full",
+        ),
+    )
+    scorecard.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    scorecard.add_argument("--format", choices=FORMATS, default="table")
+    scorecard.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
+    allow_argument(scorecard)
+    full_argument(scorecard)
+    scorecard.set_defaults(command=scorecard_command)
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare two models, paired by sample",
+        usage="harness compare DIR A B | DIR/A DIR/B",
+        **examples(
+            "harness compare results/demo aster-moe borea-moe",
+            "harness compare january/aster-moe july/aster-moe --flips",
+        ),
+    )
+    compare.add_argument("targets", nargs="+", help="a run and two of its models, or two of DIR/MODEL")
+    compare.add_argument("--format", choices=FORMATS[:3], default="table")
+    compare.add_argument("--flips", action="store_true", help="list the samples on which they differ")
+    allow_argument(compare)
+    full_argument(compare)
+    compare.set_defaults(command=compare_command)
+
+    claims = commands.add_parser(
+        "claims",
+        help="gaps, abilities, size and cost, each with its instrument",
+        **examples("harness claims results/demo", "harness claims results/demo --price 2.5 --cost curve"),
+    )
+    claims.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    claims.add_argument("--format", choices=FORMATS[:3], default="table")
+    claims.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
+    claims.add_argument(
+        "--price",
+        type=float,
+        metavar="X",
+        help="of an hour of one GPU, in any currency (default: the config's price_per_gpu_hour)",
+    )
+    claims.add_argument("--cost", choices=COSTS, help="compare costs as CAISI did in 2025, or in 2026")
+    claims.add_argument("--adoption", type=Path, metavar="FILE", help="dated snapshot of downloads (YAML)")
+    allow_argument(claims)
+    full_argument(claims)
+    claims.set_defaults(command=claims_command)
+    trust_argument(scorecard, compare, claims)
+
+    verify = commands.add_parser(
+        "verify",
+        help="check that a run's files are what its records give",
+        **examples("harness verify results/demo", "harness verify results/demo --quick --key minisign.pub"),
+    )
+    verify.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    verify.add_argument(
+        "--key", type=Path, metavar="FILE", help="minisign public key, or file of allowed ssh signers"
+    )
+    verify.add_argument(
+        "--quick", action="store_true", help="do not score again: checksums, scorecards and signature alone"
+    )
+    programs_argument(verify)
+    verify.set_defaults(command=verify_command)
+    trust_argument(verify)
+
+
+def scorecard_command(args: argparse.Namespace) -> Status:
+    """`harness scorecard`."""
+    from harness.records.directory import RunDirectory
+    from harness.reports.document import read_document
+    from harness.reports.render import render
+
+    console = new_console()
+    document = read_document(RunDirectory(args.directory), args.by, args.allow, claims=args.format == "json")
+    text = render(document, args.format, width=console.width, color=console.is_terminal, full=args.full)
+    sys.stdout.write(text.rstrip("\n") + "\n")
+    return _left_out(document.incomplete)
+
+
+def _left_out(sentences: Sequence[str]) -> Status:
+    """Say what could not be read or computed, a line each."""
+    for said in sentences:
+        sys.stderr.write(f"harness: {said}\n")
+    return Status.INCOMPLETE if sentences else Status.DONE
+
+
+def compare_command(args: argparse.Namespace) -> Status:
+    """`harness compare`."""
+    from harness.analysis.runs import compare_runs, flips_of_runs
+    from harness.reports.compare_text import render_comparison
+    from harness.reports.flips_text import render_flips
+
+    console = new_console()
+    shown: dict[str, Any] = {"width": console.width, "color": console.is_terminal, "full": args.full}
+    if args.flips:
+        flips = flips_of_runs(args.targets, args.allow)
+        sys.stdout.write(render_flips(flips, args.format, **shown))
+        return _left_out(flips.unread)
+    comparison = compare_runs(args.targets, args.allow)
+    sys.stdout.write(render_comparison(comparison, args.format, **shown))
+    return _left_out(comparison.unread)
+
+
+def claims_command(args: argparse.Namespace) -> Status:
+    """`harness claims`."""
+    from harness.analysis.claims.evidence import Asked
+    from harness.analysis.runs import claim
+    from harness.records.directory import RunDirectory
+    from harness.reports.claims_text import render_claims
+
+    if args.price is not None and not 0 < args.price < float("inf"):
+        raise UserError(f"--price {args.price:g}: expected the price of an hour of one GPU, above 0")
+    asked = Asked(by=args.by, price=args.price, cost=args.cost, allow=tuple(args.allow))
+    claims, console = claim(RunDirectory(args.directory), asked, args.adoption), new_console()
+    text = render_claims(claims, args.format, width=console.width, color=console.is_terminal, full=args.full)
+    sys.stdout.write(text)
+    return _left_out([*claims.unread, *claims.not_computed])
+
+
+def verify_command(args: argparse.Namespace) -> Status:
+    """`harness verify`."""
+    from harness.records.directory import RunDirectory
+    from harness.replay.verify import verify
+
+    findings = verify(
+        RunDirectory(args.directory), args.key, quick=args.quick, run_programs=args.run_programs
+    )
+    print_lines(f"{'ok' if finding.good else '!!'}  {finding.text}" for finding in findings)
+    bad = sum(not finding.good for finding in findings)
+    if bad:
+        sys.stderr.write(
+            f"harness: {args.directory} does not hold what it says ({bad} findings above): restore a copy\n"
+        )
+    return Status.DIFFERS if bad else Status.DONE

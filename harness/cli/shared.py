@@ -1,0 +1,132 @@
+"""What commands share: arguments, the console, and how each is described."""
+
+import argparse
+import difflib
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.config import RunConfig
+
+
+FORMATS = ("table", "md", "json", "html")
+EXPORTS = ("csv", "eval-results", "every-eval-ever", "inspect", "lm-eval", "parquet")
+COSTS = ("curve", "both-solved")
+GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what may have been meant where a command or an option is not known."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        close = difflib.get_close_matches(str(value), list(map(str, action.choices or ())), n=1)
+        if action.choices is not None and value not in action.choices and close:
+            known = ", ".join(map(str, action.choices))
+            message = f"invalid choice: {value!r} (did you mean {close[0]!r}? choose from {known})"
+            raise argparse.ArgumentError(action, message)
+        super()._check_value(action, value)
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Any = None, namespace: Any = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse has it, but for options that are nearly one of its own."""
+        found, rest = super().parse_known_args(args, namespace)
+        for text in rest:
+            known = [name for name in self._option_string_actions if name.startswith("--")]
+            close = difflib.get_close_matches(text.partition("=")[0], known, n=1)
+            if text.startswith("--") and close:
+                self.error(f"unrecognized arguments: {text} (did you mean {close[0]}?)")
+        return found, rest
+
+
+def examples(*commands: str) -> dict[str, Any]:
+    """Arguments of `add_parser` that show how a command is called."""
+    text = "\n".join(f"  {command}" for command in commands)
+    return {"epilog": f"examples:\n{text}", "formatter_class": argparse.RawDescriptionHelpFormatter}
+
+
+def config_arguments(command: argparse.ArgumentParser) -> None:
+    """A run config, and what is set otherwise than in it."""
+    command.add_argument("config", type=Path, metavar="CONFIG", help="a run config (YAML)")
+    command.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        metavar="MODEL",
+        help="in place of the config's models: a name of the registry, a spec, a folder or a hub id",
+    )
+    command.add_argument(
+        "overrides",
+        nargs="*",
+        default=[],
+        metavar="key=value",
+        help="such as sampling.max_tokens=64 limit=10",
+    )
+
+
+def allow_argument(command: argparse.ArgumentParser) -> None:
+    """What may differ between results that are compared."""
+    command.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="protocol field that may differ; recorded",
+    )
+
+
+def programs_argument(command: argparse.ArgumentParser) -> None:
+    """Whether programs that models wrote may be run."""
+    command.add_argument(
+        "--run-programs", action="store_true", help="run what models wrote, in bubblewrap, to score it again"
+    )
+
+
+def trust_argument(*commands: argparse.ArgumentParser) -> None:
+    """Whose code may be run that results name."""
+    for command in commands:
+        command.add_argument(
+            "--trust-code",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="DIR",
+            help="run code below this folder that the results name; without it none is",
+        )
+
+
+def full_argument(command: argparse.ArgumentParser) -> None:
+    """All of a table."""
+    command.add_argument("--full", action="store_true", help="all of it, not what fits on a screen")
+
+
+def new_console() -> "Console":
+    """A terminal as wide as it is, or a file of 100 columns."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=100, soft_wrap=True)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print lines as they are."""
+    console = new_console()
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def load(args: argparse.Namespace) -> "RunConfig":
+    """The config of a command. Raises UserError."""
+    from harness.config import load_config
+
+    return load_config(args.config, [*_models_override(args.model), *args.overrides])
+
+
+def _models_override(given: Sequence[str]) -> list[str]:
+    """The override that `--model` stands for. Paths are of the working directory, not of the config's."""
+    models = [str(Path(text).absolute()) if Path(text).exists() else text for text in given]
+    return [f"models={json.dumps(models)}"] if models else []
