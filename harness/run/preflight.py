@@ -18,7 +18,7 @@ from harness.config import ModelSpec, RunConfig
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.fit import GIB, UTILIZATION
-from harness.models.template import read_template, special_tokens
+from harness.models.template import environment, read_template, special_tokens
 from harness.models.trials import Rendering, Sent, try_template
 from harness.suites.base import Suite
 from harness.types import Architecture, Caution
@@ -236,19 +236,43 @@ def longest_prompt(subject: Subject) -> Iterator[Caution]:
     if longest is None or tokenizer is None or not isinstance(context, int):
         return
     drawn = subject.suite.drawn(subject.config.sampling)
+    reply = drawn.max_tokens if drawn else 1  # vLLM generates a token also where it only scores
     sample, text = longest
-    if len(text) * MOST_TOKENS + (drawn.max_tokens if drawn else 0) <= context:
+    template = checkpoint.chat_template(subject.folder) if subject.suite.needs.chat_template else None
+    if (len(text) + len(template or "")) * MOST_TOKENS + reply <= context:
         return
-    tokens = len(tokenizer.encode(text).ids)
-    needed = tokens + (drawn.max_tokens if drawn else 0)
-    if needed > context:
-        reply = f", {needed} with a reply of {drawn.max_tokens}" if drawn else ""
+    if template is not None:
+        text = _as_chat(text, template, subject.folder)
+    tokens = len(tokenizer.encode(text, add_special_tokens=template is None).ids)
+    if tokens + reply > context:
+        and_reply = f", {tokens + reply} with a reply of {drawn.max_tokens}" if drawn else ""
+        if not drawn and tokens == context:
+            and_reply = ", which with the token that vLLM generates is one too many"
         yield subject.caution(
             "longest_prompt",
             f"the longest prompt of suite {subject.suite.name} (document {sample}) has {tokens} tokens of "
-            f"model {subject.model.spec.name}{reply}, and its context {context}: raise max_model_len, or "
+            f"model {subject.model.spec.name}{and_reply}, and its context {context}: raise max_model_len, or "
             "give fewer examples or a smaller budget",
         )
+
+
+def _as_chat(text: str, template: str, folder: Path) -> str:
+    """A text as a user's message, the text itself where the template cannot write one."""
+    from jinja2 import TemplateError
+
+    try:
+        written: str = (
+            environment()
+            .from_string(template)
+            .render(
+                messages=[{"role": "user", "content": text}],
+                add_generation_prompt=True,
+                **special_tokens(folder),
+            )
+        )
+    except (TemplateError, ValueError, TypeError):  # told by `chat_template`
+        return text
+    return written
 
 
 def second_models(subject: Subject) -> Iterator[Caution]:

@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 
 from harness.cli import main
 from harness.config import ModelSpec, RunConfig, SuiteSpec, load_config
@@ -141,6 +143,9 @@ engine: {args: {max_model_len: CONTEXT}}
 """
 
 
+SUITES = ("bare", "chat", "choice")
+
+
 def cautions(tmp_path: Path, context: int) -> dict[str | None, set[str]]:
     """Suite -> checks that tell something of it."""
     path = tmp_path / "run.yaml"
@@ -170,6 +175,30 @@ def test_attempts_that_are_drawn_greedily_are_told(tmp_path: Path) -> None:
 def test_the_longest_prompt_is_held_against_the_context(tmp_path: Path) -> None:
     assert not any("longest_prompt" in checks for checks in cautions(tmp_path, 512).values())
     assert "longest_prompt" in cautions(tmp_path, 20)["bare"]
+
+
+def test_the_longest_prompt_is_counted_to_the_last_token(tmp_path: Path) -> None:
+    """With the template's own tokens, and the one that vLLM generates where it only scores."""
+
+    def warned(context: int) -> set[str | None]:
+        return {suite for suite, checks in cautions(tmp_path, context).items() if "longest_prompt" in checks}
+
+    contexts = range(20, 400)
+    smallest = {
+        suite: contexts[bisect_left(contexts, True, key=lambda n, suite=suite: suite not in warned(n))]
+        for suite in SUITES
+    }
+    tokenizer = Tokenizer.from_file(str(FOLDER / "aster-dense" / "tokenizer.json"))
+    (bare, chat, choice) = (load_suites(spec)[0] for spec in load_config(tmp_path / "run.yaml").suites[:3])
+    tokens = {}
+    for suite in (bare, chat, choice):
+        longest = suite.longest_prompt()
+        assert longest is not None
+        tokens[suite.name] = len(tokenizer.encode(longest[1]).ids)
+    budget = 16  # of the task
+    assert smallest["bare"] == tokens["bare"] + budget
+    assert smallest["choice"] == tokens["choice"] + 1
+    assert smallest["chat"] > tokens["chat"] + budget, "the template writes more than the text"
 
 
 def test_what_holds_for_several_suites_is_told_once(
