@@ -30,6 +30,7 @@ engine:
     timeout_seconds: {timeout}
     max_retries: 0
     patience_seconds: {patience}
+    start_seconds: 0
 """
 SLOW = (hostile_server.hang, hostile_server.drip, FAILED["cut off"])
 """They take as long as they are given."""

@@ -5,8 +5,10 @@ server says is converted strictly, into the structs here, before anything else s
 tokens, which are not known where they are not counts.
 """
 
+import asyncio
 import itertools
 import json
+import logging
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +18,7 @@ import msgspec
 
 from harness import hostile
 from harness.engines.base import Load
-from harness.engines.patience import PatientServer
+from harness.engines.patience import PatientServer, pauses
 from harness.engines.replies import (
     RawCall,
     count_calls,
@@ -43,6 +45,8 @@ from harness.types import (
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
 PROBE = "Hi, this is question number {}."
 """What a server that answers anybody answers; numbered, since a cache or a filter judges by the text."""
 NAMES = 20
@@ -66,6 +70,8 @@ class Arguments(Struct):
     of the server's own (5xx, 401 and 403, 404), all but 429, which is asked again until it is answered."""
     patience_seconds: float = 900.0
     """How long a server may answer nobody before the run stops: being started again takes minutes."""
+    start_seconds: float = 60.0
+    """How long a server that does not answer yet is waited for before the run begins."""
     extra_sampling: bool = True
     """Also send top_k, min_p and repetition_penalty, which the protocol does not have but vLLM, SGLang and
     llama.cpp know. False refuses sampling that needs them."""
@@ -78,8 +84,10 @@ class Arguments(Struct):
             )
         if not _URL.fullmatch(self.base_url):
             raise ValueError("base_url is not a URL that begins with http:// or https:// and names a host")
-        if not (self.timeout_seconds > 0 and self.patience_seconds >= 0 and self.max_retries >= 0):
-            raise ValueError("timeout_seconds is above 0, patience_seconds and max_retries are from 0")
+        if not (self.timeout_seconds > 0 and min(self.patience_seconds, self.start_seconds) >= 0):
+            raise ValueError("timeout_seconds is above 0, patience_seconds and start_seconds are from 0")
+        if self.max_retries < 0:
+            raise ValueError("max_retries is from 0")
 
 
 class CalledFunction(msgspec.Struct):
@@ -176,7 +184,7 @@ class EndpointEngine:
         given = Arguments(**arguments)
         wire = Wire(given.base_url, read_key(given.api_key_env), given.timeout_seconds)
         try:
-            version = await _connect(wire, model)
+            version = await _connect(wire, model, given.start_seconds)
         except UserError:
             await wire.close()
             raise
@@ -296,12 +304,9 @@ class EndpointEngine:
         return arguments | ({"stop": list(sampling.stop)} if sampling.stop else {})
 
 
-async def _connect(wire: Wire, model: str) -> str:
-    """Version of the server, as far as it says."""
-    try:
-        known = await _models(wire)
-    except Fault as fault:
-        raise UserError(_no_models(wire.base_url, fault)) from fault
+async def _connect(wire: Wire, model: str, seconds: float) -> str:
+    """Version of the server, as far as it says. seconds: how long one that is not up yet is waited for."""
+    known = await _up(wire, seconds)
     if known and model not in known:
         names = ", ".join(hostile.one_line(name) for name in known[:NAMES])
         more = f" and {len(known) - NAMES} more" if len(known) > NAMES else ""
@@ -312,6 +317,23 @@ async def _connect(wire: Wire, model: str) -> str:
         return "unknown"
     version = answer.get("version") if isinstance(answer, dict) else None
     return hostile.one_line(version) if isinstance(version, str) else "unknown"
+
+
+async def _up(wire: Wire, seconds: float) -> list[str]:
+    """The models of a server once it answers. Raises UserError."""
+    began, noted = time.monotonic(), False
+    for pause in pauses():
+        try:
+            return await _models(wire)
+        except Fault as fault:
+            left = began + seconds - time.monotonic()
+            if fault.blame not in (Blame.SERVER, Blame.BUSY) or left <= 0:
+                raise UserError(_no_models(wire.base_url, fault)) from fault
+            if not noted:
+                log.warning("waiting for the server at %s, for up to %.0f s", wire.base_url, left)
+                noted = True
+        await asyncio.sleep(min(pause, left))
+    raise AssertionError("pauses never end")
 
 
 async def _models(wire: Wire) -> list[str]:

@@ -61,7 +61,7 @@ class PatientServer:
             ServerGone: no request is answered, for longer than the patience lasts.
             UserError: the server never answered, and refuses every request.
         """
-        began, strikes, pauses = time.monotonic(), 0, _pauses()
+        began, strikes, waits = time.monotonic(), 0, pauses()
         while True:
             started = time.monotonic()
             try:
@@ -70,7 +70,7 @@ class PatientServer:
                 problem, failed = fault, time.monotonic()
             if self._own(problem):
                 raise AttemptFailure(_kind(problem), problem.message) from problem
-            await self._wait(problem, began, next(pauses))
+            await self._wait(problem, began, next(waits))
             if problem.blame is Blame.BUSY:
                 continue
             up_since = self._up_since
@@ -153,7 +153,7 @@ class PatientServer:
             return True
 
 
-def _pauses() -> Iterator[float]:
+def pauses() -> Iterator[float]:
     """Seconds before each further try; drawn, so that requests that failed together do not come together."""
     pause = FIRST_PAUSE
     while True:

@@ -19,7 +19,9 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from harness.engines.endpoint import EndpointEngine
+from harness.engines import patience
+from harness.engines.endpoint import EndpointEngine, _connect
+from harness.engines.wire import Blame, Fault
 from harness.errors import AttemptFailure, ServerGone, UserError
 from harness.records.directory import RunDirectory
 from harness.types import FailureKind, Message, Sampling, Tool, ToolCall
@@ -229,7 +231,36 @@ async def test_unreachable_server() -> None:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/v1"
         with pytest.raises(UserError, match=f"no server answers at {url}"):
-            await EndpointEngine.start("tiny", base_url=url, max_retries=0)
+            await EndpointEngine.start("tiny", base_url=url, max_retries=0, start_seconds=0)
+
+
+class StartingWire:
+    """A server that is not up yet: one fault after the other, then a list of models."""
+
+    base_url = "http://starting/v1"
+
+    def __init__(self, *faults: Fault) -> None:
+        self.faults = list(faults)
+
+    async def get(self, path: str) -> Any:
+        if self.faults:
+            raise self.faults.pop(0)
+        return {"data": [{"id": "tiny"}]} if path == "/models" else {"version": "9"}
+
+
+async def test_a_server_that_is_not_up_yet_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.001)
+    loading = Fault(Blame.SERVER, "connection refused"), Fault(Blame.BUSY, "loading", status=503)
+    assert await _connect(StartingWire(*loading), "tiny", 60.0) == "9"  # type: ignore[arg-type]
+    (line,) = caplog.messages
+    assert line.startswith("waiting for the server at http://starting/v1, for up to 60 s")
+    with pytest.raises(UserError, match="no server answers at http://starting/v1"):
+        await _connect(StartingWire(*loading), "tiny", 0.0)  # type: ignore[arg-type]
+    refusing = StartingWire(Fault(Blame.REFUSED, "wrong key", status=401))  # waiting would change nothing
+    with pytest.raises(UserError, match="wrong key"):
+        await _connect(refusing, "tiny", 60.0)  # type: ignore[arg-type]
 
 
 async def test_unknown_model(server: Server) -> None:
