@@ -216,6 +216,7 @@ FLOORS = {
     ],
     "reports": [
         "text",
+        "differences",
         "document",
         "words",
         "tables",

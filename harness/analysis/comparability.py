@@ -1,10 +1,11 @@
 """What may be compared: the same suite under the same protocol. Whatever else differs is said beside it."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Literal
 
 from harness.analysis.build import ModelScorecard
 from harness.errors import UserError
-from harness.types import EngineFacts, Manifest, Struct
+from harness.types import EngineFacts, Manifest, ModelEntry, Struct
 
 NONE = "none"
 """The value of a field that a model does not have."""
@@ -35,6 +36,27 @@ class Setting(Struct):
 
 def _models(models: Sequence[str]) -> str:
     return f"{len(models)} models" if len(models) > 2 else " and ".join(models)
+
+
+class Differences(Struct):
+    """What differs between models besides their protocols, and may move their scores."""
+
+    engines: tuple[Setting, ...] = ()
+    """Facts of engines, those of `TELLING` first."""
+    attempts: tuple[Setting, ...] = ()
+    """At each sample, by suite."""
+
+
+class RunDifference(Struct):
+    """What differs between two runs."""
+
+    what: Literal["Packages", "Machines"]
+    values: dict[str, tuple[str, str]]
+    """Package, or fact of the machine -> what it was in each run."""
+
+
+Weights = Literal["others under one name", "the same under two names"]
+"""What is odd about the weights of two models."""
 
 
 def check_protocols(cards: Sequence[ModelScorecard], allow: Collection[str] = ()) -> tuple[Setting, ...]:
@@ -139,15 +161,8 @@ def _facts(engine: EngineFacts) -> dict[str, str]:
     return {"engine": f"{engine.name} {engine.version}", **engine.details}
 
 
-def differences(cards: Sequence[ModelScorecard]) -> Iterator[str]:
-    """What differs between models beside their protocols, and may move their scores, in words."""
-    differing = [setting for setting in engine_settings(cards) if setting.differs]
-    told = [f"{one.field} {one.by_model}" for one in differing if one.field in TELLING]
-    others = [one.field for one in differing if one.field not in TELLING]
-    if others:
-        told.append(f"{'also ' if told else ''}{', '.join(others)}")
-    if told:
-        yield f"Engines differ, which can move scores: {'; '.join(told)}."
+def differences(cards: Sequence[ModelScorecard]) -> Differences:
+    """What differs between models besides their protocols."""
     attempts = [
         _setting(
             "attempts",
@@ -156,39 +171,36 @@ def differences(cards: Sequence[ModelScorecard]) -> Iterator[str]:
         )
         for suite in sorted({suite for card in cards for suite in card.cells})
     ]
-    for one in _merged([setting for setting in attempts if setting.differs], cards):
-        yield (
-            f"Attempts at each sample differ in {', '.join(one.suites)}: {one.by_model}. More attempts "
-            "narrow intervals, and find more goals within a model's reach (asr_exposed_capable)."
-        )
+    return Differences(
+        engines=tuple(setting for setting in engine_settings(cards) if setting.differs),
+        attempts=_merged([setting for setting in attempts if setting.differs], cards),
+    )
 
 
-def run_differences(a: Manifest, b: Manifest) -> Iterator[str]:
+def run_differences(a: Manifest, b: Manifest) -> Iterator[RunDifference]:
     """What differs between two runs: the packages that they used, and their machines."""
-    for what, ours, theirs in (
-        (
-            "Packages",
-            {"harness": a.harness_version, **a.versions},
-            {"harness": b.harness_version, **b.versions},
-        ),
-        ("Machines", a.hardware, b.hardware),
-    ):
-        fields = sorted(key for key in ours.keys() | theirs.keys() if ours.get(key) != theirs.get(key))
-        if fields:
-            said = "; ".join(f"{key} {ours.get(key, NONE)} and {theirs.get(key, NONE)}" for key in fields)
-            yield f"{what} differ, which can move scores: {said}."
+    packages = [{"harness": run.harness_version, **run.versions} for run in (a, b)]
+    sides: dict[Literal["Packages", "Machines"], tuple[Mapping[str, str], Mapping[str, str]]] = {
+        "Packages": (packages[0], packages[1]),
+        "Machines": (a.hardware, b.hardware),
+    }
+    for what, (ours, theirs) in sides.items():
+        both = {
+            key: (ours.get(key, NONE), theirs.get(key, NONE)) for key in sorted(ours.keys() | theirs.keys())
+        }
+        values = {key: pair for key, pair in both.items() if pair[0] != pair[1]}
+        if values:
+            yield RunDifference(what=what, values=values)
 
 
-def weight_notes(a: ModelScorecard, b: ModelScorecard) -> Iterator[str]:
-    """Other weights under one name, or the same under two."""
-    one, other = (card.model.architecture for card in (a, b))
+def odd_weights(a: ModelEntry, b: ModelEntry) -> Weights | None:
+    """Whether there are other weights under one name, or the same under two; None where neither is known."""
+    one, other = a.architecture, b.architecture
     if one is None or other is None:
-        return
+        return None
     hashes = (one.weights_hash, other.weights_hash)
     known = None not in hashes
     unlike = hashes[0] != hashes[1] if known else one != other
-    if a.model.name == b.model.name and unlike:
-        said = " and ".join(str(h)[:12] for h in hashes) if known else "their checkpoints differ"
-        yield f"Both are called {a.model.name}, but their weights are not the same ({said})."
-    if a.model.name != b.model.name and known and not unlike:
-        yield f"{a.model.name} and {b.model.name} have the same weights ({str(hashes[0])[:12]})."
+    if a.name == b.name and unlike:
+        return "others under one name"
+    return "the same under two names" if a.name != b.name and known and not unlike else None

@@ -11,11 +11,14 @@ from harness import stats
 from harness.analysis.build import MetricResult, ModelScorecard
 from harness.analysis.columns import Factor, Floats, Rows, pool_factors
 from harness.analysis.comparability import (
+    Differences,
+    RunDifference,
     Setting,
+    Weights,
     check_protocols,
     differences,
+    odd_weights,
     run_differences,
-    weight_notes,
 )
 from harness.analysis.derived import Observations
 from harness.analysis.missing import misses_much
@@ -51,6 +54,15 @@ class MetricComparison(Struct):
     """The largest difference that there can be, None where there is no limit."""
 
 
+class SharedSamples(Struct):
+    """Samples of a suite that two models have by the same name."""
+
+    suite: str
+    shared: int
+    unlike: int
+    """How many of them do not hold the same for both: question, prompt, attack or right answer."""
+
+
 class ModelComparison(Struct):
     """What two models' records say about their difference."""
 
@@ -62,10 +74,18 @@ class ModelComparison(Struct):
     """Tests that Holm's adjustment is for."""
     allowed: tuple[Setting, ...]
     """Protocol fields that differ and were allowed to."""
-    differences: tuple[str, ...]
-    """What else differs and may move scores: engines, attempts, weights, packages, machines."""
-    notes: tuple[str, ...]
-    """What a reader has to know."""
+    differences: Differences
+    weights: Weights | None
+    runs: tuple[RunDifference, ...]
+    """Where the models are of two."""
+    owed: tuple[tuple[str, int], ...]
+    """(model, attempts that it owes), of those that owe any."""
+    alone: tuple[tuple[str, tuple[str, ...]], ...]
+    """(model, suites that it alone has), of those that have any."""
+    backwards: bool
+    """Whether a says that it was derived from b."""
+    contents: tuple[SharedSamples, ...]
+    """By suite, where it is known what samples held."""
     unread: tuple[str, ...] = ()
     """Why the records of some cells cannot be read, a sentence each: they are not compared."""
 
@@ -115,7 +135,7 @@ def compare(
         a: the model that is compared with.
         b: the model that is compared.
         allow: protocol fields that may differ.
-        contents: what their samples held; notes say where it was not the same.
+        contents: what their samples held.
         runs: those that they are of, where there are two.
 
     Raises:
@@ -135,49 +155,30 @@ def compare(
         metrics=adjusted,
         family=sum(metric.p_holm is not None for metric in adjusted.values()),
         allowed=allowed,
-        differences=(
-            *weight_notes(a, b),
-            *differences([a, b]),
-            *(run_differences(*runs) if runs else ()),
+        differences=differences([a, b]),
+        weights=odd_weights(a.model, b.model),
+        runs=tuple(run_differences(*runs)) if runs else (),
+        owed=tuple(
+            (card.model.name, sum(suite.owed for suite in card.suites.values()))
+            for card in (a, b)
+            if not card.complete
         ),
-        notes=(*_notes(a, b), *_content_notes(allowed, contents or {})),
+        alone=tuple(
+            (card.model.name, tuple(suites))
+            for card, other in ((a, b), (b, a))
+            if (suites := sorted(card.suites.keys() - other.suites.keys()))
+        ),
+        backwards=is_base(b.model, a.model),
+        contents=tuple(_shared_samples(contents or {})),
         unread=(*a.unread.values(), *b.unread.values()),
     )
 
 
-def _notes(a: ModelScorecard, b: ModelScorecard) -> list[str]:
-    notes = [
-        f"{card.model.name} is incomplete: {sum(s.owed for s in card.suites.values())} attempts are owed."
-        for card in (a, b)
-        if not card.complete
-    ]
-    for card, other in ((a, b), (b, a)):
-        alone = sorted(card.suites.keys() - other.suites.keys())
-        if alone:
-            notes.append(f"Not compared, since only {card.model.name} has it: {', '.join(alone)}.")
-    if is_base(b.model, a.model):
-        notes.append(f"{a.model.name} was derived from {b.model.name}: read the differences backwards.")
-    return notes
-
-
-def _content_notes(allowed: Sequence[Setting], contents: Contents) -> Iterator[str]:
-    """How many samples are the same by name and not by content."""
-    shared = {suite: ours.keys() & theirs.keys() for suite, (ours, theirs) in contents.items()}
-    other = {
-        suite: sum(ours[sample] != theirs[sample] for sample in shared[suite])
-        for suite, (ours, theirs) in contents.items()
-    }
-    changed = [suite for suite in contents if other[suite]]
-    if changed:
-        total = sum(len(shared[suite]) for suite in changed)
-        yield (
-            f"{', '.join(changed)}: {sum(other.values())} of the {total} shared samples do not hold the same "
-            "for both (question, prompt, attack or right answer); they are paired all the same. Attacks that "
-            "name the model and chat templates do that."
-        )
-    unlike = {suite for setting in allowed for suite in setting.suites}
-    for suite in sorted(unlike & contents.keys() - set(changed)):
-        yield f"{suite}: the {len(shared[suite])} shared samples hold the same for both."
+def _shared_samples(contents: Contents) -> Iterator[SharedSamples]:
+    for suite, (ours, theirs) in contents.items():
+        shared = ours.keys() & theirs.keys()
+        unlike = sum(ours[sample] != theirs[sample] for sample in shared)
+        yield SharedSamples(suite=suite, shared=len(shared), unlike=unlike)
 
 
 def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:

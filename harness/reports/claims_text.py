@@ -15,11 +15,12 @@ from harness.analysis.claims.trends import TrendClaim
 from harness.analysis.origins import CALLED, MOST_PAIRED
 from harness.analysis.summary import CAPABILITY
 from harness.reports import text
+from harness.reports.differences import allowance, sentences_of
 from harness.reports.objects import claims_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import Table
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
-from harness.reports.words import PAIRED, allowance, decided, points, ratio_sentence
+from harness.reports.words import PAIRED, decided, points, ratio_sentence
 from harness.types import Estimate
 
 METHODS = {
@@ -254,7 +255,7 @@ def _before(claims: Claims) -> Iterator[str]:
     yield from (f"Not read: {said}." for said in claims.unread)
     yield from (_gap_sentence(gap) for gap in claims.gaps)
     yield from (ratio_sentence(ratio) for ratio in claims.hijacking if ratio.comparison.metric.headline)
-    yield from claims.differences
+    yield from sentences_of(claims.differences)
     yield from map(allowance, claims.allowed)
     yield from _partial_notes(claims)
 

@@ -10,11 +10,12 @@ from harness.analysis.missing import misses_much
 from harness.analysis.origins import inverse
 from harness.errors import UserError
 from harness.reports import text
+from harness.reports.differences import allowance, comparison_differences, comparison_notes
 from harness.reports.objects import estimate_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import BOOKS, Table, booking_rules
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
-from harness.reports.words import allowance, decided, points
+from harness.reports.words import decided, points
 from harness.types import Estimate, Metric
 
 FORMATS = ("table", "md", "json")
@@ -58,7 +59,7 @@ def _first_screen(comparison: ModelComparison, width: int, color: bool) -> list[
     """What headline metrics say, then their table, then what is to be known beside them."""
     own = {key: found for key, found in _parted(comparison)[0].items() if found.metric.headline}
     parts = (
-        Part(body=(*_unread(comparison), *comparison.differences)),
+        Part(body=(*_unread(comparison), *comparison_differences(comparison))),
         Part(body=tuple(sentences(comparison)), least=16),
         Part(body=_table(comparison, own, _title(comparison)), least=16),
         Part(body=tuple(_cautions(comparison)), least=6),
@@ -207,7 +208,7 @@ def footnotes(comparison: ModelComparison) -> list[str]:
     """What differs, what was allowed, and how to read the table."""
     return [
         *_unread(comparison),
-        *comparison.differences,
+        *comparison_differences(comparison),
         *_cautions(comparison),
         *booking_rules({key: metric.metric for key, metric in comparison.metrics.items()}),
         "p: McNemar's mid-p where every pair is pass or fail and none shares a task with another, else a t "
@@ -224,7 +225,7 @@ def _unread(comparison: ModelComparison) -> list[str]:
 
 def _cautions(comparison: ModelComparison) -> list[str]:
     """What a reader has to know beside the numbers."""
-    found = [*map(allowance, comparison.allowed), *comparison.notes]
+    found = [*map(allowance, comparison.allowed), *comparison_notes(comparison)]
     if comparison.derived:
         found.append(f"{comparison.b.name} was derived from {comparison.a.name}.")
     if any(metric.pairs and metric.unpaired for metric in comparison.metrics.values()):
@@ -239,8 +240,8 @@ def _object(comparison: ModelComparison) -> dict[str, Any]:
         "b": comparison.b.name,
         "b_is_derived_from_a": comparison.derived,
         "allowed": [msgspec.structs.asdict(setting) for setting in comparison.allowed],
-        "differences": list(comparison.differences),
-        "notes": list(comparison.notes),
+        "differences": comparison_differences(comparison),
+        "notes": comparison_notes(comparison),
         **({"unread": list(comparison.unread)} if comparison.unread else {}),
         "holm_family": comparison.family,
         "metrics": {key: _metric_object(found) for key, found in own.items()},

@@ -8,7 +8,14 @@ from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.analysis.claims import Claims, make_claims
 from harness.analysis.claims.evidence import Asked
-from harness.analysis.comparability import Setting, check_protocols, differences, engine_settings, protocols
+from harness.analysis.comparability import (
+    Differences,
+    Setting,
+    check_protocols,
+    differences,
+    engine_settings,
+    protocols,
+)
 from harness.analysis.origins import (
     Compared,
     Comparison,
@@ -51,8 +58,8 @@ class Document(Struct):
     engines: tuple[Setting, ...]
     allowances: tuple[Setting, ...]
     """Protocol fields that differ between models and were allowed to."""
-    differences: tuple[str, ...]
-    """What else differs between models, and may move their scores, in words."""
+    differences: Differences
+    """What else differs between models, and may move their scores."""
     versions: dict[str, str]
     """Package -> version, the harness among them."""
     hardware: dict[str, str]
@@ -150,7 +157,7 @@ def document_of(
         protocols=protocols(cards),
         engines=engine_settings(cards),
         allowances=check_protocols(own, allow),
-        differences=tuple(differences(own)),
+        differences=differences(own),
         versions={"harness": manifest.harness_version, **manifest.versions},
         hardware=manifest.hardware,
         cautions=(*manifest.cautions, *_unread(cards)),

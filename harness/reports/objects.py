@@ -8,11 +8,12 @@ import msgspec
 
 from harness.analysis.build import MetricResult, ModelScorecard
 from harness.analysis.claims import Claims
-from harness.analysis.comparability import Setting
+from harness.analysis.comparability import Differences, Setting
 from harness.analysis.injection_tasks import InjectionTaskResult
 from harness.analysis.origins import Compared, OriginScorecard
 from harness.analysis.pooled import Pooled, PooledRate
 from harness.reports import tables, text
+from harness.reports.differences import sentences_of
 from harness.reports.document import VERSION, Document
 from harness.types import Estimate, Metric, ModelEntry, Usage
 
@@ -41,7 +42,7 @@ def document_object(document: Document) -> dict[str, Any]:
         "protocols": [_setting_object(setting) for setting in document.protocols],
         "engines": [_setting_object(setting) for setting in document.engines],
         "allowances": [_setting_object(setting) for setting in document.allowances],
-        "differences": list(document.differences),
+        "differences": list(sentences_of(document.differences)),
         "versions": document.versions,
         "cautions": [msgspec.structs.asdict(caution) for caution in document.cautions],
     }
@@ -62,7 +63,7 @@ COSTS = ("gpus", "seconds_per_solved", "tokens_per_solved", "joules_per_solved",
 def claims_object(claims: Claims) -> dict[str, Any]:
     """The JSON object of claims. `problems` and `unread` are there where there are any."""
     plain: dict[str, Any] = msgspec.to_builtins(
-        msgspec.structs.replace(claims, hijacking=(), snapshot=None, allowed=())
+        msgspec.structs.replace(claims, hijacking=(), snapshot=None, allowed=(), differences=Differences())
     )
     for name in ("problems", "unread"):
         if not plain[name]:
@@ -73,6 +74,7 @@ def claims_object(claims: Claims) -> dict[str, Any]:
         model["cost"] = {name: model.pop(name) for name in COSTS}
     plain["hijacking"] = [comparison_object(ratio, "risk_ratio") for ratio in claims.hijacking]
     plain["allowed"] = [_setting_object(setting) for setting in claims.allowed]
+    plain["differences"] = list(sentences_of(claims.differences))
     snapshot = claims.snapshot
     plain["snapshot"] = snapshot and {"date": snapshot.date.isoformat(), "source": snapshot.source}
     rounded: dict[str, Any] = _rounded(plain)

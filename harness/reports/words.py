@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from harness.analysis.comparability import Setting
 from harness.analysis.missing import MOST_MISSING, cut_share, lacks_attempts, missing_share, worst_case
 from harness.analysis.origins import FEW_MODELS, MOST_PAIRED, Compared, Comparison
 from harness.analysis.summary import CAPABILITY
 from harness.reports import text
+from harness.reports.differences import allowance, sentences_of
 from harness.reports.document import Document
 from harness.types import Caution, Estimate, Metric
 
@@ -204,18 +204,10 @@ def warnings(document: Document) -> list[str]:
         *_incomplete(document),
         *_missing(document),
         *_shortened(document),
-        *document.differences,
+        *sentences_of(document.differences),
         *map(allowance, document.allowances),
         *dict.fromkeys(_caution(caution) for caution in document.cautions if not caution.void),
     ]
-
-
-def allowance(setting: Setting) -> str:
-    """What was allowed to differ, in words."""
-    return (
-        f"{', '.join(setting.suites)}: protocols differ in {setting.field} ({setting.by_model}), which was "
-        "allowed."
-    )
 
 
 def _caution(caution: Caution) -> str:

@@ -15,7 +15,7 @@ from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import to_table, write_table
 from harness.reports.compare_text import FORMATS, UNPAIRED, footnotes, render_comparison
-from harness.reports.words import allowance
+from harness.reports.differences import allowance, comparison_differences
 from harness.types import Estimate, FailureKind, Manifest, Metric, Record, Score
 from tests.analysis.synthetic import CAPABILITY, HIJACK, cell, model, record, synthetic_run, tables
 from tests.analysis.test_build import one_cell
@@ -170,11 +170,11 @@ def test_engines_are_footnotes(cards: dict[str, ModelScorecard]) -> None:
     assert engine is not None
     other = msgspec.structs.replace(engine, version="2", details={"dtype": "bfloat16"})
     mixed = changed(models={"borea-moe": {"engine": other}})
-    assert compare(mixed["aster-moe"], mixed["borea-moe"]).differences == (
+    assert tuple(comparison_differences(compare(mixed["aster-moe"], mixed["borea-moe"]))) == (
         "Engines differ, which can move scores: engine scripted 1 for aster-moe, scripted 2 for borea-moe; "
         "dtype bfloat16 for borea-moe, float32 for aster-moe.",
     )
-    assert compare(cards["aster-moe"], cards["borea-moe"]).differences == ()
+    assert comparison_differences(compare(cards["aster-moe"], cards["borea-moe"])) == []
 
 
 def derived() -> ModelComparison:

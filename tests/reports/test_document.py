@@ -12,6 +12,7 @@ import pytest
 from harness.analysis.claims import CLAIMS, Claims, evidence, make_claims
 from harness.reports import document
 from harness.reports.claims_text import render_claims
+from harness.reports.differences import sentences_of
 from harness.reports.document import VERSION, make_document
 from harness.reports.objects import document_object
 from harness.reports.render import FORMATS, render
@@ -117,7 +118,7 @@ def test_attempts_that_differ_are_said() -> None:
     found = make_document(msgspec.structs.replace(manifest, cells={**manifest.cells, key: cell}), columns)
     assert any(
         said.startswith("Attempts at each sample differ in questions: 1 for 3 models, 8 for aster-dense.")
-        for said in found.differences
+        for said in sentences_of(found.differences)
     )
 
 

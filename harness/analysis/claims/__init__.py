@@ -20,7 +20,7 @@ from harness.analysis.claims.models import ModelClaim, model_claims
 from harness.analysis.claims.sizes import SizeClaim, size_claims
 from harness.analysis.claims.snapshot import Snapshot
 from harness.analysis.claims.trends import TrendClaim, trend_claims
-from harness.analysis.comparability import Setting, check_protocols, differences
+from harness.analysis.comparability import Differences, Setting, check_protocols, differences
 from harness.analysis.origins import Compared, OriginScorecard
 from harness.errors import UserError
 from harness.types import Struct
@@ -64,7 +64,7 @@ class Claims(Struct):
     price: float | None
     allowed: tuple[Setting, ...]
     """Protocol fields that differ and were allowed to."""
-    differences: tuple[str, ...]
+    differences: Differences
     """What else differs between the models, and may move their scores."""
     unread: tuple[str, ...] = ()
     """Why the records of some cells cannot be read, a sentence each: nothing here is made from them."""
@@ -110,7 +110,7 @@ def make_claims(
         spread=evidence.abilities.spread,
         price=asked.price,
         allowed=allowed,
-        differences=tuple(differences(cards)),
+        differences=differences(cards),
     )
 
 
