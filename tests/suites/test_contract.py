@@ -11,7 +11,7 @@ import pytest
 from harness.config import EngineSpec, ModelSpec, OptionError, RunConfig, SuiteSpec
 from harness.engines import open_engine
 from harness.errors import UserError
-from harness.suites import adapters, load_suites
+from harness.suites import ADAPTERS, adapters, load_suites
 from harness.suites.agentdojo.detectors import DetectorSpec, second_model
 from harness.suites.base import ModelRole, Needs, Suite
 from harness.suites.explanation import Explanation
@@ -43,9 +43,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     (tmp_path / "plugged_in.py").write_text(PLUGIN)
     metadata = tmp_path / "plugged_in-1.dist-info"
     metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged-in\nVersion: 1\n")
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: a-name-of-its-own\nVersion: 1\n")
     (metadata / "entry_points.txt").write_text(
-        "[openweight_harness.suites]\nplugged = plugged_in\n"
+        "[openweight_harness.suites]\nplugged = plugged_in\nlm_eval = plugged_in\n"
         "[openweight_harness.engines]\nsevens = plugged_in:start\n"
     )
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
@@ -56,6 +56,7 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("plugin")
 def test_an_installed_package_adds_a_suite_by_name_also_for_those_who_read_data() -> None:
     assert adapters()["plugged"] == "plugged_in"
+    assert adapters()["lm_eval"] == ADAPTERS["lm_eval"], "what ships keeps its name"
     with reading_data():
         (made,) = load_suites(SuiteSpec(adapter="plugged", options={"samples": 5}))
         assert (made.name, made.count()) == ("plugged", 5)

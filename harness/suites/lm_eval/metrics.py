@@ -12,6 +12,9 @@ from harness.types import FailureKind, Metric, Score
 FRACTIONS = ("exact_match", "acc", "acc_norm", "acc_bytes", "acc_mutual_info")
 """Metrics of lm-eval that lie between 0 and 1, and are 0 or 1 where lm-eval itself computes them."""
 
+NO_SCORE = "the task gives this document no score"
+"""Why a score has no value."""
+
 VERDICTS = {
     "hendrycks_math": ("exact_match",),
     "humaneval": ("pass_at_k",),
@@ -222,7 +225,7 @@ def to_score(name: str, metric: Metric | None, value: Any, answer: str | None, r
     if value is not None and number is None:
         raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {value!r:.100}, not a number")
     if number is None or math.isnan(number):
-        return Score(metric=name, value=None, answer=answer, reason="the task gives this document no score")
+        return Score(metric=name, value=None, answer=answer, reason=NO_SCORE)
     low, high = metric.bounds if metric and metric.bounds else (-sys.float_info.max, sys.float_info.max)
     if not low <= number <= high or (metric and metric.kind == "rate" and number not in (0.0, 1.0)):
         raise AttemptFailure(FailureKind.SCORER_ERROR, f"{name} is {number}, which it cannot be")

@@ -28,6 +28,7 @@ from harness.suites.lm_eval.examples import Examples
 from harness.suites.lm_eval.groups import groups_of
 from harness.suites.lm_eval.metrics import (
     FRACTIONS,
+    NO_SCORE,
     answer_text,
     metric_name,
     metrics_of,
@@ -470,6 +471,7 @@ class LmEvalSuite(Suite):
             message = f"{self._task_name}: the right answer {gold!r:.100} is none of the choices"
             raise AttemptFailure(FailureKind.SCORER_ERROR, message)
         announced = {metric.name: metric for metric in self.metrics}
+        left = {*announced}
         target = target_text(self._task, item.doc)
         for pipeline in self._task._filters:
             pipeline.apply(instances)
@@ -478,7 +480,11 @@ class LmEvalSuite(Suite):
                 name = metric_name(self._task, key, pipeline.name)
                 answer = answer_text(self._task, item.doc, key, filtered)
                 reason = target if key in FRACTIONS else None
+                left.discard(name)
                 yield to_score(name, announced.get(name), value, answer, reason)
+        if len(left) == len(announced):  # else some of its metrics are about other documents
+            for name in announced:
+                yield Score(metric=name, value=None, reason=NO_SCORE)
 
 
 def _plainly(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:

@@ -9,6 +9,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.suites.lm_eval.suite import LmEvalSuite, Options, build
+from harness.types import Generation, Transcript
 
 TASK = """
 task: codes
@@ -111,3 +112,34 @@ def test_a_split_that_is_not_there(tmp_path: Path) -> None:
     )
     with pytest.raises(UserError, match="its test_split 'tset' is none of the splits of its data: test"):
         suite(tmp_path)
+
+
+UNSCORED = """
+def score(doc, results):
+    if results[0] == "I cannot say.":
+        return {}
+    if results[0] == "Half.":
+        return {"right": 0}
+    return {"right": int(results[0] == "aa"), "sure": 1}
+"""
+
+
+def test_a_document_without_any_score_is_missing_and_does_not_leave_the_denominator(tmp_path: Path) -> None:
+    write(tmp_path, DOC)
+    (tmp_path / "own.py").write_text(UNSCORED)
+    asked = "output_type: generate_until\nprocess_results: !function own.score"
+    text = (tmp_path / "codes.yaml").read_text().replace("output_type: multiple_choice", asked)
+    text = text.replace(
+        "[{metric: acc}]", "[{metric: right, aggregation: mean}, {metric: sure, aggregation: mean}]"
+    )
+    (tmp_path / "codes.yaml").write_text(text.replace("doc_to_choice: choices\n", ""))
+    made = suite(tmp_path)
+    (sample,) = made.samples("m", None)
+
+    def scores(said: str) -> list[tuple[str, float | None]]:
+        reply = Generation(text=said, raw=said, finish_reason="stop", prompt_tokens=1, completion_tokens=1)
+        return [(s.metric, s.value) for s in made.score(sample, Transcript(generations=(reply,)))]
+
+    assert scores("aa") == [("right", 1.0), ("sure", 1.0)]
+    assert scores("I cannot say.") == [("right", None), ("sure", None)]
+    assert scores("Half.") == [("right", 0.0)], "what is about other documents is not missing here"
