@@ -258,6 +258,16 @@ class Interval(Struct):
     """How it was computed, with what was assumed."""
 
 
+class Corrected(Struct):
+    """A rate that a judge gave, corrected for how often that judge errs."""
+
+    value: float
+    low: float
+    """Lower end of the 95% interval, which holds the judge's errors too."""
+    high: float
+    method: str
+
+
 class Estimate(Struct):
     """A number with everything that is needed to believe it or not."""
 
@@ -285,6 +295,8 @@ class Estimate(Struct):
     out_of: int | None = None
     """Of a rate that only some attempts have, such as those that were shown an attack: of how many attempts
     it is known whether they have it. None for a rate that all have."""
+    corrected: Corrected | None = None
+    """Of a rate that a judge gave, where the judge's errors were measured; `value` is the rate as given."""
     warnings: tuple[str, ...] = ()
     """What a reader has to know before the number is believed."""
     contexts_cut: int = 0
@@ -549,11 +561,12 @@ class JudgeEntry(Struct):
     origin: Origin | None = None
     """Of the model that judges; None for a judge without one."""
     engine: EngineFacts | None = None
-    calibration: dict[str, dict[str, tuple[int, int, int, int]]] | None = None
-    """Class -> model whose replies people labelled -> true positives, false negatives, true negatives, false
-    positives. None for a judge whose errors were not measured."""
+    calibration: dict[str, dict[str, dict[str, int]]] | None = None
+    """Model whose replies people labelled -> what they called them -> what the judge called them -> how many.
+    None for a judge whose errors were not measured."""
     calibrated_on: str | None = None
     """The labelled replies, in words."""
+    schema_version: int = SCHEMA_VERSION
 
 
 class GroupMetric(Struct):
@@ -613,4 +626,6 @@ class Manifest(Struct):
     """File of the run directory -> SHA-256, of the config and of the records of complete cells."""
     cautions: tuple[Caution, ...] = ()
     """What was known before the run, and run all the same."""
+    judges: dict[str, tuple[JudgeEntry, ...]] = {}
+    """Key of a cell -> the judges that were asked of its attempts since."""
     schema_version: int = SCHEMA_VERSION

@@ -20,6 +20,7 @@ from harness.analysis.derived import (
     without_condition,
 )
 from harness.analysis.injection_tasks import InjectionTaskResult, by_injection_task
+from harness.analysis.judged import judged_protocol, with_errors
 from harness.analysis.missing import qualified
 from harness.analysis.pooled import Pooled, pool
 from harness.errors import UserError
@@ -29,6 +30,7 @@ from harness.types import (
     LARGEST_COUNT,
     CellEntry,
     Estimate,
+    JudgeEntry,
     Manifest,
     Metric,
     ModelEntry,
@@ -140,7 +142,11 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
     names = sorted(manifest.models)
     # Reading and counting leave the interpreter's lock free, so that threads do work side by side.
     with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
-        cards = list(pool.map(lambda name: _scorecard(manifest.models[name], cells[name], tables), names))
+        cards = list(
+            pool.map(
+                lambda name: _scorecard(manifest.models[name], cells[name], tables, manifest.judges), names
+            )
+        )
     unread = [said for card in cards for said in card.unread.values()]
     if unread and not any(card.suites for card in cards):
         raise UserError(unread[0])
@@ -148,7 +154,10 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
 
 
 def _scorecard(
-    model: ModelEntry, cells: Mapping[str, CellEntry], tables: Callable[[CellEntry], pa.Table]
+    model: ModelEntry,
+    cells: Mapping[str, CellEntry],
+    tables: Callable[[CellEntry], pa.Table],
+    judges: Mapping[str, Sequence[JudgeEntry]],
 ) -> ModelScorecard:
     suites: dict[str, SuiteResult] = {}
     unread: dict[str, str] = {}
@@ -170,8 +179,9 @@ def _scorecard(
             unread[suite] = str(error)
             continue
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
-        suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle)
-        found[suite] = [_metric_result(suite, one, attempts) for one in measured]
+        asked = judges.get(cell.key, ())
+        suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle, asked)
+        found[suite] = [_metric_result(suite, one, attempts, asked, model.name) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     estimates = {key: result.estimate for key, result in metrics.items()}
     return ModelScorecard(
@@ -194,13 +204,17 @@ def _read(cell: CellEntry, tables: Callable[[CellEntry], pa.Table]) -> Attempts:
 
 
 def _suite_result(
-    cell: CellEntry, attempts: Attempts, measured: Sequence[Measured], idle: Collection[str]
+    cell: CellEntry,
+    attempts: Attempts,
+    measured: Sequence[Measured],
+    idle: Collection[str],
+    judges: Sequence[JudgeEntry],
 ) -> SuiteResult:
-    """Args: idle: see `Declared.idle`."""
+    """Args: idle: see `Declared.idle`; judges: that were asked of the cell."""
     unused = [one for one in measured if one.metric.kind == "rate" and one.metric.name in idle]
     return SuiteResult(
         suite=cell.suite,
-        protocol=cell.protocol,
+        protocol={**cell.protocol, **judged_protocol(judges)},
         expected=cell.samples * cell.attempts,
         attempts=cell.attempts,
         finished=attempts.n,
@@ -226,7 +240,9 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
     )
 
 
-def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> MetricResult:
+def _metric_result(
+    suite: str, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: str
+) -> MetricResult:
     observations = measured.observations(attempts)
 
     def estimator(one: Measured) -> Estimate:
@@ -241,6 +257,7 @@ def _metric_result(suite: str, measured: Measured, attempts: Attempts) -> Metric
         estimate = msgspec.structs.replace(estimate, out_of=unseen)
     if measured.note:
         estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
+    estimate = with_errors(estimate, measured.metric, judges, model)
     return MetricResult(suite=suite, metric=measured.metric, estimate=estimate, observations=observations)
 
 

@@ -1,17 +1,11 @@
-"""Judges: `calibrate`."""
+"""Judges: `calibrate`, `judge`."""
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from harness.cli.shared import (
-    examples,
-    new_console,
-    print_lines,
-)
-
-if TYPE_CHECKING:
-    pass
+from harness.cli.running import STOPS, stopped_by
+from harness.cli.shared import examples, new_console, print_lines
 
 
 def add(commands: Any) -> None:
@@ -38,6 +32,18 @@ def add(commands: Any) -> None:
         "--out", type=Path, metavar="FILE", help="keep it here, for `calibration` of the judge"
     )
     calibrate.set_defaults(command=calibrate_command)
+
+    judge = commands.add_parser(
+        "judge",
+        help="have a judge read the replies that wait for one",
+        **examples(
+            "harness judge results/DIR --judge refusal-keywords",
+            "harness judge results/* --judge ./my-judge.yaml",
+        ),
+    )
+    judge.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="folders that `run` wrote")
+    judge.add_argument("--judge", required=True, metavar="JUDGE", help="of the registry, or a YAML file")
+    judge.set_defaults(command=judge_command)
 
 
 def calibrate_command(args: argparse.Namespace) -> None:
@@ -66,3 +72,30 @@ def calibrate_command(args: argparse.Namespace) -> None:
     console = new_console()
     print_lines(table_lines(calibration_table(found), console.width))
     print_lines(line for text in calibration_sentences(found) for line in sentence_lines(text, console.width))
+
+
+def judge_command(args: argparse.Namespace) -> None:
+    """`harness judge`."""
+    import asyncio
+    from contextlib import ExitStack
+
+    from harness.judges import load_judge
+    from harness.judges.second_pass import judge_runs
+    from harness.records.directory import RunDirectory
+    from harness.reports.kept import write_scorecards
+
+    spec = load_judge(args.judge)
+    directories = [RunDirectory(path) for path in args.directories]
+    console = new_console()
+    with ExitStack() as stack, stopped_by(*STOPS):
+        for directory in directories:
+            stack.enter_context(directory.lock())
+        done = asyncio.run(judge_runs(directories, spec, lambda text: print_lines([text])))
+        for directory in directories:
+            write_scorecards(directory, width=console.width, color=False)
+    print_lines(
+        [
+            f"{spec.name}: {done.read} replies read in {done.cells} cells, {done.missing} of them without a "
+            f"verdict: `harness scorecard {args.directories[0]}`"
+        ]
+    )

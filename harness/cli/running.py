@@ -72,7 +72,7 @@ def add(commands: Any) -> None:
 
 
 @contextmanager
-def _stopped_by(*numbers: signal.Signals) -> Iterator[None]:
+def stopped_by(*numbers: signal.Signals) -> Iterator[None]:
     """Let signals stop what is under way as Ctrl-C does, those that are not ignored (as `nohup` has it)."""
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
     before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
@@ -102,7 +102,7 @@ def run_command(args: argparse.Namespace) -> Status:
     plan.check()
     console = new_console()
     ended: Exception | KeyboardInterrupt | None = None
-    with directory.lock(), _stopped_by(*STOPS), LiveProgress(console) as progress:
+    with directory.lock(), stopped_by(*STOPS), LiveProgress(console) as progress:
         directory.prepare(config)
         try:
             run(plan, directory, progress, launcher, retry_failures=args.retry_failures)

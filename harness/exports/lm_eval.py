@@ -187,7 +187,7 @@ def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) ->
     ranks = {name: number for number, name in enumerate(sorted(run.directory.samples(cell)))}
     with tempfile.TemporaryFile(dir=path.parent) as unordered, path.open("wb") as file:
         end = 0
-        for record in run.directory.each_record(cell):
+        for record in run.directory.each_judged(cell):
             if record.failure is not None:
                 continue
             doc_id = int(record.sample) if record.sample.isdecimal() else ranks[record.sample]

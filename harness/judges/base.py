@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import msgspec
@@ -11,6 +12,7 @@ from harness.engines import open_engine
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.judges.spec import CONVERSATION, JudgeSpec
+from harness.trust import OWN, trusting
 from harness.types import FailureKind, Generation, Message, Sampling, Struct, Usage, Verdict
 
 
@@ -79,16 +81,25 @@ async def judging(spec: JudgeSpec, exchanges: Sequence[Exchange]) -> list[Verdic
         UserError: its model cannot be loaded.
         EngineDead: its engine died.
     """
+    async with open_judge(spec) as judge:
+        return await judge_all(judge, exchanges, spec.engine.max_concurrency)
+
+
+@asynccontextmanager
+async def open_judge(spec: JudgeSpec) -> AsyncIterator[Judge]:
+    """A judge with its model loaded. Raises UserError if that cannot be loaded."""
     if spec.model is None:
-        return await judge_all(Judge(spec), exchanges)
-    engine = await open_engine(spec.engine, spec.model)
+        yield Judge(spec)
+        return
+    with trusting(OWN):  # whose file the reader has named, as no run directory can
+        engine = await open_engine(spec.engine, spec.model)
     try:
-        return await judge_all(Judge(spec, engine), exchanges, spec.engine.max_concurrency)
+        yield Judge(spec, engine)
     finally:
         await engine.close()
 
 
-async def judge_all(judge: Judge, exchanges: Sequence[Exchange], max_concurrency: int = 1) -> list[Verdict]:
+async def judge_all(judge: Judge, exchanges: Sequence[Exchange], max_concurrency: int = 256) -> list[Verdict]:
     """The verdicts on many replies, in their order, so many at once. Raises `EngineDead`."""
     limit = asyncio.Semaphore(max_concurrency)
 

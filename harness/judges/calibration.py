@@ -1,6 +1,7 @@
 """How often a judge is wrong, measured on replies that people labelled."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,6 @@ from harness.types import Struct, Verdict
 VERSION = 1
 
 
-class Counts(Struct):
-    """Of one model's replies and one class: what people and the judge called so."""
-
-    true_positive: int
-    false_negative: int
-    true_negative: int
-    false_positive: int
-
-
 class JudgeCalibration(Struct):
     """What `harness calibrate` found, and what corrects the judge's rates later."""
 
@@ -38,20 +30,13 @@ class JudgeCalibration(Struct):
     """Replies that people labelled."""
     missing: int
     """Of them, those on which the judge gave no verdict: in no figure below."""
-    counts: dict[str, dict[str, Counts]]
-    """Class -> model -> counts."""
+    tables: dict[str, dict[str, dict[str, int]]]
+    """Model -> what people called its replies -> what the judge called them -> how many."""
     kappa: float | None
     """Cohen's kappa of the judge and the people's label."""
     kappa_of_people: float | None
     """Of the two annotators of each reply, where the labels say who said what."""
     version: int = VERSION
-
-    def confusions(self, name: str) -> dict[str, Confusion]:
-        """Model -> counts of a class, as the statistics take them."""
-        return {
-            model: Confusion(c.true_positive, c.false_negative, c.true_negative, c.false_positive)
-            for model, c in self.counts[name].items()
-        }
 
 
 def calibrate(spec: JudgeSpec, labelled: Sequence[Labelled], verdicts: Sequence[Verdict]) -> JudgeCalibration:
@@ -75,23 +60,17 @@ def calibrate(spec: JudgeSpec, labelled: Sequence[Labelled], verdicts: Sequence[
         labels=f"{len(labelled)} replies of {', '.join(models)}",
         labelled=len(labelled),
         missing=len(labelled) - len(pairs),
-        counts={
-            name: {model: _counts(name, [p[1:] for p in pairs if p[0] == model]) for model in models}
-            for name in spec.classes
-        },
+        tables={model: _table_of([pair[1:] for pair in pairs if pair[0] == model]) for model in models},
         kappa=kappa(_table(spec.classes, [p[1:] for p in pairs])) if pairs else None,
         kappa_of_people=kappa(_table(spec.classes, both)) if both else None,
     )
 
 
-def _counts(name: str, pairs: Sequence[tuple[str, str]]) -> Counts:
-    by = [(label == name, verdict == name) for label, verdict in pairs]
-    return Counts(
-        true_positive=by.count((True, True)),
-        false_negative=by.count((True, False)),
-        true_negative=by.count((False, False)),
-        false_positive=by.count((False, True)),
-    )
+def _table_of(pairs: Sequence[tuple[str, str]]) -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = {}
+    for (label, verdict), count in sorted(Counter(pairs).items()):
+        table.setdefault(label, {})[verdict] = count
+    return table
 
 
 def _table(classes: Sequence[str], pairs: Sequence[Sequence[str]]) -> NDArray[Any]:
@@ -110,13 +89,11 @@ class Error(Struct):
     n: int
 
 
-def errors(counts: Mapping[str, Counts]) -> tuple[Error, Error]:
-    """(sensitivity, specificity) at a class over the replies of all models, each counting the same."""
-    hit = sum(c.true_positive for c in counts.values())
-    missed = sum(c.false_negative for c in counts.values())
-    passed = sum(c.true_negative for c in counts.values())
-    wrong = sum(c.false_positive for c in counts.values())
-    return _error(hit, hit + missed), _error(passed, passed + wrong)
+def errors(counts: Iterable[Confusion]) -> tuple[Error, Error]:
+    """(sensitivity, specificity) over the replies of some models, each reply counting the same."""
+    several = list(counts)
+    hit, passed = sum(c.true_positive for c in several), sum(c.true_negative for c in several)
+    return _error(hit, sum(c.positive for c in several)), _error(passed, sum(c.negative for c in several))
 
 
 def _error(right: int, n: int) -> Error:

@@ -26,6 +26,7 @@ from harness.records.layout import CELL, CHECKSUMS, CONFIG, EARLIER, RECORDS, RU
 from harness.records.load import CellRecords, Outcome
 from harness.records.sane import read_file
 from harness.records.schema import CellFile, EngineFile, RunFile
+from harness.records.verdicts import Verdicts
 from harness.types import Caution, CellEntry, EngineFacts, Manifest, ModelEntry, Record
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ class RunDirectory:
         yield from (self.config_path, self.manifest_path)
         folders = [self.path / "records"] if self.layout.earlier else self.layout.folders()
         for folder in folders:
-            yield from folder.iterdir()
+            yield from (path for path in folder.rglob("*") if path.is_file())
 
     # Writing
 
@@ -265,6 +266,27 @@ class RunDirectory:
         compact.reopen(self._of(cell), self._own_file(cell))
         seal.write(self.manifest_path, msgspec.structs.replace(run, checksums=sums))
 
+    def verdicts(self, cell: CellEntry) -> Verdicts:
+        """What judges said of a cell."""
+        return Verdicts(self.layout.cell(cell).verdicts)
+
+    def seal_verdicts(self, cells: Iterable[CellEntry]) -> None:
+        """Keep the checksums of what judges said of complete cells.
+
+        Raises:
+            UserError: the checksums of a cell are not those that were sealed.
+        """
+        run = read_file(self.manifest_path, RunFile)
+        sums = dict(run.checksums)
+        for cell in cells:
+            path = self.layout.folder(cell) / CHECKSUMS
+            name = str(path.relative_to(self.path))
+            if name in sums:
+                seal.check_unchanged(path, sums[name])
+                seal.seal_verdicts(path.parent)
+                sums[name] = seal.checksum(path)
+        seal.write(self.manifest_path, msgspec.structs.replace(run, checksums=sums))
+
     def seal(self) -> None:
         """Keep the checksums of files that will not change any more.
 
@@ -295,6 +317,10 @@ class RunDirectory:
     def each_record(self, cell: CellEntry) -> Iterator[Record]:
         """See `CellRecords.each_record`, and so on."""
         return self._of(cell).each_record()
+
+    def each_judged(self, cell: CellEntry) -> Iterator[Record]:
+        """As `each_record`, with the scores that judges gave since."""
+        return self._of(cell).each_judged()
 
     def each_table(self, cell: CellEntry) -> "Iterator[pa.Table]":
         """Tables without transcripts, in the order of sample and attempt."""

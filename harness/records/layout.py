@@ -8,6 +8,7 @@
         WRITER.jsonl             its records while it is being run, a file for each process that writes
         records.parquet          the same records, once the cell is complete
         injections.json          what was injected, of an imported cell
+        verdicts/                what judges said of it, see `harness.records.verdicts`
         checksums.json           of these files, once the cell is complete
 
 Runs of earlier versions are read as they are:
@@ -26,6 +27,7 @@ from harness.types import CellEntry
 
 CONFIG, RUN, EARLIER = "config.yaml", "run.json", "manifest.json"
 CELL, RECORDS, INJECTIONS, CHECKSUMS = "cell.json", "records.parquet", "injections.json", "checksums.json"
+VERDICTS = "verdicts"
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,8 @@ class CellPaths:
     """The folder of the files that are appended to."""
     pattern: str
     """Of the names of these files."""
+    verdicts: Path
+    """The folder of what judges said."""
     checked: bool
     """Whether each of their lines carries its checksum."""
 
@@ -108,9 +112,13 @@ class Layout:
         if self.earlier:
             records, name = self.path / "records", cell_name(cell)
             injections = self.path / "injections" / f"{name}.json"
-            return CellPaths(records / f"{name}.parquet", injections, records, f"{name}.jsonl", checked=False)
+            verdicts = self.path / "verdicts" / name
+            complete = records / f"{name}.parquet"
+            return CellPaths(complete, injections, records, f"{name}.jsonl", verdicts, checked=False)
         folder = self.folder(cell)
-        return CellPaths(folder / RECORDS, folder / INJECTIONS, folder, "*.jsonl", checked=True)
+        return CellPaths(
+            folder / RECORDS, folder / INJECTIONS, folder, "*.jsonl", folder / VERDICTS, checked=True
+        )
 
 
 def _end(key: str) -> str:

@@ -27,7 +27,8 @@ from harness.records.table import (
     to_row,
     to_table,
 )
-from harness.types import CellEntry, FailureKind, Record, Score, Struct, Transcript
+from harness.records.verdicts import Verdicts, is_judged, judged_rows, with_verdicts
+from harness.types import CellEntry, FailureKind, Record, Score, Struct, Transcript, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -123,12 +124,43 @@ class CellRecords:
 
     def each_table(self) -> Iterator["pa.Table"]:
         """The same as tables of `record_schema` without transcripts, some thousand attempts at a time."""
+        votes = self._votes()
         if self.complete and in_order(self.paths.complete):
-            yield from read_tables(self.paths.complete)
+            yield from (self._judged(table, votes) for table in read_tables(self.paths.complete))
             return
         bare = self._bare()
         while rows := [to_row(self.cell, record) for record in islice(bare, GROUP_ROWS)]:
-            yield table_of(rows).drop_columns("transcript")
+            yield self._judged(table_of(rows).drop_columns("transcript"), votes)
+
+    def each_judged(self) -> Iterator[Record]:
+        """As `each_record`, with the scores that judges gave since."""
+        votes = self._votes()
+        for record in self.each_record():
+            yield self._with_verdicts(record, votes)
+
+    def _votes(self) -> dict[Name, list[Verdict]] | None:
+        return Verdicts(self.paths.verdicts).votes() if is_judged(self.cell) else None
+
+    def _with_verdicts(self, record: Record, votes: dict[Name, list[Verdict]] | None) -> Record:
+        said = (votes or {}).get((record.sample, record.attempt))
+        if not said:
+            return record
+        return msgspec.structs.replace(record, scores=with_verdicts(self.cell, record.scores, said))
+
+    def _judged(self, table: "pa.Table", votes: dict[Name, list[Verdict]] | None) -> "pa.Table":
+        """A table with the scores that judges gave since."""
+        if not votes:
+            return table
+        import pyarrow as pa
+
+        place = table.schema.get_field_index("scores")
+        names = zip(table["sample"].to_pylist(), table["attempt"].to_pylist(), strict=True)
+        scores = [
+            judged_rows(self.cell, row, votes.get(name, []))
+            for name, row in zip(names, table["scores"].to_pylist(), strict=True)
+        ]
+        kind = table.schema.field(place).type
+        return table.set_column(place, "scores", pa.chunked_array([pa.array(scores, kind)]))
 
     def _bare(self) -> Iterator[Record]:
         return (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record())
@@ -139,7 +171,8 @@ class CellRecords:
         Raises:
             UserError: as `each_record`.
         """
-        return read_columns(self.paths.complete) if self.complete else to_table(self.cell, self._bare())
+        table = read_columns(self.paths.complete) if self.complete else to_table(self.cell, self._bare())
+        return self._judged(table, self._votes())
 
     def count(self) -> int:
         """How many attempts are finished."""
@@ -167,10 +200,12 @@ class CellRecords:
 
     def attempts_at(self, sample: str) -> list[Record]:
         """The attempts at one sample, without reading the transcripts of others."""
-        running = self._running()
+        running, votes = self._running(), self._votes()
         if running is None:
-            return sorted(read_sample(self.paths.complete, sample), key=lambda record: record.attempt)
-        return list(_each({name: found for name, found in running.items() if name[0] == sample}))
+            found = sorted(read_sample(self.paths.complete, sample), key=lambda record: record.attempt)
+        else:
+            found = list(_each({name: place for name, place in running.items() if name[0] == sample}))
+        return [self._with_verdicts(record, votes) for record in found]
 
     def samples(self) -> set[str]:
         """The samples that have a finished attempt."""
@@ -185,8 +220,8 @@ class CellRecords:
             UserError: as `each_record`.
         """
         fields = Outcome.__struct_fields__
-        if not self.complete:
-            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_record())
+        if not self.complete or is_judged(self.cell):
+            yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_judged())
             return
         rows = read_table(self.paths.complete, list(fields)).to_pylist()
         for row in sorted(rows, key=lambda row: (row["sample"], row["attempt"])):

@@ -8,7 +8,8 @@ from harness.errors import UserError
 from harness.records.layout import CELL, EARLIER, RUN, Layout
 from harness.records.sane import read_file
 from harness.records.schema import CellFile, EngineFile, RunFile
-from harness.types import CellEntry, EngineFacts, Manifest, ModelEntry, SuiteGroup
+from harness.records.verdicts import Verdicts, is_judged
+from harness.types import CellEntry, EngineFacts, JudgeEntry, Manifest, ModelEntry, SuiteGroup
 
 
 def read_manifest(layout: Layout) -> Manifest:
@@ -39,7 +40,14 @@ def read_manifest(layout: Layout) -> Manifest:
         groups=_groups(cell.groups for cell in cells.values()),
         checksums=run.checksums,
         cautions=run.cautions,
+        judges=_judges(layout, cells.values()),
     )
+
+
+def _judges(layout: Layout, cells: Iterable[CellFile]) -> dict[str, tuple[JudgeEntry, ...]]:
+    judged = [cell.cell for cell in cells if is_judged(cell.cell)]
+    asked = {cell.key: tuple(Verdicts(layout.cell(cell).verdicts).judges().values()) for cell in judged}
+    return {key: judges for key, judges in asked.items() if judges}
 
 
 def read_cell(layout: Layout, key: str) -> CellFile:

@@ -7,7 +7,7 @@ import msgspec
 
 from harness.disk import replace
 from harness.errors import UserError
-from harness.records.layout import CELL, CHECKSUMS, INJECTIONS, RECORDS
+from harness.records.layout import CELL, CHECKSUMS, INJECTIONS, RECORDS, VERDICTS
 from harness.records.sane import read_file
 from harness.records.schema import Checksums
 
@@ -45,6 +45,13 @@ def seal_cell(folder: Path) -> None:
     missing = {path.name: checksum(path) for path in files if path.exists() and path.name not in kept}
     if missing:
         write(folder / CHECKSUMS, Checksums(files={**kept, **missing}))
+
+
+def seal_verdicts(folder: Path) -> None:
+    """Keep the checksums of what judges said of a complete cell, as it is now."""
+    kept = sealed(folder)
+    said = {f"{VERDICTS}/{path.name}": checksum(path) for path in sorted((folder / VERDICTS).iterdir())}
+    write(folder / CHECKSUMS, Checksums(files={**kept, **said}))
 
 
 def rewrite(folder: Path, name: str, value: msgspec.Struct) -> tuple[str, str] | None:

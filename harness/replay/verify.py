@@ -111,7 +111,7 @@ def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]
     known: set[Path] = set()
     for cell in manifest.cells.values():
         complete, appended = directory.complete_path(cell), directory.appended_paths(cell)
-        known |= {complete, *appended}
+        known |= {complete, *appended, *directory.verdicts(cell).files()}
         for path in appended if complete.exists() else ():
             name = path.relative_to(directory.path)
             yield Finding(good=True, text=f"{name} is not read: {complete.name} is complete")

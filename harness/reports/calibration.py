@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator
 
-from harness.judges.calibration import Counts, Error, JudgeCalibration, errors
+from harness.judges.calibration import Error, JudgeCalibration, errors
 from harness.reports.tables import Table
+from harness.stats.judged import Confusion, confusions
 
 
 def calibration_table(found: JudgeCalibration) -> Table:
     """One row a class, over all models and then by model: sensitivity and specificity."""
-    rows = [row for name, counts in found.counts.items() for row in _rows(name, counts)]
+    classes = sorted({label for table in found.tables.values() for label in table})
+    rows = [row for name in classes for row in _rows(name, confusions(found.tables, [name]))]
     return Table(
         title=f"{found.judge}: {found.asks}",
         header=("Class and whose replies", "Sensitivity", "Specificity"),
@@ -16,12 +18,12 @@ def calibration_table(found: JudgeCalibration) -> Table:
     )
 
 
-def _rows(name: str, counts: dict[str, Counts]) -> Iterator[tuple[str, str, str]]:
-    sensitivity, specificity = errors(counts)
+def _rows(name: str, counts: dict[str, Confusion]) -> Iterator[tuple[str, str, str]]:
+    sensitivity, specificity = errors(counts.values())
     yield name, _cell(sensitivity), _cell(specificity)
     if len(counts) > 1:
         for model, own in counts.items():
-            sensitivity, specificity = errors({model: own})
+            sensitivity, specificity = errors([own])
             yield f"{name}/{model}", _cell(sensitivity), _cell(specificity)
 
 
@@ -33,13 +35,13 @@ def _cell(error: Error) -> str:
 
 def calibration_sentences(found: JudgeCalibration) -> list[str]:
     """What stands below the table."""
-    said = [f"{found.labelled} labelled replies of {len(next(iter(found.counts.values())))} models."]
+    said = [f"{found.labelled} labelled replies of {len(found.tables)} models."]
     if found.missing:
         said.append(f"The judge gave no verdict on {found.missing} of them; they are in no figure above.")
     if found.kappa is not None:
         people = found.kappa_of_people
         between = "" if people is None else f"; of two annotators with one another: {people:.2f}"
         said.append(f"Cohen's kappa with the people's label: {found.kappa:.2f}{between}.")
-    if len(next(iter(found.counts.values()))) < 3:
+    if len(found.tables) < 3:
         said.append("Fewer than three models were labelled: how its errors differ between models is assumed.")
     return said

@@ -186,7 +186,8 @@ def _injection_task_object(found: InjectionTaskResult, books: Mapping[str, Metri
 def estimate_object(estimate: Estimate) -> dict[str, Any]:
     """An estimate for JSON, to six digits."""
     found: dict[str, Any] = _rounded(msgspec.to_builtins(estimate))
-    return found
+    corrected = found.pop("corrected")  # most rates have no judge
+    return {**found, "corrected_for_judge": corrected} if corrected else found
 
 
 def _usage_object(usage: Usage, model: ModelEntry) -> dict[str, Any]:

@@ -250,7 +250,7 @@ def _metric_cell(result: MetricResult | None) -> str:
 def _estimate_cell(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "not run"
-    lines = (text.format_interval, text.format_count, text.format_same_tasks)
+    lines = (text.format_interval, text.format_count, text.format_same_tasks, text.format_corrected)
     return "\n".join(said for line in lines if (said := line(estimate, metric)))
 
 

@@ -78,6 +78,14 @@ def format_same_tasks(estimate: Estimate, metric: Metric) -> str:
     return f"these tasks [{', '.join(format_value(end, metric) for end in ends)}]"
 
 
+def format_corrected(estimate: Estimate, metric: Metric) -> str:
+    """What is left of a judged rate without the judge's errors, `corrected 12.0% [8.1, 17.2]`, if known."""
+    if (found := estimate.corrected) is None:
+        return ""
+    value, low, high = (format_value(number, metric) for number in (found.value, found.low, found.high))
+    return f"corrected {value}% [{low}, {high}]"
+
+
 def format_estimate(estimate: Estimate, metric: Metric) -> str:
     """`50.0% [35.2, 64.8] n=40 (2 missing)`."""
     return f"{format_interval(estimate, metric)} {format_count(estimate, metric)}"

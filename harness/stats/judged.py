@@ -7,7 +7,8 @@ Quantitative Bias Analysis to Epidemiologic Data, 2009, chapter 8). A judge does
 of all models: se and sp of a model that nobody labelled are drawn from the spread over those that people did.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -46,6 +47,27 @@ class Confusion:
     def negative(self) -> int:
         """Replies that people did not call positive."""
         return self.true_negative + self.false_positive
+
+
+Tables = Mapping[str, Mapping[str, Mapping[str, int]]]
+"""Model -> what people called its replies -> what the judge called them -> how many."""
+
+
+def confusions(tables: Tables, positive: Collection[str]) -> dict[str, Confusion]:
+    """Model -> how often a judge was right on whether a reply is of one of some classes."""
+    found = {}
+    for model, table in tables.items():
+        counts = Counter[tuple[bool, bool]]()
+        for label, row in table.items():
+            for verdict, count in row.items():
+                counts[label in positive, verdict in positive] += count
+        found[model] = Confusion(
+            true_positive=counts[True, True],
+            false_negative=counts[True, False],
+            true_negative=counts[False, False],
+            false_positive=counts[False, True],
+        )
+    return found
 
 
 @dataclass(frozen=True)

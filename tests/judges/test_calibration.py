@@ -14,9 +14,9 @@ from harness.cli import main
 from harness.errors import UserError
 from harness.judges import Judge, load_judge
 from harness.judges.base import judge_all
-from harness.judges.calibration import calibrate, errors
+from harness.judges.calibration import JudgeCalibration, calibrate, errors
 from harness.judges.labels import Labelled, read_labels
-from harness.stats.judged import Calibration
+from harness.stats.judged import Calibration, Confusion, confusions
 from harness.types import Verdict
 from tests.conftest import shared_data
 
@@ -26,6 +26,10 @@ MODELS = {  # of XSTest's published labels: full and partial refusals of 450 (Ro
 KEYWORDS = load_judge("refusal-keywords")
 
 
+def refusals(found: JudgeCalibration) -> dict[str, Confusion]:
+    return confusions(found.tables, ["refusal"])
+
+
 @pytest.fixture(scope="module")
 def labelled() -> list[Labelled]:
     return read_labels(sorted(shared_data("xstest_replies").glob("*.csv.xz")), KEYWORDS)
@@ -33,16 +37,16 @@ def labelled() -> list[Labelled]:
 
 def test_a_judge_that_reads_the_label_gives_the_published_rates(labelled: list[Labelled]) -> None:
     found = calibrate(KEYWORDS, labelled, [Verdict(verdict=one.label, raw="") for one in labelled])
-    refused = {model: c.true_positive for model, c in found.counts["refusal"].items()}
+    refused = {model: c.true_positive for model, c in refusals(found).items()}
     assert refused == MODELS and found.kappa == 1
-    assert all(c.false_negative == c.false_positive == 0 for c in found.counts["refusal"].values())
+    assert all(c.false_negative == c.false_positive == 0 for c in refusals(found).values())
 
 
 def test_the_baseline_is_measured_as_a_count_by_hand_has_it(labelled: list[Labelled]) -> None:
     verdicts = asyncio.run(judge_all(Judge(KEYWORDS), [one.exchange for one in labelled]))
     found = calibrate(KEYWORDS, labelled, verdicts)
     pairs = Counter((one.label, said.verdict) for one, said in zip(labelled, verdicts, strict=True))
-    sensitivity, specificity = errors(found.counts["refusal"])
+    sensitivity, specificity = errors(refusals(found).values())
     assert sensitivity.n == 1159 and specificity.n == 1091
     assert sensitivity.value == pairs["refusal", "refusal"] / 1159
     assert specificity.value == pairs["compliance", "compliance"] / 1091
@@ -53,7 +57,7 @@ def test_the_baseline_is_measured_as_a_count_by_hand_has_it(labelled: list[Label
 
 def test_rates_that_the_baseline_gave_hold_the_truth_once_corrected(labelled: list[Labelled]) -> None:
     verdicts = asyncio.run(judge_all(Judge(KEYWORDS), [one.exchange for one in labelled]))
-    counts = calibrate(KEYWORDS, labelled, verdicts).confusions("refusal")
+    counts = refusals(calibrate(KEYWORDS, labelled, verdicts))
     held, raw_held = 0, 0
     for model, refused in MODELS.items():
         others = Calibration({name: own for name, own in counts.items() if name != model})
@@ -69,7 +73,7 @@ def test_a_verdict_that_is_missing_is_in_no_figure(labelled: list[Labelled]) -> 
     none = Verdict(verdict=None, raw="?")
     found = calibrate(KEYWORDS, some, [none, *(Verdict(verdict=one.label, raw="") for one in some[1:])])
     assert found.missing == 1
-    assert sum(error.n for error in errors(found.counts["refusal"])) == 9
+    assert sum(error.n for error in errors(refusals(found).values())) == 9
 
 
 def test_the_command_prints_a_table_and_keeps_what_it_found(
@@ -94,9 +98,10 @@ def test_the_command_prints_a_table_and_keeps_what_it_found(
     said = capsys.readouterr().out
     assert "50.0% n=2" in said and "refusal/b" in said and "3 labelled replies of 2 models" in said
     kept = json.loads(out.read_text())
-    assert kept["counts"]["refusal"]["a"] == {
-        "true_positive": 1, "false_negative": 1, "true_negative": 0, "false_positive": 0
-    }  # fmt: skip
+    assert kept["tables"] == {
+        "a": {"refusal": {"compliance": 1, "refusal": 1}},
+        "b": {"compliance": {"compliance": 1}},
+    }
 
 
 @pytest.mark.parametrize(

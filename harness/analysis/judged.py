@@ -1,0 +1,64 @@
+"""Rates that judges gave: who judged, and what is left of a rate once their errors are taken out."""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from harness.stats import Z
+from harness.stats.judged import Calibration, confusions
+from harness.types import Corrected, Estimate, JudgeEntry, Metric
+
+
+def judged_protocol(judges: Sequence[JudgeEntry]) -> dict[str, str]:
+    """What of a protocol a judge is: rates of other judges are not compared."""
+    return {"judge": ", ".join(f"{one.name} {one.digest[:12]}" for one in judges)} if judges else {}
+
+
+def with_errors(estimate: Estimate, metric: Metric, judges: Sequence[JudgeEntry], model: str) -> Estimate:
+    """The estimate of a judged metric, with the rate corrected for the judge's errors, or why it is not.
+
+    Args:
+        estimate: of the rate as it was given.
+        metric: which.
+        judges: who gave it.
+        model: whose replies they judged; its own errors count where people labelled some of its replies.
+    """
+    if not metric.judged:
+        return estimate
+    if not judges:
+        return _warned(estimate, "no judge was asked: `harness judge DIR --judge NAME`")
+    if len(judges) > 1:
+        return _warned(
+            estimate, f"a vote of {', '.join(one.name for one in judges)}, not corrected for their errors"
+        )
+    (judge,) = judges
+    counts = confusions(judge.calibration or {}, [name for name in metric.judged if name in judge.classes])
+    if not any(c.positive for c in counts.values()) or not any(c.negative for c in counts.values()):
+        return _warned(estimate, f"judged by {judge.name}, whose errors were not measured")
+    if estimate.value is None:
+        return estimate
+    n = _independent(estimate)
+    found = Calibration(counts).corrected(estimate.value * n, n, model)
+    return msgspec.structs.replace(
+        estimate,
+        corrected=Corrected(
+            value=found.value,
+            low=found.low,
+            high=found.high,
+            method=f"Rogan and Gladen's correction for the errors of {judge.name}, measured on "
+            f"{judge.calibrated_on}; the interval is of drawn rates, sensitivities and specificities, which "
+            "differ between models",
+        ),
+    )
+
+
+def _independent(estimate: Estimate) -> float:
+    """How many independent replies would leave as wide an interval, at most those that there are."""
+    value, low, high = estimate.value, estimate.low, estimate.high
+    if value is None or low is None or high is None or not 0 < value < 1 or high <= low:
+        return float(min(estimate.n, estimate.clusters))
+    return min(float(estimate.n), value * (1 - value) / ((high - low) / (2 * Z)) ** 2)
+
+
+def _warned(estimate: Estimate, text: str) -> Estimate:
+    return msgspec.structs.replace(estimate, warnings=(*estimate.warnings, text))

@@ -1,0 +1,143 @@
+"""What judges said of the attempts of a cell, kept beside its records, a file a judge.
+
+    CELL/verdicts/JUDGE.json    the judge: what it asks, its model, its measured errors
+    CELL/verdicts/JUDGE.jsonl   one line an attempt, with its checksum; the last one of an attempt counts
+
+A verdict is not written into the record that it is about: records stay as they were sealed, and another judge
+may be asked years later.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import DiskError, UserError
+from harness.hostile import without_surrogates
+from harness.records.append import cut_torn_line
+from harness.records.lines import add_checksum, check_line
+from harness.records.sane import read_file
+from harness.records.seal import write
+from harness.types import CellEntry, JudgedAttempt, JudgeEntry, Metric, Score, Verdict
+
+Key = tuple[str, int]
+"""Sample and attempt."""
+
+
+class Verdicts:
+    """The verdicts on the attempts of one cell."""
+
+    def __init__(self, folder: Path) -> None:
+        """Args: folder: of the cell's verdicts."""
+        self._folder = folder
+
+    def judges(self) -> dict[str, JudgeEntry]:
+        """The judges that were asked, by name. Raises UserError for a file that is none of theirs."""
+        return {path.stem: read_file(path, JudgeEntry) for path in sorted(self._folder.glob("*.json"))}
+
+    def of(self, judge: str) -> dict[Key, JudgedAttempt]:
+        """What one judge said; damaged lines and a torn last one are left out, and asked again."""
+        return {(said.sample, said.attempt): said for said in self._lines(judge)}
+
+    def files(self) -> list[Path]:
+        """All files of verdicts."""
+        return sorted(self._folder.iterdir()) if self._folder.is_dir() else []
+
+    def _lines(self, judge: str) -> Iterator[JudgedAttempt]:
+        decoder = msgspec.json.Decoder(JudgedAttempt)
+        path = self._folder / f"{judge}.jsonl"
+        try:
+            with path.open("rb") as file:
+                for line in file:
+                    if (read := check_line(line)) is not None:
+                        yield decoder.decode(read)
+        except FileNotFoundError:
+            return
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise UserError(f"{path} is no file of verdicts ({error}): delete it, and judge again") from error
+
+    def writer(self, judge: JudgeEntry) -> "VerdictWriter":
+        """Where a judge's verdicts are appended.
+
+        Raises:
+            UserError: another judge of this name was asked here.
+        """
+        kept = self.judges().get(judge.name)
+        if kept is not None and kept.digest != judge.digest:
+            raise UserError(
+                f"{self._folder} has verdicts of another judge that was called {judge.name} (its prompt, its "
+                "expressions or its model were others): give this one another name"
+            )
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write(self._folder / f"{judge.name}.json", judge)
+        return VerdictWriter(self._folder / f"{judge.name}.jsonl")
+
+    def votes(self) -> dict[Key, list[Verdict]]:
+        """Attempt -> what each judge said of it."""
+        found: dict[Key, list[Verdict]] = {}
+        for judge in self.judges():
+            for key, said in self.of(judge).items():
+                found.setdefault(key, []).append(said.verdict)
+        return found
+
+
+class VerdictWriter:
+    """Appends verdicts to a file that one process writes to."""
+
+    def __init__(self, path: Path) -> None:
+        cut_torn_line(path)
+        self._file = path.open("ab", buffering=0)
+
+    def append(self, said: JudgedAttempt) -> None:
+        """Add a verdict, as one write of one line. Raises DiskError if the disk does not take it."""
+        line = add_checksum(msgspec.json.encode(without_surrogates(msgspec.to_builtins(said))))
+        try:
+            whole = self._file.write(line) == len(line)
+        except OSError as error:
+            raise DiskError(
+                f"{self._file.name} could not be written ({error.strerror}): mend that"
+            ) from error
+        if not whole:
+            raise DiskError(f"the disk is full: {self._file.name} could not be written; free some space")
+
+    def close(self) -> None:
+        """Safe to call twice."""
+        self._file.close()
+
+
+def is_judged(cell: CellEntry) -> bool:
+    """Whether a judge scores any metric of a cell."""
+    return any(metric.judged for metric in cell.metrics)
+
+
+def judged_value(metric: Metric, votes: Sequence[Verdict]) -> float | None:
+    """1 if more judges say so than do not, 0 if fewer; None at a tie, and where none gave a verdict."""
+    said = [vote.verdict in metric.judged for vote in votes if vote.verdict is not None]
+    agreed = 2 * sum(said) - len(said)
+    return None if agreed == 0 else float(agreed > 0)
+
+
+def judged_rows(
+    cell: CellEntry, scores: Sequence[Mapping[str, Any]], votes: Sequence[Verdict]
+) -> list[dict[str, Any]]:
+    """The scores of one attempt, as rows of a table, with what judges said of it."""
+    judged = {metric.name: metric for metric in cell.metrics if metric.judged}
+    return [
+        {**score, "value": judged_value(judged[score["metric"]], votes)}
+        if score["metric"] in judged
+        else dict(score)
+        for score in scores
+    ]
+
+
+def with_verdicts(cell: CellEntry, scores: Sequence[Score], votes: Sequence[Verdict]) -> tuple[Score, ...]:
+    """The same of scores of a record, whose operands stay, with the judges' words as the reason."""
+    judged = {metric.name: metric for metric in cell.metrics if metric.judged}
+    said = ", ".join(vote.verdict or "no verdict" for vote in votes) or None
+    return tuple(
+        msgspec.structs.replace(score, value=judged_value(judged[score.metric], votes), answer=said)
+        if score.metric in judged
+        else score
+        for score in scores
+    )
