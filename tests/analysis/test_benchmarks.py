@@ -136,6 +136,14 @@ def test_the_average_of_lm_eval_stands_beside(weighted: bool) -> None:
         assert found["mmlu/stem/accuracy,none"] == pytest.approx(sum(values[:3]) / 3)
 
 
+def test_a_group_that_states_no_average_is_pooled_all_the_same() -> None:
+    """As where a group asks for the average of a metric that none of its tasks has."""
+    bare = tuple(msgspec.structs.replace(group, metrics=()) for group in groups())
+    card = cards(*run(bare))[0]
+    assert card.metrics["mmlu/accuracy"].estimate.n == sum(SIZES.values())
+    assert card.suites["mmlu"].group_averages == {}
+
+
 def test_a_collection_of_benchmarks_is_not_one() -> None:
     """Its suites have no metric in common: the groups inside of it are benchmarks, and the rest alone."""
     manifest, _ = run()
