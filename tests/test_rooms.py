@@ -101,6 +101,7 @@ FLOORS = {
         "asked",
         "compact",
         "directory",
+        "merge",
     ],
     "suites": [
         "access",

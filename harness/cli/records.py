@@ -1,4 +1,4 @@
-"""Single attempts: `show`, `replay`, `export`."""
+"""Records of runs: `merge`, `replay`, `show`, `export`."""
 
 import argparse
 import sys
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add the commands to the command line."""
+    merge = commands.add_parser(
+        "merge",
+        help="put runs together, or parts of one",
+        **examples(
+            "harness merge results/monday results/tuesday --out results/both",
+            "harness merge results/old --out results/new",
+        ),
+    )
+    merge.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="folders that `run` wrote")
+    merge.add_argument("--out", type=Path, required=True, help="where the run goes that has the cells of all")
+    merge.set_defaults(command=merge_command)
+
     replay = commands.add_parser(
         "replay",
         help="score transcripts again, without a model",
@@ -85,6 +97,17 @@ def add(commands: Any) -> None:
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
     export.set_defaults(command=export_command)
     trust_argument(replay, show, export)
+
+
+def merge_command(args: argparse.Namespace) -> None:
+    """`harness merge`."""
+    from harness.records.directory import RunDirectory
+    from harness.records.merge import merge
+    from harness.reports.kept import write_scorecards
+
+    console, out = new_console(), RunDirectory(args.out)
+    print_lines(merge([RunDirectory(path) for path in args.directories], out))
+    sys.stdout.write(write_scorecards(out, width=console.width, color=False))
 
 
 def replay_command(args: argparse.Namespace) -> Status:

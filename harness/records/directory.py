@@ -9,7 +9,6 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -40,6 +39,8 @@ class RunDirectory:
         self.path = path
         self.layout = Layout(path)
         self._records: dict[str, CellRecords] = {}
+        self._writer = 0, ""
+        """(process, its name among writers)."""
 
     @property
     def config_path(self) -> Path:
@@ -78,10 +79,13 @@ class RunDirectory:
         """The files that a cell's records are appended to while it is being run."""
         return self.layout.cell(cell).appended()
 
-    @cached_property
+    @property
     def writer_name(self) -> str:
-        """What the files are called that this process appends to: no other has the name."""
-        return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
+        """What the files are called that this process appends to, and no other, forked or not."""
+        if self._writer[0] != os.getpid():
+            now = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+            self._writer = os.getpid(), f"{now}-{secrets.token_hex(3)}"
+        return self._writer[1]
 
     # What is asked for
 
@@ -258,12 +262,23 @@ class RunDirectory:
             compact.compact(self._of(cell))
 
     def reopen(self, cell: CellEntry) -> None:
-        """Make the records of a complete cell ones that more are appended to; see `compact.reopen`."""
-        run = read_file(self.manifest_path, RunFile)
-        name = str((self.layout.folder(cell) / CHECKSUMS).relative_to(self.path))
-        seal.check_unchanged(self.path / name, run.checksums.get(name))
-        sums = {key: value for key, value in run.checksums.items() if key != name}
+        """Make the records of a complete cell ones that more are appended to; see `compact.reopen`.
+
+        Whoever plans has called `unseal` before: `run.json` has one writer.
+        """
         compact.reopen(self._of(cell), self._own_file(cell))
+
+    def unseal(self, cells: Iterable[CellEntry]) -> None:
+        """Forget the checksums that `run.json` has of complete cells, which are to be opened again.
+
+        Raises:
+            UserError: one of them is not as it was sealed.
+        """
+        run = read_file(self.manifest_path, RunFile)
+        sums = dict(run.checksums)
+        for cell in cells:
+            name = str((self.layout.folder(cell) / CHECKSUMS).relative_to(self.path))
+            seal.check_unchanged(self.path / name, sums.pop(name, None))
         seal.write(self.manifest_path, msgspec.structs.replace(run, checksums=sums))
 
     def verdicts(self, cell: CellEntry) -> Verdicts:

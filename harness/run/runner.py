@@ -76,6 +76,9 @@ def run(
         for path, lines in directory.damaged(cell.entry).items():
             progress.note(f"{path}: line {', '.join(map(str, lines))} is not as it was written: owed again")
     retry_before = time.time() if retry_failures else 0.0
+    if retry_failures:
+        complete = [cell.entry for cell in plan.cells if directory.is_complete(cell.entry)]
+        directory.unseal(c for c in complete if len(directory.finished(c, retry_before)) < directory.count(c))
     jobs = [
         Job(plan.config, model, plan.of_model(name), directory, retry_before)
         for name, model in plan.models.items()

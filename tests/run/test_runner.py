@@ -223,11 +223,13 @@ def test_a_process_killed_while_it_retries_loses_nothing(tmp_path: Path) -> None
     run(tmp_path, fails)
     before = scorecards(tmp_path)
     directory = RunDirectory(tmp_path / "out")
+    directory.unseal(directory.manifest().cells.values())
     for cell in directory.manifest().cells.values():
         directory.reopen(cell)
     assert run(tmp_path, fails) == 0
     assert scorecards(tmp_path) == before
     assert main(["verify", str(tmp_path / "out")]) == 0
+    directory.unseal(directory.manifest().cells.values())
     for cell in directory.manifest().cells.values():
         directory.reopen(cell)
     assert run(tmp_path, fails, "--retry-failures") == 0

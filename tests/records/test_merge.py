@@ -1,0 +1,94 @@
+"""Runs put together: all that they measured, once, and contradictions named."""
+
+import shutil
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.cli import main
+from harness.records.directory import RunDirectory
+from harness.types import Manifest
+from tests.analysis.synthetic import synthetic_run
+from tests.conftest import ROOT
+from tests.run.test_runner import CONFIG, fakes, run, scorecards
+from tests.runs import change_run, make_run, unfinish
+
+FEW, MANY = CONFIG.splitlines()[5], CONFIG.splitlines()[6]
+
+
+def merge(folder: Path, *names: str) -> int:
+    return main(["merge", *(str(folder / name) for name in names), "--out", str(folder / "both")])
+
+
+def test_two_halves_are_the_whole(tmp_path: Path) -> None:
+    assert run(tmp_path, out="whole") == 0
+    for name, left_out in (("a", FEW), ("b", MANY)):
+        assert run(tmp_path, out=name, text=CONFIG.replace(f"{left_out}\n", "")) == 0
+    assert merge(tmp_path, "a", "b") == 0
+    assert [c["metrics"] for c in scorecards(tmp_path, "both")] == [
+        c["metrics"] for c in scorecards(tmp_path, "whole")
+    ]
+    assert main(["verify", str(tmp_path / "both")]) == 0
+    assert merge(tmp_path, "a") == 0, "once more changes nothing"
+    assert main(["verify", str(tmp_path / "both")]) == 0
+    fakes.STARTED.clear()
+    assert run(tmp_path, out="both") == 0
+    assert fakes.STARTED == [], "the whole config takes over what the halves measured"
+
+
+def test_two_parts_of_one_cell_are_put_together(tmp_path: Path) -> None:
+    assert run(tmp_path, out="a") == 0
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    cells = RunDirectory(tmp_path / "a").manifest().cells
+    for name, part in (("a", slice(0, 12)), ("b", slice(8, 20))):
+        directory = RunDirectory(tmp_path / name)
+        for cell in cells.values():
+            unfinish(directory, cell, directory.records(cell)[part])
+    assert merge(tmp_path, "a", "b") == 0
+    both = RunDirectory(tmp_path / "both")
+    assert {both.count(cell) for cell in cells.values()} == {20}
+
+
+def test_what_two_runs_say_otherwise_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manifest, records = synthetic_run()
+    make_run(tmp_path / "a", manifest, records)
+    entry = manifest.cells["aster-moe-agent"]
+    other = msgspec.structs.replace(entry, key="other", protocol={**entry.protocol, "seed": "4"})
+    changed: Manifest = msgspec.structs.replace(manifest, cells={"other": other})
+    make_run(tmp_path / "b", changed, {"other": []})
+    assert merge(tmp_path, "a", "b") == 2
+    said = capsys.readouterr().err
+    assert "agent of aster-moe in" in said and "differ in seed" in said and said.count("\n") == 1
+    assert not (tmp_path / "both").exists()
+
+
+def test_one_cell_measured_twice_is_a_contradiction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest, records = synthetic_run()
+    for name, left in (("a", records), ("b", {key: found[1:] for key, found in records.items()})):
+        directory = make_run(tmp_path / name, manifest, left)
+        directory.compact(manifest.cells.values())
+    assert merge(tmp_path, "a", "b") == 2
+    assert "was measured twice, with other records" in capsys.readouterr().err
+
+
+def test_a_run_of_an_earlier_version_is_taken_in(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "results" / "demo", tmp_path / "demo")
+    assert merge(tmp_path, "demo") == 0
+    earlier, now = RunDirectory(tmp_path / "demo"), RunDirectory(tmp_path / "both")
+    assert now.manifest().cells == earlier.manifest().cells
+    assert now.manifest().models == earlier.manifest().models
+    for cell in now.manifest().cells.values():
+        assert now.records(cell) == earlier.records(cell)
+    assert main(["verify", str(tmp_path / "both"), "--quick"]) == 0
+
+
+def test_what_is_no_run_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert merge(tmp_path, "nothing") == 2
+    assert "is not there" in capsys.readouterr().err
+    change = make_run(tmp_path / "a", *synthetic_run())
+    change_run(change, cells=("0" * 64,))
+    assert merge(tmp_path, "a") == 2
+    assert "has no folder" in capsys.readouterr().err
