@@ -464,9 +464,9 @@ class EngineFacts(Struct):
 
     @property
     def gpus(self) -> int | None:
-        """How many GPUs it runs on; None on a CPU, and where the engine does not say."""
+        """How many GPUs it runs on; None on a CPU, where the engine does not say, and where several differ in it."""
         sizes = [self.details.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
-        if self.details.get("device", "cpu") == "cpu" or None in sizes:
+        if self.details.get("device", "cpu") == "cpu" or not all(size and size.isdecimal() for size in sizes):
             return None
         return prod(int(size) for size in sizes if size is not None)
 

@@ -410,4 +410,11 @@ def test_engines_that_differ_in_their_layout_may_share_a_cell_and_others_not(tmp
         RunDirectory(tmp_path).add_engine(CELL, engine(dtype="float32", tensor_parallel_size="1"))
     (model,) = RunDirectory(tmp_path).manifest().models.values()
     assert model.engine and model.engine.details["dtype"] == "bfloat16"
-    assert sorted(model.engine.details["tensor_parallel_size"].split(" and ")) == ["1", "2"]
+    assert model.engine.details["tensor_parallel_size"] == "1 and 2"
+    on_gpus = {
+        **model.engine.details,
+        "device": "H100",
+        "pipeline_parallel_size": "1",
+        "data_parallel_size": "1",
+    }
+    assert msgspec.structs.replace(model.engine, details=on_gpus).gpus is None
