@@ -1,6 +1,6 @@
 """Claims as a terminal table, Markdown or JSON, each with the words that say how it came about."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from harness import stats
 from harness.analysis.claims import Claims
@@ -110,9 +110,8 @@ def _percent(share: Estimate) -> str:
 
 
 def _own_ability(model: ModelClaim) -> str:
-    if not model.finite:
-        return "not finite"
-    return f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}"
+    said = f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}" if model.finite else "not finite"
+    return f"{said}\n{text.format_count(model.capability, CAPABILITY)}"
 
 
 def _cost_table(claims: Claims) -> Table:
@@ -122,7 +121,7 @@ def _cost_table(claims: Claims) -> Table:
     rows = tuple(
         (
             model.model,
-            f"{model.solved:.0f}",
+            f"{model.solved:.0f}\n{text.format_count(model.capability, CAPABILITY)}",
             "not said" if model.gpus is None else str(model.gpus),
             said(model.seconds_per_solved),
             said(model.tokens_per_solved),
@@ -136,6 +135,7 @@ def _cost_table(claims: Claims) -> Table:
 
 
 def _gaps_table(claims: Claims) -> Table:
+    counts = {model.model: model.capability for model in claims.models}
     rows = tuple(
         (
             f"{gap.a} over {gap.b}",
@@ -143,7 +143,7 @@ def _gaps_table(claims: Claims) -> Table:
             str(gap.suites),
             _gap_points(gap.points),
             _odds(gap.odds_ratio),
-            _ability(gap),
+            _ability(gap, counts),
             "unknown" if gap.ability_corrected is None else f"{gap.ability_corrected:+.2f}",
         )
         for gap in claims.gaps
@@ -155,19 +155,28 @@ def _gaps_table(claims: Claims) -> Table:
 def _gap_points(gap: Estimate) -> str:
     if gap.value is None:
         return "no benchmark in common"
-    return f"{100 * gap.value:+.1f} {_limits(gap.low, gap.high, '+.1f', 100)}"
+    return f"{100 * gap.value:+.1f} {_limits(gap.low, gap.high, '+.1f', 100)}\n{_count(gap)}"
+
+
+def _count(estimate: Estimate) -> str:
+    """`n=40 (2 missing)`, of a number that is no share itself."""
+    return f"n={estimate.n}" + (f" ({estimate.missing} missing)" if estimate.missing else "")
 
 
 def _odds(ratio: Estimate) -> str:
     if ratio.value is None:
         return "none"
-    return f"{ratio.value:.3g} {_limits(ratio.low, ratio.high)}"
+    return f"{ratio.value:.3g} {_limits(ratio.low, ratio.high)}\n{_count(ratio)}"
 
 
-def _ability(gap: GapClaim) -> str:
+def _ability(gap: GapClaim, counts: Mapping[str, Estimate]) -> str:
+    """Args: counts: model -> its capability, of the attempts that its ability is made of."""
     if gap.ability is None:
         return "not finite"
-    return f"{gap.ability:+.2f} {_limits(gap.ability_low, gap.ability_high, '+.2f')}"
+    said = f"{gap.ability:+.2f} {_limits(gap.ability_low, gap.ability_high, '+.2f')}"
+    both = [counts[model] for model in (gap.best_a, gap.best_b) if model in counts]
+    n, missing = sum(one.n for one in both), sum(one.missing for one in both)
+    return f"{said}\nn={n}" + (f" ({missing} missing)" if missing else "") if both else said
 
 
 def _hardware_table(claims: Claims) -> Table:
@@ -221,7 +230,7 @@ def _ratios_table(claims: Claims) -> Table:
 def _ratio(claim: CostClaim) -> str:
     if claim.ratio.value is None:
         return f"none: {claim.why}"
-    return f"{claim.ratio.value:.3g} {_limits(claim.ratio.low, claim.ratio.high)}"
+    return f"{claim.ratio.value:.3g} {_limits(claim.ratio.low, claim.ratio.high)}\n{_count(claim.ratio)}"
 
 
 def _limits(low: float | None, high: float | None, digits: str = ".3g", scale: int = 1) -> str:

@@ -288,6 +288,8 @@ def _percentiles(
     defined = values[~np.isnan(values)]
     if np.isinf(defined).any():
         return None, None, ": no interval, it is not finite"
+    if defined.size and defined.min() == defined.max():
+        return None, None, f": no interval, since no spread can be seen in {len(groups)}"
     if 2 * defined.size < resamples:
         return None, None, f": no interval, it is defined in {defined.size} of the resamples alone"
     undefined = resamples - defined.size

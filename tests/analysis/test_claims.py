@@ -76,6 +76,30 @@ def test_every_format_names_its_instruments(claims: Claims) -> None:
     assert json.loads(render_claims(claims, "json"))["gaps"][0]["best_a"].startswith("aster")
 
 
+def test_every_number_of_a_claim_says_how_much_is_behind_it(claims: Claims) -> None:
+    one = next(iter(claims.models))
+    lossy = msgspec.structs.replace(one.capability, missing=7)
+    changed = [msgspec.structs.replace(m, capability=lossy) if m is one else m for m in claims.models]
+    gaps = [
+        msgspec.structs.replace(
+            gap,
+            **{
+                key: msgspec.structs.replace(getattr(gap, key), missing=7) for key in ("points", "odds_ratio")
+            },
+        )
+        for gap in claims.gaps
+    ]
+    lines = render_claims(
+        msgspec.structs.replace(claims, models=tuple(changed), gaps=tuple(gaps)), "md"
+    ).splitlines()
+    n = f"n={one.capability.n}"
+    own = [line for line in lines if line.startswith(f"| {one.model} |")]
+    assert [line.count(n) for line in own[:2]] == [2, 1]  # capability and ability; what was solved
+    assert all("(7 missing" in line for line in own[:2])
+    best = next(line for line in lines if f"{gaps[0].best_a} over {gaps[0].best_b}" in line)
+    assert best.count("n=") == 3 and best.count("(7 missing)") >= 2
+
+
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = write(tmp_path / "run", *synthetic_run())
     assert main(["claims", str(run), "--format", "json"]) == 0

@@ -5,6 +5,7 @@ import pytest
 
 from harness.analysis.build import ModelScorecard
 from harness.analysis.compare import compare
+from harness.reports.text import format_interval
 from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, EXPOSED_CAPABLE, UTILITY_LOST, metrics
 from harness.suites.declared import declared
 from harness.types import CellEntry, Metric, Record
@@ -134,3 +135,18 @@ def test_a_manifest_from_before_is_read_as_it_was() -> None:
 def test_only_factors_of_its_samples_can_be_given() -> None:
     with pytest.raises(ValueError, match="given"):
         Metric(name="x", higher_is_better=True, applies_to=BENIGN, given=("injection_task",))
+
+
+def test_an_attack_that_nobody_saw_says_of_how_many() -> None:
+    """Not that it was not measured: it was, 127 times."""
+    unseen = []
+    for user in range(127):
+        scores = {"utility_under_attack": 1.0, "targeted_asr": 0.0, "exposed": 0.0}
+        clusters = {"user_task": f"user_task_{user}", "injection_task": "injection_task_0"}
+        unseen.append(record("k", "/".join(clusters.values()), {**scores}, clusters=clusters))
+    found = one_cell(ONE_GOAL, unseen, 127, 1)
+    exposed = next(r for key, r in found.metrics.items() if key.endswith("/targeted_asr_exposed"))
+    assert (exposed.estimate.value, exposed.estimate.n, exposed.estimate.out_of) == (None, 0, 127)
+    assert format_interval(exposed.estimate, exposed.metric) == "never exposed (0 of 127)"
+    whole = next(r for key, r in found.metrics.items() if key.endswith("/targeted_asr"))
+    assert (whole.estimate.value, whole.estimate.n, whole.estimate.out_of) == (0.0, 127, None)

@@ -351,6 +351,73 @@ def test_bootstrap_of_something_not_finite_has_no_interval() -> None:
     assert stats.bootstrap([1.0], sum).low is None
 
 
+def test_a_corpus_metric_without_spread_has_no_interval_of_no_width() -> None:
+    """Resamples that are all 1 do not tell that the metric is 1 without any doubt."""
+    found = stats.bootstrap([1.0] * 20, lambda v: sum(v) / len(v))
+    assert (found.value, found.low, found.high) == (1.0, None, None)
+    assert "no spread can be seen in 20" in found.method
+
+
+def test_the_value_of_a_corpus_metric_is_that_of_all_samples_whatever_was_drawn() -> None:
+    values = np.random.default_rng(2).exponential(size=12).tolist()
+    found = [stats.bootstrap(values, lambda v: max(v), seed=seed) for seed in range(5)]
+    assert {one.value for one in found} == {max(values)}
+    assert all(one.low is not None and one.low <= one.value == one.high for one in found)
+
+
+def test_resamples_that_a_metric_is_not_defined_on_do_not_widen_its_interval() -> None:
+    def log_odds(values: list[float]) -> float:
+        share = sum(values) / len(values)
+        return math.log(share / (1 - share))  # raises where all or none are 1
+
+    found = stats.bootstrap(ones(2, 12), log_odds)
+    assert found.value == pytest.approx(math.log(2 / 10))
+    assert found.low is not None and -4 < found.low < found.value < found.high
+    assert "in which it is not defined" in found.method
+
+
+# Others published a standard error of 0 for such scores, and for the group over them.
+@pytest.mark.parametrize(("events", "n"), [(14, 307), (2, 123), (2, 132), (5, 280), (8, 154), (8, 193)])
+def test_a_score_that_is_neither_0_nor_1_has_its_closed_form(events: int, n: int) -> None:
+    found, share = stats.rate(ones(events, n)), events / n
+    closed = math.sqrt(share * (1 - share) / (n - 1))
+    assert (found.high - found.low) / (2 * stats.Z) == pytest.approx(closed, rel=0.25)
+    nothing = stats.rate(ones(0, n))
+    group = stats.average([found, nothing])
+    assert group.high - group.low >= (found.high - found.low) / 2 and nothing.high > 0
+
+
+def test_a_mean_of_means_has_the_error_of_a_mean_of_means() -> None:
+    """Not that of the mean over all samples, which a large member would make as small as its own."""
+    small, large = stats.rate(ones(5, 10)), stats.rate(ones(5000, 10000))
+    found = stats.average([small, large])
+    assert found.high - found.low > 0.99 * (small.high - small.low) / 2
+    pooled = stats.stratified([small, large])
+    assert pooled.high - pooled.low < 0.03
+
+
+def test_members_that_lie_far_apart_do_not_widen_their_mean() -> None:
+    near = stats.average([stats.rate(ones(30, 100)), stats.rate(ones(70, 100))])
+    same = stats.average([stats.rate(ones(30, 100))] * 2)
+    assert near.high - near.low == pytest.approx(same.high - same.low, rel=0.01)
+
+
+def test_epochs_of_a_question_are_one_observation_of_other_questions() -> None:
+    """The error over questions is that of their means; more epochs take the noise within out of it."""
+    random = np.random.default_rng(6)
+    chance = random.beta(2, 2, size=200)
+    one, many = (
+        stats.mean(
+            (random.random((200, k)) < chance[:, None]).ravel() * 1.0, {"question": np.arange(200).repeat(k)}
+        )
+        for k in (1, 10)
+    )
+    spread = [(found.high - found.low) / (2 * stdtrit(199, 0.975)) for found in (one, many)]
+    assert spread[0] == pytest.approx(math.sqrt(0.25 / 200), rel=0.1)
+    assert spread[1] == pytest.approx(math.sqrt((0.05 + 0.2 / 10) / 200), rel=0.15)
+    assert (one.clusters, many.clusters) == (200, 200)
+
+
 def test_median_holds_wherever_all_intervals_hold() -> None:
     def estimate(value: float | None) -> Estimate:
         limits = {"low": None, "high": None} if value is None else {"low": value - 0.1, "high": value + 0.2}
