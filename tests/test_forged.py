@@ -143,7 +143,7 @@ def test_how_much_was_scored_again_is_said(tmp_path: Path) -> None:
     (run.path / "more" / "evil.py").write_text("")
     said = [finding.text for finding in verify(run)]
     assert "1016 of 1016 attempts were scored again from their transcripts (100%)" in said
-    assert [text for text in said if "no part of a run" in text] == [
+    assert [text for text in said if "not part of a run" in text] == [
         f"{name} is not part of a run, and nothing verifies it" for name in ("more/evil.py", "notes.txt")
     ]
     text = run.config_path.read_text().replace("task: planted_choice", "task: another_choice")
