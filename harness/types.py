@@ -466,9 +466,9 @@ class EngineFacts(Struct):
     def gpus(self) -> int | None:
         """How many GPUs it runs on; None on a CPU, where the engine does not say, and where several differ in it."""
         sizes = [self.details.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
-        if self.details.get("device", "cpu") == "cpu" or not all(size and size.isdecimal() for size in sizes):
-            return None
-        return prod(int(size) for size in sizes if size is not None)
+        told = [int(size) for size in sizes if size is not None and size.isdecimal()]
+        on_cpu = self.details.get("device", "cpu") == "cpu"
+        return None if on_cpu or len(told) < len(sizes) else prod(told)
 
 
 IMPORTED = "imported"
