@@ -464,7 +464,7 @@ class EngineFacts(Struct):
 
     @property
     def gpus(self) -> int | None:
-        """How many GPUs it runs on; None on a CPU, where the engine does not say, and where several differ in it."""
+        """How many GPUs it runs on; None on a CPU, and where the engine does not say or several differ."""
         sizes = [self.details.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
         told = [int(size) for size in sizes if size is not None and size.isdecimal()]
         on_cpu = self.details.get("device", "cpu") == "cpu"
