@@ -54,10 +54,9 @@ def commands() -> str:
     documented = _documents(Status)
     lines += [f"| {status.value} | {documented.get(status.name) or 'Done.'} |" for status in Status]
     for name, command, summary in _subcommands(parser()):
-        lines += ["", f"## harness {name}", "", f"{summary[0].upper()}{summary[1:]}.", "", *_usage(command)]
-        if inner := list(_subcommands(command)):
-            lines += ["| subcommand | what it does |", "|---|---|"]
-            lines += [f"| `harness {name} {part}` | {_cell(text)} |" for part, _, text in inner]
+        lines += _command(f"## harness {name}", command, summary)
+        for part, inner, said in _subcommands(command):
+            lines += _command(f"### harness {name} {part}", inner, said)
     return "\n".join(lines) + "\n"
 
 
@@ -69,6 +68,10 @@ def _subcommands(
         if isinstance(action, argparse._SubParsersAction):
             summaries = {choice.dest: choice.help or "" for choice in action._choices_actions}
             yield from ((name, command, summaries[name]) for name, command in action.choices.items())
+
+
+def _command(heading: str, command: argparse.ArgumentParser, summary: str) -> list[str]:
+    return ["", heading, "", f"{summary[0].upper()}{summary[1:]}.", "", *_usage(command)]
 
 
 def _usage(command: argparse.ArgumentParser) -> Iterator[str]:

@@ -77,7 +77,7 @@ def add(commands: Any) -> None:
     what.add_argument(
         "--failed", action="store_true", help="list attempts that failed, were wrong or were hijacked"
     )
-    show.add_argument("--suite", help="with --failed: of this suite alone")
+    show.add_argument("--suite", help="with --failed: only of this suite")
     show.add_argument("--limit", type=int, default=50, help="with --failed: at most so many; 0 for all")
     show.add_argument("--model", help="whose attempt, where there are several models")
     show.add_argument("--attempt", type=int, default=0, help="which, where there are several; from 0")

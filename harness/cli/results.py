@@ -88,7 +88,7 @@ def add(commands: Any) -> None:
         "--key", type=Path, metavar="FILE", help="minisign public key, or file of allowed ssh signers"
     )
     verify.add_argument(
-        "--quick", action="store_true", help="do not score again: checksums, scorecards and signature alone"
+        "--quick", action="store_true", help="do not score again: only checksums, scorecards, signature"
     )
     programs_argument(verify)
     verify.set_defaults(command=verify_command)

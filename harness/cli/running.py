@@ -45,7 +45,7 @@ def add(commands: Any) -> None:
         metavar="N",
         help="models at once, each in a process and on GPUs of its own (default: as many as there are GPUs)",
     )
-    run.add_argument("--on", metavar="LAUNCHER", help="who runs it (default: this machine)")
+    run.add_argument("--on", metavar="LAUNCHER", help="what runs the jobs (default: this machine)")
     run.set_defaults(command=run_command)
 
     fetch = commands.add_parser(

@@ -76,7 +76,7 @@ def allow_argument(command: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="FIELD",
-        help="protocol field that may differ; recorded",
+        help="protocol field that may differ; the output says so",
     )
 
 
@@ -96,13 +96,13 @@ def trust_argument(*commands: argparse.ArgumentParser) -> None:
             default=[],
             type=Path,
             metavar="DIR",
-            help="run code below this folder that the results name; without it none is",
+            help="trust code in this folder that the results name; no other code is run",
         )
 
 
 def full_argument(command: argparse.ArgumentParser) -> None:
     """All of a table."""
-    command.add_argument("--full", action="store_true", help="all of it, not what fits on a screen")
+    command.add_argument("--full", action="store_true", help="everything, not only what fits on a screen")
 
 
 def new_console() -> "Console":
