@@ -20,6 +20,7 @@ import msgspec
 
 from harness.engines.base import Engine
 from harness.errors import DiskError, Status
+from harness.records.directory import RunDirectory
 from harness.run.attempts import Progress
 from harness.run.deaths import MAX_BARREN
 from harness.run.jobs import ENGINE_DIED, Job
@@ -207,6 +208,7 @@ def _work(parent: int, job: Job, gpus: list[str], connection: Connection, others
         other.close()
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
+    job.directory = RunDirectory(job.directory.path)  # what it writes goes to files of this process alone
     try:
         for ended in InProcess().run([job], Reporter(connection)):
             connection.send(Ended(ended.problems))
