@@ -70,6 +70,15 @@ def add(commands: Any) -> None:
     plan.add_argument("--measured", type=Path, metavar="DIR", help="results of a run to take the speed from")
     plan.set_defaults(command=plan_command)
 
+    status = commands.add_parser(
+        "status",
+        help="say how far a run is",
+        **examples("harness status results/demo", "harness status results/demo --format json"),
+    )
+    status.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` writes")
+    status.add_argument("--format", choices=("table", "json"), default="table")
+    status.set_defaults(command=status_command)
+
 
 @contextmanager
 def stopped_by(*numbers: signal.Signals) -> Iterator[None]:
@@ -162,3 +171,17 @@ def plan_command(args: argparse.Namespace) -> Status:
     if args.strict and plan.cautions:
         return Status.WARNED
     return Status.DONE
+
+
+def status_command(args: argparse.Namespace) -> None:
+    """`harness status`."""
+    import msgspec
+
+    from harness.records.directory import RunDirectory
+    from harness.run.status import status, status_lines
+
+    found = status(RunDirectory(args.directory))
+    as_json = args.format == "json"
+    print_lines(
+        [msgspec.json.format(msgspec.json.encode(found)).decode()] if as_json else status_lines(found)
+    )

@@ -799,3 +799,29 @@ def test_one_protocol_under_two_names_is_measured_twice(tmp_path: Path) -> None:
     assert len(records(tmp_path)) == 4 * 20 * 2
     assert main(["verify", str(tmp_path / "out")]) == 0
     assert run(tmp_path, text=text) == 0
+
+
+def test_how_far_a_run_is_is_told_while_it_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = CONFIG.replace("max_concurrency: 8", "max_concurrency: 1\n  args: {fail: interrupt, delay: 0.002}")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert run(tmp_path, text=text) == Status.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    capsys.readouterr()
+    assert main(["status", str(tmp_path / "out"), "--format", "json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [(cell["model"], cell["suite"], cell["total"]) for cell in told] == [
+        ("one", "few", 40), ("one", "many", 120), ("two", "few", 40), ("two", "many", 120),
+    ]  # fmt: skip
+    assert sum(cell["done"] for cell in told) == len(records(tmp_path)) < 320
+    assert run(tmp_path, "engine.args.fail=tool_parse", out="bad") == 0
+    capsys.readouterr()
+    assert main(["status", str(tmp_path / "bad")]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "one: few   40/40  2 tool_parse",
+        "one: many  120/120  2 tool_parse",
+        "two: few   40/40  2 tool_parse",
+        "two: many  120/120  2 tool_parse",
+        "4 of 4 cells are complete, 320 of 320 attempts finished",
+    ]
