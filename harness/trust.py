@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
@@ -62,7 +63,14 @@ def plugins(kind: str) -> dict[str, str]:
     Args:
         kind: one of `KINDS`.
     """
-    return {point.name: point.value for point in entry_points(group=f"{PLUGINS}.{kind}")}
+    return _entry_points(tuple(sys.path)).get(kind, {})
+
+
+@lru_cache(maxsize=1)
+def _entry_points(path: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Kind -> what `plugins` says, of the packages on a path: to look at all of them takes a while."""
+    points = entry_points()
+    return {kind: {p.name: p.value for p in points.select(group=f"{PLUGINS}.{kind}")} for kind in KINDS}
 
 
 @contextmanager

@@ -1,8 +1,9 @@
 """A results folder as somebody else may have made it, and a watch over everything that is done with it.
 
-Run as a program in an interpreter of its own (an audit hook cannot be taken out again): `received.py FOLDER`
-puts a name that leads to code into every field of the folder's files in turn, lets every command read what
-came of it, and prints a line of JSON for each thing that was done and is no reading.
+Run as a program in an interpreter of its own (an audit hook cannot be taken out again):
+`received.py FOLDER RUNS OUT PART PARTS` puts a name that leads to code into every field of the folder's files
+in turn, lets every command read what came of it, and prints a line of JSON for each thing that was done and
+is no reading. It takes every so many-th field, so that several programs share them.
 """
 
 import contextlib
@@ -35,6 +36,8 @@ CHANGES = (
     "os.chown", "shutil.rmtree", "shutil.move", "shutil.copyfile",
 )  # fmt: skip
 STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork", "os.spawn", "pty.spawn")
+APART = "harness.models.limits"
+"""Chat templates are tried in a copy of the process, which can be ended."""
 REACHES = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname")
 PICKLED = ("harness.suites.", "agentdojo.default_suites.")
 """Modules of environments, of which the suites keep copies in memory as pickles."""
@@ -52,6 +55,8 @@ class Watch:
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
         if not self._listens:
+            return
+        if event == "os.fork" and sys._getframe(1).f_globals["__name__"] == APART:
             return
         if event in (*STARTS, *REACHES):
             self.seen.append(f"{event} {args[:2]!r:.200}")
@@ -360,8 +365,8 @@ def tell(**found: Any) -> None:
     sys.stdout.flush()
 
 
-def walk(folder: Path, runs: Path, out: Path) -> None:
-    """Let every command read the folder as it is, and then with every change."""
+def walk(folder: Path, runs: Path, out: Path, part: int, parts: int) -> None:
+    """Let every command read the folder as it is, and then with each change of a part of them."""
     watch = Watch(out, Path(os.environ["HF_HOME"]), Path(os.environ["TMPDIR"]))
     for change in ("first", "none"):  # the second time whatever is imported once is there
         for command in commands(out, runs):
@@ -369,8 +374,10 @@ def walk(folder: Path, runs: Path, out: Path) -> None:
             with watch.listening():
                 status, said = run(command)
             tell(change=change, command=command, status=status, seen=watch.seen, said=said)
-    every = [*commands(out, runs)]
+    every, walked = [*commands(out, runs)], 0
     for number, (change, file, content) in enumerate(changes(folder, runs)):
+        if number % parts != part:
+            continue
         before = file.read_bytes()
         file.write_bytes(content)
         for command in commands_on(file, change, number, every):
@@ -381,7 +388,8 @@ def walk(folder: Path, runs: Path, out: Path) -> None:
                 tell(change=change, command=command, status=status, seen=watch.seen, said=said)
         file.write_bytes(before)
         shutil.rmtree(out, ignore_errors=True)
-    tell(change="all", command=[], status=0, seen=[], said="")
+        walked += 1
+    tell(change="all", command=[], status=0, seen=[], said="", walked=walked)
 
 
 if __name__ == "__main__":
@@ -393,4 +401,4 @@ if __name__ == "__main__":
     for name in ("__init__.py", "adapter.py"):
         Path("canary_package", name).write_text(FIRE if name == "adapter.py" else "")
     sys.path.append(sys.argv[1])
-    walk(Path(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]))
+    walk(*map(Path, sys.argv[1:4]), *map(int, sys.argv[4:]))

@@ -4,6 +4,8 @@ import json
 import lzma
 import os
 import pickle
+import resource
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from harness import memory
+from harness.cli import main
 from harness.config import Document
-from harness.errors import UserError
+from harness.errors import Status, UserError
+from harness.records.directory import RunDirectory
 from harness.records.table import read_columns, read_parquet
 from harness.suites.agentdojo import stored
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
 from harness.suites.injecagent.cases import read_json
+from tests.conftest import ROOT
 from tests.suites.lm_eval.test_foreign import build
 
 LAUGHS = "\n".join(
@@ -143,3 +149,27 @@ def test_a_template_still_counts(tmp_path: Path) -> None:
         "m", None
     )
     assert sample.payload.instances[0].args[0] == "ababab 1024 20000000000"
+
+
+def test_parquet_that_unpacks_to_more_than_is_free_ends_that_command_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    shutil.copytree(ROOT / "results" / "demo", directory.path)
+    cell = next(iter(directory.manifest().cells.values()))
+    file = directory.records_path(cell, "parquet")
+    table = pq.read_table(file)
+    assert len(table) > 50
+    # All rows share one text, so that the file is small, whatever its records are together.
+    text = f'{{"messages": [{{"role": "user", "content": "{"a" * (16 << 20)}"}}]}}'
+    column = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), pa.array([text]))
+    place = table.schema.get_field_index("transcript")
+    table = table.set_column(place, "transcript", column)
+    pq.write_table(table, file, store_schema=False, compression="zstd")
+    assert file.stat().st_size < 1 << 20
+    monkeypatch.setattr(memory, "free_bytes", lambda: 600 << 20)
+    limits = resource.getrlimit(resource.RLIMIT_DATA)
+    assert main(["replay", str(directory.path)]) == Status.WRONG_INPUT
+    said = capsys.readouterr().err
+    assert said.startswith("harness: this takes more memory than is free here") and said.count("\n") == 1
+    assert resource.getrlimit(resource.RLIMIT_DATA) == limits

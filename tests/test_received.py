@@ -75,35 +75,48 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+PARTS = 2
+
+
+def reader(received: Path, scratch: Path, part: int) -> subprocess.Popen[str]:
+    """A process that reads a copy of the folder with a part of the changes."""
+    copy, runs = scratch / "copy" / "received", scratch / "copy" / "stored-runs"
+    shutil.copytree(received, copy)
+    shutil.copytree(received.parent / "stored-runs", runs)
+    folders = {name: scratch / name for name in ("HF_HOME", "TMPDIR")}
+    for folder in folders.values():
+        folder.mkdir()
+    with (scratch / "found").open("w") as found, (scratch / "said").open("w") as said:
+        return subprocess.Popen(
+            [sys.executable, ROOT / "tests/received.py", copy, runs, scratch / "out", str(part), str(PARTS)],
+            env={
+                **os.environ,
+                **{name: str(folder) for name, folder in folders.items()},
+                "HF_HUB_OFFLINE": "0",
+                "PYTHONPATH": str(ROOT),
+                "PYTHONDONTWRITEBYTECODE": "1",
+            },
+            stdout=found,
+            stderr=said,
+            text=True,
+        )
+
+
 @pytest.mark.slow
 def test_nothing_that_it_names_is_done(received: Path, tmp_path: Path) -> None:
-    scratch = {name: str(tmp_path / name) for name in ("HF_HOME", "TMPDIR")}
-    for folder in scratch.values():
-        Path(folder).mkdir()
-    program = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "tests" / "received.py"),
-            received,
-            received.parent / "stored-runs",
-            tmp_path / "out",
-        ],
-        env={
-            **os.environ,
-            **scratch,
-            "HF_HUB_OFFLINE": "0",
-            "PYTHONPATH": str(ROOT),
-            "PYTHONDONTWRITEBYTECODE": "1",
-        },
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    found = [json.loads(line) for line in program.stdout.splitlines()]
-    assert found[-1:] and found[-1]["change"] == "all", program.stderr
-    as_it_is = [line for line in found if line["change"] == "none"]
-    assert {line["status"] for line in as_it_is} == {0}
-    # At first packages are imported, which do things of their own: torch makes a folder for its compiler,
-    # urllib3 looks whether there is IPv6. The same commands are silent from then on.
-    assert [line for line in found if line["seen"] and line["change"] != "first"] == []
-    assert not [seen for line in found for seen in line["seen"] if "canary" in seen or str(received) in seen]
+    scratches = [tmp_path / str(part) for part in range(PARTS)]
+    readers = [reader(received, scratch, part) for part, scratch in enumerate(scratches)]
+    for process in readers:
+        process.wait()
+    walked = 0
+    for scratch in scratches:
+        found = [json.loads(line) for line in (scratch / "found").read_text().splitlines()]
+        assert found[-1:] and found[-1]["change"] == "all", (scratch / "said").read_text()
+        walked += found[-1]["walked"]
+        as_it_is = [line for line in found if line["change"] == "none"]
+        assert {line["status"] for line in as_it_is} == {0}
+        # At first packages are imported, which do things of their own: torch makes a folder for its compiler,
+        # urllib3 looks whether there is IPv6. The same commands are silent from then on.
+        assert [line for line in found if line["seen"] and line["change"] != "first"] == []
+        assert not [s for line in found for s in line["seen"] if "canary" in s or str(scratch / "copy") in s]
+    assert walked > 800

@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 ROOMS = [
     {"types"},
     {"errors", "hostile"},
-    {"disk", "rows"},
+    {"disk", "memory", "rows"},
     {"config"},
     {"trust"},
     {"models"},

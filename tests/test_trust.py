@@ -2,13 +2,11 @@
 
 import sys
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import trust
 from harness.config import SuiteSpec
 from harness.errors import UserError
 from harness.suites import load_suites
@@ -80,9 +78,11 @@ def test_a_path_that_leads_out_of_the_folder_is_refused(code: Path) -> None:
     assert not (code / "ran").exists()
 
 
-def test_an_installed_package_may_offer_its_code(code: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    offered = EntryPoints([EntryPoint("mine", "vouched_for:answer", "openweight_harness.code")])
-    monkeypatch.setattr(trust, "entry_points", lambda group: offered.select(group=group))
+def test_an_installed_package_may_offer_its_code(code: Path) -> None:
+    metadata = code / "vouched_for-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: vouched-for\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[openweight_harness.code]\nmine = vouched_for:answer\n")
     sys.path.append(str(code))
     with reading_data():
         assert load_object("vouched_for:answer", "suite") == 42

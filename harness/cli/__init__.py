@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,14 +18,23 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, see `Status`."""
+    from harness.memory import within_memory
     from harness.trust import trusting
 
     args = parse(arguments)
+    # What reads results reads what anybody may have made; a run's engine knows best what it needs.
+    limit = within_memory() if "trust_code" in args else nullcontext()
     try:
-        with trusting(_trust(args)):
+        with trusting(_trust(args)), limit:
             status: Status | None = args.command(args)
     except UserError as error:
         sys.stderr.write(f"harness: {error}\n")
+        return Status.WRONG_INPUT
+    except MemoryError:
+        sys.stderr.write(
+            "harness: this takes more memory than is free here: free some and try again, and do not trust "
+            "results of somebody else's whose files are small\n"
+        )
         return Status.WRONG_INPUT
     except OSError as error:
         if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, has gone

@@ -44,13 +44,7 @@ def add(commands: Any) -> None:
     replay.add_argument("--format", choices=("table", "json"), default="table")
     replay.add_argument("--out", type=Path, metavar="DIR2", help="keep AgentDojo's runs as records here")
     replay.add_argument("--benchmark-version", metavar="V", help="where AgentDojo's files do not say it")
-    replay.add_argument(
-        "--suite",
-        action="append",
-        default=[],
-        metavar="NAME=PATH:OBJECT",
-        help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
-    )
+    _suite_argument(replay)
     replay.add_argument(
         "--name",
         action="append",
@@ -77,7 +71,13 @@ def add(commands: Any) -> None:
     what.add_argument(
         "--failed", action="store_true", help="list attempts that failed, were wrong or were hijacked"
     )
-    show.add_argument("--suite", help="with --failed: only of this suite")
+    show.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="NAME[=PATH:OBJECT]",
+        help="with --failed: only of this suite; else where a suite is that AgentDojo does not have",
+    )
     show.add_argument("--limit", type=int, default=50, help="with --failed: at most so many; 0 for all")
     show.add_argument("--model", help="whose attempt, where there are several models")
     show.add_argument("--attempt", type=int, default=0, help="which, where there are several; from 0")
@@ -95,6 +95,7 @@ def add(commands: Any) -> None:
     export.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
     export.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(EXPORTS))
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
+    _suite_argument(export)
     export.set_defaults(command=export_command)
     trust_argument(replay, show, export)
 
@@ -127,7 +128,7 @@ def replay_command(args: argparse.Namespace) -> Status:
         version=args.benchmark_version,
         developer=args.developer,
         country=args.country,
-        suites=dict(_pair(text, "--suite") for text in args.suite),
+        suites=_pairs(args.suite, "--suite"),
         names=dict(_pair(text, "--name") if "=" in text else ("", text) for text in args.name),
         run_programs=args.run_programs,
     )
@@ -142,6 +143,20 @@ def replay_command(args: argparse.Namespace) -> Status:
     if len(report.differences) > unknown:
         return Status.DIFFERS
     return Status.INCOMPLETE if unknown or report.left_out else Status.DONE
+
+
+def _suite_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="NAME=PATH:OBJECT",
+        help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
+    )
+
+
+def _pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    return dict(_pair(text, option) for text in texts)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:
@@ -160,11 +175,15 @@ def show_command(args: argparse.Namespace) -> None:
 
     console, directory = new_console(), RunDirectory(args.directory)
     if args.failed:
-        print_lines(failed(directory, suite=args.suite, model=args.model, limit=args.limit))
+        if len(args.suite) > 1:
+            raise UserError("--suite with --failed: expected one name")
+        suite = next(iter(args.suite), None)
+        print_lines(failed(directory, suite=suite, model=args.model, limit=args.limit))
         return
     text = show(
         directory,
         args.pair,
+        suites=_pairs(args.suite, "--suite"),
         model=args.model,
         attempt=args.attempt,
         form=args.format,
@@ -181,7 +200,8 @@ def export_command(args: argparse.Namespace) -> Status:
     from harness.records.directory import RunDirectory
 
     try:
-        paths, lack = export(RunDirectory(args.directory), args.format, args.out), None
+        suites = _pairs(args.suite, "--suite")
+        paths, lack = export(RunDirectory(args.directory), args.format, args.out, suites), None
     except Incomplete as error:
         paths, lack = error.paths, error
     print_lines(f"written: {path}" for path in paths)

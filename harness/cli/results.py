@@ -156,8 +156,9 @@ def verify_command(args: argparse.Namespace) -> Status:
     findings = verify(
         RunDirectory(args.directory), args.key, quick=args.quick, run_programs=args.run_programs
     )
-    print_lines(f"{'ok' if finding.good else '!!'}  {finding.text}" for finding in findings)
-    bad = sum(not finding.good for finding in findings)
+    marks = {True: "ok", False: "!!", None: "--"}
+    print_lines(f"{marks[finding.good]}  {finding.text}" for finding in findings)
+    bad = sum(finding.good is False for finding in findings)
     if bad:
         sys.stderr.write(
             f"harness: {args.directory} does not hold what it says ({bad} findings above): restore a copy\n"

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.errors import UserError
 from harness.models.checkpoint import read_json
+from harness.models.limits import Exceeded, within_limits
 from harness.types import Struct
 
 SWITCHES = (
@@ -35,9 +36,12 @@ def read_template(source: str) -> TemplateFacts:
     """What a template refers to.
 
     Raises:
-        UserError: it is not a template.
+        UserError: it is not a template, or to read it takes more than there is.
     """
-    variables = undeclared(source)
+    try:
+        variables = within_limits(lambda: undeclared(source))
+    except Exceeded as error:
+        raise UserError(f"the chat template {error} to be read") from error
     return TemplateFacts(
         tools="tools" in variables,
         reasoning_switches=tuple(name for name in SWITCHES if name in variables),
@@ -45,7 +49,7 @@ def read_template(source: str) -> TemplateFacts:
 
 
 def undeclared(source: str) -> set[str]:
-    """The variables that a template is to be given.
+    """The variables that a template is to be given. Computes constants that stand in it: see `limits`.
 
     Raises:
         UserError: it is not a template.
@@ -56,6 +60,8 @@ def undeclared(source: str) -> set[str]:
         return set(meta.find_undeclared_variables(environment().parse(source)))
     except TemplateSyntaxError as error:
         raise UserError(f"the chat template is broken in line {error.lineno}: {error.message}") from error
+    except RecursionError as error:
+        raise UserError("the chat template is nested too deeply to be read") from error
 
 
 def special_tokens(folder: Path) -> dict[str, str]:

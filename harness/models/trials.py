@@ -16,6 +16,7 @@ from typing import Any
 
 from msgspec import structs
 
+from harness.models.limits import Exceeded, within_limits
 from harness.models.template import environment, undeclared
 from harness.types import Struct
 
@@ -115,14 +116,21 @@ def turn(*numbers: int, text: str = "") -> list[dict[str, Any]]:
 
 @lru_cache(maxsize=256)
 def try_template(source: str, sent: Sent, special_tokens: tuple[tuple[str, str], ...] = ()) -> Rendering:
-    """Render what a suite sends.
+    """Render what a suite sends, within the limits of `limits`.
 
     Args:
         source: of a chat template, which must parse.
         sent: what the suite sends.
         special_tokens: name -> text, such as `bos_token`.
     """
-    trial = _Trial(source, dict(special_tokens), sent.tools)
+    try:
+        return within_limits(lambda: _try(source, sent, dict(special_tokens)))
+    except Exceeded as error:
+        return Rendering(void=f"{error} to render a conversation")
+
+
+def _try(source: str, sent: Sent, special_tokens: dict[str, str]) -> Rendering:
+    trial = _Trial(source, special_tokens, sent.tools)
     first = [system(), user()] if sent.tools else [user()]
     shown = trial.render(first)
     if shown is None:
@@ -230,6 +238,8 @@ class _Trial:
                     **switches,
                 )
             )
+        except MemoryError:
+            raise
         except Exception as error:  # a template can raise whatever its expressions do
             self.reason = " ".join(str(error).split())[:160] or type(error).__name__
             return None

@@ -138,6 +138,8 @@ def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
 
     try:
         return pq.read_table(path, columns=columns)
+    except MemoryError:  # of Arrow's exceptions too, and no damage
+        raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
 
@@ -151,6 +153,8 @@ def _parquet(path: Path) -> Iterator[Any]:
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20) as file:
             yield file
+    except MemoryError:  # of Arrow's exceptions too, and no damage
+        raise
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
 
@@ -267,6 +271,8 @@ def read_columns(path: Path) -> "pa.Table":
             groups = [file.read_row_group(i, columns=wanted) for i in range(file.num_row_groups)]
         table = pa.concat_tables(groups)
         check_table(table, record_schema())
+    except MemoryError:
+        raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
     _check_versions(path, table)

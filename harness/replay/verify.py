@@ -38,7 +38,8 @@ SHOWN = 10
 class Finding(Struct):
     """One thing that was looked at."""
 
-    good: bool
+    good: bool | None
+    """None where it could not be looked at: nothing speaks against it, and nothing for it."""
     text: str
 
 
@@ -67,7 +68,7 @@ def verify(
             "`harness run` with the same config and --out adds them"
         )
     found = [*_checksums(directory, manifest, checksums), *_strangers(directory, manifest)]
-    if all(finding.good for finding in found):
+    if all(finding.good is not False for finding in found):
         found += _scorecards(directory, manifest)
         found += () if quick else _scores(directory, run_programs)
     else:
@@ -156,11 +157,11 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
         try:
             suite = run.suite(cell)
             if suite.needs.sandbox and not run_programs:
-                yield Finding(good=True, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
+                yield Finding(good=None, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
                 continue
             samples = run.samples(cell, suite)
         except UserError as error:
-            yield Finding(good=True, text=f"{about} was not scored again: {error}")
+            yield Finding(good=None, text=f"{about} was not scored again: {error}")
             continue
         again += number
         imported = run.manifest.models[cell.model].imported
@@ -172,10 +173,11 @@ def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
             yield Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
         if not wrong:
             yield Finding(good=True, text=f"{about}: {number} attempts give the scores that they have")
-    share = f"{100 * again / of:.0f}%" if of else "none"
-    yield Finding(
-        good=True, text=f"{again} of {of} attempts were scored again from their transcripts ({share})"
-    )
+    share = f" ({100 * again // of}%)" if of else ""
+    text = f"{again} of {of} attempts were scored again from their transcripts{share}"
+    if again < of:
+        text += ": the scores of the others are what the folder says that they are"
+    yield Finding(good=True if again == of else None, text=text)
 
 
 def _differences(
@@ -224,7 +226,7 @@ def _others(directory: RunDirectory, manifest: Manifest, checksums: Mapping[str,
             )
         elif path.is_file() and path not in part:
             yield Finding(
-                good=True,
+                good=None,
                 text=f"{path.relative_to(directory.path)} is not part of a run, and nothing verifies it",
             )
 
@@ -243,12 +245,12 @@ def _signature(directory: RunDirectory, manifest: Manifest, key: Path | None) ->
     signature = minisig if minisig.exists() else ssh
     if not signature.exists():
         return Finding(
-            good=key is None,
+            good=None if key is None else False,
             text=f"{signed.name} is not signed: whoever can write here can have changed transcripts as well",
         )
     if key is None:
         return Finding(
-            good=True, text=f"{signature.name} was not checked: give --key with who may have signed"
+            good=None, text=f"{signature.name} was not checked: give --key with who may have signed"
         )
     for cell in manifest.cells.values():
         sealed = directory.complete_path(cell).with_name(CHECKSUMS)

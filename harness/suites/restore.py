@@ -13,6 +13,7 @@ from harness.engines.rendering import tell_day
 from harness.engines.replies import message_to_openai
 from harness.errors import UserError
 from harness.models import checkpoint
+from harness.models.trials import Sent, try_template
 from harness.records.directory import RunDirectory
 from harness.suites import imported_suite, load_suites
 from harness.suites.access import Access
@@ -131,6 +132,8 @@ def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     if tokenizer.chat_template is None:
         raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")
+    if refused := try_template(str(tokenizer.chat_template), Sent(tools=False)).void:
+        raise UserError(f"the chat template of {spec.name} in {folder} {refused}")
     if day is not None:
         tell_day(tokenizer, folder, day)
     template: Callable[..., str] = tokenizer.apply_chat_template

@@ -38,7 +38,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def bad(run: RunDirectory, key: Path | None = None) -> list[str]:
-    return [finding.text for finding in verify(run, key) if not finding.good]
+    return [finding.text for finding in verify(run, key) if finding.good is False]
 
 
 def parquet(run: RunDirectory) -> Path:
