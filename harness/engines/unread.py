@@ -65,7 +65,7 @@ def spelled_call(answer: str, names: Iterable[str]) -> str | None:
         return None
     longest_first = sorted(offered, key=len, reverse=True)
     name = rf"(?:\w{{1,40}}\.){{0,3}}(?P<tool>{'|'.join(map(re.escape, longest_first))})"
-    for find in (_objects, _expressions, _named):
+    for find in (_objects, _expressions, _named, _alone):
         for tool, place in find(answer, name):
             if _is_meant(answer, place):
                 return tool
@@ -198,6 +198,28 @@ def _named(answer: str, name: str) -> Iterator[tuple[str, Place]]:
         for found in re.finditer(pattern, answer, re.MULTILINE):
             if not re.match(r"\s*\{\s*\"(?:type\"\s*:\s*\"object|description)\"", answer[found.end() :]):
                 yield found["tool"], Place(found.start(), _end(answer, found.end()))
+
+
+_ANNOUNCED = r"(?:calling|invoking|running|using|call|invoke|run|use)[ \t]+(?:the[ \t]+)?(?:tool|function)?"
+_ARGUMENT = re.compile(r"\w[\w-]*[ \t]*[:=][ \t]*\S.*|<[\w-]+>.*|\"[^\"]*\"|'[^']*'|\S+")
+"""A line that hands something over: a pair, an element, a text in quotes, a single word."""
+
+
+def _alone(answer: str, name: str) -> Iterator[tuple[str, Place]]:
+    """Names that have a line to themselves, with lines of arguments, and nothing else, up to the end.
+
+    A line that says that a tool is called needs no arguments.
+    """
+    announced = rf"^[ \t]*[\[(<*_`]*(?i:{_ANNOUNCED})[ \t:*_`]*{name}[\])>*_`]*[ \t]*:?[ \t]*$"
+    for found in re.finditer(announced, answer, re.MULTILINE):
+        yield found["tool"], Place(found.start(), found.end())
+    for found in re.finditer(rf"^[ \t]*[*_`]*{name}[*_`]*[ \t]*:?[ \t]*$", answer, re.MULTILINE):
+        lines = [line.strip() for line in answer[found.end() :].splitlines() if line.strip()]
+        arguments = all(_ARGUMENT.fullmatch(line) for line in lines)
+        if arguments and not any(re.match(name, line) for line in lines):
+            whole = not answer[: found.start()].strip()
+            if lines or whole:
+                yield found["tool"], Place(found.start(), len(answer))
 
 
 def _end(answer: str, at: int) -> int:

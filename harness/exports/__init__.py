@@ -1,10 +1,11 @@
 """Records in the formats of other tools.
 
-A format is a function `write(directory, out) -> list[Path]`, which says what it wrote.
+A format is a function `write(run, out) -> list[Path]`, which says what it wrote.
 """
 
 import shutil
 import tempfile
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from harness.disk import make_folder
 from harness.errors import DiskError, UserError
 from harness.exports.prompts import Incomplete
 from harness.records.directory import RunDirectory
+from harness.suites.restore import Restored
 
 FORMATS = {
     "csv": "harness.exports.tabular:write_csv",
@@ -24,13 +26,16 @@ FORMATS = {
 """Name -> function."""
 
 
-def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
+def export(
+    directory: RunDirectory, form: str, out: Path, suites: Mapping[str, str] | None = None
+) -> list[Path]:
     """Write the records of a run in another format.
 
     Args:
         directory: the run.
         form: a name of `FORMATS`.
         out: a folder, made if it is not there.
+        suites: name -> where it is, of imported suites that AgentDojo does not have.
 
     Raises:
         UserError: there is no such format, or what it needs is not installed.
@@ -40,13 +45,13 @@ def export(directory: RunDirectory, form: str, out: Path) -> list[Path]:
     if form not in FORMATS:
         raise UserError(f"there is no export format {form!r}: use one of {', '.join(FORMATS)}")
     module, _, name = FORMATS[form].partition(":")
-    write = getattr(import_module(module), name)
+    write, run = getattr(import_module(module), name), Restored(directory, suites)
     make_folder(out)
     staging = Path(tempfile.mkdtemp(prefix=".export-", dir=out))  # beside its place: one file system
     lacking: Incomplete | None = None
     try:
         try:
-            written: list[Path] = write(directory, staging)
+            written: list[Path] = write(run, staging)
         except Incomplete as error:  # it is written all the same
             written, lacking = error.paths, error
         places = [out / path.relative_to(staging) for path in written]

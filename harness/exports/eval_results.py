@@ -12,15 +12,15 @@ from typing import Any
 from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
 from harness.disk import replace
 from harness.exports.names import file_names
-from harness.records.directory import RunDirectory
 from harness.reports import text
+from harness.suites.restore import Restored
 from harness.types import CellEntry, Manifest
 
 
-def write(directory: RunDirectory, out: Path) -> list[Path]:
+def write(run: Restored, out: Path) -> list[Path]:
     """Write the headline metrics of every suite of every model."""
-    manifest = directory.whole_manifest()
-    cards = build_scorecards(manifest, directory.columns)
+    manifest = run.manifest
+    cards = build_scorecards(manifest, run.directory.columns)
     folders = file_names(card.model.name for card in cards)
     names = file_names(suite for card in cards for suite in card.suites)
     return [

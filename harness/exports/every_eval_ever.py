@@ -24,7 +24,6 @@ from harness.disk import replace
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
-from harness.records.directory import RunDirectory
 from harness.records.seal import checksum
 from harness.reports.text import direction
 from harness.suites.restore import Restored
@@ -33,10 +32,9 @@ from harness.types import CellEntry, Message, Metric, ModelEntry, Record, Score,
 SCHEMA = "0.3.0"
 
 
-def write(directory: RunDirectory, out: Path) -> list[Path]:
+def write(run: Restored, out: Path) -> list[Path]:
     """Write the results and the lines of every model of which anything was measured."""
-    run = Restored(directory)
-    cards = build_scorecards(run.manifest, directory.columns)
+    cards = build_scorecards(run.manifest, run.directory.columns)
     measured = [c for c in cards if any(r.estimate.value is not None for r in c.metrics.values())]
     prompts = Prompts(run)
     (base,) = file_names([run.manifest.name]).values()

@@ -15,7 +15,6 @@ import msgspec
 
 from harness.errors import UserError
 from harness.exports.prompts import Prompts
-from harness.records.directory import RunDirectory
 from harness.records.layout import cell_name
 from harness.reports.text import direction
 from harness.suites.restore import Restored
@@ -43,7 +42,7 @@ BUFFERED = 256
 """Samples in memory at once."""
 
 
-def write(directory: RunDirectory, out: Path) -> list[Path]:
+def write(run: Restored, out: Path) -> list[Path]:
     """Write one log a cell.
 
     Raises:
@@ -57,8 +56,7 @@ def write(directory: RunDirectory, out: Path) -> list[Path]:
             "pip install 'openweight-harness[export]'"
         ) from error
 
-    run, paths = Restored(directory), []
-    prompts = Prompts(run)
+    paths, prompts = [], Prompts(run)
     for cell in run.manifest.cells.values():
         path = out / file_name(run.manifest.created, cell_name(cell))
         asyncio.run(_write_log(run, cell, prompts, path))

@@ -24,7 +24,6 @@ from harness.disk import replace
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
-from harness.records.directory import RunDirectory
 from harness.suites.lm_eval.suite import Item, LmEvalSuite
 from harness.suites.restore import Restored
 from harness.types import CellEntry, Metric, Record, Sample, Score
@@ -33,10 +32,9 @@ NO_FILTER = "none"
 """lm-eval's name of the filter of a task that states none."""
 
 
-def write(directory: RunDirectory, out: Path) -> list[Path]:
+def write(run: Restored, out: Path) -> list[Path]:
     """Write results and samples of every model."""
-    run = Restored(directory)
-    cards, prompts = build_scorecards(run.manifest, directory.columns), Prompts(run)
+    cards, prompts = build_scorecards(run.manifest, run.directory.columns), Prompts(run)
     folders = file_names(card.model.name for card in cards)
     paths = [
         path for card in cards for path in _write_model(run, card, out / folders[card.model.name], prompts)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.records.directory import RunDirectory
+from harness.suites.restore import Restored
 from harness.types import CellEntry, Metric, ModelEntry, Usage
 
 if TYPE_CHECKING:
@@ -44,24 +44,24 @@ COLUMNS: dict[str, str] = {
 """Column -> type. A failed attempt has one row without metric and value."""
 
 
-def write_csv(directory: RunDirectory, out: Path) -> list[Path]:
+def write_csv(run: Restored, out: Path) -> list[Path]:
     """Write `scores.csv`. Text that a spreadsheet would run gets a quote in front."""
     path = out / "scores.csv"
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for table in tables(directory):
+        for table in tables(run):
             writer.writerows(zip(*(_cells(column) for column in table.columns), strict=True))
     return [path]
 
 
-def write_parquet(directory: RunDirectory, out: Path) -> list[Path]:
+def write_parquet(run: Restored, out: Path) -> list[Path]:
     """Write `scores.parquet`, some thousand attempts at a time."""
     import pyarrow.parquet as pq
 
     path = out / "scores.parquet"
     with pq.ParquetWriter(path, schema(), compression="zstd") as writer:
-        for table in tables(directory):
+        for table in tables(run):
             writer.write_table(table)
     return [path]
 
@@ -73,11 +73,11 @@ def schema() -> "pa.Schema":
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
 
 
-def tables(directory: RunDirectory) -> "Iterator[pa.Table]":
+def tables(run: Restored) -> "Iterator[pa.Table]":
     """Every score of every attempt of a run, as tables of `COLUMNS`."""
-    manifest = directory.manifest()
+    manifest = run.manifest
     for cell in manifest.cells.values():
-        for table in directory.each_table(cell):
+        for table in run.directory.each_table(cell):
             yield _scores(manifest.models[cell.model], cell, table)
 
 

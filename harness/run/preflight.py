@@ -88,6 +88,16 @@ def endpoint_cannot(subject: Subject) -> Iterator[Caution]:
         )
 
 
+def server_renders(subject: Subject) -> Iterator[Caution]:
+    """Conversations that a server puts into words, out of sight."""
+    if subject.config.engine.kind == "endpoint" and subject.suite.needs.tools:
+        yield subject.caution(
+            "endpoint_template",
+            f"model {subject.model.spec.name}: the server makes its prompts, so that what the chat template "
+            "leaves out, and which day it writes, is not known here and not held by `date`",
+        )
+
+
 def no_parser(subject: Subject) -> Iterator[Caution]:
     """A model whose tool calls nobody reads."""
     spec = subject.model.spec
@@ -338,6 +348,7 @@ def _tokenizer(folder: Path) -> Any:
 
 CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     endpoint_cannot,
+    server_renders,
     no_parser,
     chat_template,
     too_long_context,

@@ -79,19 +79,23 @@ class View(Struct):
 
 
 def find(
-    directory: RunDirectory, pair: str, model: str | None, attempt: int
+    directory: RunDirectory,
+    pair: str,
+    model: str | None,
+    attempt: int,
+    suites: Mapping[str, str] | None = None,
 ) -> tuple[Restored, CellEntry, Record]:
-    """The record that is asked for.
+    """The record that is asked for; `suites` as in `show`.
 
     Raises:
         UserError: there is none; the sentence says what there is.
     """
-    run = Restored(directory)
+    run = Restored(directory, suites)
     cells = [c for c in run.manifest.cells.values() if pair.startswith(f"{c.suite}/")]
     if not cells:
-        suites = sorted({c.suite for c in run.manifest.cells.values()})
+        known = sorted({c.suite for c in run.manifest.cells.values()})
         raise UserError(
-            f"--pair {pair}: expected <suite>/<sample>, with one of the suites {', '.join(suites)}"
+            f"--pair {pair}: expected <suite>/<sample>, with one of the suites {', '.join(known)}"
         )
     found = {c.model: r for c in cells if (r := _records(directory, c, pair))}
     if not found:

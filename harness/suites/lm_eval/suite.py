@@ -37,7 +37,7 @@ from harness.suites.lm_eval.metrics import (
     target_text,
     to_score,
 )
-from harness.suites.lm_eval.patches import quiet
+from harness.suites.lm_eval.patches import quiet, warnings_of_lm_eval
 from harness.suites.lm_eval.requests import (
     answered,
     budget_of,
@@ -141,6 +141,8 @@ class Trial(NamedTuple):
     """(id of the sample, text) of the longest prompt, with what is scored behind it."""
     error: str | None
     """Why a prompt cannot be made."""
+    warned: Sequence[str]
+    """What lm-eval warned of meanwhile."""
 
 
 def build(name: str | None, options: Options, access: Access | None = None) -> list[Suite]:
@@ -366,7 +368,7 @@ class LmEvalSuite(Suite):
         task, docs = self._task, list(self._documents())
         source = budget_of(task.config.generation_kwargs or {}, self.options.max_gen_toks)[1]
         found = [
-            *of_lm_eval(self.name, self._warned),
+            *of_lm_eval(self.name, [*self._warned, *self._trial.warned]),
             *drawing(self.name, task, self.drawn(config.sampling), config, source),
         ]
         yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
@@ -378,7 +380,7 @@ class LmEvalSuite(Suite):
         """The prompts as they are without a model's template, made once."""
         sampler, replaced, longest = getattr(self._task, "sampler", None), 0, ("", "")
         try:
-            with quiet(), seeded():
+            with quiet(), warnings_of_lm_eval() as warned, seeded():
                 self._task.set_fewshot_seed(seed=self.options.seed)
                 for doc_id, doc in self._documents():
                     sample = self._sample(doc_id, doc, _plainly)
@@ -386,8 +388,8 @@ class LmEvalSuite(Suite):
                     texts = [_whole_text(instance) for instance in sample.payload.instances]
                     longest = max([longest, *((sample.id, text) for text in texts)], key=lambda x: len(x[1]))
         except UserError as error:
-            return Trial(replaced, longest, str(error))
-        return Trial(replaced, longest, None)
+            return Trial(replaced, longest, str(error), warned)
+        return Trial(replaced, longest, None, warned)
 
     def longest_prompt(self) -> tuple[str, str] | None:
         """See `Suite.longest_prompt`."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,20 @@ def test_lm_evals_warnings_are_told(tmp_path: Path) -> None:
     write(tmp_path, CODES.replace("SPLITS", SPLITS[0][0]).replace("SPLIT", SPLITS[0][1]), test=PLACES)
     texts = [c.text for c in plan(tmp_path, Sampling()).cautions if c.check == "lm_eval_warning"]
     assert texts[0].startswith("lm-eval warns of suite codes: num_fewshot > 0 but fewshot_split is None.")
+
+
+def test_what_lm_eval_warns_of_as_prompts_are_made_is_told_once(tmp_path: Path) -> None:
+    write(tmp_path, CODES.replace("SPLITS", SPLITS[0][0]).replace("SPLIT", SPLITS[0][1]), test=PLACES)
+    made = suite(tmp_path)
+    inner = made._task.doc_to_text
+
+    def warning(*args: Any, **kwargs: Any) -> Any:
+        logging.getLogger("lm_eval.api.task").warning("Applied prompt returns empty string")
+        return inner(*args, **kwargs)
+
+    made._task.doc_to_text = warning
+    texts = [c.text for c in made.cautions(plan(tmp_path, Sampling()).config) if "empty string" in c.text]
+    assert texts == ["lm-eval warns of suite codes: Applied prompt returns empty string"]
 
 
 QUESTIONS = [
