@@ -645,6 +645,25 @@ def test_what_an_environment_drew_is_taken_from_the_transcript(
     assert json.loads(capsys.readouterr().out)["utility_equal"] == 2
 
 
+def test_an_own_suite_is_shown_and_exported_where_the_reader_says_where_it_is(
+    tmp_path: Path, locker: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs.jsonl").write_text(json.dumps(locker_run()))
+    out = str(tmp_path / "out")
+    assert main(["replay", str(tmp_path / "runs.jsonl"), "--suite", locker, "--out", out]) == 0
+    capsys.readouterr()
+    show = ["show", out, "--pair", "lockers/user_task_0"]
+    assert main([*show, "--suite", locker]) == 0
+    # What the calls changed is known by the suite alone, and what was drawn then by the transcript.
+    assert "locker.opened" in capsys.readouterr().out
+    assert main(show) == 2
+    assert "--suite lockers=./file.py:task_suite" in capsys.readouterr().err
+    export = ["export", out, "--format", "lm-eval", "--out", str(tmp_path / "exported")]
+    assert main([*export, "--suite", locker]) == 0
+    (lines,) = (tmp_path / "exported").rglob("samples_*.jsonl")
+    assert "Open the locker" in lines.read_text()
+
+
 def test_what_an_environment_draws_is_the_same_each_time_and_nobody_elses_chance(
     tmp_path: Path, locker: str
 ) -> None:

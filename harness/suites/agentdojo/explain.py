@@ -29,10 +29,14 @@ class Watched(World):
         for calls, results in turns(messages):
             yield from (self._effects(*pair) for pair in zip(calls, results, strict=False))
 
+    def make_again(self, call: ToolCall, result: Message) -> None:
+        """A call of the transcript, with its result there. Raises AttemptFailure as `call_again`."""
+        self.call_again(call, result)
+
     def _effects(self, call: ToolCall, result: Message) -> Effects:
         before = self.state()
         try:
-            self.call_again(call, result)
+            self.make_again(call, result)
         except AttemptFailure as failure:
             return Effects(error=failure.message)
         return Effects(changes=tuple(changes(before, self.state())))

@@ -19,6 +19,7 @@ from harness.errors import AttemptFailure, UserError, classify
 from harness.suites.agentdojo.attacks import check_attack, load_attack
 from harness.suites.agentdojo.compatible import BROKEN
 from harness.suites.agentdojo.defences import Undefended, withheld
+from harness.suites.agentdojo.explain import Watched
 from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.patches import CLOCK
 from harness.suites.agentdojo.retold import Retold
@@ -27,7 +28,7 @@ from harness.suites.agentdojo.suite import AgentDojoSuite
 from harness.suites.agentdojo.world import SHIPPED_SUITES, Task
 from harness.suites.base import Render
 from harness.trust import OWN, reading_data, trusting
-from harness.types import CellEntry, FailureKind, Message, Sample, Score, Struct, Tool, Transcript
+from harness.types import CellEntry, FailureKind, Message, Sample, Score, Struct, Tool, ToolCall, Transcript
 
 MAIN_ATTACK = "important_instructions"
 """The attack whose pairs stand together with the benign tasks, as in the suites of this harness."""
@@ -65,6 +66,14 @@ class AsStored(Undefended):
         """All but those of which the agent was told that there is no such tool (a filter took them away)."""
         refused = {m.name for m in messages if m.content == f"Invalid tool {m.name} provided."}
         return [tool.name for tool in tools if tool.name not in refused]
+
+
+class WatchedAgain(Watched, Retold):
+    """Tells what every call changes, in a world in which the calls of somebody else's transcript are made."""
+
+    def make_again(self, call: ToolCall, result: Message) -> None:
+        """See `Watched.make_again`: what was drawn then is what is drawn now."""
+        self.retell(call, result)
 
 
 class ImportedSuite(AgentDojoSuite):
@@ -208,6 +217,9 @@ class ImportedSuite(AgentDojoSuite):
                     f"answered {shortened(then.content, now.content)!r} then"
                 )
         return None
+
+    def _watched(self, task: Task) -> Watched:
+        return WatchedAgain(self._dojo, task)
 
     def _replayed(self, task: Task, messages: Sequence[Message]) -> Retold:
         world = Retold(self._dojo, task)

@@ -56,7 +56,7 @@ class Retold(World):
                     raise AttemptFailure(
                         FailureKind.SCORER_ERROR, f"the result of {call.name} is not in the transcript"
                     )
-                self._retell(call, then)
+                self.retell(call, then)
         for world in (self, self._twin) if self._twin else (self,):
             world._trace += function_calls([world._as_drawn(call) for call in messages[-1].tool_calls])
 
@@ -74,7 +74,8 @@ class Retold(World):
             )
         return found
 
-    def _retell(self, call: ToolCall, then: Message) -> None:
+    def retell(self, call: ToolCall, then: Message) -> None:
+        """Make a call of the transcript again, which had a result then. Raises AttemptFailure as `replay`."""
         now = self.call_again(self._as_drawn(call), then)
         twin = self._twin
         other = now if twin is None else twin.call_again(twin._as_drawn(call), then)

@@ -295,13 +295,16 @@ class AgentDojoSuite(Suite):
     def explain(self, sample: Sample, transcript: Transcript) -> Explanation:
         """See `Suite.explain`. The calls are made again in a fresh environment."""
         task: Task = sample.payload
-        world = Watched(self._dojo, task)
+        world = self._watched(task)
         world.offer(self._defence.offered(transcript.messages, self.tools))
         return Explanation(
             injections=task.injections,
             effects=tuple(world.effects(transcript.messages)),
             meanings=self._meanings(world, task),
         )
+
+    def _watched(self, task: Task) -> Watched:
+        return Watched(self._dojo, task)
 
     def _meanings(self, world: World, task: Task) -> dict[str, str]:
         compatible = [metric.name for metric in self.metrics if metric.booking]
