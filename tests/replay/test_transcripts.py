@@ -648,20 +648,21 @@ def test_what_an_environment_drew_is_taken_from_the_transcript(
 def test_an_own_suite_is_shown_and_exported_where_the_reader_says_where_it_is(
     tmp_path: Path, locker: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "runs.jsonl").write_text(json.dumps(locker_run()))
+    silent = locker_run() | {"messages": []}
+    (tmp_path / "runs.jsonl").write_text("\n".join(map(json.dumps, (locker_run(), silent))))
     out = str(tmp_path / "out")
-    assert main(["replay", str(tmp_path / "runs.jsonl"), "--suite", locker, "--out", out]) == 0
+    assert main(["replay", str(tmp_path / "runs.jsonl"), "--suite", locker, "--out", out]) == 1
     capsys.readouterr()
-    show = ["show", out, "--pair", "lockers/user_task_0"]
+    show = ["show", out, "--pair", "lockers/user_task_0", "--model", "local"]
     assert main([*show, "--suite", locker]) == 0
     # What the calls changed is known by the suite alone, and what was drawn then by the transcript.
     assert "locker.opened" in capsys.readouterr().out
     assert main(show) == 2
     assert "--suite lockers=./file.py:task_suite" in capsys.readouterr().err
-    export = ["export", out, "--format", "lm-eval", "--out", str(tmp_path / "exported")]
+    export = ["export", out, "--format", "every-eval-ever", "--out", str(tmp_path / "exported")]
+    assert main(export) == 3
+    assert "written without the prompts of suite lockers" in capsys.readouterr().err
     assert main([*export, "--suite", locker]) == 0
-    (lines,) = (tmp_path / "exported").rglob("samples_*.jsonl")
-    assert "Open the locker" in lines.read_text()
 
 
 def test_what_an_environment_draws_is_the_same_each_time_and_nobody_elses_chance(
