@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.records.directory import RunDirectory
 from harness.suites.restore import Restored
 from harness.types import CellEntry, Metric, ModelEntry, Usage
 
@@ -50,7 +51,7 @@ def write_csv(run: Restored, out: Path) -> list[Path]:
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
-        for table in tables(run):
+        for table in tables(run.directory):
             writer.writerows(zip(*(_cells(column) for column in table.columns), strict=True))
     return [path]
 
@@ -61,7 +62,7 @@ def write_parquet(run: Restored, out: Path) -> list[Path]:
 
     path = out / "scores.parquet"
     with pq.ParquetWriter(path, schema(), compression="zstd") as writer:
-        for table in tables(run):
+        for table in tables(run.directory):
             writer.write_table(table)
     return [path]
 
@@ -73,11 +74,11 @@ def schema() -> "pa.Schema":
     return pa.schema([(name, pa.type_for_alias(kind)) for name, kind in COLUMNS.items()])
 
 
-def tables(run: Restored) -> "Iterator[pa.Table]":
+def tables(directory: RunDirectory) -> "Iterator[pa.Table]":
     """Every score of every attempt of a run, as tables of `COLUMNS`."""
-    manifest = run.manifest
+    manifest = directory.manifest()
     for cell in manifest.cells.values():
-        for table in run.directory.each_table(cell):
+        for table in directory.each_table(cell):
             yield _scores(manifest.models[cell.model], cell, table)
 
 

@@ -9,7 +9,9 @@ from tests.engines import tiny
 WIDTH = 64
 
 
-def build_parrot(folder: Path, pieces: Sequence[str], *, special: Sequence[str] = ()) -> Path:
+def build_parrot(
+    folder: Path, pieces: Sequence[str], *, special: Sequence[str] = (), nan: bool = False
+) -> Path:
     """A Qwen3 that answers any rendered question with the pieces, and then its EOS token.
 
     Attention and feed-forward layers are zero, so that a token's embedding alone decides what comes next.
@@ -18,6 +20,7 @@ def build_parrot(folder: Path, pieces: Sequence[str], *, special: Sequence[str] 
         folder: where it is written.
         pieces: what it says, each a token of its own, so that no piece may come twice.
         special: those of them that are special tokens.
+        nan: whether after the last piece the model gives no numbers any more, and never its EOS token.
     """
     import torch
     from transformers import AddedToken, Qwen3Config, Qwen3ForCausalLM
@@ -50,6 +53,8 @@ def build_parrot(folder: Path, pieces: Sequence[str], *, special: Sequence[str] 
         embedding[token, number] = 1.0
         head[after, number] = 5.0
     head[chain[0], 0] = 5.0
+    if nan:
+        embedding[chain[-2]] = float("nan")
     model.to(torch.float32).eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

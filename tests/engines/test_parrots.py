@@ -7,7 +7,8 @@ import pytest
 from lm_eval.models.utils import postprocess_generated_text
 
 from harness.engines.vllm.engine import VllmEngine
-from harness.types import Message, Sampling, Tool
+from harness.errors import AttemptFailure
+from harness.types import FailureKind, Message, Sampling, Tool
 from tests.engines.parrot import build_parrot
 
 pytestmark = [
@@ -46,6 +47,20 @@ async def test_a_thinking_model(tmp_path: Path) -> None:
         said = await engine.chat(QUESTION, [NOTE], Sampling(max_tokens=32))
         assert (said.text, said.tool_calls, said.parse_error) == ("The answer is 7\n\n\nSix", (), None)
         assert said.reasoning == pieces[1]
+    finally:
+        await engine.close()
+
+
+async def test_a_model_that_gives_no_numbers_late_in_a_reply_fails(tmp_path: Path) -> None:
+    engine = await start(build_parrot(tmp_path / "m", ("It is 7", "and"), nan=True))
+    try:
+        prompt = engine.render(QUESTION)
+        assert (await engine.complete(prompt, Sampling(max_tokens=2))).text == "It is 7and"
+        long, said = Sampling(max_tokens=64), "within 64 tokens the model came to give no numbers"
+        for call in (engine.complete(prompt, long), engine.chat(QUESTION, (), long)):
+            with pytest.raises(AttemptFailure, match=said) as found:
+                await call
+            assert found.value.kind is FailureKind.ENGINE_ERROR
     finally:
         await engine.close()
 

@@ -58,6 +58,9 @@ from harness.types import (
 FIRST_TOKENS = 64
 """Length of the prompt that a model is tried with, where its context is as long."""
 
+STUCK = 16
+"""With so many tokens alike at the end of a reply, what the last one was drawn from is looked at."""
+
 
 class Reply(Struct):
     """What a parser made of a reply."""
@@ -174,6 +177,7 @@ class VllmEngine:
             async for part in self._llm.generate(inputs, params, request_id):
                 output = part
         self._write_text(_finished(output), params)
+        await self._check_tail(output)
         reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
         generation = self._generation(output, self._cut(reply, sampling), started)
         hiding = hiding_prompt(inputs.get("prompt"), messages)
@@ -190,6 +194,7 @@ class VllmEngine:
         stops = self._stop_token_ids() if self._reasons else ()
         params = self._sampling_params(self._drawn(sampling), len(tokens), stops)
         output = await self._generate_from(tokens, params)
+        await self._check_tail(output)
         reply = self._read_text(output.prompt_token_ids, output.outputs[0])
         return self._generation(output, self._cut(reply, sampling), started)
 
@@ -350,6 +355,26 @@ class VllmEngine:
         output = await self._generate(tokens, params)
         self._write_text(output, params)
         return output
+
+    async def _check_tail(self, output: Any) -> None:
+        """Ask what a reply that ends in one token over and over was drawn from.
+
+        Where a model gives no numbers any more, vLLM goes on with the same token, and says nothing.
+
+        Raises:
+            AttemptFailure: it was no numbers.
+        """
+        reply = output.outputs[0].token_ids
+        if len(reply) < STUCK or len(set(reply[-STUCK:])) > 1:
+            return
+        tail = await self._ask([*output.prompt_token_ids, *reply[:-1]], {"logprob_token_ids": [reply[-1]]})
+        (entries,) = tail.outputs[0].logprobs
+        if not all(math.isfinite(entry.logprob) for entry in entries.values()):
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                f"within {len(reply)} tokens the model came to give no numbers (log-probabilities are nan):"
+                " its weights or its numerical type are at fault",
+            )
 
     def _write_text(self, output: Any, params: Any) -> None:
         """Give a reply its text where vLLM was not asked for that."""
