@@ -23,6 +23,7 @@ RECORDS = {
     "claims": ("claims", "{run}"),
     "export csv": ("export", "{run}", "--format", "csv", "--out", "{out}"),
     "export parquet": ("export", "{run}", "--format", "parquet", "--out", "{out}"),
+    "show": ("show", "{run}", "--pair", "questions/question_00000007", "--model", "model-003"),
     "export lm-eval": ("export", "{run}", "--format", "lm-eval", "--out", "{out}"),
 }
 """Name -> the command, for a run of many records in 20 cells."""

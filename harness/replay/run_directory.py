@@ -29,7 +29,7 @@ def replay_run(
             counts.leave_out(f"{cell.model} {cell.suite} is not scored again: {RUNS_PROGRAMS}")
             continue
         security = {metric.name for metric in cell.metrics if metric.hijack}
-        for found in rescore(suite, run.samples(cell, suite), cell, directory.records(cell)):
+        for found in rescore(suite, run.samples(cell, suite), cell, directory.each_record(cell)):
             names = {*found.stored, *found.replayed}
             utility, hijacked = (
                 equal(found.stored, found.replayed, part) for part in (names - security, names & security)
