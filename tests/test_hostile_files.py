@@ -157,7 +157,7 @@ def test_parquet_that_unpacks_to_more_than_is_free_ends_that_command_alone(
     directory = RunDirectory(tmp_path / "run")
     shutil.copytree(ROOT / "results" / "demo", directory.path)
     cell = next(iter(directory.manifest().cells.values()))
-    file = directory.records_path(cell, "parquet")
+    file = directory.complete_path(cell)
     table = pq.read_table(file)
     assert len(table) > 50
     # All rows share one text, so that the file is small, whatever its records are together.

@@ -11,7 +11,6 @@ from harness import memory
 from harness.cli import main
 from harness.errors import Status
 from harness.memory import within_memory
-from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.types import CellEntry, Record
 from tests.conftest import ROOT
@@ -43,17 +42,16 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> RunDirectory:
     found = demo.manifest()
     cell = next(c for c in found.cells.values() if c.suite == "planted_arithmetic")
     directory = RunDirectory(tmp_path_factory.mktemp("large") / "run")
-    shutil.copytree(demo.path, directory.path, ignore=shutil.ignore_patterns("*.parquet", "scorecard.*"))
+    directory.path.mkdir()
+    shutil.copy(demo.config_path, directory.config_path)
     own = msgspec.structs.replace(cell, attempts=ATTEMPTS)
     models = {cell.model: found.models[cell.model]}
-    directory.write_manifest(
-        msgspec.structs.replace(found, cells={cell.key: own}, models=models, groups=(), checksums={})
-    )
-    writer = RecordWriter(directory.records_path(own, "jsonl"))
+    directory.add(msgspec.structs.replace(found, cells={cell.key: own}, models=models, groups=()))
+    writer = directory.writer(own)
     for record in grown(demo.each_record(cell)):
         writer.append(record)
     writer.close()
-    assert directory.records_path(own, "jsonl").stat().st_size > ROOM
+    assert sum(path.stat().st_size for path in directory.appended_paths(own)) > ROOM
     return directory
 
 
@@ -65,7 +63,7 @@ def only(directory: RunDirectory) -> CellEntry:
 def test_a_cell_is_compacted_some_megabytes_at_a_time(large: RunDirectory) -> None:
     with within_memory(ROOM):
         large.compact([only(large)])
-    assert large.records_path(only(large), "parquet").exists()
+    assert large.complete_path(only(large)).exists()
 
 
 @pytest.mark.parametrize(
