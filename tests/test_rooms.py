@@ -102,6 +102,7 @@ FLOORS = {
         "compact",
         "directory",
         "merge",
+        "root",
     ],
     "suites": [
         "access",

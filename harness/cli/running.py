@@ -40,6 +40,12 @@ def add(commands: Any) -> None:
         help="run attempts again whose engine or scorer failed; what comes of it supersedes their records",
     )
     run.add_argument(
+        "--root",
+        type=Path,
+        metavar="ROOT",
+        help="a folder of run directories: cells that are complete in one of them are taken, not run again",
+    )
+    run.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -114,7 +120,7 @@ def run_command(args: argparse.Namespace) -> Status:
     with directory.lock(), stopped_by(*STOPS), LiveProgress(console) as progress:
         directory.prepare(config)
         try:
-            run(plan, directory, progress, launcher, retry_failures=args.retry_failures)
+            run(plan, directory, progress, launcher, retry_failures=args.retry_failures, root=args.root)
         except (UserError, KeyboardInterrupt) as error:
             ended = error
         progress.close()

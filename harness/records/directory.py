@@ -208,10 +208,14 @@ class RunDirectory:
         sums = dict(found.checksums)
         if not self.layout.earlier:
             for cell in found.cells.values():
-                folder = self.layout.folder(cell)
-                inside = folder.relative_to(self.path)
-                sums |= {str(inside / name): value for name, value in seal.sealed(folder).items()}
+                sums |= self.cell_checksums(cell)
         return sums
+
+    def cell_checksums(self, cell: CellEntry) -> dict[str, str]:
+        """File of the directory -> SHA-256, by a cell's own checksums. Raises UserError."""
+        folder = self.layout.folder(cell)
+        inside = folder.relative_to(self.path)
+        return {str(inside / name): value for name, value in seal.sealed(folder).items()}
 
     def engines(self, cell: CellEntry) -> dict[str, EngineFile]:
         """File -> an engine that worked on a cell. Raises UserError."""

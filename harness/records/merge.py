@@ -44,7 +44,7 @@ def merge(sources: Sequence[RunDirectory], out: RunDirectory) -> list[str]:
             if run is out:
                 continue
             for cell in manifest.cells.values():
-                _copy(run, manifest, cell, out)
+                copy_cell(run, manifest.checksums, cell, out)
             out.add(msgspec.structs.replace(manifest, name=out.path.name, config_digest="merged"))
             lines.append(f"{run.path}: {len(manifest.cells)} cells of {len(manifest.models)} models")
         out.seal()
@@ -79,8 +79,18 @@ def _same_records(first: RunDirectory, other: RunDirectory, cell: CellEntry) -> 
     return checksum(first.complete_path(cell)) == checksum(other.complete_path(cell))
 
 
-def _copy(run: RunDirectory, manifest: Manifest, cell: CellEntry, out: RunDirectory) -> None:
-    """Copy the files of a cell, as they are. Of an earlier version the records alone are as they were."""
+def copy_cell(run: RunDirectory, checksums: Mapping[str, str], cell: CellEntry, out: RunDirectory) -> None:
+    """Copy the files of a cell, as they are. Of an earlier version the records alone are as they were.
+
+    Args:
+        run: where they are.
+        checksums: of a run of an earlier version.
+        cell: whose.
+        out: where they go.
+
+    Raises:
+        UserError: a file is a link, or is not what was sealed.
+    """
     folder = out.layout.make_folder(cell)
     if out.is_complete(cell):
         return
@@ -91,18 +101,20 @@ def _copy(run: RunDirectory, manifest: Manifest, cell: CellEntry, out: RunDirect
                     writer.append(record)
             return
         complete = run.complete_path(cell)
-        check_unchanged(complete, manifest.checksums.get(str(complete.relative_to(run.path))))
+        check_unchanged(complete, checksums.get(str(complete.relative_to(run.path))))
         files = {INJECTIONS: run.injections_path(cell), RECORDS: complete}
     else:
         own = run.layout.folder(cell)
         lines = {} if run.is_complete(cell) else {path.name: path for path in own.glob("*.jsonl")}
         engines = {path.name: path for path in own.glob("engine-*.json")}
         names = (CELL, CHECKSUMS, INJECTIONS, RECORDS)  # the records last: with them the cell is complete
-        files = {**engines, **lines, **{name: own / name for name in names}}
+        said = {str(path.relative_to(own)): path for path in run.verdicts(cell).files()}
+        files = {**engines, **lines, **said, **{name: own / name for name in names}}
     for name, source in files.items():
         if source.is_symlink():
             raise UserError(f"{source} is a link: put what it leads to in its place")
         if source.exists():
+            (folder / name).parent.mkdir(exist_ok=True)
             with replacing(folder / name) as temporary:
                 shutil.copyfile(source, temporary)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from harness.config import RunConfig
 from harness.errors import Status
 from harness.records.directory import RunDirectory
+from harness.records.root import Root
 from harness.run.attempts import Progress
 from harness.run.fetch import check_lock
 from harness.run.jobs import ENGINE_DIED, Job
@@ -53,6 +54,7 @@ def run(
     launcher: Launcher,
     *,
     retry_failures: bool = False,
+    root: Path | None = None,
 ) -> None:
     """Run everything that the plan owes to the directory.
 
@@ -64,12 +66,17 @@ def run(
         progress: who watches.
         launcher: who runs it.
         retry_failures: whether attempts are owed again that ended in one of `load.RETRIED` before now.
+        root: a folder of run directories: what is complete in one of them is taken over, not run again.
 
     Raises:
         UserError: nothing can be measured, or not into this directory.
     """
     prepare(plan)
+    if root is not None:
+        _take_over(root, plan, directory, progress)
     directory.ask(make_manifest(plan), keep=lambda cell, model: _still_asked(plan, cell, model))
+    if root is not None:
+        directory.seal()
     if left := directory.not_asked():
         progress.note(_left_aside(plan, directory, left))
     for cell in plan.cells:
@@ -89,6 +96,17 @@ def run(
             directory.keep_cautions((*plan.problems, *plan.cautions))
     if outcome(plan.problems) is not Status.STOPPED:
         plan.check()
+
+
+def _take_over(root: Path, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+    """Take what is complete elsewhere below a root, and say where it comes from."""
+    taken, refused = Root(root).take([cell.entry for cell in plan.cells], directory)
+    for path, cells in taken.items():
+        named = ", ".join(f"{cell.suite} of {cell.model}" for cell in cells[:FEW_NAMES])
+        more = f" and {len(cells) - FEW_NAMES} more" if len(cells) > FEW_NAMES else ""
+        progress.note(f"taken from {path}: {named}{more}")
+    for said in refused:
+        progress.note(said)
 
 
 def _still_asked(plan: Plan, cell: CellEntry, model: ModelEntry) -> bool:

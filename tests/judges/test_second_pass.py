@@ -216,3 +216,12 @@ def test_records_without_verdicts_are_as_they_were(waiting: Path) -> None:
         assert all(score.value is None for r in directory.each_record(cell) for score in r.scores)
         judged = [score.value for r in directory.each_judged(cell) for score in r.scores]
         assert {0.0, None} <= set(judged)
+
+
+def test_verdicts_go_where_their_cells_go(waiting: Path) -> None:
+    judge(waiting)
+    assert main(["merge", str(waiting / "out"), "--out", str(waiting / "both")]) == 0
+    assert main(["verify", str(waiting / "both")]) == 0
+    before, merged = (RunDirectory(waiting / name) for name in ("out", "both"))
+    for cell in before.manifest().cells.values():
+        assert merged.verdicts(cell).of("planted") == before.verdicts(cell).of("planted") != {}
