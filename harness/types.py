@@ -560,6 +560,8 @@ class JudgeEntry(Struct):
     """Of everything that could change a verdict: prompt, expressions, the model's weights."""
     origin: Origin | None = None
     """Of the model that judges; None for a judge without one."""
+    repository: str | None = None
+    """Hub id of its weights, None where they came from a folder alone."""
     engine: EngineFacts | None = None
     calibration: dict[str, dict[str, dict[str, int]]] | None = None
     """Model whose replies people labelled -> what they called them -> what the judge called them -> how many.

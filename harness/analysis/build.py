@@ -181,7 +181,7 @@ def _scorecard(
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         asked = judges.get(cell.key, ())
         suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle, asked)
-        found[suite] = [_metric_result(suite, one, attempts, asked, model.name) for one in measured]
+        found[suite] = [_metric_result(suite, one, attempts, asked, model) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     estimates = {key: result.estimate for key, result in metrics.items()}
     return ModelScorecard(
@@ -241,7 +241,7 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 
 
 def _metric_result(
-    suite: str, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: str
+    suite: str, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
 ) -> MetricResult:
     observations = measured.observations(attempts)
 

@@ -6,7 +6,7 @@ import msgspec
 
 from harness.stats import Z
 from harness.stats.judged import Calibration, confusions
-from harness.types import Corrected, Estimate, JudgeEntry, Metric
+from harness.types import Corrected, Estimate, JudgeEntry, Metric, ModelEntry
 
 
 def judged_protocol(judges: Sequence[JudgeEntry]) -> dict[str, str]:
@@ -14,7 +14,9 @@ def judged_protocol(judges: Sequence[JudgeEntry]) -> dict[str, str]:
     return {"judge": ", ".join(f"{one.name} {one.digest[:12]}" for one in judges)} if judges else {}
 
 
-def with_errors(estimate: Estimate, metric: Metric, judges: Sequence[JudgeEntry], model: str) -> Estimate:
+def with_errors(
+    estimate: Estimate, metric: Metric, judges: Sequence[JudgeEntry], model: ModelEntry
+) -> Estimate:
     """The estimate of a judged metric, with the rate corrected for the judge's errors, or why it is not.
 
     Args:
@@ -25,6 +27,9 @@ def with_errors(estimate: Estimate, metric: Metric, judges: Sequence[JudgeEntry]
     """
     if not metric.judged:
         return estimate
+    for judge in judges:
+        if shared := _family(judge, model):
+            estimate = _warned(estimate, f"{judge.name} judges a model of its own family ({shared})")
     if not judges:
         return _warned(estimate, "no judge was asked: `harness judge DIR --judge NAME`")
     if len(judges) > 1:
@@ -38,7 +43,7 @@ def with_errors(estimate: Estimate, metric: Metric, judges: Sequence[JudgeEntry]
     if estimate.value is None:
         return estimate
     n = _independent(estimate)
-    found = Calibration(counts).corrected(estimate.value * n, n, model)
+    found = Calibration(counts).corrected(estimate.value * n, n, model.name)
     return msgspec.structs.replace(
         estimate,
         corrected=Corrected(
@@ -50,6 +55,16 @@ def with_errors(estimate: Estimate, metric: Metric, judges: Sequence[JudgeEntry]
             "differ between models",
         ),
     )
+
+
+def _family(judge: JudgeEntry, model: ModelEntry) -> str:
+    """What a judge's model and the one it judges have in common: developer or base weights; or nothing."""
+    if judge.origin is None:
+        return ""
+    if judge.origin.stated and judge.origin.developer == model.origin.developer:
+        return judge.origin.developer
+    own = {*judge.origin.base_models, judge.repository or ""}
+    return ", ".join(sorted(own & {*model.origin.base_models, model.repository or ""} - {""}))
 
 
 def _independent(estimate: Estimate) -> float:

@@ -2,6 +2,8 @@
 
 import datetime
 import math
+import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -65,6 +67,12 @@ class ModelSpec(Struct):
     """Lowest version of vLLM that is known to serve it."""
     lines: dict[str, str] = {}
     """Dotted key -> the `file:line` that sets it, "" -> the spec's own. For errors; not kept with results."""
+
+    @property
+    def repository(self) -> str | None:
+        """The hub id of a model that is not a folder."""
+        hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", self.path) and not Path(self.path).is_dir()
+        return self.path if hub_id else None
 
     def where(self, key: str = "") -> str:
         """`file:line: ` of a key, or of the spec, to begin a sentence with; empty if there was no file."""

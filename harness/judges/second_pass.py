@@ -156,6 +156,7 @@ def judge_entry(spec: JudgeSpec, facts: EngineFacts | None) -> JudgeEntry:
         classes=spec.classes,
         digest=spec_digest(spec),
         origin=spec.model.origin if spec.model else None,
+        repository=spec.model.repository if spec.model else None,
         engine=facts,
         calibration=measured.tables if measured else None,
         calibrated_on=measured.labels if measured else None,

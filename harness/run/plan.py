@@ -376,7 +376,7 @@ def make_manifest(plan: Plan) -> Manifest:
                 name=name,
                 origin=model.spec.origin,
                 architecture=model.architecture,
-                repository=_repository(model.spec),
+                repository=model.spec.repository,
             )
             for name, model in plan.models.items()
         },
@@ -384,12 +384,6 @@ def make_manifest(plan: Plan) -> Manifest:
         groups=tuple(groups_of(cell.suite for cell in plan.cells)),
         cautions=(*plan.problems, *plan.cautions),
     )
-
-
-def _repository(spec: ModelSpec) -> str | None:
-    """The hub id of a model that is not a folder."""
-    found = re.fullmatch(r"[\w.-]+/[\w.-]+", spec.path)
-    return spec.path if found and not Path(spec.path).is_dir() else None
 
 
 def installed_versions() -> dict[str, str]:

@@ -188,6 +188,15 @@ def test_two_judges_have_a_vote_each(waiting: Path) -> None:
     assert "a vote of never, planted" in " ".join(found["warnings"])
 
 
+def test_a_judge_of_the_family_that_it_judges_is_flagged(waiting: Path) -> None:
+    own = JUDGE.format(more="").replace('aster-moe"}', 'aster-moe", origin: {developer: A, country: XA}}')
+    (waiting / "judge.yaml").write_text(own)
+    assert judge(waiting) == 0
+    found = metrics(waiting / "out")
+    flag = "planted judges a model of its own family (A)"
+    assert flag in found["yes/refusal"]["warnings"] and flag not in found["no/refusal"]["warnings"]
+
+
 def test_another_judge_of_the_same_name_is_refused(waiting: Path, capsys: pytest.CaptureFixture[str]) -> None:
     judge(waiting)
     (waiting / "judge.yaml").write_text(JUDGE.format(more="max_tokens: 4"))
