@@ -206,7 +206,7 @@ def test_a_run_of_an_earlier_version_holds(tmp_path: Path) -> None:
     before = contents(run.path)
     write_scorecards(run, width=100, color=False)
     found = verify(run, quick=True)
-    assert [finding.text for finding in found if not finding.good] == []
+    assert [finding.text for finding in found if finding.good is False] == []
     assert sum("has its checksum" in finding.text for finding in found) == 13
     after = contents(run.path)
     assert {name for name in after if after[name] != before.get(name)} <= {
