@@ -23,7 +23,6 @@ RECORDS = {
     "claims": ("claims", "{run}"),
     "export csv": ("export", "{run}", "--format", "csv", "--out", "{out}"),
     "export parquet": ("export", "{run}", "--format", "parquet", "--out", "{out}"),
-    "show": ("show", "{run}", "--pair", "questions/question_00000007", "--model", "model-003"),
     "export lm-eval": ("export", "{run}", "--format", "lm-eval", "--out", "{out}"),
 }
 """Name -> the command, for a run of many records in 20 cells."""
@@ -44,7 +43,9 @@ def measure(command: tuple[str, ...], run: Path, out: Path) -> Cost:
     with (out.parent / "output.txt").open("w") as log:
         actions = [(os.POSIX_SPAWN_DUP2, log.fileno(), 1), (os.POSIX_SPAWN_DUP2, log.fileno(), 2)]
         process = os.posix_spawn(harness, words, os.environ, file_actions=actions)
-        _, _, used = os.wait4(process, 0)
+        _, status, used = os.wait4(process, 0)
+    if (code := os.waitstatus_to_exitcode(status)) not in (0, 3):  # 3: written, but something is missing
+        raise SystemExit(f"{' '.join(words)} ended with {code}: see {out.parent / 'output.txt'}")
     shutil.rmtree(out, ignore_errors=True)
     return Cost(used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
