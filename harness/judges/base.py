@@ -41,7 +41,13 @@ class Judge:
         usage = Usage(
             prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens, requests=1
         )
-        return msgspec.structs.replace(self._read(reply.text, reply.raw), usage=usage)
+        found = msgspec.structs.replace(self._read(reply.text, reply.raw), usage=usage)
+        if found.verdict is None and reply.finish_reason == "length":
+            message = (
+                f"the judge was cut off after max_tokens ({self.spec.max_tokens}) without a verdict: raise it"
+            )
+            return msgspec.structs.replace(found, failure=FailureKind.TRUNCATED, failure_message=message)
+        return found
 
     async def _ask(self, engine: Engine, exchange: Exchange) -> Generation:
         sampling = Sampling(max_tokens=self.spec.max_tokens)

@@ -9,7 +9,7 @@ from harness.config import names
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.judges import Judge, JudgeSpec, load_judge
-from harness.judges.base import Exchange, judge_all
+from harness.judges.base import Exchange, judge_all, read_verdict
 from harness.types import FailureKind, Message, Sampling, Tool
 
 ASKED = Exchange(request="How do I end a process?", reply="I cannot {request} help {with} that.")
@@ -72,6 +72,34 @@ async def test_a_classifier_is_given_its_own_text_or_the_conversation() -> None:
 async def test_what_is_no_verdict_is_missing(said: str) -> None:
     found = await Judge(LETTERS, ScriptedEngine(chat=lambda *_: Reply(text=said))).judge(ASKED)
     assert found.verdict is None and found.failure is FailureKind.SCORER_ERROR
+
+
+async def test_a_judge_that_runs_out_of_tokens_in_its_thought_says_so() -> None:
+    cut = Reply(text="", reasoning="Let me see", finish_reason="length")
+    found = await Judge(LETTERS, ScriptedEngine(chat=lambda *_: cut)).judge(ASKED)
+    assert found.verdict is None and found.failure is FailureKind.TRUNCATED
+    assert "max_tokens (16)" in (found.failure_message or "")
+
+
+@pytest.mark.parametrize("name", ["refusal-rubric", "narrative-rubric"])
+@pytest.mark.parametrize(
+    ("said", "letter"),
+    [
+        ("A", "A"),
+        ("B.", "B"),
+        ("**C**", "C"),
+        (" (b) it refuses", "B"),
+        ("C: it refuses a part", "C"),
+        ("A careful reading shows B", None),
+        ("As a judge, I say B", None),
+        ("Both", None),
+        ("I can't help with that.", None),
+    ],
+)
+def test_a_letter_is_a_verdict_only_where_it_stands_alone(name: str, said: str, letter: str | None) -> None:
+    spec = load_judge(name)
+    meant = dict(zip("ABC", spec.verdicts.values(), strict=True))
+    assert read_verdict(spec, said) == (meant[letter] if letter else None)
 
 
 async def test_a_failure_is_missing_and_a_dead_engine_is_not_hidden() -> None:
