@@ -89,7 +89,10 @@ def qualified(
     worst = None
     if least.low is not None and most.high is not None:
         method = f"if all {estimate.missing} that are missing were {ends[0]:g}, and if all were {ends[1]:g}"
-        worst = Interval(low=least.low, high=most.high, method=method)
+        # More attempts may leave a narrower interval: what is possible without the missing ones stays so.
+        low = least.low if estimate.low is None else min(least.low, estimate.low)
+        high = most.high if estimate.high is None else max(most.high, estimate.high)
+        worst = Interval(low=low, high=high, method=method)
     return msgspec.structs.replace(
         estimate, worst_case=worst, warnings=(*estimate.warnings, *_telling(measured, attempts))
     )

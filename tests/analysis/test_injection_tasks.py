@@ -137,8 +137,9 @@ def test_attempts_at_one_pair_are_not_independent() -> None:
     assert set(found) == {*RATES, "goal_capability"}
     attacked = found["targeted_asr"]
     assert (attacked.value, attacked.n, attacked.clusters) == (0.25, 20, 4)
-    # About Wilson's interval of 1 in 4: the attempts at a pair agree, so that they say no more than one.
-    assert (attacked.low, attacked.high) == (pytest.approx(0.0456, abs=0.05), pytest.approx(0.6994, abs=0.05))
+    # Near Wilson's interval of 1 in 4, [4.6, 69.9], far from that of 5 in 20, [11.2, 46.9]: the attempts at a pair
+    # agree. The upper limit does not take them to agree always.
+    assert attacked.low == pytest.approx(0.036, abs=1e-3) and attacked.high == pytest.approx(0.628, abs=1e-3)
     assert (found["goal_capability"].n, found["goal_capability"].clusters) == (5, 1)
 
 

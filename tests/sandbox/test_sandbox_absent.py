@@ -34,9 +34,9 @@ def no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("nothing_known", "no_processes")
 def test_without_bubblewrap_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    with pytest.raises(UserError, match="bubblewrap alone, which is not installed"):
+    with pytest.raises(UserError, match="only run in bubblewrap, which is not installed"):
         sandbox.run("pass")
-    with pytest.raises(UserError, match="bubblewrap alone, which is not installed"):
+    with pytest.raises(UserError, match="only run in bubblewrap, which is not installed"):
         CodeEval().compute(references=["pass"], predictions=[["pass"]])
 
 

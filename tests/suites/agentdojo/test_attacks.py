@@ -142,7 +142,7 @@ def test_other_attacks_than_agentdojos_are_known_by_what_they_say() -> None:
         ("manual", "Do {goals}", r"may have \{goal\}, \{user\}, \{model\}, \{task\}"),
         ("bribe", None, "there is no attack 'bribe'"),
         ("no.such:Attack", None, "cannot be loaded"),
-        (f"{__name__}:NAME", None, "no subclass of agentdojo.attacks.BaseAttack"),
+        (f"{__name__}:NAME", None, "is not a subclass of agentdojo.attacks.BaseAttack"),
     ],
 )
 def test_what_cannot_be_an_attack_is_said(attack: str, text: str | None, says: str) -> None:
