@@ -137,8 +137,8 @@ def test_attempts_at_one_pair_are_not_independent() -> None:
     assert set(found) == {*RATES, "goal_capability"}
     attacked = found["targeted_asr"]
     assert (attacked.value, attacked.n, attacked.clusters) == (0.25, 20, 4)
-    # Near Wilson's interval of 1 in 4, [4.6, 69.9], far from that of 5 in 20, [11.2, 46.9]: the attempts at a pair
-    # agree. The upper limit does not take them to agree always.
+    # Near Wilson's interval of 1 in 4, [4.6, 69.9], far from that of 5 in 20, [11.2, 46.9]: the attempts at a
+    # pair agree. The upper limit does not take them to agree always.
     assert attacked.low == pytest.approx(0.036, abs=1e-3) and attacked.high == pytest.approx(0.628, abs=1e-3)
     assert (found["goal_capability"].n, found["goal_capability"].clusters) == (5, 1)
 
