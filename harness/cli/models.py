@@ -2,16 +2,13 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.cli.shared import (
     examples,
     new_console,
     print_lines,
 )
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(commands: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.cli.shared import (
     EXPORTS,
@@ -15,9 +15,6 @@ from harness.cli.shared import (
     trust_argument,
 )
 from harness.errors import Status, UserError
-
-if TYPE_CHECKING:
-    pass
 
 
 def add(commands: Any) -> None:

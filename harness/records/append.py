@@ -21,30 +21,21 @@ class Unwritable(Exception):
     """A record that would not be read again."""
 
 
-class RecordWriter:
-    """Appends records to a file, each line with its checksum.
+class LineWriter:
+    """Appends lines to a file. They reach the kernel at once and the disk with `sync`.
 
-    Lines reach the kernel at once and the disk with `sync`, which may run in a thread of its own while
-    another appends.
+    `sync` may run in a thread of its own while another appends.
     """
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         cut_torn_line(path)
         self._file = path.open("ab", buffering=0)
-        self._encoder = msgspec.json.Encoder()
-        self._decoder = msgspec.json.Decoder(Record)
         self._dirty = False
         self._syncing = threading.Lock()
 
-    def append(self, record: Record) -> None:
-        """Add one finished attempt, as one write of one line.
-
-        Raises:
-            Unwritable: a reader would refuse the line, and with it the whole directory. Nothing was written.
-            DiskError: the disk does not take it.
-        """
-        line = self._line(record)
+    def write(self, line: bytes) -> None:
+        """Add a line, as one write. Raises DiskError if the disk does not take it: nothing is added then."""
         try:
             written = self._file.write(line)
         except OSError as error:
@@ -55,18 +46,6 @@ class RecordWriter:
             self._file.truncate(self._file.tell() - written)
             raise DiskError(f"the disk is full: {self._file.name} could not be written; free some space")
         self._dirty = True
-
-    def _line(self, record: Record) -> bytes:
-        # Types are checked where JSON is read alone: a struct takes whatever it is built with.
-        try:
-            try:
-                line = self._encoder.encode(record)
-            except UnicodeEncodeError:
-                line = self._encoder.encode(without_surrogates(msgspec.to_builtins(record)))
-            check_record(self._decoder.decode(line))
-        except (TypeError, ValueError, RecursionError) as error:
-            raise Unwritable(str(error)) from error
-        return add_checksum(line)
 
     def sync(self) -> None:
         """Force what was appended onto the disk. Raises DiskError if the disk refuses."""
@@ -90,6 +69,36 @@ class RecordWriter:
         finally:
             with self._syncing:  # a thread may still be at it
                 self._file.close()
+
+
+class RecordWriter(LineWriter):
+    """Appends records to a cell's file, each line with its checksum."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._encoder = msgspec.json.Encoder()
+        self._decoder = msgspec.json.Decoder(Record)
+
+    def append(self, record: Record) -> None:
+        """Add one finished attempt.
+
+        Raises:
+            Unwritable: a reader would refuse the line, and with it the whole directory. Nothing was written.
+            DiskError: the disk does not take it.
+        """
+        self.write(self._line(record))
+
+    def _line(self, record: Record) -> bytes:
+        # Types are checked where JSON is read alone: a struct takes whatever it is built with.
+        try:
+            try:
+                line = self._encoder.encode(record)
+            except UnicodeEncodeError:
+                line = self._encoder.encode(without_surrogates(msgspec.to_builtins(record)))
+            check_record(self._decoder.decode(line))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise Unwritable(str(error)) from error
+        return add_checksum(line)
 
 
 def cut_torn_line(path: Path) -> None:

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import DiskError, UserError
+from harness.errors import UserError
 from harness.hostile import without_surrogates
-from harness.records.append import cut_torn_line
+from harness.records.append import LineWriter
 from harness.records.lines import add_checksum, check_line
 from harness.records.sane import read_file
 from harness.records.seal import write
@@ -82,28 +82,12 @@ class Verdicts:
         return found
 
 
-class VerdictWriter:
+class VerdictWriter(LineWriter):
     """Appends verdicts to a file that one process writes to."""
 
-    def __init__(self, path: Path) -> None:
-        cut_torn_line(path)
-        self._file = path.open("ab", buffering=0)
-
     def append(self, said: JudgedAttempt) -> None:
-        """Add a verdict, as one write of one line. Raises DiskError if the disk does not take it."""
-        line = add_checksum(msgspec.json.encode(without_surrogates(msgspec.to_builtins(said))))
-        try:
-            whole = self._file.write(line) == len(line)
-        except OSError as error:
-            raise DiskError(
-                f"{self._file.name} could not be written ({error.strerror}): mend that"
-            ) from error
-        if not whole:
-            raise DiskError(f"the disk is full: {self._file.name} could not be written; free some space")
-
-    def close(self) -> None:
-        """Safe to call twice."""
-        self._file.close()
+        """Add a verdict. Raises DiskError if the disk does not take it."""
+        self.write(add_checksum(msgspec.json.encode(without_surrogates(msgspec.to_builtins(said)))))
 
 
 def is_judged(cell: CellEntry) -> bool:
@@ -118,26 +102,26 @@ def judged_value(metric: Metric, votes: Sequence[Verdict]) -> float | None:
     return None if agreed == 0 else float(agreed > 0)
 
 
+def _judged_values(cell: CellEntry, votes: Sequence[Verdict]) -> dict[str, float | None]:
+    """Judged metric -> its value by these votes."""
+    return {metric.name: judged_value(metric, votes) for metric in cell.metrics if metric.judged}
+
+
 def judged_rows(
     cell: CellEntry, scores: Sequence[Mapping[str, Any]], votes: Sequence[Verdict]
 ) -> list[dict[str, Any]]:
     """The scores of one attempt, as rows of a table, with what judges said of it."""
-    judged = {metric.name: metric for metric in cell.metrics if metric.judged}
-    return [
-        {**score, "value": judged_value(judged[score["metric"]], votes)}
-        if score["metric"] in judged
-        else dict(score)
-        for score in scores
-    ]
+    values = _judged_values(cell, votes)
+    return [{**score, "value": values.get(score["metric"], score["value"])} for score in scores]
 
 
 def with_verdicts(cell: CellEntry, scores: Sequence[Score], votes: Sequence[Verdict]) -> tuple[Score, ...]:
-    """The same of scores of a record, whose operands stay, with the judges' words as the reason."""
-    judged = {metric.name: metric for metric in cell.metrics if metric.judged}
+    """The same of scores of a record, with the judges' words as the answer."""
+    values = _judged_values(cell, votes)
     said = ", ".join(vote.verdict or "no verdict" for vote in votes) or None
     return tuple(
-        msgspec.structs.replace(score, value=judged_value(judged[score.metric], votes), answer=said)
-        if score.metric in judged
+        msgspec.structs.replace(score, value=values[score.metric], answer=said)
+        if score.metric in values
         else score
         for score in scores
     )
