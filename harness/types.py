@@ -246,6 +246,8 @@ class Record(Struct):
     """A reply hit its token budget. Where the suite can still score it, this stands beside the score."""
     lost_tokens: int = 0
     """Most tokens that one of its contexts lost at the beginning (`LogLikelihood.lost_tokens`)."""
+    warnings: tuple[str, ...] = ()
+    """What checkers, filters and metrics warned of as they scored it, each text once."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -110,6 +110,7 @@ FLOORS = {
         "explanation",
         "messages",
         "base",
+        "warned",
         "bounds",
         "apart",
         "agentdojo_mini",

@@ -4,6 +4,7 @@ A group of lm-eval's (MMLU's 57 subjects) is run as one suite a task. Counted by
 every other benchmark 57 to one; here its questions are pooled into one number, and its tasks fold out.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,10 +103,10 @@ def _suite(
 ) -> SuiteResult:
     """How the suites of a benchmark went, together."""
     fields = [part.protocol.items() for part in parts]
-    failures: dict[str, int] = {}
+    failures, warnings = Counter[str](), Counter[str]()
     for part in parts:
-        for kind, count in part.failures.items():
-            failures[kind] = failures.get(kind, 0) + count
+        failures.update(part.failures)
+        warnings.update(part.warnings)
     return SuiteResult(
         suite=benchmark.name,
         protocol=dict(sorted(set(fields[0]).intersection(*fields[1:]))),
@@ -114,6 +115,7 @@ def _suite(
         finished=sum(part.finished for part in parts),
         failures=dict(sorted(failures.items())),
         truncated=sum(part.truncated for part in parts),
+        warnings=dict(warnings.most_common()),
         contexts_cut=sum(part.contexts_cut for part in parts),
         usage=total_usage([part.usage for part in parts]),
         members={part.suite: part for part in parts},

@@ -67,6 +67,8 @@ class SuiteResult(Struct):
     """Failure kind -> attempts."""
     truncated: int
     """Attempts with a reply that hit its token budget, scored or not."""
+    warnings: dict[str, int]
+    """What was warned of as attempts were scored -> how many of them, most of them first."""
     contexts_cut: int
     """Attempts whose context had lost its beginning, since it did not fit."""
     usage: Usage
@@ -220,6 +222,7 @@ def _suite_result(
         finished=attempts.n,
         failures=attempts.failures,
         truncated=attempts.truncated,
+        warnings=attempts.warnings,
         contexts_cut=int(attempts.shortened.sum()),
         usage=attempts.usage,
         no_tool_call=sum(int(np.asarray(one.values).sum()) for one in unused) if unused else None,

@@ -76,6 +76,8 @@ class Attempts:
     failures: dict[str, int]
     """Failure kind -> attempts."""
     truncated: int
+    warnings: dict[str, int]
+    """What was warned of as attempts were scored -> how many of them, most of them first."""
     clusters: dict[str, Factor]
     labels: dict[str, Factor]
     scores: dict[str, Scored]
@@ -148,6 +150,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         failed=failed,
         failures=dict(sorted(zip(failure.levels.to_pylist(), counts.tolist(), strict=True))),
         truncated=pc.sum(table["truncated"]).as_py() or 0,
+        warnings=_warnings(table),
         clusters=_maps(table["clusters"].chunks, place),
         labels=_maps(table["labels"].chunks, place),
         scores=scores,
@@ -187,6 +190,16 @@ def _lost(table: pa.Table) -> NDArray[np.int64]:
         return np.zeros(len(table), dtype=np.int64)
     lost: NDArray[np.int64] = pc.fill_null(table["lost_tokens"], 0).to_numpy()
     return lost
+
+
+def _warnings(table: pa.Table) -> dict[str, int]:
+    """Text -> attempts; earlier files have no such column."""
+    if "warnings" not in table.column_names:
+        return {}
+    counted = pc.value_counts(pc.list_flatten(table["warnings"])).to_pylist()
+    return {
+        one["values"]: one["counts"] for one in sorted(counted, key=lambda x: (-x["counts"], x["values"]))
+    }
 
 
 def _usage(table: pa.Table) -> Usage:

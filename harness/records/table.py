@@ -96,6 +96,7 @@ def record_schema() -> "pa.Schema":
             ("suite", text),
             *((name, {"attempt": whole, "truncated": pa.bool_()}.get(name, text)) for name in _FLAT),
             *((name, whole) for name in _LATER),
+            ("warnings", pa.list_(text)),
             ("scores", pa.list_(score)),
             *((name, real if name in ("engine_seconds", "joules") else whole) for name in _USAGE),
             ("started", real),
@@ -114,6 +115,7 @@ def to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
         "model": cell.model,
         "suite": cell.suite,
         **{name: getattr(record, name) for name in (*_FLAT, *_LATER)},
+        "warnings": list(record.warnings),
         "scores": [_scoreto_row(score) for score in record.scores],
         **msgspec.structs.asdict(record.usage),
         "started": record.started,
@@ -292,6 +294,7 @@ def _from_row(path: Path, row: dict[str, Any]) -> Record:
         {
             **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
             **{name: row.get(name) or 0 for name in _LATER},
+            "warnings": row.get("warnings") or (),  # earlier files have none
             "scores": [_score_from_row(score) for score in row["scores"]],
             "usage": {name: row.get(name) for name in _USAGE},  # earlier files have no energy
             "clusters": dict(row["clusters"]),

@@ -89,6 +89,8 @@ def _sign(comparison: Comparison) -> int:
 
 UNREAD = "unreadable_records"
 """The check of a caution about records that cannot be read."""
+SCORING = "scoring_warning"
+"""The check of a caution about what was warned of as replies were scored."""
 
 
 def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
@@ -96,6 +98,26 @@ def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
         for what, said in card.unread.items():
             suite = what if what not in card.metrics else card.metrics[what].suite
             yield Caution(check=UNREAD, text=said, model=card.model.name, suite=suite, void=True)
+
+
+FEW_WARNINGS = 3
+"""Texts that are written out of many."""
+
+
+def _warned(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
+    """What was warned of as replies were scored, each text with how many of them it was said of."""
+    for card in cards:
+        for name, suite in card.suites.items():
+            texts = [*suite.warnings.items()]
+            for text, count in texts[:FEW_WARNINGS]:
+                said = f"scoring {count:,} of {suite.finished:,} attempts gave the warning: {text}"
+                yield Caution(check=SCORING, text=said, model=card.model.name, suite=name)
+            if more := texts[FEW_WARNINGS:]:
+                said = (
+                    f"scoring gave {len(more):,} other warnings, each of {more[0][1]:,} attempts or fewer: "
+                    "`harness show` tells an attempt's"
+                )
+                yield Caution(check=SCORING, text=said, model=card.model.name, suite=name)
 
 
 def read_document(
@@ -160,7 +182,7 @@ def document_of(
         differences=differences(own),
         versions={"harness": manifest.harness_version, **manifest.versions},
         hardware=manifest.hardware,
-        cautions=(*manifest.cautions, *_unread(cards)),
+        cautions=(*manifest.cautions, *_unread(cards), *_warned(cards)),
     )
 
 

@@ -131,11 +131,12 @@ class Asked:
         started, clock = time.time(), time.perf_counter()
         said: Transcript | None = None
         scores: tuple[Score, ...] = ()
+        warnings: tuple[str, ...] = ()
         failure: AttemptFailure | None = None
         try:
             try:
                 said = await suite.run(sample, engine, sampling)
-                scores = await self.scorers.score(suite, sample, said)
+                scores, warnings = await self.scorers.score(suite, sample, said)
                 _check_scores(scores)
             except Exception as error:
                 unscored = said is not None
@@ -144,6 +145,7 @@ class Asked:
                 scores, failure = _book(suite, sample, said, failure)
             seconds = time.perf_counter() - clock
             record = new_record(attempt, said, scores, failure, engine.usage, started, seconds)
+            record = msgspec.structs.replace(record, warnings=warnings)
             record = append(self.writers[attempt.cell.entry.key], record)
         except DiskError:
             raise

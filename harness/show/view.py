@@ -173,6 +173,8 @@ def _facts(
     yield "cost", _cost(record) if not model.imported else "not known: imported transcripts do not say"
     if record.truncated:
         yield "truncated", "a reply hit its token budget"
+    for text in record.warnings:
+        yield "warning", text
     if missing:
         yield "not shown", missing
 

@@ -17,7 +17,8 @@ from typing import Any
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites import bounds
 from harness.suites.base import Scoring, Suite
-from harness.types import FailureKind, Sample, Score, Transcript
+from harness.suites.bounds import Scored
+from harness.types import FailureKind, Sample, Transcript
 
 SCORERS = 2
 """So that one reply that takes its whole time does not hold up all others."""
@@ -57,14 +58,14 @@ class Scorers:
             os.waitpid(process, 0)
         self._open, self._processes = [], []
 
-    async def score(self, suite: Suite, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
-        """`Suite.score` within a bound.
+    async def score(self, suite: Suite, sample: Sample, transcript: Transcript) -> Scored:
+        """`bounds.score`, where the suite is scored.
 
         Raises:
             AttemptFailure: it took too long, or ended the process that it ran in; and what the suite raises.
         """
         if suite.needs.scoring is Scoring.THREADS:
-            return await asyncio.to_thread(suite.score, sample, transcript)
+            return await asyncio.to_thread(bounds.score, suite, sample, transcript)
         if not self._open or self._suites.get(suite.name) is not suite:
             return bounds.score(suite, sample, transcript)
         answer = await self._ask(pickle.dumps((suite.name, sample, transcript)))
@@ -74,13 +75,12 @@ class Scorers:
                 f"scoring {bounds.named(suite, sample)} took longer than {bounds.LIMIT_SECONDS:g} s, heeded "
                 "no signal, or ended the process that it ran in",
             )
-        scores, failure = answer
+        scored, failure = answer
         if isinstance(failure, str):
             raise UserError(failure)
         if failure is not None:
             raise AttemptFailure(*failure)
-        found: tuple[Score, ...] = scores
-        return found
+        return Scored(*scored)
 
     async def _ask(self, request: bytes) -> Any:
         """The answer of the first scorer that is free."""
@@ -163,12 +163,12 @@ def _worker(requests: Connection, suites: dict[str, Any]) -> tuple[int, Connecti
 
 def _answer(
     suite: Suite, sample: Sample, transcript: Transcript
-) -> tuple[tuple[Score, ...], str | tuple[FailureKind, str] | None]:
+) -> tuple[Scored | None, str | tuple[FailureKind, str] | None]:
     """(scores, what was raised instead: the sentence of a `UserError`, or kind and message of a failure)."""
     try:
         return bounds.score(suite, sample, transcript), None
     except UserError as error:
-        return (), str(error)
+        return None, str(error)
     except Exception as error:
         failure = classify(error, FailureKind.SCORER_ERROR)
-        return (), (failure.kind, failure.message)
+        return None, (failure.kind, failure.message)

@@ -13,9 +13,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NamedTuple
 
 from harness.errors import AttemptFailure
 from harness.suites.base import Suite
+from harness.suites.warned import gathered
 from harness.types import FailureKind, Sample, Score, Transcript
 
 LIMIT_SECONDS = 30.0
@@ -92,10 +94,18 @@ def bounded(what: str, kind: FailureKind = FailureKind.SCORER_ERROR) -> Iterator
 _active: list[_Section] = []
 
 
-def score(suite: Suite, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
-    """`Suite.score` within the bound."""
-    with bounded(f"scoring {named(suite, sample)}"):
-        return suite.score(sample, transcript)
+class Scored(NamedTuple):
+    """What scoring a reply came to."""
+
+    scores: tuple[Score, ...]
+    warnings: tuple[str, ...]
+    """What was warned of meanwhile, each text once; see `harness.suites.warned`."""
+
+
+def score(suite: Suite, sample: Sample, transcript: Transcript) -> Scored:
+    """`Suite.score` within the bound. Raises as `bounded`, and what the suite raises."""
+    with bounded(f"scoring {named(suite, sample)}"), gathered() as said:
+        return Scored(suite.score(sample, transcript), tuple(dict.fromkeys(said)))
     raise AssertionError("a bounded section that was ended raises")
 
 

@@ -110,6 +110,23 @@ def test_a_damaged_file_is_named(tmp_path: Path) -> None:
         directory.columns(entry)
 
 
+def test_what_scoring_warned_of_is_counted_by_text_and_earlier_files_say_nothing(tmp_path: Path) -> None:
+    entry = cell("aster-moe", "s", (), 4, 1)
+    said = (("a",), ("b", "a"), ("b",), ("b",))
+    told = [
+        msgspec.structs.replace(record(entry.key, f"s{i}", {"x": 1.0}), warnings=texts)
+        for i, texts in enumerate(said)
+    ]
+    table = to_table(entry, told)
+    assert list(read_attempts(entry, table).warnings.items()) == [("b", 3), ("a", 2)]
+    earlier = table.drop_columns(["warnings"])
+    assert read_attempts(entry, earlier).warnings == {}
+    pq.write_table(table, tmp_path / "now.parquet")
+    pq.write_table(earlier, tmp_path / "then.parquet")
+    assert tuple(r.warnings for r in read_parquet(tmp_path / "now.parquet")) == said
+    assert {r.warnings for r in read_parquet(tmp_path / "then.parquet")} == {()}
+
+
 def test_files_that_do_not_say_what_contexts_lost_lost_nothing(tmp_path: Path) -> None:
     entry = cell("aster-moe", "s", (), 2, 1)
     told = [

@@ -155,12 +155,12 @@ def test_scorers_are_processes_that_are_replaced() -> None:
     suite = Checked()
     before = children()
     with Scorers([suite]) as scorers:
-        first = by(scorers, "a")[0][0].value
+        first = by(scorers, "a")[0].scores[0].value
         assert first != os.getpid()
         scorers._idle = None
         late, gone, dead, failed, known, after = by(scorers, "regex", "deaf", "die", "wrong", "unknown", "b")
         scorers._idle = None
-        assert [x[0].value != os.getpid() for x in (after, *by(scorers, "c", "d"))] == [True] * 3
+        assert [x.scores[0].value != os.getpid() for x in (after, *by(scorers, "c", "d"))] == [True] * 3
     for error, message in [
         (late, "scoring document regex of s took longer than 0.4 s and was ended"),
         (gone, "document deaf of s took longer than 0.4 s, heeded no signal"),
@@ -189,4 +189,4 @@ def test_a_run_that_is_stopped_waits_for_no_scorer(monkeypatch: pytest.MonkeyPat
 
 def test_suites_that_run_no_code_of_others_fork_nothing() -> None:
     with Scorers([]) as scorers:
-        assert by(scorers, "a")[0][0].value == os.getpid()
+        assert by(scorers, "a")[0].scores[0].value == os.getpid()

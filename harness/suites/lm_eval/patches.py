@@ -29,7 +29,7 @@ of whatever commit."""
 CENTURY = 100 * 365 * 86400.0
 """Seconds."""
 
-NOISY_LOGGERS = ("lm_eval", "datasets", "huggingface_hub")
+NOISY_LOGGERS = ("datasets", "huggingface_hub")
 
 LARGEST_PRODUCT, MAX_EXPONENT = 10_000_000, 1000
 """Of what a template multiplies: characters or elements, the base of a power; and of its exponent."""
@@ -137,7 +137,7 @@ def harmless_templates() -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep lm-eval's and datasets' log lines and progress bars off the terminal while inside."""
+    """Keep log lines and progress bars about data off the terminal while inside."""
     import datasets
 
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
@@ -153,28 +153,6 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
         if bars:
             datasets.enable_progress_bars()
-
-
-@contextmanager
-def warnings_of_lm_eval() -> Iterator[list[str]]:
-    """While inside, what lm-eval warns of is kept here, and not shown."""
-    said: list[str] = []
-
-    class Keep(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(" ".join(record.getMessage().split())[:300])
-
-    logger, keep = logging.getLogger("lm_eval"), Keep(logging.WARNING)
-    level, passed_on = logger.level, logger.propagate
-    logger.addHandler(keep)
-    logger.setLevel(logging.WARNING)
-    logger.propagate = False
-    try:
-        yield said
-    finally:
-        logger.removeHandler(keep)
-        logger.setLevel(level)
-        logger.propagate = passed_on
 
 
 # Loading data

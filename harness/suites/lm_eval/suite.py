@@ -37,7 +37,7 @@ from harness.suites.lm_eval.metrics import (
     target_text,
     to_score,
 )
-from harness.suites.lm_eval.patches import quiet, warnings_of_lm_eval
+from harness.suites.lm_eval.patches import quiet
 from harness.suites.lm_eval.requests import (
     answered,
     budget_of,
@@ -49,6 +49,7 @@ from harness.suites.lm_eval.requests import (
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
+from harness.suites.warned import gathered
 from harness.types import (
     Caution,
     FailureKind,
@@ -300,7 +301,7 @@ class LmEvalSuite(Suite):
         if self.options.apply_chat_template and render is None:
             raise UserError(f"suite {self.name}: apply_chat_template needs a model with a chat template")
         template = chat_template(render) if self.options.apply_chat_template and render else None
-        with quiet(), seeded():
+        with quiet(), gathered(), seeded():  # as of the trial, whose warnings the plan tells
             self._task.set_fewshot_seed(seed=self.options.seed)
             return [self._sample(doc_id, doc, template) for doc_id, doc in self._documents()]
 
@@ -380,7 +381,7 @@ class LmEvalSuite(Suite):
         """The prompts as they are without a model's template, made once."""
         sampler, replaced, longest = getattr(self._task, "sampler", None), 0, ("", "")
         try:
-            with quiet(), warnings_of_lm_eval() as warned, seeded():
+            with quiet(), gathered() as warned, seeded():
                 self._task.set_fewshot_seed(seed=self.options.seed)
                 for doc_id, doc in self._documents():
                     sample = self._sample(doc_id, doc, _plainly)

@@ -26,8 +26,8 @@ from harness.suites.lm_eval.patches import (
     no_code_of_task_files,
     quiet,
     task_factory,
-    warnings_of_lm_eval,
 )
+from harness.suites.warned import gathered
 from harness.trust import own_folder
 
 MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
@@ -62,7 +62,7 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
     folder, vouched = (None, True) if include_path is None else own_folder(include_path)
     with (
         quiet(),
-        warnings_of_lm_eval() as said,
+        gathered() as said,
         seeded(),
         source.in_use(),
         nullcontext() if vouched else no_code_of_task_files(),
