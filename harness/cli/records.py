@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +9,11 @@ from harness.cli.shared import (
     EXPORTS,
     examples,
     new_console,
+    pair,
+    pairs,
     print_lines,
     programs_argument,
+    suite_argument,
     trust_argument,
 )
 from harness.errors import Status, UserError
@@ -42,7 +44,6 @@ def add(commands: Any) -> None:
     replay.add_argument("--format", choices=("table", "json"), default="table")
     replay.add_argument("--out", type=Path, metavar="DIR2", help="keep AgentDojo's runs as records here")
     replay.add_argument("--benchmark-version", metavar="V", help="where AgentDojo's files do not say it")
-    _suite_argument(replay)
     replay.add_argument(
         "--name",
         action="append",
@@ -93,8 +94,8 @@ def add(commands: Any) -> None:
     export.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
     export.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(EXPORTS))
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
-    _suite_argument(export)
     export.set_defaults(command=export_command)
+    suite_argument(replay, export)
     trust_argument(replay, show, export)
 
 
@@ -126,8 +127,8 @@ def replay_command(args: argparse.Namespace) -> Status:
         version=args.benchmark_version,
         developer=args.developer,
         country=args.country,
-        suites=_pairs(args.suite, "--suite"),
-        names=dict(_pair(text, "--name") if "=" in text else ("", text) for text in args.name),
+        suites=pairs(args.suite, "--suite"),
+        names=dict(pair(text, "--name") if "=" in text else ("", text) for text in args.name),
         run_programs=args.run_programs,
     )
     sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))
@@ -141,28 +142,6 @@ def replay_command(args: argparse.Namespace) -> Status:
     if len(report.differences) > unknown:
         return Status.DIFFERS
     return Status.INCOMPLETE if unknown or report.left_out else Status.DONE
-
-
-def _suite_argument(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--suite",
-        action="append",
-        default=[],
-        metavar="NAME=PATH:OBJECT",
-        help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
-    )
-
-
-def _pairs(texts: Iterable[str], option: str) -> dict[str, str]:
-    return dict(_pair(text, option) for text in texts)
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    """(NAME, VALUE) of an option's NAME=VALUE. Raises UserError."""
-    name, equals, value = text.partition("=")
-    if not (name and equals and value):
-        raise UserError(f"{option} {text!r}: expected NAME=VALUE, such as {option} {text or 'NAME'}=VALUE")
-    return name, value
 
 
 def show_command(args: argparse.Namespace) -> None:
@@ -181,7 +160,7 @@ def show_command(args: argparse.Namespace) -> None:
     text = show(
         directory,
         args.pair,
-        suites=_pairs(args.suite, "--suite"),
+        suites=pairs(args.suite, "--suite"),
         model=args.model,
         attempt=args.attempt,
         form=args.format,
@@ -198,7 +177,7 @@ def export_command(args: argparse.Namespace) -> Status:
     from harness.records.directory import RunDirectory
 
     try:
-        suites = _pairs(args.suite, "--suite")
+        suites = pairs(args.suite, "--suite")
         paths, lack = export(RunDirectory(args.directory), args.format, args.out, suites), None
     except Incomplete as error:
         paths, lack = error.paths, error

@@ -14,8 +14,10 @@ from harness.cli.shared import (
     examples,
     full_argument,
     new_console,
+    pairs,
     print_lines,
     programs_argument,
+    suite_argument,
     trust_argument,
 )
 from harness.errors import Status, UserError
@@ -87,6 +89,7 @@ def add(commands: Any) -> None:
     verify.add_argument(
         "--quick", action="store_true", help="do not score again: only checksums, scorecards, signature"
     )
+    suite_argument(verify)
     programs_argument(verify)
     verify.set_defaults(command=verify_command)
     trust_argument(verify)
@@ -151,7 +154,11 @@ def verify_command(args: argparse.Namespace) -> Status:
     from harness.replay.verify import verify
 
     findings = verify(
-        RunDirectory(args.directory), args.key, quick=args.quick, run_programs=args.run_programs
+        RunDirectory(args.directory),
+        args.key,
+        pairs(args.suite, "--suite"),
+        quick=args.quick,
+        run_programs=args.run_programs,
     )
     marks = {True: "ok", False: "!!", None: "--"}
     print_lines(f"{marks[finding.good]}  {finding.text}" for finding in findings)

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -98,6 +100,31 @@ def trust_argument(*commands: argparse.ArgumentParser) -> None:
             metavar="DIR",
             help="trust code in this folder that the results name; no other code is run",
         )
+
+
+def suite_argument(*commands: argparse.ArgumentParser) -> None:
+    """Where suites of imported transcripts are, which only the reader can say; see `pairs`."""
+    for command in commands:
+        command.add_argument(
+            "--suite",
+            action="append",
+            default=[],
+            metavar="NAME=PATH:OBJECT",
+            help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
+        )
+
+
+def pairs(texts: Iterable[str], option: str) -> dict[str, str]:
+    """What an option that may be repeated says as NAME=VALUE. Raises UserError."""
+    return dict(pair(text, option) for text in texts)
+
+
+def pair(text: str, option: str) -> tuple[str, str]:
+    """(NAME, VALUE) of an option's NAME=VALUE. Raises UserError."""
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise UserError(f"{option} {text!r}: expected NAME=VALUE, such as {option} {text or 'NAME'}=VALUE")
+    return name, value
 
 
 def full_argument(command: argparse.ArgumentParser) -> None:

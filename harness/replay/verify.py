@@ -44,13 +44,19 @@ class Finding(Struct):
 
 
 def verify(
-    directory: RunDirectory, key: Path | None = None, *, quick: bool = False, run_programs: bool = False
+    directory: RunDirectory,
+    key: Path | None = None,
+    suites: Mapping[str, str] | None = None,
+    *,
+    quick: bool = False,
+    run_programs: bool = False,
 ) -> list[Finding]:
     """Look at everything that can be verified.
 
     Args:
         directory: the run.
         key: who may have signed the manifest: a minisign public key, or a file of allowed ssh signers.
+        suites: see `harness.replay.replay`.
         quick: whether to leave out scoring the records again.
         run_programs: whether to run what the model wrote, where that is how a suite scores.
 
@@ -70,7 +76,7 @@ def verify(
     found = [*_checksums(directory, manifest, checksums), *_strangers(directory, manifest)]
     if all(finding.good is not False for finding in found):
         found += _scorecards(directory, manifest)
-        found += () if quick else _scores(directory, run_programs)
+        found += () if quick else _scores(directory, suites, run_programs)
     else:
         found.append(
             Finding(
@@ -143,9 +149,11 @@ def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding
             yield Finding(good=True, text=f"{path.name} is what the records give, byte for byte")
 
 
-def _scores(directory: RunDirectory, run_programs: bool) -> Iterator[Finding]:
+def _scores(
+    directory: RunDirectory, suites: Mapping[str, str] | None, run_programs: bool
+) -> Iterator[Finding]:
     """Every cell's records scored again, as far as that can be done here, and which share of all that is."""
-    run, again, of = Restored(directory), 0, 0
+    run, again, of = Restored(directory, suites), 0, 0
     for cell in run.manifest.cells.values():
         about = f"{cell.suite} of {cell.model}"
         try:

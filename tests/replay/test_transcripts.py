@@ -645,7 +645,7 @@ def test_what_an_environment_drew_is_taken_from_the_transcript(
     assert json.loads(capsys.readouterr().out)["utility_equal"] == 2
 
 
-def test_an_own_suite_is_shown_and_exported_where_the_reader_says_where_it_is(
+def test_an_own_suite_is_shown_verified_and_exported_where_the_reader_says_where_it_is(
     tmp_path: Path, locker: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     silent = locker_run() | {"messages": []}
@@ -663,6 +663,13 @@ def test_an_own_suite_is_shown_and_exported_where_the_reader_says_where_it_is(
     assert main(export) == 3
     assert "written without the prompts of suite lockers" in capsys.readouterr().err
     assert main([*export, "--suite", locker]) == 0
+    capsys.readouterr()
+    assert main(["verify", out]) == 0
+    said = capsys.readouterr().out
+    assert "--suite lockers=./file.py:task_suite" in said
+    assert "0 of 2 attempts were scored again" in said
+    assert main(["verify", out, "--suite", locker]) == 0
+    assert "2 of 2 attempts were scored again from their transcripts (100%)" in capsys.readouterr().out
 
 
 def test_what_an_environment_draws_is_the_same_each_time_and_nobody_elses_chance(
