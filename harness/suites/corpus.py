@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.suites.lm_eval.metrics import MEAN_OF_LISTS, aggregate
+from harness.suites.lm_eval.metrics import MEAN_OF_LISTS, aggregate, items_of
 
 RESAMPLES = 1000
 
@@ -48,9 +48,9 @@ def corpus(aggregation: str, operands: Sequence[Sequence[Any]]) -> Corpus:
         UserError: there is no such aggregation.
     """
     if aggregation in TEXT_METRICS:
-        return _text_corpus(aggregation, operands)
+        return _text_corpus(aggregation, items_of(operands))
     value, kept = partial(aggregate, aggregation, operands), list(operands)
-    if aggregation in SUMS and (found := SUMS[aggregation](kept)) is not None:
+    if aggregation in SUMS and (found := SUMS[aggregation](items_of(kept))) is not None:
         parts, compute = found
         return Corpus(value, lambda rows: compute(parts[rows].sum(axis=0)), RESAMPLES)
     return Corpus(value, lambda rows: aggregate(aggregation, [kept[row] for row in rows]), FEW_RESAMPLES)
@@ -78,15 +78,15 @@ TEXT_METRICS = ("bleu", "chrf", "chrf++", "ter")
 """Of sacrebleu: each is computed from sums of counts over sentences."""
 
 
-def _text_corpus(name: str, operands: Sequence[Sequence[Any]]) -> Corpus:
+def _text_corpus(name: str, items: Sequence[Any]) -> Corpus:
     metric = _text_metric(name)
-    parts = np.array([_sentence(metric, *pair) for pair in operands])
+    parts = np.array([_sentence(metric, *pair) for pair in items])
 
     def compute(rows: Rows) -> float:
         total = parts[rows].sum(axis=0).tolist()
         return float(metric._compute_score_from_stats(total).score)
 
-    return Corpus(partial(compute, np.arange(len(operands))), compute, RESAMPLES)
+    return Corpus(partial(compute, np.arange(len(items))), compute, RESAMPLES)
 
 
 def _sentence(metric: Any, references: Any, prediction: Any) -> list[float]:
@@ -104,13 +104,13 @@ Sums = tuple[Floats, Callable[[Floats], float]]
 """(shape (n, d): what each sample adds, the metric of their sums)."""
 
 
-def _sums_of_means(operands: Sequence[Sequence[Any]], finish: Callable[[float], float]) -> Sums:
-    parts = np.array([(float(value), 1.0) for (value,) in operands])
+def _sums_of_means(items: Sequence[Any], finish: Callable[[float], float]) -> Sums:
+    parts = np.array([(float(value), 1.0) for value in items])
     return parts, lambda total: finish(total[0] / total[1])
 
 
-def _sums_of_weighted(operands: Sequence[Sequence[Any]], finish: Callable[[float], float]) -> Sums:
-    parts = np.array([(float(value), float(weight)) for value, weight in operands])
+def _sums_of_weighted(items: Sequence[Any], finish: Callable[[float], float]) -> Sums:
+    parts = np.array([(float(value), float(weight)) for value, weight in items])
     return parts, lambda total: finish(_ratio(*total))
 
 
@@ -127,15 +127,15 @@ def _perplexity(mean: float) -> float:
         return math.inf
 
 
-def _confusion(operands: Sequence[Sequence[Any]]) -> Sums | None:
+def _confusion(items: Sequence[Any]) -> Sums | None:
     """Counts of (right, said) by pair of labels: Matthews' coefficient for any number of classes."""
-    labels = sorted({label for pair in operands for label in pair}, key=repr)
+    labels = sorted({label for pair in items for label in pair}, key=repr)
     place = {label: i for i, label in enumerate(labels)}
     k = len(labels)
     if k > MANY_CLASSES:
         return None
-    parts = np.zeros((len(operands), k * k))
-    parts[np.arange(len(operands)), [place[right] * k + place[said] for right, said in operands]] = 1
+    parts = np.zeros((len(items), k * k))
+    parts[np.arange(len(items)), [place[right] * k + place[said] for right, said in items]] = 1
 
     def compute(total: Floats) -> float:
         table = total.reshape(k, k)
@@ -150,9 +150,9 @@ MANY_CLASSES = 30
 """Above this a table of all pairs of labels is no longer cheap."""
 
 
-def _binary(operands: Sequence[Sequence[Any]]) -> Sums | None:
+def _binary(items: Sequence[Any]) -> Sums | None:
     """F1 of the class 1 where all labels are 0 or 1, None where they are not."""
-    table = np.array([pair for pair in operands])
+    table = np.array(items)
     if table.dtype.kind not in "biu" or not np.isin(table, (0, 1)).all():
         return None
     right, said = table.T.astype(float)
@@ -160,16 +160,16 @@ def _binary(operands: Sequence[Sequence[Any]]) -> Sums | None:
     return parts, lambda total: 2 * total[0] / total[1] if total[1] else 0.0
 
 
-def _brier(operands: Sequence[Sequence[Any]]) -> Sums:
-    return _sums_of_means([(aggregate("brier_score", [one]),) for one in operands], float)
+def _brier(items: Sequence[Any]) -> Sums:
+    return _sums_of_means([aggregate("brier_score", [one]) for one in items], float)
 
 
-def _lists(operands: Sequence[Sequence[Any]]) -> Sums:
-    parts = np.array([(float(sum(values)), float(len(values))) for (values,) in operands])
+def _lists(items: Sequence[Any]) -> Sums:
+    parts = np.array([(float(sum(values)), float(len(values))) for values in items])
     return parts, lambda total: _ratio(*total)
 
 
-SUMS: dict[str, Callable[[Sequence[Sequence[Any]]], Sums | None]] = {
+SUMS: dict[str, Callable[[Sequence[Any]], Sums | None]] = {
     "perplexity": partial(_sums_of_means, finish=_perplexity),
     "weighted_perplexity": partial(_sums_of_weighted, finish=_perplexity),
     "bits_per_byte": partial(_sums_of_weighted, finish=lambda mean: -mean / math.log(2)),
@@ -178,4 +178,4 @@ SUMS: dict[str, Callable[[Sequence[Sequence[Any]]], Sums | None]] = {
     "brier_score": _brier,
     **dict.fromkeys(MEAN_OF_LISTS, _lists),
 }
-"""Aggregation -> what samples add. None where its operands are not as it takes them."""
+"""Aggregation -> what samples add. None where its items are not as it takes them."""

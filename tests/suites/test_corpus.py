@@ -43,9 +43,15 @@ SAMPLES: dict[str, list[Any]] = {
 }
 
 
+PAIRED = ("bleu", "chrf", "chrf++", "ter", "f1", "matthews_corrcoef")
+SAMPLES |= {f"{name}, in lists": [([right, said],) for right, said in SAMPLES[name]] for name in PAIRED}
+"""A task that generates text hands a pair over as one list, where others hand over a tuple."""
+
+
 @pytest.mark.parametrize("aggregation", SAMPLES)
 def test_values_and_resamples_are_lm_evals(aggregation: str) -> None:
     operands = SAMPLES[aggregation]
+    aggregation = aggregation.removesuffix(", in lists")
     found = corpus(aggregation, operands)
     assert found.value() == aggregate(aggregation, operands)
     generator = np.random.default_rng(1)

@@ -169,6 +169,11 @@ _OF_BUILT_TASKS: dict[str, Callable[..., Any]] = {}
 """Aggregations of the tasks that were built in this process, by the names that their metrics give them."""
 
 
+def items_of(operands: Sequence[Sequence[Any]]) -> list[Any]:
+    """What lm-eval's aggregations are handed of each sample: its one operand, or all of them as a tuple."""
+    return [each[0] if len(each) == 1 else tuple(each) for each in operands]
+
+
 def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
     """A corpus metric from the operands of its samples' scores; infinite where it is no float any more.
 
@@ -183,7 +188,7 @@ def aggregate(aggregation: str, operands: Sequence[Sequence[Any]]) -> float:
     """
     function = _aggregation(aggregation)
     try:
-        return float(function([o[0] if len(o) == 1 else tuple(o) for o in operands]))
+        return float(function(items_of(operands)))
     except OverflowError:  # the perplexity of very unlikely texts
         return math.inf
     except ArithmeticError:  # not defined on these samples: none of them has a weight, for example
