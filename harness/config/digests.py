@@ -23,18 +23,26 @@ def _flat(config: RunConfig) -> dict[str, Any]:
         del model["lines"]
     data["suites"] = [
         {"adapter": s["adapter"], "name": s["name"]}
+        | _judge(s["judge"])
         | {key: as_written(value) if isinstance(value, str) else value for key, value in s["options"].items()}
         for s in data["suites"]
     ]
-    return data
+    return data | _judge(data.pop("judge"))
+
+
+def _judge(named: list[str]) -> dict[str, list[str]]:
+    return {"judge": [as_written(name) for name in named]} if named else {}
 
 
 def digest(config: RunConfig) -> str:
     """First 12 hex digits of the SHA-256 of everything that the config says about results.
 
     The concurrency is left out: it changes how fast a run is, not what it measures. So is the price. The day
-    is left out too, so that a run that was begun yesterday is found again.
+    is left out too, so that a run that was begun yesterday is found again, and so are judges: they read what
+    was measured, and another one may be asked.
     """
     data = _flat(config)
     del data["engine"]["max_concurrency"], data["description"], data["price_per_gpu_hour"], data["date"]
+    for place in (data, *data["suites"]):
+        place.pop("judge", None)
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]

@@ -78,6 +78,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         if not isinstance(entries, list) or not entries:
             raise UserError(f"{document.where((key,))}: key `{key}`: expected a list of at least one")
         data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
+    if "judge" in data:
+        data["judge"] = _judges(data["judge"], folder, folder)
     if isinstance(data.get("date"), datetime.date):  # YAML reads a day as one
         data["date"] = data["date"].isoformat()
     config = document.convert(data, RunConfig)
@@ -160,10 +162,20 @@ def _resolve_suite(document: Document, entry: Any, at: KeyPath, folder: Path) ->
             f"{document.where(at)}: expected the name of a suite ({', '.join(names('suites'))}), "
             "or a mapping with the key `adapter` and its options"
         )
-    options = {k: v for k, v in entry.items() if k not in ("adapter", "name")}
+    options = {k: v for k, v in entry.items() if k not in ("adapter", "name", "judge")}
+    base = folder if at else document.path.parent
     resolved = {
         "adapter": entry["adapter"],
-        "options": relative_paths(options, folder if at else document.path.parent, folder),
+        "judge": _judges(entry.get("judge", []), base, folder),
+        "options": relative_paths(options, base, folder),
         "lines": {"": document.where(at), **{str(k): document.where((*at, k)) for k in options}},
     }
     return resolved | ({"name": entry["name"]} if "name" in entry else {})
+
+
+def _judges(value: Any, base: Path, folder: Path) -> Any:
+    """One judge or several as a list, files among them told from the run config's folder."""
+    named = [value] if isinstance(value, str) else value
+    if not isinstance(named, list):
+        return named  # which the schema refuses
+    return [relative_paths({"": one}, base, folder)[""] for one in named]

@@ -85,6 +85,8 @@ class SuiteSpec(Struct):
 
     adapter: str
     name: str | None = None
+    judge: tuple[str, ...] = ()
+    """Who reads the replies, where the suite leaves that to a judge. Default: the run's."""
     options: dict[str, Any] = {}
     lines: dict[str, str] = {}
     """Option -> the `file:line` that sets it, "" -> that of the entry. For errors; not kept with results."""
@@ -124,6 +126,9 @@ class RunConfig(Struct):
     """Only the first samples of every suite that sets no limit itself. For trying things out."""
     engine: EngineSpec = EngineSpec()
     """What computes the tokens."""
+    judge: tuple[str, ...] = ()
+    """A judge of the registry or a YAML file, or several with a vote each. When everything is measured they
+    read the replies of the suites that leave that to a judge."""
     published: bool = False
     """The results will be published: every model must be pinned, and every data set pinned or locked."""
     date: str | None = None

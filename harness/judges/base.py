@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -88,7 +89,7 @@ async def judging(spec: JudgeSpec, exchanges: Sequence[Exchange]) -> list[Verdic
         EngineDead: its engine died.
     """
     async with open_judge(spec) as judge:
-        return await judge_all(judge, exchanges, spec.engine.max_concurrency)
+        return await judge_all(judge, exchanges)
 
 
 @asynccontextmanager
@@ -105,12 +106,35 @@ async def open_judge(spec: JudgeSpec) -> AsyncIterator[Judge]:
         await engine.close()
 
 
-async def judge_all(judge: Judge, exchanges: Sequence[Exchange], max_concurrency: int = 256) -> list[Verdict]:
-    """The verdicts on many replies, in their order, so many at once. Raises `EngineDead`."""
-    limit = asyncio.Semaphore(max_concurrency)
+async def judge_all(
+    judge: Judge,
+    exchanges: Sequence[Exchange],
+    tell: Callable[[int, Verdict, float], None] = lambda *_: None,
+) -> list[Verdict]:
+    """The verdicts on many replies, in their order; as many at once as the engine of the judge takes.
 
-    async def one(exchange: Exchange) -> Verdict:
-        async with limit:
-            return await judge.judge(exchange)
+    Args:
+        judge: who judges.
+        exchanges: what.
+        tell: told each verdict as it comes: of which exchange, the verdict, when it was asked for (seconds
+            since 1970). What it raises ends everything.
 
-    return await asyncio.gather(*(one(exchange) for exchange in exchanges))
+    Raises:
+        EngineDead: the engine died.
+    """
+    waiting = iter(enumerate(exchanges))
+    found: dict[int, Verdict] = {}
+
+    async def worker() -> None:
+        for i, exchange in waiting:
+            started = time.time()
+            found[i] = await judge.judge(exchange)
+            tell(i, found[i], started)
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(judge.spec.engine.max_concurrency, len(exchanges))):
+                group.create_task(worker())
+    except BaseExceptionGroup as errors:  # the first says why; the others follow from it
+        raise errors.exceptions[0] from errors
+    return [found[i] for i in range(len(exchanges))]

@@ -1,9 +1,7 @@
 """The second pass: replies that wait for a judge, of all models and all runs, with one load of its model."""
 
-import asyncio
 import hashlib
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +9,13 @@ from pathlib import Path
 import msgspec
 
 from harness.errors import UserError
-from harness.judges.base import Exchange, Judge, open_judge
+from harness.judges.base import Exchange, judge_all, open_judge
 from harness.judges.calibration import read_calibration
 from harness.judges.spec import JudgeSpec
 from harness.models import checkpoint
 from harness.records.directory import RunDirectory
-from harness.records.verdicts import Verdicts, VerdictWriter, is_judged
-from harness.types import CellEntry, EngineFacts, JudgedAttempt, JudgeEntry
+from harness.records.verdicts import Verdicts, is_judged
+from harness.types import CellEntry, EngineFacts, JudgedAttempt, JudgeEntry, Metric, Verdict
 
 
 @dataclass(frozen=True)
@@ -73,8 +71,25 @@ def owed(directory: RunDirectory, cell: CellEntry, judge: str) -> Iterator[Owed]
                 yield waiting
 
 
+def not_told(spec: JudgeSpec, metrics: Sequence[Metric]) -> str:
+    """Why verdicts of a judge say nothing about some metrics, empty if they do.
+
+    A metric counts some classes. If the judge knows none of them, its rate would be 0 whatever was replied.
+    """
+    for metric in metrics:
+        if metric.judged and not {*metric.judged} & {*spec.classes}:
+            return (
+                f"the judge {spec.name} calls replies {', '.join(spec.classes)}, and {metric.name} counts "
+                f"{', '.join(metric.judged)}: ask a judge of that, or add its classes to the metric"
+            )
+    return ""
+
+
 async def judge_runs(
-    directories: Sequence[RunDirectory], spec: JudgeSpec, note: Callable[[str], None]
+    directories: Sequence[RunDirectory],
+    spec: JudgeSpec,
+    note: Callable[[str], None],
+    suites: Collection[str] | None = None,
 ) -> Judged:
     """Have a judge read what waits in some runs. What it said is kept at once, so that a pass can be resumed.
 
@@ -82,14 +97,27 @@ async def judge_runs(
         directories: the runs.
         spec: the judge.
         note: told what is done.
+        suites: of which; of all that leave their replies to a judge if not given.
 
     Raises:
-        UserError: no suite of these runs asks for a judge, another judge of this name was asked before, or
-            the judge's model cannot be loaded.
+        UserError: no suite of these runs asks for a judge, or for one of what this one tells; another judge
+            of this name was asked before; the judge's model cannot be loaded.
         EngineDead: its engine died; the same command goes on.
         DiskError: a verdict could not be kept.
     """
-    cells = [(d, cell) for d in directories for cell in d.whole_manifest().cells.values() if is_judged(cell)]
+    judged = [
+        (d, cell)
+        for d in directories
+        for cell in d.whole_manifest().cells.values()
+        if is_judged(cell) and (suites is None or cell.suite in suites)
+    ]
+    cells = [(d, cell) for d, cell in judged if not not_told(spec, cell.metrics)]
+    why = {cell.suite: reason for _, cell in judged if (reason := not_told(spec, cell.metrics))}
+    for suite, reason in why.items():
+        if cells:
+            note(f"{suite} is not read: {reason}")
+    if judged and not cells:
+        raise UserError("; ".join(f"{suite}: {reason}" for suite, reason in why.items()))
     if not cells:
         raise UserError(
             f"no suite of {', '.join(str(d.path) for d in directories)} has a metric that a judge scores"
@@ -110,41 +138,27 @@ async def judge_runs(
                 for folder in sorted({one.folder for one in waiting}):
                     writers[folder] = Verdicts(folder).writer(entry)
                     stack.callback(writers[folder].close)
-                await _read(judge, waiting, writers, done)
+
+                def keep(i: int, verdict: Verdict, started: float) -> None:
+                    one = waiting[i]
+                    writers[one.folder].append(
+                        JudgedAttempt(
+                            sample=one.sample,
+                            attempt=one.attempt,
+                            content_hash=one.content_hash,
+                            verdict=verdict,
+                            judged=one.digest,
+                            started=started,
+                        )
+                    )
+                    done.read += 1
+                    done.missing += verdict.verdict is None
+
+                await judge_all(judge, [one.exchange for one in waiting], keep)
     finally:
         for directory in directories:
             directory.seal_verdicts(cell for d, cell in cells if d is directory)
     return done
-
-
-async def _read(
-    judge: Judge, waiting: Sequence[Owed], writers: dict[Path, VerdictWriter], done: Judged
-) -> None:
-    queue = iter(waiting)
-
-    async def worker() -> None:
-        for one in queue:
-            started = time.time()
-            verdict = await judge.judge(one.exchange)
-            writers[one.folder].append(
-                JudgedAttempt(
-                    sample=one.sample,
-                    attempt=one.attempt,
-                    content_hash=one.content_hash,
-                    verdict=verdict,
-                    judged=one.digest,
-                    started=started,
-                )
-            )
-            done.read += 1
-            done.missing += verdict.verdict is None
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(judge.spec.engine.max_concurrency, len(waiting))):
-                group.create_task(worker())
-    except BaseExceptionGroup as errors:  # the first says why; the others follow from it
-        raise errors.exceptions[0] from errors
 
 
 def judge_entry(spec: JudgeSpec, facts: EngineFacts | None) -> JudgeEntry:

@@ -1,11 +1,13 @@
 """What a judge is, as `configs/judges/NAME.yaml` or a file of one's own says."""
 
 import re
+from pathlib import Path
 
 import msgspec
 
 from harness.config import Document, EngineSpec, ModelSpec, find, load_model
 from harness.errors import UserError
+from harness.trust import load_object, plugins
 from harness.types import Struct
 
 CONVERSATION = "conversation"
@@ -43,13 +45,17 @@ class JudgeSpec(Struct):
 
 
 def load_judge(name: str) -> JudgeSpec:
-    """A judge of the registry by name, or of a YAML file by path.
+    """A judge of the registry by name, of an installed package by name, or of a YAML file by path.
+
+    A package declares one as an entry point of the group `openweight_harness.judges`; its value leads to the
+    path of a YAML file.
 
     Raises:
         UserError: there is none, or its file is not right: a class that is none, an expression that is none,
             a prompt without a reply.
     """
-    document = Document(find("judges", name))
+    declared = plugins("judges").get(name)
+    document = Document(Path(load_object(declared, "judge")) if declared else find("judges", name))
     data = document.data
     if isinstance(data, dict) and isinstance(data.get("model"), str):
         model = load_model(data["model"], document.path.parent)

@@ -25,8 +25,8 @@ from harness.records.directory import RunDirectory
 from harness.records.schema import EngineFile
 from harness.run.attempts import Asked, Attempt, Progress, new_record, order
 from harness.run.deaths import MAX_CULPRITS, Deaths
+from harness.run.models import PlannedModel
 from harness.run.plan import PlannedCell, hardware, installed_versions, problem
-from harness.run.preflight import PlannedModel
 from harness.suites.apart import Scorers
 from harness.suites.base import Suite
 from harness.types import Caution, FailureKind, Message, Transcript, Usage

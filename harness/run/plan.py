@@ -4,28 +4,26 @@ import hashlib
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from harness import __version__
-from harness.config import ModelSpec, OptionError, RunConfig, as_written, digest, locate
+from harness.config import ModelSpec, OptionError, RunConfig, digest
 from harness.engines import check_engine
 from harness.engines.layout import without_layout
 from harness.errors import Absent, UserError
 from harness.models import checkpoint, hub
 from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
-from harness.models.parsers import class_errors, missing_tokens, parser_errors
-from harness.models.registry import with_stated_bases
-from harness.models.tokenizer import check_tokenizer
 from harness.records.directory import RunDirectory
+from harness.run.judging import PlannedJudge, Unjudged, check_judges, plan_judges, too_large, waiting
 from harness.run.lock import Lock, hold
-from harness.run.preflight import PlannedModel, Subject, preflight, rendering_protocol
+from harness.run.models import PlannedModel, check_model, weights_identity
+from harness.run.preflight import Subject, preflight, rendering_protocol
 from harness.suites import load_suites
 from harness.suites.access import Access
 from harness.suites.base import Suite
@@ -51,6 +49,8 @@ class Plan:
     config: RunConfig
     models: dict[str, PlannedModel] = field(default_factory=dict)
     cells: list[PlannedCell] = field(default_factory=list)
+    judges: dict[str, PlannedJudge] = field(default_factory=dict)
+    """By what the config calls them."""
     problems: list[Caution] = field(default_factory=list)
     """What cannot be measured, and why. The rest is: a problem that names neither a model nor a suite
     leaves nothing."""
@@ -72,9 +72,12 @@ class Plan:
             entry = cell.entry
             times = f" x {entry.attempts} attempts" if entry.attempts > 1 else ""
             yield f"cell {entry.key[:12]}: {entry.model} on {entry.suite}, {entry.samples} samples{times}"
+        for judge in self.judges.values():
+            yield f"judge {judge.spec.name}: reads the replies of {', '.join(judge.suites)} afterwards"
         attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
         yield f"{len(self.cells)} cells, {attempts} attempts"
-        yield from (f"to download: {text}" for text in self.downloads)
+        absent = [f"judge {j.spec.name}: {j.download}" for j in self.judges.values() if j.download]
+        yield from (f"to download: {text}" for text in [*self.downloads, *absent])
         yield from (f"warning: {text}" for text in _told_once(self.cautions))
         yield from (f"missing: {text}" for text in dict.fromkeys(p.text for p in self.problems))
 
@@ -83,6 +86,12 @@ class Plan:
         found = list(problems)
         self.problems += found
         self.cells = [cell for cell in self.cells if not any(_is_about(p, cell.entry) for p in found)]
+
+    def leave_judges_out(self, problems: Iterable[tuple[str, Caution]]) -> None:
+        """Take in what keeps judges from reading, and leave them out."""
+        for name, found in list(problems):
+            self.judges.pop(name, None)
+            self.problems.append(found)
 
     def check(self) -> None:
         """Raises UserError with the first problem that leaves nothing to measure, if there is one."""
@@ -132,7 +141,8 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
         plan.problems.append(problem("engine", str(error)))
     for spec in config.models:
         _plan_model(plan, hold(spec, lock))
-    suites = _plan_suites(plan, Access(download, lock.datasets if lock else {}))
+    suites, judges = _plan_suites(plan, Access(download, lock.datasets if lock else {}))
+    _plan_judges(plan, suites, judges)
     void: list[Caution] = []
     for caution in preflight(plan.config, plan.models.values(), suites):
         (void if caution.void else plan.cautions).append(caution)
@@ -158,55 +168,22 @@ def problem(check: str, text: str, *, model: str | None = None, suite: str | Non
 
 
 def _plan_model(plan: Plan, spec: ModelSpec) -> None:
-    if plan.config.engine.kind != "vllm":
-        plan.models[spec.name] = PlannedModel(spec, None)
-        return
-    engine_args = {**plan.config.engine.args, **spec.engine_args}
-    problems = [f"{spec.where(error.option)}{error}" for error in parser_errors(spec, engine_args)]
-    try:
-        read = _read_model(spec, engine_args)
-    except OptionError as error:
-        problems.append(f"{spec.where(error.option)}{error}")
-    else:
-        config = checkpoint.read_config(read.folder) if read.folder else {}
-        problems += [
-            f"{spec.where(error.option)}{error}" for error in class_errors(spec, config, engine_args)
-        ]
-    if not problems and read.architecture and (folder := checkpoint.find(spec)):
-        problems += [f"{spec.where(error.option)}{error}" for error in missing_tokens(spec, folder)]
+    read, problems = check_model(spec, plan.config.engine)
+    plan.problems += [problem("model", text, model=spec.name) for text in problems]
     if problems:
-        plan.problems += [problem("model", text, model=spec.name) for text in problems]
         return
     plan.models[spec.name] = read
-    if read.architecture is None:
+    if read.architecture is None and plan.config.engine.kind == "vllm":
         plan.downloads.append(f"model {spec.name}: {spec.path} is not on this machine")
 
 
-def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel:
-    """Raises OptionError if there is no such model, or it is not whole."""
+def _plan_judges(plan: Plan, suites: Sequence[Suite], asked: Mapping[str, Sequence[str]]) -> None:
     try:
-        folder = checkpoint.find(spec)
-        if folder:
-            found = checkpoint.inspect(folder)
-            check_tokenizer(folder, engine_args)
-            return PlannedModel(with_stated_bases(spec, folder), found, folder)
-    except UserError as error:
-        raise OptionError(str(error), "path") from error
-    try:
-        sha = hub.commit(spec.path, spec.revision)
-    except UserError as error:
-        raise OptionError(str(error), "revision" if spec.revision else "path") from error
-    return PlannedModel(spec, None, _small_files(spec.path, sha))
-
-
-def _small_files(repository: str, sha: str) -> Path | None:
-    """A folder with what a repository says of its prompts, so that a download changes no cell."""
-    try:
-        for name in checkpoint.TEMPLATE_FILES:
-            hub.file(repository, name, sha)
-        return hub.config_folder(repository, sha)
-    except UserError:  # it has no config.json, which vLLM says with more reason
-        return None
+        plan.judges = plan_judges(suites, asked)
+    except Unjudged as error:
+        plan.problems.append(problem("config", str(error)))
+    plan.cautions += waiting(suites, asked)
+    plan.leave_judges_out(check_judges(plan.judges))
 
 
 def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None) -> list[Request]:
@@ -246,6 +223,7 @@ def leave_out_too_large(plan: Plan, gpus: int) -> None:
     if plan.config.engine.kind == "vllm":
         found = gpu_problems(requests(plan), gpus)
         plan.leave_out(problem("too_few_gpus", text, model=name) for name, text in found)
+    plan.leave_judges_out(too_large(plan.judges, gpus))
 
 
 def forecast_plan(plan: Plan, gpus: str, price: float | None, earlier: Path | None) -> Forecast:
@@ -271,12 +249,15 @@ def measured_seconds(directory: RunDirectory) -> dict[tuple[str, str], float]:
     return found
 
 
-def _plan_suites(plan: Plan, access: Access) -> list[Suite]:
-    """The suites that can be built."""
+def _plan_suites(plan: Plan, access: Access) -> tuple[list[Suite], dict[str, tuple[str, ...]]]:
+    """The suites that can be built, and the judges that the config names for each."""
     suites: list[Suite] = []
+    judges: dict[str, tuple[str, ...]] = {}
     for spec in plan.config.suites:
         try:
-            suites += load_suites(spec, plan.config.limit, access)
+            built = load_suites(spec, plan.config.limit, access)
+            suites += built
+            judges |= {suite.name: spec.judge or plan.config.judge for suite in built}
         except Absent as error:
             if hub.offline():
                 plan.problems.append(problem("suite", str(error), suite=spec.name or spec.adapter))
@@ -291,7 +272,7 @@ def _plan_suites(plan: Plan, access: Access) -> list[Suite]:
     for name in sorted({n for n in names if names.count(n) > 1}):
         text = f"two suites are called {name!r}: give one of them another `name`"
         plan.problems.append(problem("config", text))
-    return suites
+    return suites, judges
 
 
 def groups_of(suites: Iterable[Suite]) -> list[SuiteGroup]:
@@ -329,7 +310,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         "attempts": attempts,
         "model": spec.name,
         "called": model.called,
-        "weights": _weights_identity(model),
+        "weights": weights_identity(model),
         "engine": config.engine.kind,
         "engine_args": without_layout({**config.engine.args, **spec.engine_args}),
         "parsers": (spec.tool_call_parser, spec.reasoning_parser),
@@ -347,19 +328,6 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         attempts=attempts,
         declared=suite.declared,
     )
-
-
-def _weights_identity(model: PlannedModel) -> str:
-    """What tells two checkpoints apart: the commit of the hub's, of others the digest of their files.
-
-    A commit does not change as its weights are downloaded, nor from one machine to the next.
-    """
-    spec, folder = model.spec, model.folder
-    if Path(locate(spec.path)).is_dir() and model.architecture and model.architecture.weights_hash:
-        return model.architecture.weights_hash
-    if folder is not None and folder.parent.name == "snapshots":
-        return folder.name
-    return f"{as_written(spec.path)}@{spec.revision}" if spec.revision else as_written(spec.path)
 
 
 def make_manifest(plan: Plan) -> Manifest:

@@ -14,29 +14,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.config import ModelSpec, RunConfig
+from harness.config import RunConfig
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.fit import GIB, UTILIZATION
 from harness.models.template import environment, read_template, special_tokens
 from harness.models.trials import Rendering, Sent, try_template
+from harness.run.models import PlannedModel
 from harness.suites.base import Suite
-from harness.types import Architecture, Caution
-
-
-@dataclass(frozen=True)
-class PlannedModel:
-    """A model of the run, with what its checkpoint says where that is on this machine."""
-
-    spec: ModelSpec
-    architecture: Architecture | None
-    folder: Path | None = None
-    """Of the checkpoint, or of the small files of one on the hub; None where vLLM does not load it."""
-
-    @property
-    def called(self) -> str:
-        """How the model is called in prose."""
-        return self.spec.called or self.spec.name
+from harness.types import Caution
 
 
 @dataclass(frozen=True)

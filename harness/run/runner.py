@@ -4,12 +4,14 @@ A finished attempt is appended to its cell's records at once. What was finished 
 again; what was in flight when the process died is owed again.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import RunConfig
-from harness.errors import Status
+from harness.errors import DiskError, EngineDead, Status, UserError
+from harness.judges.second_pass import judge_runs
 from harness.records.directory import RunDirectory
 from harness.records.root import Root
 from harness.run.attempts import Progress
@@ -96,6 +98,20 @@ def run(
             directory.keep_cautions((*plan.problems, *plan.cautions))
     if outcome(plan.problems) is not Status.STOPPED:
         plan.check()
+    _ask_judges(plan, directory, progress)
+
+
+def _ask_judges(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+    """Have judges read what waits for them. One that cannot is a problem of the plan; the others read on."""
+    for judge in plan.judges.values():
+        try:
+            asyncio.run(judge_runs([directory], judge.spec, progress.note, judge.suites))
+        except DiskError:
+            raise
+        except (UserError, EngineDead) as error:
+            check = ENGINE_DIED if isinstance(error, EngineDead) else "judge"
+            plan.problems.append(judge.about(check, str(error)))
+            directory.keep_cautions((*plan.problems, *plan.cautions))
 
 
 def _take_over(root: Path, plan: Plan, directory: RunDirectory, progress: Progress) -> None:

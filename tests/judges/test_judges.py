@@ -1,5 +1,6 @@
 """Judges: what is read out of their words, and what they are shown."""
 
+import sys
 from pathlib import Path
 
 import msgspec
@@ -114,6 +115,21 @@ async def test_a_failure_is_missing_and_a_dead_engine_is_not_hidden() -> None:
 
     with pytest.raises(EngineDead):
         await judge_all(Judge(LETTERS, ScriptedEngine(chat=dead)), [ASKED])
+
+
+def test_an_installed_package_may_bring_a_judge(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metadata = tmp_path / "polite-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: polite\nVersion: 1\n")
+    (metadata / "entry_points.txt").write_text("[openweight_harness.judges]\npolite = polite_judge:FILE\n")
+    (tmp_path / "polite_judge.py").write_text(
+        "from pathlib import Path\nFILE = Path(__file__).with_name('polite.yaml')\n"
+    )
+    (tmp_path / "polite.yaml").write_text(
+        "name: polite\nasks: Is it polite?\nclasses: [polite, plain]\nverdicts: {please: polite}\n"
+    )
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path)])
+    assert read_verdict(load_judge("polite"), "Yes, please.") == "polite"
 
 
 async def test_keywords_judge_the_reply_itself() -> None:

@@ -10,6 +10,7 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.scripted import Reply, ScriptedEngine
+from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.types import Message, Sampling, Tool
 
@@ -195,6 +196,91 @@ def test_a_judge_of_the_family_that_it_judges_is_flagged(waiting: Path) -> None:
     found = metrics(waiting / "out")
     flag = "planted judges a model of its own family (A)"
     assert flag in found["yes/refusal"]["warnings"] and flag not in found["no/refusal"]["warnings"]
+
+
+def run_with(folder: Path, judges: str, out: str = "out") -> int:
+    """The run again, with judges in its config."""
+    config = (ran_config := folder / "judged.yaml").with_name("config.yaml").read_text()
+    ran_config.write_text(config.replace("name: judged\n", f"name: judged\njudge: {judges}\n"))
+    return main(["run", str(ran_config), "--out", str(folder / out)])
+
+
+def test_a_run_ends_with_its_judges(waiting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    judge(waiting)
+    right = metrics(waiting / "out")
+    assert run_with(waiting, "./judge.yaml", out="whole") == 0
+    assert "planted: 80 replies to read" in capsys.readouterr().out
+    assert metrics(waiting / "whole") == right
+    assert main(["verify", str(waiting / "whole")]) == 0
+
+
+def test_a_judge_that_is_named_later_reads_what_was_measured_before(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path: path.read_bytes() for path in (waiting / "out").rglob("records.parquet")}
+    assert run_with(waiting, "[./judge.yaml, refusal-keywords]") == 0
+    assert "a vote of planted, refusal-keywords" in " ".join(
+        metrics(waiting / "out")["no/refusal"]["warnings"]
+    )
+    assert before and before == {path: path.read_bytes() for path in before}
+    kept = (waiting / "out" / "config.yaml").read_text()
+    assert "judge:\n- ./judge.yaml\n- refusal-keywords" in kept
+
+
+def test_a_suite_names_its_own_judge(waiting: Path) -> None:
+    config = (waiting / "config.yaml").read_text()
+    (waiting / "own.yaml").write_text(
+        config.replace("    name: asked\n", "    name: asked\n    judge: refusal-keywords\n")
+    )
+    out = waiting / "own"
+    assert main(["run", str(waiting / "own.yaml"), "--out", str(out)]) == 0
+    assert [path.stem for path in out.rglob("verdicts/*.jsonl")] == ["refusal-keywords"] * 2
+
+
+def test_the_plan_says_who_reads_and_what_waits(waiting: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", str(waiting / "config.yaml")]) == 0
+    assert "its replies wait for a judge: name one with the key `judge`" in capsys.readouterr().out
+    assert main(["plan", str(waiting / "config.yaml"), "judge=refusal-keywords"]) == 0
+    said = capsys.readouterr().out
+    assert "judge refusal-keywords: reads the replies of asked afterwards" in said and "wait" not in said
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_judge_that_is_none_is_said_before_anything_runs(
+    waiting: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = [] if command == "plan" else ["--out", str(waiting / "none")]
+    assert main([command, str(waiting / "config.yaml"), "judge=refusal-keyword", *out]) == 2
+    said = " ".join("".join(capsys.readouterr()).split())
+    assert "suite asked: key `judge`: there is no judge 'refusal-keyword'" in said
+    assert "use one of refusal-keywords" in said and not (waiting / "none").exists()
+
+
+def test_a_judge_whose_model_cannot_be_loaded_keeps_no_reply_from_being_measured(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lost = JUDGE.format(more="").replace("models/planted/aster-moe", "models/planted/gone")
+    lost = lost.replace('engine: {kind: "tests.judges.test_second_pass:start"}', "")
+    (waiting / "lost.yaml").write_text(lost)
+    assert run_with(waiting, "[./lost.yaml, refusal-keywords]", out="without") == Status.INCOMPLETE
+    assert "judge planted: " in (said := capsys.readouterr().err) and "gone" in said
+    assert metrics(waiting / "without")["no/refusal"]["n"] == 40
+
+
+def test_a_judge_that_tells_nothing_of_a_metric_is_no_zero(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every rate would be 0, whatever was replied."""
+    other = JUDGE.format(more="").replace("[refusal, compliance]", "[rude, kind]")
+    (waiting / "judge.yaml").write_text(
+        other.replace(": refusal", ": rude").replace(": compliance", ": kind")
+    )
+    assert judge(waiting) == 2
+    says = "the judge planted calls replies rude, kind, and refusal_of_safe counts refusal"
+    assert says in capsys.readouterr().err
+    assert run_with(waiting, "./judge.yaml", out="unlike") == 2
+    assert says in capsys.readouterr().err and not (waiting / "unlike").exists()
+    assert metrics(waiting / "out")["no/refusal"]["n"] == 0
 
 
 def test_another_judge_of_the_same_name_is_refused(waiting: Path, capsys: pytest.CaptureFixture[str]) -> None:

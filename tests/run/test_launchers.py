@@ -180,7 +180,7 @@ class Fake(Job):
 def fake_jobs(folder: Path, sizes: dict[str, int]) -> list[Job]:
     from harness.config import EngineSpec, RunConfig
     from harness.records.directory import RunDirectory
-    from harness.run.preflight import PlannedModel
+    from harness.run.models import PlannedModel
     from harness.types import Sampling
 
     specs = [

@@ -10,8 +10,8 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec, RunConfig, load_config
 from harness.models.parsers import registered
+from harness.run.models import PlannedModel
 from harness.run.plan import Plan, make_manifest, make_plan
-from harness.run.preflight import PlannedModel
 from harness.suites.base import Needs
 from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve

@@ -15,8 +15,9 @@ from harness.config import ModelSpec, RunConfig, SuiteSpec, load_config
 from harness.errors import Status
 from harness.models.planted import FOLDER
 from harness.run import preflight
+from harness.run.models import PlannedModel
 from harness.run.plan import make_manifest, make_plan
-from harness.run.preflight import PlannedModel, Subject
+from harness.run.preflight import Subject
 from harness.suites import load_suites
 from harness.suites.base import ModelRole, Needs, SecondModel
 from harness.types import Caution, Origin, Sampling
