@@ -47,6 +47,10 @@ SWITCHED: dict[str, tuple[Any, tuple[Any, ...]]] = {
 }
 """Variable by which released templates switch thinking -> (a value for on, values for off)."""
 
+OPEN_THOUGHT = re.compile(r"[<\[]\|?(?!end)[\w:]*think\w*\|?[>\]]\s*$", re.IGNORECASE)
+"""How a prompt ends within a thought: `<think>`, `<seed:think>`, `[THINK]`, `<|START_THINKING|>`."""
+CLOSED_THOUGHT = re.compile(r"[<\[](/|\|end_)[\w:]*think\w*\|?[>\]]\s*$", re.IGNORECASE)
+
 
 class Sent(Struct):
     """What a suite sends."""
@@ -254,13 +258,15 @@ class _Trial:
     def thinking(self, conversation: Conversation) -> str | None:
         """Why the model would not think: a switch stands at off, or the thought is closed at once."""
         plain = self.render(conversation)
+        if plain is not None and OPEN_THOUGHT.search(plain):
+            return None  # values of an effort that it does not know are its default to some templates
         for switch in self._switches:
             on, off = SWITCHED[switch]
             thinks = self.render(conversation, **{switch: on})
             closed = [self.render(conversation, **{switch: value}) for value in off]
             if plain in closed and thinks not in (None, plain):
                 return f"does not let it think, since {switch} is not set"
-        if plain is not None and re.search(r"</think>\s*$", plain):
+        if plain is not None and CLOSED_THOUGHT.search(plain):
             return "closes the thought that it opens, so that the model does not think"
         return None
 
@@ -269,8 +275,7 @@ def _with_parts(message: Mapping[str, Any]) -> dict[str, Any]:
     """A message with its content as a list of parts; a result is text all the same."""
     if message["role"] == "tool":
         return dict(message)
-    text = message["content"]
-    return {**message, "content": [{"type": "text", "text": text}] if text else []}
+    return {**message, "content": [{"type": "text", "text": message["content"]}]}
 
 
 def loops_over_content(tree: Any) -> bool:

@@ -149,7 +149,13 @@ OWN_DEFAULT = "{% if not thinking is defined %}{% set thinking = false %}{% endi
         ("{{ reasoning_effort | default('medium') }}", None),
         ("{% set e = reasoning_effort | default('no_think') %}{{ e }}", "reasoning_effort is not set"),
         ("<think></think>\n", "closes the thought"),
+        ("<|START_THINKING|><|END_THINKING|>", "closes the thought"),
         ("<think>", None),
+        ("<seed:think>\n", None),
+        ("[THINK]", None),
+        (SHUT_UNLESS_TRUE.replace("</think>", "<|END_THINKING|>"), "enable_thinking is not set"),
+        # GLM-5.2: any effort but high is the most.
+        ("{{ 'High' if reasoning_effort == 'high' else 'Max' }}<think>", None),
     ],
 )
 def test_whether_a_model_is_let_think(end: str, thinking: str | None) -> None:
@@ -179,6 +185,12 @@ def test_whether_a_model_is_let_think(end: str, thinking: str | None) -> None:
 )
 def test_content_is_handed_over_as_vllm_does(source: str, lists: bool) -> None:
     assert loops_over_content(environment().parse(source)) is lists
+
+
+def test_a_call_without_text_beside_it_is_handed_over_as_one_empty_part() -> None:
+    """As vLLM does; the templates of Devstral read the first part of whatever is a list."""
+    body = "{% if m.content is string %}{{ m.content }}{% else %}{{ m.content[0].text }}{% endif %}" + CALLS
+    assert try_template(each(body + "{% for part in m.content %}{% endfor %}"), AGENTS) == Rendering()
 
 
 def test_lists_that_are_written_as_python_writes_them_are_told() -> None:
