@@ -41,6 +41,8 @@ class Request:
     spec: ModelSpec
     engine_args: dict[str, Any]
     tasks: tuple[Task, ...]
+    beside: int = 0
+    """Bytes of weights of second models, such as detectors, that are on the same GPU while it runs."""
 
 
 @dataclass
@@ -91,6 +93,12 @@ def _model(found: Forecast, request: Request) -> Iterator[str]:
         yield f"  {name}: not known: {error}"
         return
     share = request.engine_args.get("gpu_memory_utilization", fit.UTILIZATION)
+    if (left := 1 - request.beside / (found.gpu.memory * fit.GIB)) < share:
+        share = math.floor(max(0.0, left) * 100) / 100
+        yield (
+            f"  {name}: second models take {request.beside / fit.GIB:.1f} GiB beside it: set "
+            f"gpu_memory_utilization={share} in its engine_args, which is what is reckoned with here"
+        )
     best = fit.smallest_fit(model, found.gpu, found.count, share)
     asked = fit.asked_layout(request.engine_args)
     if best is None:
@@ -98,7 +106,7 @@ def _model(found: Forecast, request: Request) -> Iterator[str]:
         yield f"  {name}: does not fit: needs {fit.what_would(model, found.gpu, found.count)}"
         return
     if asked is not None:
-        yield from _as_asked(found, request, model, best, asked)
+        yield from _as_asked(found, request, model, best, asked, share)
         return
     yield f"  {name}: {describe(model, best)}"
     if best.layout.gpus > 1:
@@ -106,9 +114,10 @@ def _model(found: Forecast, request: Request) -> Iterator[str]:
     yield from _time(found, request, model, best)
 
 
-def _as_asked(found: Forecast, request: Request, model: Footprint, best: Fit, asked: Layout) -> Iterator[str]:
+def _as_asked(
+    found: Forecast, request: Request, model: Footprint, best: Fit, asked: Layout, share: float
+) -> Iterator[str]:
     name = f"  {request.spec.name}"
-    share = request.engine_args.get("gpu_memory_utilization", fit.UTILIZATION)
     placed = fit.place(model, found.gpu, asked, best.quantization, share)
     smallest = "" if asked == best.layout else f"; the smallest that fits is {best.layout}"
     if asked.gpus > found.count or not placed.concurrency:

@@ -204,7 +204,10 @@ def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None
             )
             for cell in plan.of_model(name)
         )
-        found.append(Request(model.spec, {**plan.config.engine.args, **model.spec.engine_args}, tasks))
+        seconds = {second for cell in plan.of_model(name) for second in cell.suite.needs.models}
+        beside = sum(s.weight_bytes or 0 for s in seconds if s.during and s.device != "cpu")
+        engine_args = {**plan.config.engine.args, **model.spec.engine_args}
+        found.append(Request(model.spec, engine_args, tasks, beside))
     return found
 
 

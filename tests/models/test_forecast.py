@@ -1,5 +1,6 @@
 """What `harness plan --gpus` prints, and what is refused because the machine is too small."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -83,6 +84,23 @@ def test_the_layout_that_a_config_asks_for_is_the_one_that_is_forecast(llama: Pa
     )
     too_many = forecast.forecast([request(llama, tensor_parallel_size=4)], "2xH100")
     assert "does not fit as its engine_args ask, TP4; the smallest that fits is TP1" in too_many.lines[1]
+
+
+def test_second_models_on_the_gpu_take_their_part_of_it(llama: Path) -> None:
+    alone = request(llama)
+    beside = dataclasses.replace(alone, beside=30 * 2**30)
+    [_, said, line, *_] = forecast.forecast([beside], "1xH100").lines
+    # 79.1 GiB less 30: 62%.
+    assert said.startswith(
+        "  m: second models take 30.0 GiB beside it: set gpu_memory_utilization=0.62 in its"
+    )
+    [_, before, *_] = forecast.forecast([alone], "1xH100").lines
+    margin, more = (float(text.split("margin ")[1].split(";")[0]) for text in (before, line))
+    assert margin == pytest.approx(79.1 * 0.08, abs=0.1) and more == pytest.approx(79.1 * 0.38, abs=0.1)
+    [_, line, *_] = forecast.forecast([dataclasses.replace(beside, beside=1 << 30)], "1xH100").lines
+    assert line == before  # the margin holds it
+    full = dataclasses.replace(request(llama, tensor_parallel_size=1), beside=70 * 2**30)
+    assert forecast.forecast([full], "1xH100").unfit == ["m"]
 
 
 def test_a_layout_on_several_gpus_says_how_it_is_asked_for(llama: Path) -> None:

@@ -11,8 +11,8 @@ from harness.cli import main
 from harness.config import ModelSpec, RunConfig, load_config
 from harness.models.parsers import registered
 from harness.run.models import PlannedModel
-from harness.run.plan import Plan, make_manifest, make_plan
-from harness.suites.base import Needs
+from harness.run.plan import Plan, make_manifest, make_plan, requests
+from harness.suites.base import ModelRole, Needs, SecondModel
 from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve
 from tests.models.test_checkpoint import make
@@ -67,6 +67,20 @@ sampling: {{max_tokens: 64}}
 
 def test_a_good_model_has_no_problems(setup: Setup, capsys: pytest.CaptureFixture[str]) -> None:
     assert "missing" not in setup.said(capsys)
+
+
+def test_second_models_of_suites_are_reckoned_with_once(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = SecondModel(role=ModelRole.DETECTOR, path="a/b", device="cuda:0", weight_bytes=3 << 30)
+    afterwards = SecondModel(role=ModelRole.JUDGE, path="a/c", device="cuda:0", weight_bytes=9 << 30)
+    on_cpu = SecondModel(role=ModelRole.USER, path="a/d", weight_bytes=9 << 30)
+    needs = Needs(tools=True, models=(beside, afterwards, on_cpu))
+    monkeypatch.setattr("tests.fakes.DigitSuite.needs", needs, raising=False)
+    again = "  - {adapter: tests.fakes, name: again, samples: 2}\nsampling"
+    setup.run.write_text(setup.run.read_text().replace("sampling", again, 1))
+    (found,) = requests(make_plan(load_config(setup.run)))
+    assert len(found.tasks) == 2 and found.beside == 3 << 30
 
 
 def test_a_model_may_be_named_beside_the_config(
