@@ -41,6 +41,23 @@ class Finding(Struct):
     good: bool | None
     """None where it could not be looked at: nothing speaks against it, and nothing for it."""
     text: str
+    signer: str | None = None
+    """Of a signature that holds: whose it is."""
+
+
+class CellScores(Struct):
+    """What came of scoring the records of a cell again."""
+
+    attempts: int
+    """That the cell has."""
+    again: int
+    """How many of them were scored again: all or none."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing came out otherwise."""
+        return all(finding.good is not False for finding in self.findings)
 
 
 def verify(
@@ -50,6 +67,7 @@ def verify(
     *,
     quick: bool = False,
     run_programs: bool = False,
+    scorecards: bool = True,
 ) -> list[Finding]:
     """Look at everything that can be verified.
 
@@ -59,6 +77,7 @@ def verify(
         suites: see `harness.replay.replay`.
         quick: whether to leave out scoring the records again.
         run_programs: whether to run what the model wrote, where that is how a suite scores.
+        scorecards: whether to compare the scorecards that are kept beside the records.
 
     Raises:
         UserError: the directory is not a run, holds no checksums, or its records are damaged beyond reading;
@@ -75,7 +94,7 @@ def verify(
         )
     found = [*_checksums(directory, manifest, checksums), *_strangers(directory, manifest)]
     if all(finding.good is not False for finding in found):
-        found += _scorecards(directory, manifest)
+        found += _scorecards(directory, manifest) if scorecards else ()
         found += () if quick else _scores(directory, suites, run_programs)
     else:
         found.append(
@@ -155,37 +174,50 @@ def _scores(
     """Every cell's records scored again, as far as that can be done here, and which share of all that is."""
     run, again, of = Restored(directory, suites), 0, 0
     for cell in run.manifest.cells.values():
-        about = f"{cell.suite} of {cell.model}"
-        try:
-            number = directory.count(cell)
-        except UserError as error:
-            yield Finding(good=False, text=f"{about}: {error}")
-            continue
-        of += number
-        try:
-            suite = run.suite(cell)
-            if suite.needs.sandbox and not run_programs:
-                yield Finding(good=None, text=f"{about} was not scored again: {RUNS_PROGRAMS}")
-                continue
-            samples = run.samples(cell, suite)
-        except UserError as error:
-            yield Finding(good=None, text=f"{about} was not scored again: {error}")
-            continue
-        again += number
-        imported = run.manifest.models[cell.model].imported
-        wrong = 0
-        for wrong, said in enumerate(_differences(suite, samples, cell, directory, imported=imported), 1):
-            if wrong <= SHOWN:
-                yield Finding(good=False, text=f"{about}: {said}")
-        if wrong > SHOWN:
-            yield Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
-        if not wrong:
-            yield Finding(good=True, text=f"{about}: {number} attempts give the scores that they have")
+        scores = score_cell(run, cell, run_programs=run_programs)
+        yield from scores.findings
+        again, of = again + scores.again, of + scores.attempts
     share = f" ({100 * again // of}%)" if of else ""
     text = f"{again} of {of} attempts were scored again from their transcripts{share}"
     if again < of:
         text += ": the scores of the others are what the folder says that they are"
     yield Finding(good=True if again == of else None, text=text)
+
+
+def score_cell(run: Restored, cell: CellEntry, *, run_programs: bool = False) -> CellScores:
+    """Score the records of a cell again, as far as that can be done here.
+
+    Args:
+        run: that the cell is of.
+        cell: whose records.
+        run_programs: whether to run what the model wrote, where that is how a suite scores.
+    """
+    about = f"{cell.suite} of {cell.model}"
+    try:
+        number = run.directory.count(cell)
+    except UserError as error:
+        return CellScores(attempts=0, again=0, findings=(Finding(good=False, text=f"{about}: {error}"),))
+    try:
+        suite = run.suite(cell)
+        why = RUNS_PROGRAMS if suite.needs.sandbox and not run_programs else None
+        samples = {} if why else run.samples(cell, suite)
+    except UserError as error:
+        why = str(error)
+    if why is not None:
+        said = Finding(good=None, text=f"{about} was not scored again: {why}")
+        return CellScores(attempts=number, again=0, findings=(said,))
+    imported = run.manifest.models[cell.model].imported
+    found, wrong = [], 0
+    for wrong, what in enumerate(_differences(suite, samples, cell, run.directory, imported=imported), 1):
+        if wrong <= SHOWN:
+            found.append(Finding(good=False, text=f"{about}: {what}"))
+    if wrong > SHOWN:
+        found.append(
+            Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
+        )
+    if not wrong:
+        found.append(Finding(good=True, text=f"{about}: {number} attempts give the scores that they have"))
+    return CellScores(attempts=number, again=number, findings=tuple(found))
 
 
 def _differences(
@@ -275,7 +307,7 @@ def _minisign(manifest: Path, signature: Path, key: Path) -> Finding:
     answer = _run(["minisign", "-Vm", str(manifest), "-x", str(signature), "-p", str(key)])
     good = answer.returncode == 0
     said = f"is a signature by {key.name}{COVERS}" if good else f"is not a signature by {key.name}"
-    return Finding(good=good, text=f"{signature.name} {said}")
+    return Finding(good=good, text=f"{signature.name} {said}", signer=key.name if good else None)
 
 
 def _ssh(manifest: Path, signature: Path, key: Path) -> Finding:
@@ -287,7 +319,11 @@ def _ssh(manifest: Path, signature: Path, key: Path) -> Finding:
             [*keygen, "verify", "-n", NAMESPACE, "-I", principal, *files], stdin=manifest.read_bytes()
         )
         if answer.returncode == 0:
-            return Finding(good=True, text=f"{signature.name} is a signature by {principal}{COVERS}")
+            return Finding(
+                good=True,
+                text=f"{signature.name} is a signature by {principal}{COVERS}",
+                signer=principal,
+            )
     return Finding(good=False, text=f"{signature.name} is not a signature by anyone in {key.name}")
 
 
