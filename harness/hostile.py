@@ -24,7 +24,8 @@ def strip_control(text: str) -> str:
     Removes whole escape sequences (ECMA-48), control and format characters (C0, C1, bidirectional overrides,
     zero width), lone surrogates, private-use characters, line and paragraph separators.
     """
-    if text.isprintable():  # nearly every text is: nothing of what is removed counts as printable
+    # Nearly every text is printable, and nothing of what is removed counts as that.
+    if text.isprintable() or text.replace("\n", "").replace("\t", "").isprintable():
         return text
     text = _ESCAPES.sub("", text)
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) not in _DROPPED)
@@ -47,15 +48,19 @@ def without_surrogates(value: Any) -> Any:
 
 
 @cache
-def page_template(path: Path) -> "Template":
+def page_template(path: Path, *shared: Path) -> "Template":
     """The template of a page. All that it prints is escaped, and stripped of control characters.
 
     Kept: compiling it takes longer than filling it in.
+
+    Args:
+        path: of the template; it may include others of its folder.
+        shared: further folders of templates that it may include.
     """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(path.parent),
+        loader=FileSystemLoader([path.parent, *shared]),
         autoescape=True,
         finalize=_clean,
         undefined=StrictUndefined,

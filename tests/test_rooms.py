@@ -28,6 +28,7 @@ ROOMS = [
     {"reports"},
     {"replay", "show"},
     {"exports"},
+    {"site"},
     {"api"},
     {"cli"},
 ]
@@ -234,6 +235,22 @@ FLOORS = {
         "flips_text",
         "calibration",
         "kept",
+    ],
+    "site": [
+        "settings",
+        "attempts",
+        "taken",
+        "board",
+        "page",
+        "downloads",
+        "front",
+        "models",
+        "suites",
+        "origins",
+        "plots",
+        "whole",
+        "told",
+        "build",
     ],
 }
 """Room -> its modules, in an order in which each is understood from those before it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import __version__
-from harness.cli import judges, models, records, results, running
+from harness.cli import judges, models, records, results, running, sites
 from harness.cli.shared import Parser
 from harness.errors import Status, UserError
 
@@ -81,6 +81,6 @@ def parser() -> Parser:
     )
     top.add_argument("--version", action="version", version=f"harness {__version__}")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for module in (running, results, records, models, judges):
+    for module in (running, results, records, sites, models, judges):
         module.add(commands)
     return top

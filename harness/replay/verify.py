@@ -212,9 +212,7 @@ def score_cell(run: Restored, cell: CellEntry, *, run_programs: bool = False) ->
         if wrong <= SHOWN:
             found.append(Finding(good=False, text=f"{about}: {what}"))
     if wrong > SHOWN:
-        found.append(
-            Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
-        )
+        found.append(Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`"))
     if not wrong:
         found.append(Finding(good=True, text=f"{about}: {number} attempts give the scores that they have"))
     return CellScores(attempts=number, again=number, findings=tuple(found))

@@ -39,7 +39,7 @@ def render_claims(
     """Claims as text: `table` (a first screen, or `full`), `md` or `json`."""
     if form == "json":
         return to_json(claims_object(claims))
-    found = [table for table in _tables(claims) if table.rows]
+    found = claim_tables(claims)
     before, said = list(_before(claims)), list(_notes(claims))
     if form == "md":
         first, last = (
@@ -56,6 +56,16 @@ def render_claims(
         lines += table_lines(table, width, bold=color)
     lines += [line for sentence in said for line in sentence_lines(sentence, width)]
     return "\n".join(lines) + "\n"
+
+
+def claim_tables(claims: Claims) -> list[Table]:
+    """The tables that have anything in them."""
+    return [table for table in _tables(claims) if table.rows]
+
+
+def claim_sentences(claims: Claims) -> list[str]:
+    """What claims come to, and how they came about."""
+    return [*_before(claims), *_notes(claims)]
 
 
 LEADING = 3

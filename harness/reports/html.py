@@ -345,14 +345,14 @@ def _mark(estimate: Estimate, axis: Axis) -> Mark:
     )
 
 
-def spread(heights: Sequence[float]) -> list[float]:
-    """Heights of labels, moved as far as is needed for none to lie on another or below the plot."""
+def spread(heights: Sequence[float], height: float = PLOT_HEIGHT) -> list[float]:
+    """Heights of labels, moved as far as is needed for none to lie on another or below a plot of a height."""
     moved = list(heights)
     order = sorted(range(len(moved)), key=lambda i: moved[i])
     lowest = -float(LABEL_HEIGHT)
     for i in order:
         moved[i] = lowest = round(max(moved[i], lowest + LABEL_HEIGHT), 1)
-    highest = float(PLOT_HEIGHT + LABEL_HEIGHT)
+    highest = float(height + LABEL_HEIGHT)
     for i in reversed(order):
         moved[i] = highest = round(min(moved[i], highest - LABEL_HEIGHT), 1)
     return moved

@@ -49,7 +49,7 @@ def made_of_path(directory: RunDirectory) -> Path:
 def _made_of(directory: RunDirectory) -> str:
     """A digest of the code and of every file that scorecards are made of, by checksum where it has one."""
     sums = directory.checksums(directory.manifest())
-    found = sha256(_code().encode())
+    found = sha256(code_digest().encode())
     for path in sorted(directory.files()):
         name = str(path.relative_to(directory.path))
         if path.suffix in (".jsonl", ".parquet"):
@@ -60,7 +60,7 @@ def _made_of(directory: RunDirectory) -> str:
 
 
 @cache
-def _code() -> str:
+def code_digest() -> str:
     """A digest of this package's own files, read when it is first asked for."""
     found = sha256()
     for path in _own_files():

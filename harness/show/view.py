@@ -4,6 +4,7 @@ import difflib
 import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -130,31 +131,46 @@ def _close(directory: RunDirectory, cells: Sequence[CellEntry], pair: str) -> st
 def make_view(run: Restored, cell: CellEntry, record: Record) -> View:
     """The attempt of a record, with whatever the run's suite can still say about it."""
     suite = run.suite(cell)
-    sample, missing = _sample(run, suite, cell, record)
-    explained = Explanation()
-    prompts: tuple[tuple[str, ...], ...] = ()
-    if sample is not None:
-        explained, prompts = suite.explain(sample, record.transcript), suite.prompts(sample)
-    return View(
-        pair=f"{cell.suite}/{record.sample}",
-        model=cell.model,
-        facts=tuple(_facts(run.manifest.models[cell.model], cell, record, missing)),
-        failure=f"{record.failure}: {record.failure_message}" if record.failure else None,
-        injections=tuple(explained.injections.items()),
-        steps=tuple(_steps(record.transcript, explained, prompts)),
-        verdicts=tuple(verdict(score, cell, explained, record.transcript) for score in record.scores),
-    )
-
-
-def _sample(run: Restored, suite: Suite, cell: CellEntry, record: Record) -> tuple[Sample | None, str | None]:
-    """(sample, why there is none)."""
     try:
-        found = run.samples(cell, suite).get(record.sample)
+        return Viewer(run, cell, suite, run.samples(cell, suite)).view(record)
     except UserError as error:  # the chat template that wrote the prompts is not here
-        return None, str(error)
-    if found is None or found.content_hash != record.content_hash:
-        return None, "the suite or its data have changed since: prompts and injections cannot be shown"
-    return found, None
+        return Viewer(run, cell, suite, {}, str(error)).view(record)
+
+
+@dataclass(frozen=True)
+class Viewer:
+    """Makes views of the attempts of one cell."""
+
+    run: Restored
+    cell: CellEntry
+    suite: Suite | None
+    """None where it cannot be made any more: then the transcript alone is shown."""
+    samples: Mapping[str, Sample]
+    missing: str | None = None
+    """Why there are no samples."""
+
+    def view(self, record: Record) -> View:
+        """What is to be seen of an attempt of the cell."""
+        cell, sample, missing = self.cell, self.samples.get(record.sample), self.missing
+        if missing is None and (sample is None or sample.content_hash != record.content_hash):
+            sample, missing = None, CHANGED
+        explained = Explanation()
+        prompts: tuple[tuple[str, ...], ...] = ()
+        if sample is not None and self.suite is not None:
+            explained = self.suite.explain(sample, record.transcript)
+            prompts = self.suite.prompts(sample)
+        return View(
+            pair=f"{cell.suite}/{record.sample}",
+            model=cell.model,
+            facts=tuple(_facts(self.run.manifest.models[cell.model], cell, record, missing)),
+            failure=f"{record.failure}: {record.failure_message}" if record.failure else None,
+            injections=tuple(explained.injections.items()),
+            steps=tuple(_steps(record.transcript, explained, prompts)),
+            verdicts=tuple(verdict(score, cell, explained, record.transcript) for score in record.scores),
+        )
+
+
+CHANGED = "the suite or its data have changed since: prompts and injections cannot be shown"
 
 
 def _facts(

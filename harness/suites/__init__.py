@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from harness.config import OptionError, SuiteSpec, load_options
 from harness.errors import Absent, UserError
@@ -16,6 +16,10 @@ from harness.suites.access import Access
 from harness.suites.base import Suite
 from harness.trust import load_object, plugins
 from harness.types import CellEntry
+
+Publication = Literal["public", "numbers"]
+"""`public`: every attempt may be shown. `numbers`: numbers and hashes alone, for its licence, since it would
+be learned from, or for the harm in it."""
 
 ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
@@ -27,8 +31,27 @@ ADAPTERS = {
 """Name -> module. Packages that are installed add theirs as entry points of the group
 `openweight_harness.suites`; any other adapter is given by the dotted path of its module."""
 
+PUBLICATION: dict[str, Publication] = {
+    "lm_eval": "public",
+    "agentdojo": "public",
+    "agentdojo_audited": "public",
+    "injecagent": "public",
+    "requests": "numbers",  # requests for harm and replies to them; a table of somebody's own may be closed
+}
+"""Adapter -> whether a site shows its attempts. Of an adapter that is not here it shows numbers alone."""
+
+CLOSED_TASKS = ("gpqa",)
+"""Beginnings of the names of lm-eval's tasks whose authors ask that questions are not shown in the open."""
+
 IMPORTERS = {"agentdojo": "harness.suites.agentdojo.imported"}
 """Adapter -> module whose `restore` makes the suites of transcripts that others left."""
+
+
+def publication(cell: CellEntry) -> Publication:
+    """Whether the attempts of a cell may be shown to everybody, by its suite."""
+    if cell.protocol.get("task", "").startswith(CLOSED_TASKS):
+        return "numbers"
+    return PUBLICATION.get(cell.adapter, "numbers")
 
 
 def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None = None) -> list[Suite]:
