@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ def run_page(page: Path, folder: Path) -> None:
         AssertionError: a command ended otherwise than it should, or its output is not what the page shows.
     """
     (folder / "results").mkdir()
-    (folder / "results" / "demo").symlink_to(ROOT / "results" / "demo")
+    shutil.copytree(ROOT / "results" / "demo", folder / "results" / "demo")
     python: list[Block] = []
     write_files(page, folder)
     for block in blocks(page):

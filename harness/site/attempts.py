@@ -1,0 +1,164 @@
+"""The attempts of a cell as files that a browser loads when it is asked for them: an index, and shards.
+
+All text in them is a model's or its suite's: it is stripped here of what moves or reorders text, and the page
+shows it as text alone.
+"""
+
+import gzip
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from harness.errors import UserError
+from harness.hostile import strip_control
+from harness.show.view import Viewer
+from harness.suites.restore import Restored
+from harness.types import CellEntry, Record, Struct
+
+SHARD_BYTES = 256 << 10
+"""About how much JSON a shard holds, before it is compressed: one or a few attempts at most are larger."""
+LONGEST = 200_000
+"""Characters of one text that are published; of a longer one the beginning."""
+
+Choice = int | None
+"""How many attempts of a cell are published: so many, None for all. -1: those that failed."""
+FAILURES = -1
+
+
+class Published(Struct):
+    """What is published of the attempts of a cell."""
+
+    attempts: int
+    """That the index tells the scores of."""
+    shown: int
+    """Whose transcripts can be read."""
+    bytes: int
+    """Of the files."""
+    closed: str = ""
+    """Why no transcript can be read, in a clause; empty where some can."""
+
+
+def publish(
+    run: Restored, cell: CellEntry, folder: Path, choice: Choice, closed: str, *, restore: bool
+) -> Published:
+    """Write the attempts of a cell: `index.json.gz`, and `<number>.json.gz` for each shard.
+
+    Args:
+        run: that it is of.
+        cell: which.
+        folder: where the files go; it is there.
+        choice: how many transcripts are published.
+        closed: why none is, in a clause; then samples have their content hashes in place of names.
+        restore: whether the suite is made again, for prompts, injections and what calls changed.
+    """
+    viewer = _viewer(run, cell, restore=restore and not closed)
+    index = _Index(cell, hashed=bool(closed))
+    shard: list[bytes] = []
+    size = shown = held = 0
+
+    def write(number: int) -> int:
+        return _write(folder / f"{number}.json.gz", b"[" + b",".join(shard) + b"]")
+
+    for record in run.directory.each_judged(cell):
+        failed = record.failure is not None
+        wanted = not closed and (failed if choice == FAILURES else choice is None or shown < choice)
+        index.add(record, len(index.shards) if wanted else None, len(shard))
+        if not wanted:
+            continue
+        text = msgspec.json.encode(_view(viewer, record))
+        shard.append(text)
+        shown, held = shown + 1, held + len(text)
+        if held >= SHARD_BYTES:
+            size += write(len(index.shards))
+            index.shards.append(len(shard))
+            shard, held = [], 0
+    if shard:
+        size += write(len(index.shards))
+        index.shards.append(len(shard))
+    size += _write(folder / "index.json.gz", msgspec.json.encode(index.object()))
+    return Published(attempts=len(index.samples), shown=shown, bytes=size, closed=closed)
+
+
+def _write(path: Path, content: bytes) -> int:
+    """Write a file, compressed so that the same content gives the same bytes; returns its size."""
+    packed = gzip.compress(content, 6, mtime=0)
+    path.write_bytes(packed)
+    return len(packed)
+
+
+class _Index:
+    """The scores of a cell's attempts, and which shard has each."""
+
+    def __init__(self, cell: CellEntry, *, hashed: bool) -> None:
+        self.metrics = [metric.name for metric in cell.metrics]
+        self.samples: list[str] = []
+        self.shards: list[int] = []
+        """How many attempts each finished shard holds."""
+        self._hashed = hashed
+        self._attempts: list[int] = []
+        self._failures: list[str | None] = []
+        self._values: dict[str, list[float | None]] = {name: [] for name in self.metrics}
+        self._places: list[tuple[int, int] | None] = []
+
+    def add(self, record: Record, shard: int | None, place: int) -> None:
+        """Args: shard, place: where its transcript is, None where it is not published."""
+        name = (
+            f"#{hashlib.sha256(record.sample.encode()).hexdigest()[:16]}" if self._hashed else record.sample
+        )
+        scores = {score.metric: score.value for score in record.scores}
+        self.samples.append(strip_control(name))
+        self._attempts.append(record.attempt)
+        self._failures.append(record.failure.value if record.failure else None)
+        self._places.append(None if shard is None else (shard, place))
+        for metric, values in self._values.items():
+            values.append(scores.get(metric))
+
+    def object(self) -> dict[str, Any]:
+        """Metrics that no attempt has a value of are left out."""
+        values = {name: own for name, own in self._values.items() if any(v is not None for v in own)}
+        return {
+            "samples": self.samples,
+            "attempts": self._attempts,
+            "failures": self._failures,
+            "places": self._places,
+            "values": values,
+        }
+
+
+def _viewer(run: Restored, cell: CellEntry, *, restore: bool) -> Viewer:
+    if not restore:
+        return Viewer(run, cell, None, {}, "the suite was not made again, so that prompts are not shown")
+    try:
+        suite = run.suite(cell)
+        return Viewer(run, cell, suite, run.samples(cell, suite))
+    except UserError as error:
+        return Viewer(run, cell, None, {}, str(error))
+
+
+def _view(viewer: Viewer, record: Record) -> dict[str, Any]:
+    """An attempt as the page reads it: what is empty is left out, no text is longer than `LONGEST`."""
+    try:
+        view = viewer.view(record)
+    except Exception as error:  # a transcript may hold anything that a suite does not expect
+        said = f"the suite cannot explain it: {type(error).__name__}"
+        view = Viewer(viewer.run, viewer.cell, None, {}, said).view(record)
+    shown: dict[str, Any] = _bare(msgspec.to_builtins(view), _text)
+    return {"sample": _text(record.sample), "attempt": record.attempt, **shown}
+
+
+def _bare(value: Any, clean: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        told = {key: item for key, item in value.items() if item is not None and item is not False}
+        return {clean(key): _bare(item, clean) for key, item in told.items() if item not in ((), [])}
+    return [_bare(item, clean) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _text(text: str) -> str:
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}\n[{len(text) - LONGEST:,} more characters]"
+    return strip_control(text).encode("utf-8", "replace").decode()

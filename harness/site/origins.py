@@ -1,0 +1,81 @@
+"""Pages of where models come from: countries and developers, their models, and how they compare."""
+
+from collections.abc import Sequence
+
+from harness.reports.document import Document
+from harness.reports.tables import origins_table
+from harness.reports.words import comparisons, notes
+from harness.site.board import Board, Row, slug
+from harness.site.front import headline_columns
+from harness.site.page import Frame, column_axis, heading, model_path, shown
+
+
+def origin_path(kind: str, key: str) -> str:
+    """Address of the page of a country or a developer."""
+    return f"origins/{kind}-{slug(key) or 'unnamed'}.html"
+
+
+def origin_keys(board: Board) -> list[tuple[str, str]]:
+    """(kind, key) of every origin, those whose addresses would be the same as one."""
+    found = {
+        origin_path(kind, getattr(row.facts, kind)): (kind, getattr(row.facts, kind))
+        for row in board.rows
+        for kind in ("country", "developer")
+    }
+    return sorted(found.values())
+
+
+def origin_page(frame: Frame, kind: str, key: str, document: Document | None) -> str:
+    """The page of a country or a developer."""
+    board, path = frame.board, origin_path(kind, key)
+    rows = [row for row in board.rows if origin_path(kind, getattr(row.facts, kind)) == path]
+    said = [s for s in comparisons(document) if f" {key} " in f" {s.replace(',', ' ')} "] if document else []
+    return frame.render(
+        "origin.html.j2",
+        path,
+        key,
+        kind=kind,
+        key=key,
+        models=_models(board, rows),
+        headings=[heading(board, column) for column in _columns(board, rows)],
+        said=said if kind == "country" else [],
+        developers=sorted({row.facts.developer for row in rows}),
+    )
+
+
+def origins_page(frame: Frame, document: Document | None, problem: str) -> str:
+    """All origins."""
+    board = frame.board
+    listed = [
+        (kind, key, origin_path(kind, key), sum(getattr(row.facts, kind) == key for row in board.rows))
+        for kind, key in origin_keys(board)
+    ]
+    return frame.render(
+        "origins.html.j2",
+        "origins.html",
+        "Origins",
+        listed=listed,
+        said=comparisons(document) if document else [],
+        notes=notes(document) if document else [],
+        table=origins_table(document.origins) if document else None,
+        problem=problem,
+    )
+
+
+def _columns(board: Board, rows: Sequence[Row]) -> list:  # type: ignore[type-arg]
+    return [c for c in headline_columns(board) if any(c.id in row.numbers for row in rows)]
+
+
+def _models(board: Board, rows: Sequence[Row]) -> list:  # type: ignore[type-arg]
+    columns = _columns(board, rows)
+    axes = [column_axis(board, column) for column in columns]
+    found = []
+    for row in rows:
+        cells = [
+            shown(row.numbers[c.id].estimate, c.metric, ends, row.ranks.get(c.id))
+            if c.id in row.numbers
+            else None
+            for c, ends in zip(columns, axes, strict=True)
+        ]
+        found.append((row.model.name, f"../{model_path(row)}", row.facts, cells))
+    return found

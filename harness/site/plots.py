@@ -1,0 +1,359 @@
+"""Two numbers of each model against each other, as SVG: readable in print and without colour."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import numpy as np
+
+from harness.analysis.missing import misses_much
+from harness.hostile import page_template
+from harness.reports import text
+from harness.reports.html import color, spread
+from harness.reports.words import plain_name
+from harness.site.board import Board, Column, Row
+from harness.site.page import TEMPLATES, Frame, model_path
+from harness.types import Estimate, Struct
+
+WIDTH, HEIGHT = 640, 420
+LEFT, RIGHT, TOP, BOTTOM = 58, 16, 16, 44
+"""Margins."""
+LABELLED = 14
+"""Points that are labelled: of more, those on the line of the best, and the first of the others."""
+SHAPES = ("circle", "square", "diamond", "triangle", "down", "cross")
+"""Of origins, so that no colour is needed to tell them apart."""
+FEWEST = 3
+"""Models of an origin through which a trend goes."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis."""
+
+    title: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """Where a value lies, from 0 to 1."""
+        low, high, at = self.low, self.high, value
+        if self.log:
+            low, high, at = math.log10(low), math.log10(high), math.log10(max(value, 1e-12))
+        return min(1.0, max(0.0, (at - low) / (high - low)))
+
+    def x(self, value: float) -> float:
+        """In pixels from the left."""
+        return round(LEFT + (WIDTH - LEFT - RIGHT) * self.share(value), 1)
+
+    def y(self, value: float) -> float:
+        """In pixels from the top."""
+        return round(TOP + (HEIGHT - TOP - BOTTOM) * (1 - self.share(value)), 1)
+
+
+class Point(Struct):
+    """A model in a plot, in pixels."""
+
+    name: str
+    path: str
+    said: str
+    color: int
+    shape: str
+    x: float
+    y: float
+    x_ends: tuple[float, float] | None
+    y_ends: tuple[float, float] | None
+    label: str
+    label_x: float
+    label_y: float
+    anchor: str
+
+
+class Plot(Struct):
+    """A plot."""
+
+    name: str
+    """Of its file."""
+    title: str
+    note: str
+    x_title: str
+    y_title: str
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    points: tuple[Point, ...]
+    pareto: str
+    """Corners of the line of the best, empty where there is none."""
+    trends: tuple[tuple[int, float, float, float, float, str], ...]
+    """(colour, x1, y1, x2, y2, words) of each origin's trend."""
+    origins: tuple[tuple[str, int, str], ...]
+    """(key, colour, shape)."""
+    width: int = WIDTH
+    height: int = HEIGHT
+    left: int = LEFT
+    right: int = WIDTH - RIGHT
+    top: int = TOP
+    bottom: int = HEIGHT - BOTTOM
+
+
+Value = tuple[float, float | None, float | None, str]
+"""(value, low, high, words)."""
+
+
+def plots_page(frame: Frame) -> tuple[str, dict[str, str]]:
+    """(the page, file -> SVG of each plot that can be taken away)."""
+    found = list(_plots(frame.board))
+    svg = page_template(TEMPLATES / "plot.svg.j2")
+    files = {f"plots/{plot.name}.svg": svg.render(plot=plot, alone=True) for plot in found}
+    return frame.render("plots.html.j2", "plots.html", "Plots", plots=found), files
+
+
+def _plots(board: Board) -> Iterator[Plot]:
+    shapes = {
+        key: SHAPES[i % len(SHAPES)] for i, key in enumerate(sorted({r.facts.country for r in board.rows}))
+    }
+    pairs = _attack_pairs(board)
+    for number, (utility, hijack) in enumerate(pairs):
+        said = f"{utility.suite}: {plain_name(hijack.metric)} against {plain_name(utility.metric).lower()}"
+        differs = ", ".join(f"{field} {value}" for field, value in hijack.differs)
+        found = _plot(
+            board,
+            f"hijack-{number}",
+            said + (f" ({differs})" if differs else ""),
+            "Best: bottom right.",
+            (_share_scale(plain_name(utility.metric)), _of(utility)),
+            (_share_scale(plain_name(hijack.metric)), _of(hijack)),
+            shapes,
+        )
+        if found:
+            yield found
+    if not board.capability:
+        return
+    y = _share_scale("Capability"), _capability
+    against: list[tuple[str, str, Callable[[Row], Value | None], bool]] = [
+        ("cost", "Engine seconds of an attempt", lambda row: _seconds(board, row), True),
+        ("active", "Active parameters", lambda row: _count(row.facts.active, "active parameters"), True),
+        ("weights", "Size of the weights, which a GPU has to hold", _weights, True),
+    ]
+    for name, title, value, pareto in against:
+        scale = _log_scale(title, [v[0] for row in board.rows if (v := value(row)) and _capability(row)])
+        if scale is None:
+            continue
+        note = "Dashed: the models that no other beats in both." if pareto else ""
+        if found := _plot(
+            board,
+            name,
+            f"Capability against {title[0].lower()}{title[1:]}",
+            note,
+            (scale, value),
+            y,
+            shapes,
+            pareto=pareto,
+        ):
+            yield found
+    days = [v[0] for row in board.rows if (v := _day(row)) and _capability(row)]
+    if len(set(days)) > 1:
+        found = _plot(
+            board,
+            "date",
+            "Capability against release date",
+            f"Lines: least squares through origins with at least {FEWEST} models here, about these models alone.",
+            (_day_scale(days), _day),
+            y,
+            shapes,
+            trend=True,
+        )
+        if found:
+            yield found
+
+
+def _attack_pairs(board: Board) -> list[tuple[Column, Column]]:
+    """(utility without an attack, rate of being hijacked) of each benchmark that has both."""
+    found = []
+    for hijack in board.columns:
+        if not (hijack.metric.hijack and hijack.metric.headline and hijack.metric.name == "targeted_asr"):
+            continue
+        utility = [
+            c
+            for c in board.columns
+            if c.suite == hijack.suite and c.metric.name == "benign_utility" and c.protocol == hijack.protocol
+        ]
+        if utility:
+            found.append((utility[0], hijack))
+    return found
+
+
+def _known(estimate: Estimate | None, words: str) -> Value | None:
+    if estimate is None or estimate.value is None or misses_much(estimate):
+        return None
+    return estimate.value, estimate.low, estimate.high, words
+
+
+def _of(column: Column) -> Callable[[Row], Value | None]:
+    def value(row: Row) -> Value | None:
+        number = row.numbers.get(column.id)
+        return (
+            _known(number.estimate, text.format_interval(number.estimate, column.metric)) if number else None
+        )
+
+    return value
+
+
+def _capability(row: Row) -> Value | None:
+    estimate = row.capability
+    if estimate is None or estimate.value is None:
+        return None
+    limits = (
+        ""
+        if estimate.low is None or estimate.high is None
+        else f" [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+    )
+    return _known(estimate, f"{100 * estimate.value:.1f}%{limits}")
+
+
+def _count(count: int | None, what: str) -> Value | None:
+    return (float(count), None, None, f"{text.format_size(count)} {what}") if count else None
+
+
+def _weights(row: Row) -> Value | None:
+    size = row.model.architecture.weight_bytes if row.model.architecture else 0
+    return (float(size), None, None, f"{text.format_bytes(size)}, {row.facts.gpu}") if size else None
+
+
+def _seconds(board: Board, row: Row) -> Value | None:
+    """Engine seconds of an attempt over the benchmarks of capability."""
+    suites = [row.numbers[name].suite for name in board.capability if name in row.numbers]
+    seconds, finished = sum(s.usage.engine_seconds for s in suites), sum(s.finished for s in suites)
+    if not seconds or not finished or row.model.imported:
+        return None
+    return seconds / finished, None, None, f"{seconds / finished:.3g} s an attempt"
+
+
+def _day(row: Row) -> Value | None:
+    try:
+        day = date.fromisoformat((row.model.origin.release_date or "")[:10])
+    except ValueError:
+        return None
+    return float(day.toordinal()), None, None, day.isoformat()
+
+
+def _share_scale(title: str) -> Scale:
+    return Scale(title, 0.0, 1.0, tuple((i / 4, f"{25 * i}%") for i in range(5)))
+
+
+def _log_scale(title: str, values: Sequence[float]) -> Scale | None:
+    """A scale by powers of ten; None for fewer than two values, which need no plot."""
+    if len(values) < 2:
+        return None
+    low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)) + 1e-9)
+    high = high if high > low else 10 * low
+    ticks = [low * 10**i for i in range(round(math.log10(high / low)) + 1)]
+    return Scale(title, low, high, tuple((tick, _short(tick)) for tick in ticks), log=True)
+
+
+def _short(value: float) -> str:
+    return text.format_size(value) if value >= 1000 else f"{value:.3g}"
+
+
+def _day_scale(days: Sequence[float]) -> Scale:
+    low, high = min(days), max(days)
+    edge = max(15.0, (high - low) * 0.05)
+    ticks = [low + (high - low) * i / 4 for i in range(5)]
+    return Scale(
+        "Released",
+        low - edge,
+        high + edge,
+        tuple((t, date.fromordinal(int(t)).strftime("%b %Y")) for t in ticks),
+    )
+
+
+def _plot(
+    board: Board,
+    name: str,
+    title: str,
+    note: str,
+    x: tuple[Scale, Callable[[Row], Value | None]],
+    y: tuple[Scale, Callable[[Row], Value | None]],
+    shapes: dict[str, str],
+    *,
+    pareto: bool = False,
+    trend: bool = False,
+) -> Plot | None:
+    """None where fewer than two models have both."""
+    both = [(row, a, b) for row in board.rows if (a := x[1](row)) and (b := y[1](row))]
+    if len(both) < 2:
+        return None
+    (sx, _), (sy, _) = x, y
+    best = _best(both) if pareto else []
+    named = (
+        {row.id for row, _, _ in (best + both)[:LABELLED]}
+        if len(both) > LABELLED
+        else {r.id for r, _, _ in both}
+    )
+    heights = spread([sy.y(b[0]) for _, _, b in both], HEIGHT - BOTTOM)
+    points = tuple(
+        _point(row, a, b, sx, sy, shapes, height if row.id in named else None)
+        for (row, a, b), height in zip(both, heights, strict=True)
+    )
+    keys = sorted({row.facts.country for row, _, _ in both})
+    return Plot(
+        name=name,
+        title=title,
+        note=note,
+        x_title=sx.title,
+        y_title=sy.title,
+        x_ticks=tuple((sx.x(tick), label) for tick, label in sx.ticks),
+        y_ticks=tuple((sy.y(tick), label) for tick, label in sy.ticks),
+        points=points,
+        pareto=" ".join(f"{sx.x(a[0])},{sy.y(b[0])}" for _, a, b in best) if len(best) > 1 else "",
+        trends=tuple(_trends(both, sx, sy)) if trend else (),
+        origins=tuple((key, color(key), shapes[key]) for key in keys),
+    )
+
+
+def _point(
+    row: Row, a: Value, b: Value, sx: Scale, sy: Scale, shapes: dict[str, str], height: float | None
+) -> Point:
+    at = sx.x(a[0])
+    right = at > LEFT + 0.62 * (WIDTH - LEFT - RIGHT)
+    name = row.model.name if len(row.model.name) <= 28 else row.model.name[:27] + "…"
+    return Point(
+        name=row.model.name,
+        path=model_path(row),
+        said=f"{row.model.name}: {sx.title.lower()} {a[3]}, {sy.title.lower()} {b[3]}",
+        color=color(row.facts.country),
+        shape=shapes[row.facts.country],
+        x=at,
+        y=sy.y(b[0]),
+        x_ends=None if a[1] is None or a[2] is None else (sx.x(a[1]), sx.x(a[2])),
+        y_ends=None if b[1] is None or b[2] is None else (sy.y(b[1]), sy.y(b[2])),
+        label="" if height is None else name,
+        label_x=at - 9 if right else at + 9,
+        label_y=round(min(max(height if height is not None else 0.0, TOP + 8), HEIGHT - BOTTOM - 4), 1),
+        anchor="end" if right else "start",
+    )
+
+
+def _best(both: Sequence[tuple[Row, Value, Value]]) -> list[tuple[Row, Value, Value]]:
+    """The models that no other is both cheaper and better than, the cheapest first."""
+    found: list[tuple[Row, Value, Value]] = []
+    for one in sorted(both, key=lambda one: (one[1][0], -one[2][0])):
+        if not found or one[2][0] > found[-1][2][0]:
+            found.append(one)
+    return found
+
+
+def _trends(
+    both: Sequence[tuple[Row, Value, Value]], sx: Scale, sy: Scale
+) -> Iterator[tuple[int, float, float, float, float, str]]:
+    """A line through each origin that has enough models, and how much it rises in a year."""
+    for key in sorted({row.facts.country for row, _, _ in both}):
+        own = [(a[0], b[0]) for row, a, b in both if row.facts.country == key]
+        if len(own) < FEWEST or len({x for x, _ in own}) < 2:
+            continue
+        slope, start = np.polyfit([x for x, _ in own], [y for _, y in own], 1)
+        first, last = min(x for x, _ in own), max(x for x, _ in own)
+        ends = [float(start + slope * x) for x in (first, last)]
+        words = f"{key}: {100 * 365.25 * float(slope):+.1f} points a year, {len(own)} models"
+        yield color(key), sx.x(first), sy.y(ends[0]), sx.x(last), sy.y(ends[1]), words

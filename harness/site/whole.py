@@ -1,0 +1,107 @@
+"""The models of a site as one document of the kind that a run has: for origins, claims, pairs and downloads.
+
+Of each benchmark the protocol counts that most models have: unlike is not compared.
+"""
+
+from collections import Counter
+from itertools import combinations
+
+import msgspec
+
+from harness import __version__
+from harness.analysis.build import ModelScorecard
+from harness.analysis.compare import compare_metric
+from harness.errors import UserError
+from harness.reports.document import Document, document_of
+from harness.site.board import Board, Row
+from harness.types import Manifest
+
+MOST_CLAIMED = 150_000
+"""Numbers behind claims, attempts of benchmarks without attacks: more take minutes, and are left to the runs."""
+MOST_PAIRED = 4_000
+"""Comparisons of two models that are made ahead; of more pairs the page compares intervals."""
+
+
+def main_cards(board: Board) -> list[ModelScorecard]:
+    """The scorecard of each model over the main protocol of each benchmark."""
+    sizes = Counter(name for row in board.rows for name in row.numbers)
+    main: dict[str, str] = {}
+    for column in board.columns:
+        if column.key not in main or sizes[column.id] > sizes[main[column.key]]:
+            main[column.key] = column.id
+    chosen = {column.id: column for column in board.columns if main[column.key] == column.id}
+    cards = []
+    for row in board.rows:
+        own = {c.key: row.numbers[name] for name, c in chosen.items() if name in row.numbers}
+        # One suite has one protocol: that of its first number; others of the suite come from the same run.
+        suites = {number.result.suite: number for number in own.values()}
+        metrics = {
+            key: number.result for key, number in own.items() if suites[number.result.suite].run is number.run
+        }
+        if metrics:
+            cards.append(
+                ModelScorecard(
+                    model=msgspec.structs.replace(row.model, name=row.model.name),
+                    suites={name: number.suite for name, number in sorted(suites.items())},
+                    metrics=metrics,
+                )
+            )
+    return cards
+
+
+def whole_document(board: Board) -> tuple[Document | None, str]:
+    """(the document, why there is none)."""
+    cards = main_cards(board)
+    names = Counter(card.model.name for card in cards)
+    cards = [card for card in cards if names[card.model.name] == 1]
+    size = sum(
+        result.estimate.n for card in cards for result in card.metrics.values() if result.metric.headline
+    )
+    manifest = Manifest(
+        name=board.settings.title,
+        config_digest="site",
+        harness_version=__version__,
+        created=max((run.created for run in board.runs), default=""),
+        versions={},
+        hardware={},
+        models={card.model.name: card.model for card in cards},
+        cells={},
+    )
+    try:
+        return document_of(cards, manifest, claims=size <= MOST_CLAIMED), ""
+    except UserError as error:
+        return None, str(error)
+
+
+def pairs(board: Board) -> dict[str, dict[str, list[float | int | None]]]:
+    """`a~b` -> column -> (difference b - a, low, high, pairs, minimum detectable), paired by sample.
+
+    Pairs of models that lie nearest to each other come first, until `MOST_PAIRED` comparisons are made.
+    """
+    found: dict[str, dict[str, list[float | int | None]]] = {}
+    left = MOST_PAIRED
+    rows = sorted(board.rows, key=lambda row: row.id)
+    every = sorted(combinations(rows, 2), key=_distance) if len(rows) < 300 else []
+    for a, b in every:
+        shared = [c for c in board.columns if c.metric.headline and c.id in a.numbers and c.id in b.numbers]
+        if not shared or len(shared) > left:
+            continue
+        left -= len(shared)
+        own = {}
+        for column in shared:
+            compared = compare_metric(
+                a.numbers[column.id].result, b.numbers[column.id].result, (a.model.name, b.model.name)
+            )
+            difference = compared.difference
+            least = compared.minimum_detectable
+            own[column.id] = [difference.value, difference.low, difference.high, compared.pairs, least]
+        found[f"{a.id}~{b.id}"] = own
+    return found
+
+
+def _distance(pair: tuple[Row, Row]) -> tuple[int, str]:
+    """How far apart two models' ranks are at the nearest."""
+    a, b = pair
+    shared = a.ranks.keys() & b.ranks.keys()
+    gaps = [abs(a.ranks[name][0] - b.ranks[name][0]) for name in shared]
+    return min(gaps, default=1 << 30), f"{a.id}~{b.id}"

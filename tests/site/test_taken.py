@@ -1,0 +1,124 @@
+"""Which runs of a root are taken, what is kept of them, and what is not read twice."""
+
+import subprocess
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from harness.errors import UserError
+from harness.records.directory import RunDirectory
+from harness.site import taken
+from harness.site.settings import SiteSettings
+from harness.site.taken import Reading, Store, Taken, run_folders, take_all
+from tests.conftest import lacking
+from tests.runs import change_run
+from tests.site.roots import Change, make
+
+
+def read(root: Path, store: Path, **how: object) -> dict[str, Taken]:
+    reading = Reading(**how)  # type: ignore[arg-type]
+    return {run.name: run for run in take_all(root, Store(store), reading, lambda line: None)}
+
+
+def test_runs_that_hold_are_taken_and_others_refused_with_the_reason(root: Path, tmp_path: Path) -> None:
+    found = read(root, tmp_path / "store")
+    assert {name for name, run in found.items() if not run.refused} == {"first", "later", "other", "hostile"}
+    assert "its checksum is another one" in found["changed"].refused[0]
+    assert "not JSON" in found["broken"].refused[0]
+    assert "notes" not in found
+    assert len(found["first"].cells) == 8 and found["first"].created == "2026-01-01T00:00:00Z"
+
+
+def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "root"
+    make(root / "one")
+    first = read(root, tmp_path / "store")
+    monkeypatch.setattr(taken, "_each", lambda owed, store, reading: iter([(p, None) for p, _ in owed]))
+    told: list[str] = []
+    assert take_all(root, Store(tmp_path / "store"), Reading(), told.append) == list(first.values())
+    assert not told
+
+
+def test_a_changed_file_is_seen_whatever_its_time_says(tmp_path: Path) -> None:
+    run = make(tmp_path / "root" / "one")
+    assert not read(run.path.parent, tmp_path / "store")["one"].refused
+    file = next(run.path.glob("cells/*/records.parquet"))
+    before = file.stat()
+    data = bytearray(file.read_bytes())
+    data[100] ^= 1
+    file.write_bytes(bytes(data))
+    subprocess.run(["touch", "-d", f"@{before.st_mtime_ns / 1e9:.9f}", str(file)], check=True)
+    assert "checksum" in read(run.path.parent, tmp_path / "store")["one"].refused[0]
+
+
+def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    make(tmp_path / "root" / "one")
+    began = time.monotonic()
+    found = read(tmp_path / "root", tmp_path / "store", seconds=0.0)
+    assert found["one"].refused == ("to read it takes longer than 0 s",)
+    assert time.monotonic() - began < 30
+
+
+def test_a_run_that_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make(tmp_path / "root" / "one")
+    store = Store(tmp_path / "store")
+
+    def greedy(*_: object, **__: object) -> None:
+        bytearray(1 << 40)
+
+    monkeypatch.setattr(taken, "verify", greedy)
+    taken._take(run.path, "key", store.path, Reading(), 1 << 30)
+    said = msgspec.json.decode((store.path / "runs" / "key" / "taken.json").read_bytes(), type=Taken)
+    assert said.refused == ("to read it takes more memory than there is for one run",)
+
+
+def test_a_root_is_a_folder_of_runs(tmp_path: Path) -> None:
+    run = make(tmp_path / "root" / "one")
+    with pytest.raises(UserError, match="is a run itself"):
+        run_folders(run.path)
+    with pytest.raises(UserError, match="holds no run directory"):
+        run_folders(run.path / "cells")
+    (tmp_path / "root" / "link").symlink_to(run.path)
+    assert "it is a link" in read(tmp_path / "root", tmp_path / "store")["link"].refused[0]
+
+
+def test_a_cell_may_not_call_itself_public(tmp_path: Path) -> None:
+    make(tmp_path / "root" / "one")
+    (one,) = read(tmp_path / "root", tmp_path / "store").values()
+    assert {cell.published.shown for cell in one.cells} == {0}
+    assert all(cell.published.closed for cell in one.cells)
+    opened = SiteSettings(publication={"questions": "public"})
+    (one,) = read(tmp_path / "root", tmp_path / "store", settings=opened).values()
+    assert {cell.entry.suite: cell.published.shown for cell in one.cells} == {"questions": 60, "agent": 0}
+
+
+@pytest.mark.parametrize(("attempts", "shown"), [(None, 60), (5, 5), (-1, 2), (0, 0)])
+def test_how_many_attempts_are_published_is_a_choice(
+    tmp_path: Path, attempts: int | None, shown: int
+) -> None:
+    make(tmp_path / "root" / "one")
+    opened = SiteSettings(publication={"questions": "public"})
+    (one,) = read(tmp_path / "root", tmp_path / "s", settings=opened, attempts=attempts).values()
+    own = [cell.published for cell in one.cells if cell.entry.suite == "questions"]
+    assert {(p.attempts, p.shown) for p in own} == {(60, shown)}
+
+
+def test_signatures_are_checked(tmp_path: Path) -> None:
+    key, signers = tmp_path / "key", tmp_path / "signers"
+    try:
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", key], check=True)
+    except FileNotFoundError:
+        lacking("ssh-keygen is not installed")
+    signers.write_text(f"ann@lab {key.with_suffix('.pub').read_text()}")
+    for name in ("signed", "unsigned", "forged"):
+        make(tmp_path / "root" / name, Change())
+    for name in ("signed", "forged"):
+        file = tmp_path / "root" / name / "run.json"
+        subprocess.run(["ssh-keygen", "-q", "-Y", "sign", "-n", "harness", "-f", key, file], check=True)
+    change_run(RunDirectory(tmp_path / "root" / "forged"), created="2027-01-01T00:00:00Z")
+    found = read(tmp_path / "root", tmp_path / "store", signers=signers)
+    assert found["signed"].signer == "ann@lab" and found["unsigned"].signer is None
+    assert not found["unsigned"].refused
+    assert "not a signature by anyone" in found["forged"].refused[0]
