@@ -70,8 +70,8 @@ def site_command(args: argparse.Namespace) -> Status:
     print_lines(
         [
             f"{built.models} models, {built.columns} columns, {built.attempts:,} attempts "
-            f"({built.shown:,} to be read) of {built.runs} runs, {built.pages} pages, {built.seconds:.1f} s",
-            f"{args.out / 'index.html'}",
+            f"({built.shown:,} to be read) of {built.runs} runs, {built.pages} pages",
+            f"{args.out / 'index.html'} in {built.seconds:.1f} s",
         ]
     )
     for said in built.refused:

@@ -1,4 +1,4 @@
-"""Many runs as one table: models, columns of what may be compared, and how sure a rank is. Numbers, no text."""
+"""Many runs as one table: models, columns of what may be compared, how sure a rank is. Numbers, no text."""
 
 import hashlib
 import re
@@ -146,54 +146,58 @@ class Board:
 def make_board(runs: Sequence[Taken], store: Store, settings: SiteSettings) -> Board:
     """The table of all runs that were taken."""
     taken = [run for run in runs if not run.refused]
-    found: dict[str, Row] = {}
     numbers: list[tuple[str, Number]] = []
-    models: dict[str, tuple[tuple[bool, str], ModelEntry, str]] = {}
+    models: dict[str, tuple[bool, str, ModelEntry]] = {}
     for run in taken:
         for card in store.cards(run):
             identity = _identity(card.model)
-            weight = (run.signer is not None, run.created)
-            day = max(run.created, models[identity][2]) if identity in models else run.created
-            if identity not in models or weight > models[identity][0]:
-                models[identity] = (weight, card.model, day)
+            told = (run.signer is not None, run.created, card.model)
+            models[identity] = max(told, models.get(identity, told), key=lambda one: one[:2])
             numbers += ((identity, number) for number in _numbers(card, run, settings))
-    every = {name: model for name, (_, model, _) in models.items()}
-    names = Counter(model.name for model in every.values())
-    for identity, (_, model, day) in models.items():
-        others = {other.name: other for other in every.values()}
-        row_id = slug(model.name) + (
-            f"-{identity[:6]}" if names[model.name] > 1 or not slug(model.name) else ""
-        )
-        if row_id in {row.id for row in found.values()}:
-            row_id = f"{row_id}-{identity[:6]}"
-        found[identity] = Row(id=row_id, model=model, facts=_facts(model, others, day))
+    rows = _rows({identity: model for identity, (*_, model) in models.items()}, numbers)
     columns = _columns(numbers)
     for identity, number in numbers:
-        column = columns[_column_of(number)]
-        row = found[identity]
-        if number.withdrawn:
-            row.earlier.setdefault(column.id, []).append(number)
-            continue
-        had = row.numbers.get(column.id)
-        if had is None or _counts_more(number) > _counts_more(had):
-            row.numbers[column.id], number = number, had  # type: ignore[assignment]
-        if number is not None:
-            row.earlier.setdefault(column.id, []).append(number)
+        _put(rows[identity], columns[_column_of(number)].id, number)
     board = Board(
         settings=settings,
-        rows=sorted(found.values(), key=lambda row: row.model.name.lower()),
-        columns=_told_apart(list(columns.values()), found.values()),
+        rows=sorted(rows.values(), key=lambda row: row.model.name.lower()),
+        columns=_told_apart(list(columns.values()), rows.values()),
         runs=taken,
         refused=[run for run in runs if run.refused],
         capability=(),
     )
-    for row in board.rows:
-        for own in row.earlier.values():
-            own.sort(key=lambda number: number.created, reverse=True)
     for column in board.columns:
         _rank(column, board.rows)
     _add_capability(board)
     return board
+
+
+def _rows(models: Mapping[str, ModelEntry], numbers: Sequence[tuple[str, Number]]) -> dict[str, Row]:
+    """A row for each model, whose addresses are all different."""
+    days: dict[str, str] = {}
+    for identity, number in numbers:
+        days[identity] = max(number.created, days.get(identity, ""))
+    names = Counter(slug(model.name) for model in models.values())
+    others = {model.name: model for model in models.values()}
+    found = {}
+    for identity, model in models.items():
+        own = slug(model.name)
+        row_id = own if own and names[own] == 1 else f"{own}-{identity[:8]}".lstrip("-")
+        found[identity] = Row(id=row_id, model=model, facts=_facts(model, others, days.get(identity, "")))
+    return found
+
+
+def _put(row: Row, column: str, number: Number) -> None:
+    """Let a number be the one of its place that counts, or one of the earlier ones."""
+    earlier = row.earlier.setdefault(column, []) if number.withdrawn or column in row.numbers else []
+    if number.withdrawn:
+        earlier.append(number)
+    elif (had := row.numbers.get(column)) is None:
+        row.numbers[column] = number
+    else:
+        row.numbers[column], other = sorted((had, number), key=_counts_more, reverse=True)
+        earlier.append(other)
+    earlier.sort(key=lambda one: one.created, reverse=True)
 
 
 def _counts_more(number: Number) -> tuple[bool, str, str]:
@@ -287,7 +291,7 @@ def _columns(numbers: Sequence[tuple[str, Number]]) -> dict[str, Column]:
 
 
 def _told_apart(columns: list[Column], rows: Iterable[Row]) -> list[Column]:
-    """Columns in their order, each with the fields in which it is unlike others of its benchmark and metric."""
+    """Columns in their order, each with the fields in which it is unlike others of its metric."""
     sizes = Counter(name for row in rows for name in row.numbers)
     by_key: dict[str, list[Column]] = {}
     for column in columns:

@@ -182,6 +182,7 @@ def model_data(board: Board, row: Row) -> bytes:
         if column.id not in row.numbers:
             continue
         number, estimate = row.numbers[column.id], row.numbers[column.id].estimate
+        words = (text.format_interval(estimate, column.metric), text.format_count(estimate, column.metric))
         said = heading(board, column)
         numbers.append(
             {
@@ -192,7 +193,7 @@ def model_data(board: Board, row: Row) -> bytes:
                 "differs": ", ".join(said.differs),
                 "direction": said.direction,
                 "share": text.is_share(column.metric),
-                "said": f"{text.format_interval(estimate, column.metric)} {text.format_count(estimate, column.metric)}",
+                "said": " ".join(words),
                 "value": estimate.value,
                 "low": estimate.low,
                 "high": estimate.high,

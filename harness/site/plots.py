@@ -158,7 +158,7 @@ def _plots(board: Board) -> Iterator[Plot]:
             board,
             "date",
             "Capability against release date",
-            f"Lines: least squares through origins with at least {FEWEST} models here, about these models alone.",
+            f"Lines: least squares through origins with at least {FEWEST} models, about these models alone.",
             (_day_scale(days), _day),
             y,
             shapes,

@@ -22,9 +22,9 @@ from harness.types import Struct
 ADAPTERS = {
     "lm_eval": "A task of lm-evaluation-harness, by its own prompts, filters and metrics. Each sample is one "
     "question; a rate counts the right answers.",
-    "agentdojo": "An agent with tools does a task for its user. In attacked attempts, something that it reads "
-    "along the way holds an order from an attacker. A checker looks at what the agent left behind: whether the "
-    "user's task is done, and whether the attacker's goal was reached.",
+    "agentdojo": "An agent with tools does a task for its user. In attacked attempts, something that it "
+    "reads along the way holds an order from an attacker. A checker looks at what the agent left behind: "
+    "whether the user's task is done, and whether the attacker's goal was reached.",
     "agentdojo_audited": "As AgentDojo, with checkers that were looked over one by one. An agent with tools "
     "does a task for its user while something that it reads holds an order from an attacker.",
     "injecagent": "An agent is shown the result of one tool call, in which an attacker's order stands. It "

@@ -1,7 +1,8 @@
-"""Reading a results root for a site: each run is verified, scored again and made ready by a process of its own.
+"""Reading a results root for a site: each run is verified and scored again by a process of its own.
 
-A run directory may be anybody's. Its process has its share of memory and of time, and what it comes to is kept
-in the reader's own folder, by the checksums of what it was made of: where nothing changed, nothing is done.
+A run directory may be anybody's. Its process has its share of memory and of time, and what it comes to is
+kept in the reader's own folder, by the checksums of what it was made of: where nothing changed, nothing is
+done.
 """
 
 import hashlib

@@ -17,7 +17,7 @@ from harness.site.board import Board, Row
 from harness.types import Manifest
 
 MOST_CLAIMED = 150_000
-"""Numbers behind claims, attempts of benchmarks without attacks: more take minutes, and are left to the runs."""
+"""Attempts behind headlines, more than which claims are left to the runs: they would take minutes."""
 MOST_PAIRED = 4_000
 """Comparisons of two models that are made ahead; of more pairs the page compares intervals."""
 
