@@ -95,6 +95,7 @@ FLOORS = {
         "append",
         "table",
         "lock",
+        "workers",
         "seal",
         "verdicts",
         "load",

@@ -1,5 +1,7 @@
 """What the JSON files of a run directory hold, but for records."""
 
+from typing import Literal
+
 from harness.types import (
     SCHEMA_VERSION,
     Caution,
@@ -64,4 +66,69 @@ class Checksums(Struct):
     """`checksums.json`: files of a complete cell -> SHA-256."""
 
     files: dict[str, str]
+    schema_version: int = SCHEMA_VERSION
+
+
+class WorkerFile(Struct):
+    """`workers/MODEL-WRITER.json`: a process that works on a model. It alone writes it, every few seconds."""
+
+    model: str
+    host: str
+    pid: int
+    began: float
+    """Unix time, by its own clock, as all times here."""
+    beat: float
+    """When this was written last."""
+    job: str | None = None
+    """Of the scheduler that started it, such as `1234_5`; None where nobody did."""
+    gpus: str | None = None
+    """What it sees of the machine's, as in `CUDA_VISIBLE_DEVICES`."""
+    log: str | None = None
+    """Where its engine's output goes, told from the run directory."""
+    loaded: float | None = None
+    """When the model was loaded; None until then."""
+    answered: float | None = None
+    """When an attempt was finished last."""
+    finished: int = 0
+    """Attempts that it finished."""
+    tokens: int = 0
+    """Prompts and completions of these."""
+    ended: Literal["done", "stopped", "failed"] | None = None
+    """It did what it could; somebody asked it to stop; an error ended it. None: it runs, or was killed."""
+    problems: tuple[Caution, ...] = ()
+    """What it could not measure, and why."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class Submission(Struct):
+    """`submissions/JOB.json`: jobs that were given to a scheduler."""
+
+    launcher: str
+    job: str
+    """The scheduler's id: of a job array, whose elements are the models in their order."""
+    models: tuple[str, ...]
+    submitted: float
+    """Unix time."""
+    schema_version: int = SCHEMA_VERSION
+
+
+class EndFile(Struct):
+    """`end.json`: how the run ended, for programs."""
+
+    name: str
+    status: int
+    """The exit status."""
+    meaning: str
+    """The status in words."""
+    ended: str
+    """ISO 8601, UTC."""
+    cells: int
+    complete: int
+    """Cells of which no attempt is owed."""
+    attempts: int
+    finished: int
+    failures: dict[str, int]
+    """Kind -> attempts that could not be measured."""
+    problems: tuple[str, ...]
+    """What could not be measured, a sentence each."""
     schema_version: int = SCHEMA_VERSION

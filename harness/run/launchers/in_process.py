@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from harness.run.attempts import Progress
 from harness.run.jobs import Job
+from harness.run.watched import Watched
 from harness.suites.apart import Scorers
 
 
@@ -16,8 +17,9 @@ class InProcess:
         suites = {suite.name: suite for job in jobs for suite in job.suites}
         with Scorers(suites.values()) as scorers, asyncio.Runner() as runner:
             for job in jobs:
-                job.begin(progress)
-                while job.owes:
-                    runner.run(job.run(progress, scorers))
-                progress.ended(job.name)
+                with Watched(job, progress) as watched:
+                    job.begin(watched)
+                    while job.owes:
+                        runner.run(job.run(watched, scorers))
+                    watched.ended(job.name)
                 yield job

@@ -1,0 +1,70 @@
+"""Who works on a run, and who was asked to: small files beside the cells, none of them a part of the results.
+
+A worker writes its own file every few seconds, so that any machine that sees the directory can tell what runs
+where, and what was killed: a file that says of no end and has not been written for a while.
+"""
+
+import re
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from harness.disk import make_folder, replace
+from harness.records.sane import read_file
+from harness.records.schema import Submission, WorkerFile
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+BEAT_SECONDS = 5.0
+"""How often a worker writes its file."""
+
+SILENT_SECONDS = 60.0
+"""After which one that has not written is taken for dead: file systems of clusters may show files half a minute
+late."""
+
+WORKERS, SUBMISSIONS, LOGS, END = "workers", "submissions", "logs", "end.json"
+
+
+def write_worker(run: Path, writer: str, worker: WorkerFile) -> None:
+    """Replace a worker's own file. writer: its name among those that write. Raises DiskError."""
+    write_small(_worker_path(run, writer, worker), worker)
+
+
+def remove_worker(run: Path, writer: str, worker: WorkerFile) -> None:
+    """Take a worker's own file away."""
+    _worker_path(run, writer, worker).unlink(missing_ok=True)
+
+
+def _worker_path(run: Path, writer: str, worker: WorkerFile) -> Path:
+    return run / WORKERS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', worker.model)[:100]}-{writer}.json"
+
+
+def write_submission(run: Path, submission: Submission) -> None:
+    """Keep what was submitted. Raises DiskError."""
+    write_small(run / SUBMISSIONS / f"{re.sub(r'[^0-9A-Za-z_.-]', '_', submission.job)}.json", submission)
+
+
+def write_small(path: Path, value: msgspec.Struct) -> None:
+    """Replace a small JSON file, with its folder if there is none. Raises UserError."""
+    make_folder(path.parent)
+    replace(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+
+
+def read_workers(run: Path, model: str | None = None) -> list[WorkerFile]:
+    """The workers that there were, the one that began last at the end. model: only those of one.
+
+    Raises:
+        UserError: a file is not one that this version can read.
+    """
+    found = _read_all(run / WORKERS, WorkerFile)
+    return sorted((w for w in found if model in (None, w.model)), key=lambda w: (w.began, w.pid))
+
+
+def read_submissions(run: Path) -> list[Submission]:
+    """What was submitted, the latest at the end. Raises UserError."""
+    return sorted(_read_all(run / SUBMISSIONS, Submission), key=lambda s: (s.submitted, s.job))
+
+
+def _read_all(folder: Path, kind: type[T]) -> list[T]:
+    return [read_file(path, kind) for path in sorted(folder.glob("*.json"))]
