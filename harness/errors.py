@@ -22,9 +22,12 @@ class Status(IntEnum):
     INCOMPLETE = 3
     """The rest was measured, but a model, a suite or a claim was not: the cards and the output name it."""
     STOPPED = 4
-    """The engine or its server is gone: what is finished is kept, and the same command resumes."""
+    """An engine, its server or its job is gone or was given up: what is finished is kept, and the same
+    command resumes."""
     WARNED = 5
     """`plan --strict` has warnings."""
+    FAILURES = 6
+    """Everything was measured, but more attempts failed than `--max-failures` accepts."""
     INTERRUPTED = 130
     """Ctrl-C, or a signal of a scheduler: what is finished is kept, and the same command resumes."""
 

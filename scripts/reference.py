@@ -104,6 +104,7 @@ def _meaning(action: argparse.Action) -> str:
 def configuration() -> str:
     """Every key of a run config, of a model, and of the options of each adapter, from their schemas."""
     from harness import config
+    from harness.config.clusters import ClusterSpec, Container
     from harness.engines.endpoint import Arguments
     from harness.suites import ADAPTERS
     from harness.types import Origin, Sampling
@@ -117,6 +118,8 @@ def configuration() -> str:
         ("Sampling", Sampling),
         ("Engine", config.EngineSpec),
         ("Engine arguments of an endpoint", Arguments),
+        ("A cluster", ClusterSpec),
+        ("Container", Container),
         *(
             (f"Suite options: adapter {name}", import_module(module).Options)
             for name, module in ADAPTERS.items()

@@ -50,10 +50,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _trust(args: argparse.Namespace) -> "Trust":
-    """A config at the command line is its owner's. What other commands read is data, whoever made it."""
+    """What is run is its owner's. What other commands read is data, whoever made it."""
     from harness.trust import OWN, Trust
 
-    if "config" in args:
+    if "config" in args or "owned" in args:
         return OWN
     folders: list[Path] = getattr(args, "trust_code", [])
     for folder in folders:

@@ -1,11 +1,14 @@
 """Before and during a run: `plan`, `fetch`, `run`."""
 
 import argparse
+import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from harness.cli.shared import (
@@ -18,11 +21,20 @@ from harness.cli.shared import (
 from harness.errors import DiskError, Status, UserError
 
 if TYPE_CHECKING:
+    from harness.config.clusters import ClusterSpec
+    from harness.records.directory import RunDirectory
+    from harness.run.json_log import JsonProgress
+    from harness.run.progress import LiveProgress
+    from harness.run.status import RunStatus
     from harness.types import Caution
 
 
 STOPS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 """What a terminal that closes, and a scheduler before its time limit, send."""
+
+
+WATCH_SECONDS = 2.0
+"""Between two looks at a run that is watched."""
 
 
 def add(commands: Any) -> None:
@@ -51,8 +63,39 @@ def add(commands: Any) -> None:
         metavar="N",
         help="models at once, each in a process and on GPUs of its own (default: as many as there are GPUs)",
     )
-    run.add_argument("--on", metavar="LAUNCHER", help="what runs the jobs (default: this machine)")
+    run.add_argument(
+        "--on",
+        metavar="LAUNCHER",
+        help="what runs jobs: slurm, or package.module:function (default: this machine)",
+    )
+    run.add_argument(
+        "--cluster",
+        metavar="FILE",
+        help="what Slurm is asked for: a YAML file, or a name of configs/clusters",
+    )
+    run.add_argument(
+        "--wait", action="store_true", help="wait for what Slurm was given, and print the scorecards"
+    )
+    _end_arguments(run)
     run.set_defaults(command=run_command)
+
+    job = commands.add_parser(
+        "job",
+        help="run one model of a run that was planned, as jobs of a scheduler do; without MODEL: end the run",
+        **examples("harness job results/demo aster-dense", "harness job results/demo"),
+    )
+    job.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` writes, of your own")
+    job.add_argument(
+        "model", nargs="?", metavar="MODEL", help="of its config (default: none; write the scorecards)"
+    )
+    job.add_argument("--digest", help="of the config that was submitted; another one is refused")
+    job.add_argument("--lock", type=Path, metavar="CONFIG", help="the config beside which the lock lies")
+    job.add_argument(
+        "--retry-before", type=float, default=0.0, metavar="TIME",
+        help="run attempts again whose engine or scorer failed before this Unix time",
+    )  # fmt: skip
+    _end_arguments(job)
+    job.set_defaults(command=job_command, owned=True)
 
     fetch = commands.add_parser(
         "fetch",
@@ -83,14 +126,38 @@ def add(commands: Any) -> None:
     )
     status.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` writes")
     status.add_argument("--format", choices=("table", "json"), default="table")
+    status.add_argument("--watch", action="store_true", help="go on showing it until the run has ended")
     status.set_defaults(command=status_command)
+
+
+def _end_arguments(command: argparse.ArgumentParser) -> None:
+    """How a run is told of, and its end."""
+    command.add_argument("--log", choices=("text", "json"), default="text", help="how progress is written")
+    command.add_argument(
+        "--max-failures",
+        type=_share,
+        metavar="SHARE",
+        help="end with status 6 where a larger share of attempts could not be measured, such as 0.05",
+    )
+    command.add_argument(
+        "--notify",
+        metavar="COMMAND",
+        help="a command of yours for when the run has ended (default: HARNESS_NOTIFY of the environment)",
+    )
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError("expected a share from 0 to 1, such as 0.05")
+    return share
 
 
 @contextmanager
 def stopped_by(*numbers: signal.Signals) -> Iterator[None]:
     """Let signals stop what is under way as Ctrl-C does, those that are not ignored (as `nohup` has it)."""
     heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, signal.default_int_handler) for number in heard}
+    before = {number: signal.signal(number, _stop) for number in heard}
     try:
         yield
     finally:
@@ -98,51 +165,159 @@ def stopped_by(*numbers: signal.Signals) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt(signal.Signals(number))
+
+
 def run_command(args: argparse.Namespace) -> Status:
     """`harness run`."""
     from harness import config as configs
     from harness.models.forecast import machine_gpus
     from harness.records.directory import RunDirectory
-    from harness.reports.kept import are_current, write_scorecards
     from harness.run.launchers import open_launcher
-    from harness.run.progress import LiveProgress
+    from harness.run.lock import lock_path
+    from harness.run.notify import NOTIFY
     from harness.run.runner import outcome, plan_run, run
 
     config = load(args)
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     config = directory.dated(config)
-    gpus = [gpu.uuid for gpu in machine_gpus()] if config.engine.kind == "vllm" else []
-    launcher = open_launcher(args.on, args.workers, gpus)
-    plan = plan_run(config, args.config, len(gpus))
+    cluster = _cluster(args)
+    gpus = [gpu.uuid for gpu in machine_gpus()] if config.engine.kind == "vllm" and not cluster else []
+    launcher = open_launcher(
+        args.on,
+        args.workers,
+        gpus,
+        cluster=cluster,
+        wait=args.wait,
+        lock=args.config if lock_path(args.config).is_file() else None,
+        finish=finish_arguments(args),
+    )
+    if args.notify:
+        os.environ[NOTIFY] = args.notify  # what is submitted inherits it, and no file has it
+    plan = plan_run(config, args.config, cluster.gpus_per_node if cluster else len(gpus))
     plan.check()
-    console = new_console()
-    ended: Exception | KeyboardInterrupt | None = None
-    with directory.lock(), stopped_by(*STOPS), LiveProgress(console) as progress:
+    ended: UserError | KeyboardInterrupt | None = None
+    elsewhere: list[str] = []
+    with directory.lock(), stopped_by(*STOPS), open_progress(args) as progress:
         directory.prepare(config)
         try:
-            run(plan, directory, progress, launcher, retry_failures=args.retry_failures, root=args.root)
+            elsewhere = run(
+                plan, directory, progress, launcher, retry_failures=args.retry_failures, root=args.root
+            )
         except (UserError, KeyboardInterrupt) as error:
             ended = error
         progress.close()
-        if are_current(directory):
-            progress.note(
-                f"the scorecards are as they were: `harness scorecard {directory.path}` prints them"
+        if elsewhere and ended is None:
+            progress.note(f"`harness status {directory.path}` says how far it is")
+            complain(plan.problems)
+            return outcome(plan.problems)
+        return conclude(args, directory, progress, ended, plan.problems)
+
+
+def _cluster(args: argparse.Namespace) -> "ClusterSpec | None":
+    """What Slurm is asked for, None where it is not. Raises UserError."""
+    from harness.config.clusters import ClusterSpec, load_cluster
+
+    if args.on != "slurm":
+        if args.cluster or args.wait:
+            raise UserError(
+                f"{'--cluster' if args.cluster else '--wait'} needs --on slurm: add that, or take it out"
             )
-        elif not directory.measured_nothing() and not isinstance(ended, DiskError):
-            text = write_scorecards(directory, width=console.width, color=console.is_terminal)
-            if ended is None:
-                console.print(text, markup=False, highlight=False, soft_wrap=True)
-            for name in ("scorecard.html", "scorecard.md", "scorecard.json"):
-                console.print(
-                    f"written: {directory.path / name}", markup=False, highlight=False, soft_wrap=True
-                )
+        return None
+    return load_cluster(args.cluster) if args.cluster else ClusterSpec()
+
+
+def finish_arguments(args: argparse.Namespace) -> list[str]:
+    """What of a command line holds for the end of the run, wherever that is."""
+    return [] if args.max_failures is None else [f"--max-failures={args.max_failures}"]
+
+
+def open_progress(args: argparse.Namespace) -> "LiveProgress | JsonProgress":
+    """Who is told what happens: a person, or a program."""
+    from harness.run.json_log import JsonProgress
+    from harness.run.progress import LiveProgress
+
+    return JsonProgress() if args.log == "json" else LiveProgress(new_console())
+
+
+def conclude(
+    args: argparse.Namespace,
+    directory: "RunDirectory",
+    progress: "LiveProgress | JsonProgress",
+    ended: "UserError | KeyboardInterrupt | None",
+    problems: "Sequence[Caution]",
+) -> Status:
+    """Write the scorecards and how the run ended, and tell whoever is to know."""
+    from harness.records.workers import END
+    from harness.run.json_log import JsonProgress
+    from harness.run.notify import notify
+    from harness.run.runner import outcome
+    from harness.run.status import write_end
+
+    if not isinstance(ended, DiskError):
+        _keep_scorecards(directory, progress, show=ended is None and args.log != "json")
+    status = outcome(problems)
+    if ended is not None:
+        status = Status.WRONG_INPUT if isinstance(ended, UserError) else Status.INTERRUPTED
+    if not isinstance(ended, DiskError) and directory.is_run:
+        end = write_end(directory, status, problems, args.max_failures)
+        status = Status(end.status)
+        if isinstance(progress, JsonProgress):
+            progress.end(end)
+        if wrong := notify(directory.path / END, end):
+            sys.stderr.write(f"harness: {wrong}\n")
     if ended is not None:
         raise ended
-    _complain(plan.problems)
-    return outcome(plan.problems)
+    complain(problems)
+    return status
 
 
-def _complain(problems: "Iterable[Caution]") -> None:
+def _keep_scorecards(
+    directory: "RunDirectory", progress: "LiveProgress | JsonProgress", *, show: bool
+) -> None:
+    from harness.reports.kept import are_current, write_scorecards
+
+    if are_current(directory):
+        progress.note(f"the scorecards are as they were: `harness scorecard {directory.path}` prints them")
+    elif not directory.measured_nothing():
+        console = new_console()
+        text = write_scorecards(directory, width=console.width, color=console.is_terminal)
+        if show:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+        for name in ("scorecard.html", "scorecard.md", "scorecard.json"):
+            progress.note(f"written: {directory.path / name}")
+
+
+def job_command(args: argparse.Namespace) -> Status:
+    """`harness job`."""
+    from harness.records.directory import RunDirectory
+    from harness.run.collect import collect
+    from harness.run.one_model import run_model
+    from harness.run.runner import outcome
+
+    directory = RunDirectory(args.directory)
+    with stopped_by(*STOPS), open_progress(args) as progress:
+        if args.model is None:
+            with directory.lock():
+                models = dict.fromkeys(cell.model for cell in directory.manifest().cells.values())
+                found = [problem for model in models for problem in collect(directory, model)]
+                directory.keep_cautions((*directory.manifest().cautions, *found))
+                return conclude(args, directory, progress, None, found)
+        found = run_model(
+            directory,
+            args.model,
+            progress,
+            digest=args.digest,
+            lock=args.lock,
+            retry_before=args.retry_before,
+        )
+        progress.close()
+    complain(found)
+    return outcome(found)
+
+
+def complain(problems: "Iterable[Caution]") -> None:
     """Say what cannot be, or was not, measured, a line each."""
     for text in dict.fromkeys(problem.text for problem in problems):
         sys.stderr.write(f"harness: {text}\n")
@@ -184,10 +359,41 @@ def status_command(args: argparse.Namespace) -> None:
     import msgspec
 
     from harness.records.directory import RunDirectory
-    from harness.run.status import status, status_lines
+    from harness.run.status import RunStatus, status, status_lines
 
-    found = status(RunDirectory(args.directory))
-    as_json = args.format == "json"
-    print_lines(
-        [msgspec.json.format(msgspec.json.encode(found)).decode()] if as_json else status_lines(found)
-    )
+    directory = RunDirectory(args.directory)
+
+    def lines(found: RunStatus) -> Iterable[str]:
+        if args.format == "json":
+            return [msgspec.json.format(msgspec.json.encode(found)).decode()]
+        return status_lines(found)
+
+    found = status(directory)
+    if args.watch:
+        _watch(directory, found, lines)
+    else:
+        print_lines(lines(found))
+
+
+def _watch(
+    directory: "RunDirectory", found: "RunStatus", lines: "Callable[[RunStatus], Iterable[str]]"
+) -> None:
+    """Show how far a run is until it has ended: in place on a terminal, elsewhere when it changes."""
+    from rich.live import Live
+    from rich.text import Text
+
+    from harness.run.status import status
+
+    console, before = new_console(), ""
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            text = "\n".join(lines(found))
+            if console.is_terminal:
+                live.update(Text(text), refresh=True)
+            elif text != before:
+                print_lines([text])
+            before = text
+            if found.is_over:
+                return
+            time.sleep(WATCH_SECONDS)
+            found = status(directory)

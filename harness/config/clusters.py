@@ -1,4 +1,4 @@
-"""What a person writes of a cluster: where jobs go, what they ask for, and what is set up before they begin."""
+"""What a person writes of a cluster: where jobs go, what they ask for, what is set up before."""
 
 import re
 from typing import Annotated, Literal
@@ -67,8 +67,8 @@ class ClusterSpec(Struct):
     options: tuple[str, ...] = ()
     """Further options of sbatch, such as `--exclusive`."""
     finish_options: tuple[str, ...] = ()
-    """Options of sbatch for the last job, which writes the scorecards and needs no GPU, over those above; such
-    as `--partition=cpu`."""
+    """Options of sbatch for the last job, which writes the scorecards and needs no GPU, over those above;
+    such as `--partition=cpu`."""
 
 
 def load_cluster(name: str) -> ClusterSpec:
@@ -81,27 +81,28 @@ def load_cluster(name: str) -> ClusterSpec:
     data = {} if document.data is None else document.data
     if isinstance(data, dict) and isinstance(data.get("time"), int):
         raise UserError(
-            f'{document.where(("time",))}: key `time`: write it in quotes, such as "12:00:00": without them YAML '
-            "reads a number"
+            f'{document.where(("time",))}: key `time`: write it in quotes, such as "12:00:00": '
+            "without them YAML reads a number"
         )
     cluster = document.convert(data, ClusterSpec)
     if cluster.time is not None and not TIME.fullmatch(cluster.time):
         raise UserError(
-            f"{document.where(('time',))}: key `time`: {cluster.time!r} is no time limit: expected hours:minutes:"
-            'seconds, such as "04:00:00"'
+            f"{document.where(('time',))}: key `time`: {cluster.time!r} is no time limit: "
+            'expected hours:minutes:seconds, such as "04:00:00"'
         )
     for variable in cluster.environment:
         at = document.where(("environment", variable))
         if not re.fullmatch(r"[A-Za-z_]\w*", variable):
-            raise UserError(f"{at}: {variable!r} cannot be the name of a variable: use letters, digits and _")
+            raise UserError(f"{at}: {variable!r} cannot name a variable: use letters, digits, _")
         if SECRET.search(variable):
             raise UserError(
-                f"{at}: key `environment.{variable}`: a secret is not kept in a file: take the line out and set "
-                f"{variable} in the shell that submits, which Slurm hands on to its jobs"
+                f"{at}: key `environment.{variable}`: a secret is not kept in a file: take the line "
+                f"out and set {variable} in the shell that submits, which Slurm hands on to its jobs"
             )
     for option in (*cluster.options, *cluster.finish_options):
         if not option.startswith("-") or "\n" in option:
             raise UserError(
-                f"{document.where(('options',))}: {option!r} is no option of sbatch: expected such as --exclusive"
+                f"{document.where(('options',))}: {option!r} is no option of sbatch: "
+                "expected one such as --exclusive"
             )
     return cluster

@@ -163,9 +163,13 @@ class RunDirectory:
         """Make cells part of the run, with what is known of their engines; see `asked.add`."""
         asked.add(self.layout, more)
 
+    def asked_keys(self) -> set[str]:
+        """Keys of the cells that are part of the run. Raises UserError if there is none."""
+        return set(read_file(self.manifest_path, RunFile).cells)
+
     def not_asked(self) -> list[CellEntry]:
         """The cells with records that lie here and are no part of the run."""
-        part = set(read_file(self.manifest_path, RunFile).cells)
+        part = self.asked_keys()
         found = []
         for folder in self.layout.folders():
             if (folder / CELL).exists() and any(folder.glob("*.jsonl")) | (folder / RECORDS).exists():
@@ -364,6 +368,10 @@ class RunDirectory:
     def attempts_at(self, cell: CellEntry, sample: str) -> list[Record]:
         """Finished attempts of a cell at one sample."""
         return self._of(cell).attempts_at(sample)
+
+    def failures(self, cell: CellEntry) -> dict[str, int]:
+        """Kind -> attempts of a cell that could not be measured."""
+        return self._of(cell).failures()
 
     def samples(self, cell: CellEntry) -> set[str]:
         """The samples that have a finished attempt."""

@@ -4,6 +4,7 @@ Several processes may have written to it, and one attempt may be there twice: `r
 whoever reads and in whatever order.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
@@ -178,6 +179,15 @@ class CellRecords:
         """How many attempts are finished."""
         running = self._running()
         return count_rows(self.paths.complete) if running is None else len(running)
+
+    def failures(self) -> dict[str, int]:
+        """Kind -> attempts that could not be measured, of which nothing else is read."""
+        running = self._running()
+        if running is None:
+            kinds = read_table(self.paths.complete, ["failure"])["failure"].to_pylist()
+        else:
+            kinds = [key.failure for _, _, key in running.values()]
+        return dict(sorted(Counter(kind for kind in kinds if kind).items()))
 
     def _keys(self) -> Iterable[Key]:
         if (running := self._running()) is not None:

@@ -93,8 +93,9 @@ class WorkerFile(Struct):
     """Attempts that it finished."""
     tokens: int = 0
     """Prompts and completions of these."""
-    ended: Literal["done", "stopped", "failed"] | None = None
-    """It did what it could; somebody asked it to stop; an error ended it. None: it runs, or was killed."""
+    ended: Literal["done", "warned", "stopped", "failed"] | None = None
+    """It did what it could; its scheduler told it that its time limit is near (SIGUSR1); it was stopped
+    otherwise; an error ended it. None: it runs, or was killed."""
     problems: tuple[Caution, ...] = ()
     """What it could not measure, and why."""
     schema_version: int = SCHEMA_VERSION

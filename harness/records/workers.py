@@ -20,8 +20,8 @@ BEAT_SECONDS = 5.0
 """How often a worker writes its file."""
 
 SILENT_SECONDS = 60.0
-"""After which one that has not written is taken for dead: file systems of clusters may show files half a minute
-late."""
+"""After which one that has not written is taken for dead: file systems of clusters may show files half a
+minute late."""
 
 WORKERS, SUBMISSIONS, LOGS, END = "workers", "submissions", "logs", "end.json"
 

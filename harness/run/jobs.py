@@ -109,6 +109,14 @@ class Job:
             self.leave_out("not_loaded", str(error))
 
     @property
+    def is_complete(self) -> bool:
+        """Whether all records of its cells are there, and none is to be made again."""
+        return all(
+            self._complete(cell) and self._count_finished(cell) == cell.entry.samples * cell.entry.attempts
+            for cell in self.cells
+        )
+
+    @property
     def owes(self) -> bool:
         """Whether an engine is needed: the first, or another where one died."""
         return not self.over and not all(map(self._complete, self.cells))

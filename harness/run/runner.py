@@ -57,8 +57,8 @@ def run(
     *,
     retry_failures: bool = False,
     root: Path | None = None,
-) -> None:
-    """Run everything that the plan owes to the directory.
+) -> list[str]:
+    """Run everything that the plan owes to the directory; returns the models whose jobs go on elsewhere.
 
     What cannot be measured becomes a problem of the plan and is kept in the manifest; the rest is measured.
 
@@ -73,6 +73,26 @@ def run(
     Raises:
         UserError: nothing can be measured, or not into this directory.
     """
+    jobs = _begin(plan, directory, progress, root, retry_failures=retry_failures)
+    elsewhere = {job.name for job in jobs}
+    for job in launcher.run(jobs, progress):
+        elsewhere.discard(job.name)
+        if job.problems:
+            plan.leave_out(job.problems)
+            directory.keep_cautions((*plan.problems, *plan.cautions))
+    if outcome(plan.problems) is not Status.STOPPED:
+        plan.check()
+    if not elsewhere:
+        _ask_judges(plan, directory, progress)
+    elif plan.judges:
+        progress.note("judges read what there is when the same command is given after the jobs have ended")
+    return sorted(elsewhere)
+
+
+def _begin(
+    plan: Plan, directory: RunDirectory, progress: Progress, root: Path | None, *, retry_failures: bool
+) -> list[Job]:
+    """Let the directory be of the plan, and make a job for each model. Raises UserError."""
     prepare(plan)
     if root is not None:
         _take_over(root, plan, directory, progress)
@@ -88,17 +108,10 @@ def run(
     if retry_failures:
         complete = [cell.entry for cell in plan.cells if directory.is_complete(cell.entry)]
         directory.unseal(c for c in complete if len(directory.finished(c, retry_before)) < directory.count(c))
-    jobs = [
+    return [
         Job(plan.config, model, plan.of_model(name), directory, retry_before)
         for name, model in plan.models.items()
     ]
-    for job in launcher.run(jobs, progress):
-        if job.problems:
-            plan.leave_out(job.problems)
-            directory.keep_cautions((*plan.problems, *plan.cautions))
-    if outcome(plan.problems) is not Status.STOPPED:
-        plan.check()
-    _ask_judges(plan, directory, progress)
 
 
 def _ask_judges(plan: Plan, directory: RunDirectory, progress: Progress) -> None:

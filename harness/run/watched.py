@@ -4,6 +4,7 @@ What it is for: `harness status` from any machine, and to know a job that was ki
 """
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -15,9 +16,8 @@ import msgspec
 
 from harness.engines.base import Engine
 from harness.errors import DiskError
-from harness.records.directory import RunDirectory
 from harness.records.schema import WorkerFile
-from harness.records.workers import BEAT_SECONDS, write_worker
+from harness.records.workers import BEAT_SECONDS, remove_worker, write_worker
 from harness.run.attempts import Progress
 from harness.run.jobs import Job
 from harness.types import Record
@@ -57,9 +57,7 @@ class Watched:
     ) -> None:
         self._over.set()
         self._thread.join()
-        asked = isinstance(error, KeyboardInterrupt)
-        how = "done" if error is None else "stopped" if asked else "failed"
-        self._change(ended=how, problems=tuple(self._job.problems))
+        self._change(ended=_how(error), problems=tuple(self._job.problems))
         if error is None and self._file.loaded is None and not self._file.problems:  # it owed nothing
             remove_worker(self._job.directory.path, self._writer, self._file)
         else:
@@ -103,3 +101,12 @@ class Watched:
     def note(self, text: str) -> None:
         """See `Progress.note`."""
         self._progress.note(text)
+
+
+def _how(error: BaseException | None) -> str:
+    """How a worker ended; see `WorkerFile.ended`."""
+    if error is None:
+        return "done"
+    if not isinstance(error, KeyboardInterrupt):
+        return "failed"
+    return "warned" if error.args == (signal.SIGUSR1,) else "stopped"

@@ -227,7 +227,7 @@ def own_launcher(workers: int | None, gpus: list[str]) -> InProcess:
 def test_a_launcher_of_ones_own_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(tmp_path, "--on", "tests.run.test_launchers:own_launcher", "--workers", "3") == 0
     assert LAUNCHED == [(3, [])]
-    assert run(tmp_path, "--on", "slurm") == Status.WRONG_INPUT
-    assert "--on 'slurm': there is no such launcher" in capsys.readouterr().err
+    assert run(tmp_path, "--on", "slrm") == Status.WRONG_INPUT
+    assert "--on 'slrm': there is no such launcher" in capsys.readouterr().err
     assert run(tmp_path, "--workers", "0") == Status.WRONG_INPUT
     assert "--workers 0: expected" in capsys.readouterr().err

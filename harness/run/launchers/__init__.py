@@ -1,13 +1,16 @@
 """Launchers: where jobs are run, how many at once, and on what."""
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Protocol
 
+from harness.config.clusters import ClusterSpec
 from harness.errors import UserError
 from harness.run.attempts import Progress
 from harness.run.jobs import Job
 from harness.run.launchers.in_process import InProcess
 from harness.run.launchers.processes import Processes
+from harness.run.launchers.slurm import Slurm
 from harness.trust import load_object, plugins
 
 
@@ -17,20 +20,35 @@ class Launcher(Protocol):
     def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
         """Run jobs until none owes anything; yields each as it ends, with its problems.
 
+        One that hands jobs to a scheduler and does not wait for them ends, and does not yield those.
+
         Raises:
             DiskError: what was to be kept could not be.
         """
         ...
 
 
-def open_launcher(name: str | None, workers: int | None, gpus: Sequence[str]) -> Launcher:
+def open_launcher(
+    name: str | None,
+    workers: int | None,
+    gpus: Sequence[str],
+    *,
+    cluster: ClusterSpec | None = None,
+    wait: bool = False,
+    lock: Path | None = None,
+    finish: Sequence[str] = (),
+) -> Launcher:
     """A launcher.
 
     Args:
-        name: of an entry point of `openweight_harness.launchers`, or the dotted path of a function
-            `(workers, gpus) -> Launcher`; None for this machine.
+        name: `slurm`, or that of an entry point of `openweight_harness.launchers`, or the dotted path of a
+            function `(workers, gpus) -> Launcher`; None for this machine.
         workers: jobs at once. If not given: as many as there are GPUs, one where there is none.
         gpus: of this machine, as `CUDA_VISIBLE_DEVICES` may name them.
+        cluster: what Slurm is asked for.
+        wait: whether to wait for what Slurm was given.
+        lock: the config beside which a lock lies, for jobs that begin elsewhere.
+        finish: arguments of the command that ends a run elsewhere.
 
     Raises:
         UserError: there is no such launcher, or workers are fewer than one.
@@ -40,12 +58,14 @@ def open_launcher(name: str | None, workers: int | None, gpus: Sequence[str]) ->
     if name is None:
         count = workers or max(len(gpus), 1)
         return Processes(count, gpus) if count > 1 else InProcess()
+    if name == "slurm":
+        return Slurm(cluster or ClusterSpec(), wait=wait, lock=lock, finish=finish)
     known = plugins("launchers")
     if name not in known and ":" not in name:
         found = f"those of installed packages are {', '.join(known)}" if known else "no package has any"
         raise UserError(
             f"--on {name!r}: there is no such launcher ({found}): leave it out for this machine, or give "
-            "package.module:function of your own"
+            "slurm, or package.module:function of your own"
         )
     launcher: Launcher = load_object(known.get(name, name), "--on")(workers, gpus)
     return launcher
