@@ -7,11 +7,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.conftest import lacking
 
+PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "scancel")
 
 # Without accounting and without cgroups, as some clusters are. A requeued job is eligible again once
@@ -75,8 +76,12 @@ class Cluster:
         lines = self("squeue", "-h", "-r", "-o", "%i %T").splitlines()
         return dict(line.split(maxsplit=1) for line in lines)
 
-    def nodes(self) -> dict[str, str]:
-        return dict(line.split() for line in self("sinfo", "-h", "-N", "-o", "%N %T").splitlines())
+    def is_up(self) -> bool:
+        try:
+            nodes = self("sinfo", "-h", "-N", "-o", "%N %T").split()
+        except AssertionError:
+            return False
+        return nodes == ["n1", "idle", "n2", "idle"]
 
 
 def _free_ports(count: int) -> list[int]:
@@ -92,60 +97,50 @@ def _free_ports(count: int) -> list[int]:
 @contextmanager
 def slurm_cluster(state: Path) -> Iterator[Cluster]:
     """A cluster, whose every process has ended afterwards; see `lacking` for where there is no Slurm."""
-    path = f"{os.environ['PATH']}:/usr/sbin:/sbin"
-    if absent := [name for name in PROGRAMS if shutil.which(name, path=path) is None]:
+    if absent := [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]:
         lacking(f"Slurm is not installed ({', '.join(absent)}): apt-get install slurm-wlm munge")
     if os.geteuid() != 0:
         lacking("slurmd starts jobs as root alone")
+    cluster = Cluster(state)
+    _configure(state)
+    with (state / "output").open("w") as log, ExitStack() as ended:
+
+        def start(*command: str) -> None:
+            environment = {**os.environ, **cluster.environment, "PATH": PATH}
+            ended.callback(
+                _end,
+                subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL),
+            )
+
+        names = [f"--{name}-file={state}/munge.{name}" for name in ("key", "pid", "seed", "log")]
+        start("munged", "--foreground", "--force", f"--socket={state}/munge.sock", *names)
+        wait_until((state / "munge.sock").exists, what=f"munge did not come up: {state}/output")
+        start("slurmctld", "-D", "-f", str(state / "slurm.conf"))
+        for node in ("n1", "n2"):
+            start("slurmd", "-D", "-N", node, "-f", str(state / "slurm.conf"))
+        wait_until(cluster.is_up, what=f"Slurm did not come up: {state}/output, {state}/ctld.log")
+        yield cluster
+        cluster("scancel", "--user=root")
+        wait_until(lambda: not cluster.queue(), what="jobs that do not end")
+
+
+def _configure(state: Path) -> None:
     for name in ("state", "spool.n1", "spool.n2"):
         (state / name).mkdir(parents=True)
     ctld, n1, n2 = _free_ports(3)
-    cluster = Cluster(state)
     host = socket.gethostname().partition(".")[0]
     conf = CONF.format(ctld=ctld, n1=n1, n2=n2, host=host, state=state, user="root")
     (state / "slurm.conf").write_text(conf)
     key = state / "munge.key"
     key.touch(mode=0o600)
     key.write_bytes(secrets.token_bytes(128))
-    # The folder of munge's socket has to be one that everybody can enter.
-    state.chmod(0o755)
-    log = (state / "output").open("w")
-    started: list[subprocess.Popen[bytes]] = []
+    state.chmod(0o755)  # munge wants a folder for its socket that everybody can enter
 
-    def start(*command: str) -> None:
-        environment = {**os.environ, **cluster.environment, "PATH": path}
-        started.append(
-            subprocess.Popen(command, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        )
 
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
     try:
-        files = ("key", "pid", "seed", "log")
-        names = [f"--{name}-file={state}/munge.{name}" for name in files]
-        start("munged", "--foreground", "--force", f"--socket={state}/munge.sock", *names)
-        wait_until((state / "munge.sock").exists, what=(state / "output").read_text())
-        start("slurmctld", "-D", "-f", str(state / "slurm.conf"))
-        for node in ("n1", "n2"):
-            start("slurmd", "-D", "-N", node, "-f", str(state / "slurm.conf"))
-
-        def is_up() -> bool:
-            try:
-                return cluster.nodes() == {"n1": "idle", "n2": "idle"}
-            except AssertionError:
-                return False
-
-        wait_until(is_up, what=f"Slurm did not come up: {state}/output, {state}/ctld.log")
-        yield cluster
-        subprocess.run(
-            ["scancel", "--user=root"], env={**os.environ, **cluster.environment}, check=False, timeout=30
-        )
-        wait_until(lambda: not cluster.queue(), what="jobs that do not end")
-    finally:
-        for process in reversed(started):
-            process.terminate()
-        for process in reversed(started):
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-        log.close()
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
