@@ -13,8 +13,8 @@ from harness.run.attempts import Progress
 from harness.run.collect import given_up
 from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.launchers.in_process import InProcess
+from harness.run.models import PlannedModel
 from harness.run.plan import PlannedCell, prepare, problem
-from harness.run.preflight import PlannedModel
 from harness.run.runner import plan_run
 from harness.run.watched import JOB
 from harness.types import Caution
