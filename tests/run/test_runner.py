@@ -810,7 +810,10 @@ def test_how_far_a_run_is_is_told_while_it_runs(tmp_path: Path, capsys: pytest.C
         signal.signal(signal.SIGINT, before)
     capsys.readouterr()
     assert main(["status", str(tmp_path / "out"), "--format", "json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    status = json.loads(capsys.readouterr().out)
+    told = status["cells"]
+    (worker,) = status["models"]
+    assert (worker["model"], worker["state"], worker["pid"]) == ("one", "stopped", os.getpid())
     assert [(cell["model"], cell["suite"], cell["total"]) for cell in told] == [
         ("one", "few", 40), ("one", "many", 120), ("two", "few", 40), ("two", "many", 120),
     ]  # fmt: skip
