@@ -2,6 +2,10 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +17,7 @@ from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.types import Message, Sampling, Tool
+from tests.conftest import ROOT
 
 REQUESTS = [(f"q{i}", "safe" if i % 2 else "unsafe") for i in range(40)]
 CONFIG = """\
@@ -62,7 +67,7 @@ def policy(model: ModelSpec) -> Any:
 
 async def start(model: ModelSpec, args: dict[str, Any]) -> ScriptedEngine:
     """For `engine.kind`."""
-    return ScriptedEngine(chat=policy(model))
+    return ScriptedEngine(chat=policy(model), delay=args.get("delay", 0.0))
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +325,30 @@ def test_verdicts_go_where_their_cells_go(waiting: Path) -> None:
     before, merged = (RunDirectory(waiting / name) for name in ("out", "both"))
     for cell in before.manifest().cells.values():
         assert merged.verdicts(cell).of("planted") == before.verdicts(cell).of("planted") != {}
+
+
+def test_a_pass_that_is_killed_again_and_again_loses_and_repeats_nothing(waiting: Path) -> None:
+    slow = JUDGE.format(more="").replace(':start"}', ':start", max_concurrency: 4, args: {delay: 0.1}}')
+    (waiting / "judge.yaml").write_text(slow)
+    command = [sys.executable, "-m", "harness.cli", "judge", str(waiting / "out")]
+    command += ["--judge", str(waiting / "judge.yaml")]
+    for killed in range(1, 4):
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+        while process.poll() is None and said(waiting) < 15 * killed:
+            time.sleep(0.02)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+    assert 45 <= said(waiting) < 80
+    assert judge(waiting) == 0
+    # What has no verdict (q7 of each model) is asked again by each pass, and nothing else is.
+    assert said(waiting) - 80 in range(2 * 3 + 1)
+    directory = RunDirectory(waiting / "out")
+    for cell in directory.manifest().cells.values():
+        assert len(directory.verdicts(cell).of("planted")) == 40
+    assert metrics(waiting / "out")["no/refusal"]["value"] == pytest.approx(8 / 39, abs=1e-6)
+    assert main(["verify", str(waiting / "out")]) == 0
+
+
+def said(folder: Path) -> int:
+    """How many verdicts are on disk."""
+    return sum(path.read_bytes().count(b"\n") for path in (folder / "out").rglob("planted.jsonl"))
