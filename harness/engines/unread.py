@@ -288,7 +288,8 @@ def _is_meant(answer: str, place: Place) -> bool:
 
 
 _MARKS_BEFORE = re.compile(
-    r"(?:<\|[^|<>]*\|>[^<>\n]*(?=<|\Z)|<[^<>]*>|\[/?[A-Z_]+\]|\w+(?=[<\[]|\Z)|(?:\w+[ \t]+)?to=|(?<=to=)[\w.]+|[\[{]|\s)*\Z"
+    r"(?:<\|[^|<>]*\|>[^<>\n]*(?=<|\Z)|<[^<>]*>|\[/?[A-Z_]+\]|\w+(?=[<\[]|\Z)"
+    r"|(?:\w+[ \t]+)?to=|(?<=to=)[\w.]+|[\[{]|\s)*\Z"
 )
 """Marks, the words that are glued to them, and recipients."""
 _MARKS_AFTER = re.compile(r"(?:<[^<>]*>|\[/?[A-Z_]+\]|\s)*(?<!\s)")
