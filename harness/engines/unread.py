@@ -220,7 +220,7 @@ def _named(answer: str, name: str) -> Iterator[tuple[str, Place]]:
         r"(?=\{\s*(?:[\"'}]|\w+:|\Z))",
         r"\s*(?=<arg)",
         rf"[ \t]*\n+\s*{_LABEL}\s*(?:```\w*\s*)?(?=\{{)",
-        r"[ \t]+(?:--[\w-]+(?=[ \t=])|\w+=(?=[\"'\d\[{]))[^\n]*",
+        r"[ \t]+(?:--[\w-]+(?=[ \t=])|\w+=(?=[\"'\d\[{]))",
     )
     tags = (
         rf"^[ \t]*{_NAME_LABEL}{bare}[ \t]*\n+\s*{_BULLET}(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:\n?[^\n]*",
