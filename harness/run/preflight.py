@@ -84,6 +84,29 @@ def server_renders(subject: Subject) -> Iterator[Caution]:
         )
 
 
+def special_tokens_read(subject: Subject) -> Iterator[Caution]:
+    """Special tokens that a suite looks for in replies, where a server takes them out."""
+    reading = subject.suite.reading() if subject.config.engine.kind == "endpoint" else ""
+    if not reading:
+        return
+    try:
+        folder = checkpoint.find(subject.model.spec)
+    except UserError:  # no checkpoint, but what the server calls the model
+        return
+    tokenizer = _tokenizer(folder) if folder else None
+    if tokenizer is None:
+        return
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    # A pattern may write `<\|tag\|>` for `<|tag|>`.
+    if read := [tag for tag in special if tag in reading or tag in reading.replace("\\", "")]:
+        yield subject.caution(
+            "special_tokens",
+            f"suite {subject.suite.name} looks for {' and '.join(read)} in replies, special tokens of model "
+            f"{subject.model.spec.name}, which servers take out of them: nothing would be found; use engine "
+            "kind vllm",
+        )
+
+
 def no_parser(subject: Subject) -> Iterator[Caution]:
     """A model whose tool calls nobody reads."""
     spec = subject.model.spec
@@ -335,6 +358,7 @@ def _tokenizer(folder: Path) -> Any:
 CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     endpoint_cannot,
     server_renders,
+    special_tokens_read,
     no_parser,
     chat_template,
     too_long_context,

@@ -200,6 +200,10 @@ class Suite(ABC):
         """
         return None
 
+    def reading(self) -> str:
+        """What it looks for in replies, as far as that can be told: patterns, and code that reads them."""
+        return ""
+
     def prompts(self, sample: Sample) -> tuple[tuple[str, ...], ...]:
         """The texts of every request of a sample that holds no conversation: a prompt, or a context and
         what is scored behind it.

@@ -78,6 +78,56 @@ def test_what_an_endpoint_cannot_do_is_refused_by_the_plan_and_its_suite_named(t
     assert [cell.suite.name for cell in plan.cells] == ["digits"]
 
 
+TAGGED = """
+task: tagged
+dataset_path: json
+dataset_kwargs: {data_files: {test: test.jsonl}}
+test_split: test
+output_type: generate_until
+doc_to_text: "{{q}}"
+doc_to_target: "{{q}}"
+metric_list: [{metric: exact_match, aggregation: mean, higher_is_better: true}]
+"""
+BY_PATTERN = "filter_list: [{name: f, filter: [{function: regex, regex_pattern: 'PATTERN'}]}]\n"
+BY_FUNCTION = "filter_list: [{name: f, filter: [{function: custom, filter_fn: !function own.read}]}]\n"
+OWN = (
+    "def read(resps, docs):\n    return [[r.partition('<|im_start|>')[2] for r in each] for each in resps]\n"
+)
+
+
+@pytest.mark.parametrize("kind", ["endpoint", "vllm"])
+@pytest.mark.parametrize(
+    ("filters", "read"),
+    [
+        (BY_PATTERN.replace("PATTERN", r"<\|im_start\|>(.*)"), True),
+        (BY_PATTERN.replace("PATTERN", "<answer>(.*)</answer>"), False),  # plain text
+        (BY_FUNCTION, True),
+        ("", False),
+    ],
+)
+def test_special_tokens_that_a_filter_reads_and_a_server_takes_out_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, filters: str, read: bool, kind: str
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "tagged.yaml").write_text(TAGGED + filters)
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "test.jsonl").write_text('{"q": "x"}\n')
+    arguments = '{base_url: "http://localhost:1/v1"}' if kind == "endpoint" else "{}"
+    path = tmp_path / "run.yaml"
+    path.write_text(
+        f"name: x\nmodels: [aster-dense]\n"
+        f"suites: [{{adapter: lm_eval, task: tagged, include_path: {tmp_path}}}]\n"
+        f"sampling: {{max_tokens: 8}}\nengine: {{kind: {kind}, args: {arguments}}}\n"
+    )
+    told = [c.text for c in make_plan(load_config(path)).cautions if c.check == "special_tokens"]
+    assert bool(told) == (read and kind == "endpoint")
+    assert all("looks for <|im_start|> in replies, special tokens of model aster-dense" in t for t in told)
+
+
+def test_the_demo_has_nothing_to_warn_of() -> None:
+    assert make_plan(load_config(ROOT / "configs" / "runs" / "demo.yaml")).cautions == []
+
+
 def test_injecagent_needs_a_parser_of_tool_calls(tmp_path: Path) -> None:
     data = shared_data("injecagent")
     path = tmp_path / "run.yaml"

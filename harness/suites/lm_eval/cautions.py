@@ -6,6 +6,7 @@ from typing import Any
 
 from harness.config import RunConfig
 from harness.suites.lm_eval.documents import Fault, answerable, faults
+from harness.suites.lm_eval.requests import budget_of
 from harness.types import Sampling
 
 UNSAID = ("is defined, but aggregation is not", "is defined, but higher_is_better is not")
@@ -13,7 +14,7 @@ UNSAID = ("is defined, but aggregation is not", "is defined, but higher_is_bette
 
 
 def drawing(
-    name: str, task: Any, drawn: Sampling | None, config: RunConfig, source: str
+    name: str, task: Any, drawn: Sampling | None, config: RunConfig, max_gen_toks: int | None
 ) -> Iterator[tuple[str, str]]:
     """(check, sentence) about how replies are drawn.
 
@@ -22,7 +23,7 @@ def drawing(
         task: of lm-eval.
         drawn: how its replies are drawn, None if it asks for log-likelihoods.
         config: of the run.
-        source: who says the budget.
+        max_gen_toks: the suite's own budget, which is meant; None if it leaves that to others.
     """
     if drawn is None:
         if config.attempts > 1:
@@ -59,7 +60,8 @@ def drawing(
             f"suite {name} draws {repeats} replies to each question (`repeats` of its task), {why}: "
             "the others are paid for nothing, leave `repeats` out",
         )
-    if config.sampling.max_tokens > drawn.max_tokens:
+    if max_gen_toks is None and config.sampling.max_tokens > drawn.max_tokens:
+        source = budget_of(task.config.generation_kwargs or {}, None)[1]
         yield (
             "budget",
             f"suite {name} gives a reply {drawn.max_tokens} tokens ({source}), not the "

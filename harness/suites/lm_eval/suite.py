@@ -367,10 +367,9 @@ class LmEvalSuite(Suite):
     def cautions(self, config: RunConfig) -> Iterator[Caution]:
         """See `Suite.cautions`."""
         task, docs = self._task, list(self._documents())
-        source = budget_of(task.config.generation_kwargs or {}, self.options.max_gen_toks)[1]
         found = [
             *of_lm_eval(self.name, [*self._warned, *self._trial.warned]),
-            *drawing(self.name, task, self.drawn(config.sampling), config, source),
+            *drawing(self.name, task, self.drawn(config.sampling), config, self.options.max_gen_toks),
         ]
         yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
         for check, text, void in (*documents(self.name, task, docs), *self._of_prompts()):
@@ -395,6 +394,11 @@ class LmEvalSuite(Suite):
     def longest_prompt(self) -> tuple[str, str] | None:
         """See `Suite.longest_prompt`."""
         return self._trial.longest if self._trial.longest[1] else None
+
+    def reading(self) -> str:
+        """See `Suite.reading`: the patterns of the task's filters, and its own functions."""
+        stated = portable_config(self._task.config)
+        return "\n".join(_texts([stated["filter_list"], stated["process_results"], stated["metric_list"]]))
 
     def prompts(self, sample: Sample) -> tuple[tuple[str, ...], ...]:
         """See `Suite.prompts`."""
@@ -493,6 +497,15 @@ class LmEvalSuite(Suite):
 def _plainly(messages: Sequence[Mapping[str, str]], add_generation_prompt: bool = True) -> str:
     """In place of a model's chat template, for prompts that no model is shown."""
     return "".join(message["content"] for message in messages)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Every text within a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping | list):
+        for inner in value.values() if isinstance(value, Mapping) else value:
+            yield from _texts(inner)
 
 
 def _whole_text(instance: Any) -> str:
