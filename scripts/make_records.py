@@ -1,104 +1,119 @@
-"""Write a run directory of made-up records, as a run would have left it, to measure scorecards with.
+"""Write a run directory of made-up records, as a run would have left it, to measure commands with.
 
     python scripts/make_records.py DIR --records 1000000
 
-Half of the records answer questions, half are attacks on an agent: user tasks crossed with injection tasks.
-Every sample has four attempts, one attempt in fifty failed, and transcripts are empty. The same arguments
-write the same records.
+Half of the suites ask questions, half attack an agent: user tasks crossed with injection tasks (see
+made_up.py). Every sample has four attempts, one attempt in fifty failed, a transcript is some hundred bytes.
+The same arguments write the same records. `harness run DIR/run.yaml --out DIR` goes on with the run, with
+the folder above this one in PYTHONPATH.
 """
 
 import argparse
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
+from harness.config import load_config
+from harness.engines.scripted import ScriptedEngine
 from harness.records.directory import RunDirectory
-from harness.records.table import record_schema, write_table
-from harness.types import SCHEMA_VERSION, Architecture, CellEntry, Manifest, Metric, ModelEntry, Origin
+from harness.records.schema import EngineFile
+from harness.records.table import parquet_writer, record_schema
+from harness.run.plan import hardware, installed_versions, make_manifest, make_plan
+from harness.types import SCHEMA_VERSION, CellEntry, Generation, Message, Sample, Transcript
 
 ATTEMPTS = 4
-INJECTION_TASKS = 25
 COUNTRIES = ("XA", "XB", "XC")
-HARMS = ("exfiltration", "financial", "malware")
-UNIT = (0.0, 1.0)
-ATTACKED = ("injection_task", "user_task")
-QUESTIONS = (Metric(name="accuracy", higher_is_better=True, kind="rate", bounds=UNIT, headline=True),)
-AGENT = (
-    Metric(
-        name="targeted_asr",
-        higher_is_better=False,
-        kind="rate",
-        bounds=UNIT,
-        hijack=True,
-        headline=True,
-        applies_to=ATTACKED,
-    ),
-    Metric(name="utility_under_attack", higher_is_better=True, kind="rate", bounds=UNIT, applies_to=ATTACKED),
-)
+GROUP = 16_384
+"""Rows of a group: some megabytes, as where a run writes them."""
+TEXTS = 1000
+"""Different transcripts of a cell."""
 
 
-def make(directory: Path, records: int, models: int = 10, seed: int = 0) -> None:
-    """Write a run of `records` records, divided evenly between `models` models with two cells each."""
+def make(
+    directory: Path, records: int, models: int = 10, suites: int = 2, owed: int = 0, seed: int = 0
+) -> None:
+    """Write a run of `records` records, divided evenly between the suites of the models.
+
+    Args:
+        directory: of the run.
+        records: how many there are once the run is complete.
+        models: how many.
+        suites: of each model.
+        owed: how many attempts of each cell have no record yet. Without any the cells are complete.
+        seed: of all that is drawn.
+    """
+    sys.path.append(str(Path(__file__).resolve().parents[1]))  # for scripts.made_up, which the config names
+    directory.mkdir(parents=True)
+    path = directory / "run.yaml"
+    samples = max(1, records // (models * suites * ATTEMPTS))
+    path.write_text(json.dumps(_config(models, suites, samples), indent=2))
+    config = load_config(path)
+    plan = make_plan(config)
+    plan.check()
     run = RunDirectory(directory)
-    samples = max(1, records // (2 * models * ATTEMPTS))
-    cells = [
-        _cell(f"model-{number:03}", suite, metrics, samples)
-        for number in range(models)
-        for suite, metrics in (("questions", QUESTIONS), ("agent", AGENT))
-    ]
-    run.add(_manifest(cells))
-    for number, cell in enumerate(cells):
-        write_table(run.complete_path(cell), _table(cell, np.random.default_rng([seed, number])))
-
-
-def _cell(model: str, suite: str, metrics: tuple[Metric, ...], samples: int) -> CellEntry:
-    return CellEntry(
-        key=f"{model}-{suite}",
-        model=model,
-        suite=suite,
-        adapter=suite,
-        protocol={"suite_version": "1"},
-        metrics=metrics,
-        samples=samples,
-        attempts=ATTEMPTS,
+    run.prepare(run.dated(config))
+    run.ask(make_manifest(plan), keep=lambda cell, model: False)
+    engine = EngineFile(
+        facts=ScriptedEngine().facts,
+        hardware=hardware(),
+        versions=installed_versions(),
+        started=0.0,
     )
+    for number, cell in enumerate(plan.cells):
+        run.add_engine(cell.entry, engine)
+        table = _table(cell.entry, cell.suite.samples("", None), np.random.default_rng([seed, number]))
+        with parquet_writer(run.complete_path(cell.entry)) as writer:
+            writer.write_table(table.slice(0, len(table) - owed), row_group_size=GROUP)
+        if owed:
+            run.reopen(cell.entry)
+    if not owed:
+        run.compact(cell.entry for cell in plan.cells)
+        run.seal()
 
 
-def _manifest(cells: Sequence[CellEntry]) -> Manifest:
-    names = sorted({cell.model for cell in cells})
-    return Manifest(
-        name="made-up",
-        config_digest="",
-        harness_version="",
-        created="2026-01-01T00:00:00+00:00",
-        versions={},
-        hardware={},
-        models={name: _model(name, number) for number, name in enumerate(names)},
-        cells={cell.key: cell for cell in cells},
-    )
+def _config(models: int, suites: int, samples: int) -> dict[str, Any]:
+    return {
+        "name": "made-up",
+        "models": [_model(number) for number in range(models)],
+        "suites": [
+            {
+                "adapter": "scripts.made_up",
+                "name": f"{'agent' if attacked else 'questions'}-{number:02}",
+                "samples": samples,
+                "attacked": attacked,
+            }
+            for number in range(-(-suites // 2))
+            for attacked in (False, True)
+        ][:suites],
+        "attempts": ATTEMPTS,
+        "engine": {"kind": "scripts.made_up:start"},
+        "sampling": {"temperature": 1.0},
+    }
 
 
-def _model(name: str, number: int) -> ModelEntry:
+def _model(number: int) -> dict[str, Any]:
     country = COUNTRIES[number % len(COUNTRIES)]
-    architecture = Architecture(
-        model_class="MadeUp",
-        model_type="made_up",
-        dense=number % 2 == 0,
-        total_params=10**9,
-        active_params=10**9 if number % 2 == 0 else 10**8,
-    )
-    origin = Origin(developer=f"Developer {country}", country=country)
-    return ModelEntry(name=name, origin=origin, architecture=architecture)
+    return {
+        "name": f"model-{number:03}",
+        "path": f"model-{number:03}",
+        "origin": {"developer": f"Developer {number % 60:02}", "country": country},
+    }
 
 
-def _table(cell: CellEntry, random: np.random.Generator) -> pa.Table:
+def _table(cell: CellEntry, samples: list[Sample], random: np.random.Generator) -> pa.Table:
     """The records of a cell, by sample and attempt."""
-    n = cell.samples * ATTEMPTS
-    sample = np.repeat(np.arange(cell.samples), ATTEMPTS)
-    names, clusters, labels = _samples(cell)
+    n = len(samples) * ATTEMPTS
+    sample = np.repeat(np.arange(len(samples)), ATTEMPTS)
+    kind = pa.map_(pa.string(), pa.string())
+    names = pa.array([sample.id for sample in samples])
+    clusters = pa.array([sorted(sample.clusters.items()) for sample in samples], kind)
+    labels = pa.array([sorted(sample.labels.items()) for sample in samples], kind)
     failed = random.random(n) < 0.02
     columns: dict[str, Any] = {
         "schema_version": np.full(n, SCHEMA_VERSION),
@@ -106,11 +121,11 @@ def _table(cell: CellEntry, random: np.random.Generator) -> pa.Table:
         "suite": _constant(cell.suite, n),
         "cell": _constant(cell.key, n),
         "sample": names.take(sample),
-        "attempt": np.tile(np.arange(ATTEMPTS), cell.samples),
+        "attempt": np.tile(np.arange(ATTEMPTS), len(samples)),
         "content_hash": names.take(sample),
-        "failure": pa.array(["truncated"]).take(pa.array(np.zeros(n, np.int32), mask=~failed)),
+        "failure": pa.array(["engine_error"]).take(pa.array(np.zeros(n, np.int32), mask=~failed)),
         "failure_message": pa.nulls(n, pa.string()),
-        "truncated": failed,
+        "truncated": np.zeros(n, bool),
         "lost_tokens": np.zeros(n, np.int64),
         "scores": _scores([metric.name for metric in cell.metrics], sample, failed, random),
         "engine_seconds": random.random(n),
@@ -123,7 +138,7 @@ def _table(cell: CellEntry, random: np.random.Generator) -> pa.Table:
         "seconds": random.random(n),
         "clusters": clusters.take(sample),
         "labels": labels.take(sample),
-        "transcript": _constant("{}", n),
+        "transcript": _transcripts().take(pa.array(random.integers(0, TEXTS, n))),
     }
     schema = record_schema()
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
@@ -133,24 +148,17 @@ def _constant(text: str, n: int) -> pa.Array:
     return pa.repeat(pa.scalar(text), n)
 
 
-def _samples(cell: CellEntry) -> tuple[pa.Array, pa.Array, pa.Array]:
-    """(ids, clusters, labels) of the samples of a cell, in the order of their ids."""
-    kind = pa.map_(pa.string(), pa.string())
-    if cell.suite == "questions":
-        names = pa.array([f"question_{i:08}" for i in range(cell.samples)])
-        return names, pa.array([[] for _ in range(cell.samples)], kind), _labels(cell.samples, False)
-    pairs = [divmod(i, INJECTION_TASKS) for i in range(cell.samples)]
-    names = pa.array([f"user_task_{user:06}/injection_task_{task:02}" for user, task in pairs])
-    clusters = [
-        [("injection_task", f"injection_task_{task:02}"), ("user_task", f"user_task_{user:06}")]
-        for user, task in pairs
-    ]
-    return names, pa.array(clusters, kind), _labels(cell.samples, True)
+def _transcripts() -> pa.Array:
+    """Conversations of some hundred bytes, as JSON."""
+    words = np.random.default_rng(0).integers(0, 10**6, (TEXTS, 30))
+    texts = [" ".join(map(str, row)) for row in words.tolist()]
+    return pa.array(msgspec.json.encode(_transcript(text)).decode() for text in texts)
 
 
-def _labels(samples: int, attacked: bool) -> pa.Array:
-    found = [[("harm", HARMS[i % INJECTION_TASKS % len(HARMS)])] if attacked else [] for i in range(samples)]
-    return pa.array(found, pa.map_(pa.string(), pa.string()))
+def _transcript(text: str) -> Transcript:
+    reply = Generation(text=text, raw=text, finish_reason="stop", prompt_tokens=100, completion_tokens=50)
+    asked, said = Message(role="user", content=text[:100]), Message(role="assistant", content=text)
+    return Transcript(messages=(asked, said), generations=(reply,))
 
 
 def _scores(
@@ -183,9 +191,11 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--records", type=int, default=1_000_000)
     parser.add_argument("--models", type=int, default=10)
+    parser.add_argument("--suites", type=int, default=2, help="of each model")
+    parser.add_argument("--owed", type=int, default=0, help="attempts of each cell that have no record yet")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    make(args.directory, args.records, args.models, args.seed)
+    make(args.directory, args.records, args.models, args.suites, args.owed, args.seed)
 
 
 if __name__ == "__main__":
