@@ -53,9 +53,10 @@ from unittest.mock import AsyncMock, patch
 from harness.config import EngineSpec, ModelSpec, RunConfig, SuiteSpec
 from harness.engines import open_engine
 from harness.engines.base import Engine
+from harness.memory import rare_collections
 from harness.models.planted import FOLDER, MODELS
 from harness.records.directory import RunDirectory
-from harness.run.jobs import Job, rare_collections
+from harness.run.jobs import Job
 from harness.run.plan import Plan, make_manifest, make_plan
 from harness.suites.agentdojo import world, yaml_text
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable

@@ -127,6 +127,7 @@ def _table(cell: CellEntry, samples: list[Sample], random: np.random.Generator) 
         "failure_message": pa.nulls(n, pa.string()),
         "truncated": np.zeros(n, bool),
         "lost_tokens": np.zeros(n, np.int64),
+        "warnings": pa.ListArray.from_arrays(np.zeros(n + 1, np.int32), pa.array([], pa.string())),
         "scores": _scores([metric.name for metric in cell.metrics], sample, failed, random),
         "engine_seconds": random.random(n),
         "prompt_tokens": random.integers(100, 2000, n),

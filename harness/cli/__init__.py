@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit status, see `Status`."""
-    from harness.memory import within_memory
+    from harness.memory import rare_collections, within_memory
     from harness.trust import trusting
 
     args = parse(arguments)
     # What reads results reads what anybody may have made; a run's engine knows best what it needs.
     limit = within_memory() if "trust_code" in args else nullcontext()
     try:
-        with trusting(_trust(args)), limit:
+        with trusting(_trust(args)), limit, rare_collections():
             status: Status | None = args.command(args)
     except UserError as error:
         sys.stderr.write(f"harness: {error}\n")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
-AMOUNTS = ("engine_seconds", "joules")
+AMOUNTS = ("engine_seconds", "joules", "started", "seconds")
 UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules")
 """What may not be known, which is not 0."""
 NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
@@ -53,7 +53,7 @@ def check_record(record: Record) -> None:
         usage.requests,
     )
     amounts = (usage.engine_seconds, usage.joules, record.started, record.seconds)
-    named = zip((*COUNTS, *AMOUNTS, "started", "seconds"), (*counts, *amounts), strict=True)
+    named = zip((*COUNTS, *AMOUNTS), (*counts, *amounts), strict=True)
     for name, value in named:
         if value is not None and not 0 <= value <= LARGEST_COUNT:
             raise ValueError(f"{name} is {value}, expected a number from 0 to 2**40")
@@ -62,7 +62,7 @@ def check_record(record: Record) -> None:
             raise ValueError(f"the score of {score.metric} is {score.value}, which is not a number")
 
 
-def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
+def check_table(table: "pa.Table | pa.RecordBatch", expected: "pa.Schema") -> None:
     """The same of the records of a table.
 
     Args:
@@ -76,7 +76,7 @@ def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
     import pyarrow.compute as pc
 
     for name in ("sample", "failure", "truncated", "scores", "clusters", "labels", *COUNTS, "engine_seconds"):
-        if name not in table.column_names:
+        if name not in table.schema.names:
             raise ValueError(f"there is no column {name}")
     for field in table.schema:
         kind, right = field.type, expected.field(field.name).type
@@ -85,12 +85,13 @@ def check_table(table: "pa.Table", expected: "pa.Schema") -> None:
             raise ValueError(f"column {field.name} is of type {field.type}, expected {right}")
     table.validate(full=True)
     for name in (*COUNTS, *AMOUNTS):
-        if name in table.column_names:
+        if name in table.schema.names:
             right = pc.and_(pc.greater_equal(table[name], 0), pc.less_equal(table[name], LARGEST_COUNT))
             _check_all(right, name, table[name], nullable=name in UNTOLD)
     _check_all(table["truncated"].is_valid(), "truncated", table["truncated"])
     _check_all(table["sample"].is_valid(), "sample", table["sample"])
-    scores = table["scores"].combine_chunks()
+    scores = table["scores"]
+    scores = scores.combine_chunks() if isinstance(scores, pa.ChunkedArray) else scores
     values, rows = pc.list_flatten(scores), pc.list_parent_indices(scores)
     finite = pc.fill_null(pc.is_finite(values.field("value")), True)
     if (at := pc.index(finite, False).as_py()) >= 0:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import msgspec
 from harness.disk import replacing
 from harness.errors import UserError
 from harness.records.sane import NOT_RECORDS, check_record, check_table, check_version
-from harness.types import SCHEMA_VERSION, CellEntry, Record, Score, Transcript, Usage
+from harness.types import SCHEMA_VERSION, CellEntry, FailureKind, Record, Score, Transcript, Usage
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 _FLAT = ("cell", "sample", "attempt", "content_hash", "failure", "failure_message", "truncated")
 """Fields of a record that are columns as they are."""
+_FILLED = (
+    "cell", "sample", "attempt", "content_hash", "truncated", "started", "seconds", "transcript",
+)  # fmt: skip
+"""Columns of fields that every record has."""
 _LATER = ("lost_tokens",)
 """Counts that files of earlier versions do not have."""
 _USAGE = Usage.__struct_fields__
@@ -135,15 +140,9 @@ def _scoreto_row(score: Score) -> dict[str, Any]:
 
 def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
     """A file that `write_parquet` wrote, or some of its columns; UserError if it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.read_table(path, columns=columns)
-    except MemoryError:  # of Arrow's exceptions too, and no damage
-        raise
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+    with _parquet(path) as file:
+        table: pa.Table = file.read(columns=columns)
+        return table
 
 
 @contextmanager
@@ -218,17 +217,22 @@ def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Recor
         first += len(batch)
 
 
-def _from_batch(path: Path, batch: Any, first: int) -> Iterator[Record]:
+def _from_batch(path: Path, batch: "pa.RecordBatch", first: int) -> Iterator[Record]:
     """The records of some rows, of which the first has so many before it; UserError if one is no record."""
     try:
-        rows: Iterable[Any] = batch.to_pylist()
-    except NOT_RECORDS:  # which row it is comes out below
-        rows = (batch.slice(number, 1).to_pylist()[0] for number in range(len(batch)))
-    each = iter(rows)
+        check_table(batch, record_schema())
+        records = _to_records(path, batch)
+    except (*NOT_RECORDS, KeyError):  # which row it is comes out below
+        yield from _one_by_one(path, batch, first)
+    else:
+        yield from records
+
+
+def _one_by_one(path: Path, batch: "pa.RecordBatch", first: int) -> Iterator[Record]:
     for number in range(len(batch)):
         try:
-            row = next(each)
-            record = _from_row(path, row)
+            (record,) = _to_records(path, batch.slice(number, 1))
+            record = msgspec.convert(msgspec.to_builtins(record), Record)
             check_record(record)
         except (*NOT_RECORDS, KeyError) as error:
             raise UserError(
@@ -238,16 +242,33 @@ def _from_batch(path: Path, batch: Any, first: int) -> Iterator[Record]:
 
 
 def read_sample(path: Path, sample: str) -> Iterator[Record]:
-    """The records of one sample; of the groups of rows that have none of it nothing but the names is read."""
-    import pyarrow.compute as pc
+    """The records of one sample; of groups of rows that cannot have it nothing is read but the footer.
 
+    Raises:
+        UserError: as `read_parquet`.
+    """
     with _parquet(path) as file:
         for group in range(file.num_row_groups):
-            names = file.read_row_group(group, columns=["sample"])["sample"]
-            found = pc.indices_nonzero(pc.equal(names, sample))
-            if len(found):
-                for batch in file.read_row_group(group).take(found).to_batches():
-                    yield from _from_batch(path, batch, 0)
+            if not _may_have(file.metadata.row_group(group), sample):
+                continue
+            table = file.read_row_group(group, columns=["sample"])
+            found = [row for row, name in enumerate(table.to_pydict().get("sample", ())) if name == sample]
+            whole = file.read_row_group(group) if found else table
+            for row in found:
+                for batch in whole.slice(row, 1).to_batches():
+                    yield from _one_by_one(path, batch, row)
+
+
+def _may_have(group: Any, sample: str) -> bool:
+    """Whether a sample may be in a group of rows, by the smallest and the largest name in it."""
+    told = next(
+        (c.statistics for c in map(group.column, range(group.num_columns)) if c.path_in_schema == "sample"),
+        None,
+    )
+    try:
+        return told is None or not told.has_min_max or bool(told.min <= sample <= told.max)
+    except (ValueError, TypeError):  # no text: what is wrong comes out where the rows are read
+        return True
 
 
 _LEFT_OUT = ("model", "suite", "cell", "content_hash", "failure_message", "started", "seconds", "transcript")
@@ -281,30 +302,102 @@ def read_columns(path: Path) -> "pa.Table":
     return table
 
 
-def _check_versions(path: Path, table: "pa.Table") -> None:
+def _check_versions(path: Path, table: "pa.Table | pa.RecordBatch") -> None:
     for version in table["schema_version"].unique().to_pylist():
         if version != SCHEMA_VERSION:
             check_version(path, msgspec.json.encode({"schema_version": version}))
 
 
-def _from_row(path: Path, row: dict[str, Any]) -> Record:
-    if row["schema_version"] != SCHEMA_VERSION:
-        check_version(path, msgspec.json.encode({"schema_version": row["schema_version"]}))
-    return msgspec.convert(
-        {
-            **{name: row[name] for name in (*_FLAT, "schema_version", "started", "seconds")},
-            **{name: row.get(name) or 0 for name in _LATER},
-            "warnings": row.get("warnings") or (),  # earlier files have none
-            "scores": [_score_from_row(score) for score in row["scores"]],
-            "usage": {name: row.get(name) for name in _USAGE},  # earlier files have no energy
-            "clusters": dict(row["clusters"]),
-            "labels": dict(row["labels"]),
-            "transcript": msgspec.json.decode(row["transcript"], type=Transcript),
-        },
-        Record,
-    )
+def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
+    """Rows as records, a column after the other; raises one of `NOT_RECORDS` or KeyError for what is none."""
+    _check_versions(path, batch)
+    for name in (*_FILLED, "scores", "clusters", "labels"):
+        if batch[name].null_count:
+            raise ValueError(f"{name} is missing")
+    names = batch.schema.names
+    if "warnings" in names and batch["warnings"].flatten().null_count:
+        raise ValueError("a warning has no text")
+    flat = [batch[name].to_pylist() for name in _FILLED]
+    usage = [batch[name].to_pylist() if name in names else [None] * len(batch) for name in _USAGE]
+    lost = batch["lost_tokens"].to_pylist() if "lost_tokens" in names else [0] * len(batch)
+    warned = batch["warnings"].to_pylist() if "warnings" in names else [None] * len(batch)
+    failures = [None if text is None else FailureKind(text) for text in batch["failure"].to_pylist()]
+    decoder = msgspec.json.Decoder(Transcript)
+    return [
+        Record(
+            cell=cell,
+            sample=sample,
+            attempt=attempt,
+            content_hash=content_hash,
+            truncated=truncated,
+            started=started,
+            seconds=seconds,
+            failure=failure,
+            failure_message=message,
+            lost_tokens=tokens or 0,
+            warnings=tuple(warnings or ()),
+            usage=Usage(**dict(zip(_USAGE, spent, strict=True))),
+            scores=scores,
+            clusters=clusters,
+            labels=labels,
+            transcript=decoder.decode(transcript),
+        )
+        for (
+            (cell, sample, attempt, content_hash, truncated, started, seconds, transcript),
+            failure,
+            message,
+            tokens,
+            warnings,
+            spent,
+            scores,
+            clusters,
+            labels,
+        ) in zip(
+            zip(*flat, strict=True),
+            failures,
+            batch["failure_message"].to_pylist(),
+            lost,
+            warned,
+            zip(*usage, strict=True),
+            _to_scores(batch["scores"]),
+            _to_dicts(batch["clusters"]),
+            _to_dicts(batch["labels"]),
+            strict=True,
+        )
+    ]
 
 
-def _score_from_row(row: dict[str, Any]) -> Score:
-    operands = row["operands"] if row["operands"] is None else tuple(msgspec.json.decode(row["operands"]))
-    return Score(**{**row, "operands": operands})
+def _to_scores(rows: "pa.ListArray") -> Iterator[tuple[Score, ...]]:
+    """The scores of each row."""
+    decoder = msgspec.json.Decoder(tuple[Any, ...])
+    entries = rows.flatten()
+    columns = [entries.field(name) for name in Score.__struct_fields__]
+    if columns[0].null_count:
+        raise ValueError("a score is of no metric")
+    scores = [
+        Score(
+            metric=metric,
+            value=value,
+            answer=answer,
+            reason=reason,
+            operands=None if operands is None else decoder.decode(operands),
+        )
+        for metric, value, answer, reason, operands in zip(*(c.to_pylist() for c in columns), strict=True)
+    ]
+    return (tuple(scores[start:end]) for start, end in _spans(rows))
+
+
+def _to_dicts(rows: "pa.MapArray") -> Iterator[dict[str, str]]:
+    """The map of each row."""
+    start, end = (rows.offsets[at].as_py() for at in (0, len(rows)))
+    keys, items = (entries.slice(start, end - start) for entries in (rows.keys, rows.items))
+    if keys.null_count or items.null_count:
+        raise ValueError("a cluster or a label has no value")
+    pairs = list(zip(keys.to_pylist(), items.to_pylist(), strict=True))
+    return (dict(pairs[start:end]) for start, end in _spans(rows))
+
+
+def _spans(rows: "pa.ListArray | pa.MapArray") -> Iterator[tuple[int, int]]:
+    """From where to where the entries of each row stand among those of all."""
+    places = rows.offsets.to_pylist()
+    return ((start - places[0], end - places[0]) for start, end in pairwise(places))

@@ -6,10 +6,9 @@ dies the next one goes on.
 """
 
 import asyncio
-import gc
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock
 from harness.errors import AttemptFailure, DiskError, EngineDead, ServerGone, UserError
+from harness.memory import rare_collections
 from harness.models.forecast import gpus_wanted
 from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
@@ -38,10 +38,6 @@ ENGINE_DIED = "engine_died"
 
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
-
-COLLECT_AFTER = 50_000
-"""New objects after which Python looks for unreachable ones. An environment of AgentDojo's has hundreds,
-which go as soon as they are not wanted: with its own 700 it would look many times a second, for nothing."""
 
 Opening = Callable[[EngineSpec, ModelSpec, str | None], Awaitable[Engine]]
 """(kind and arguments, model, day that templates are told) -> an engine with the model loaded."""
@@ -338,17 +334,6 @@ async def _sync(writers: Collection[RecordWriter], done: asyncio.Event) -> None:
             await asyncio.wait_for(done.wait(), SYNC_SECONDS)
         for writer in writers:  # in a thread: a slow disk would hold up every attempt
             await asyncio.to_thread(writer.sync)
-
-
-@contextmanager
-def rare_collections() -> Iterator[None]:
-    """Let Python's garbage collector begin every `COLLECT_AFTER` objects, and no more often."""
-    before = gc.get_threshold()
-    gc.set_threshold(COLLECT_AFTER, *before[1:])
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
 
 
 def _first(errors: BaseException, kind: type[E]) -> E | None:

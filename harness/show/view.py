@@ -2,6 +2,7 @@
 
 import difflib
 import json
+from bisect import bisect
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -98,15 +99,15 @@ def find(
         raise UserError(
             f"--pair {pair}: expected <suite>/<sample>, with one of the suites {', '.join(known)}"
         )
-    found = {c.model: r for c in cells if (r := _records(directory, c, pair))}
+    asked = [c for c in cells if model in (None, c.model)]
+    found = {c.model: r for c in asked if (r := _records(directory, c, pair))}
+    if not found and (others := {c.model for c in cells if c not in asked and _records(directory, c, pair)}):
+        raise UserError(f"{model!r} has no record of {pair}: use one of {', '.join(sorted(others))}")
     if not found:
         raise UserError(f"there is no record of {pair}: {_close(directory, cells, pair)}")
-    if model is None and len(found) > 1:
+    if len(found) > 1:
         raise UserError(f"several models have {pair}: add --model with one of {', '.join(sorted(found))}")
-    chosen = model or next(iter(found))
-    if chosen not in found:
-        raise UserError(f"{chosen!r} has no record of {pair}: use one of {', '.join(sorted(found))}")
-    cell, records = found[chosen]
+    ((chosen, (cell, records)),) = found.items()
     if attempt not in records:
         have = ", ".join(map(str, sorted(records)))
         raise UserError(f"{chosen} has no attempt {attempt} at {pair}: use one of {have}")
@@ -124,8 +125,14 @@ def _records(
 
 def _close(directory: RunDirectory, cells: Sequence[CellEntry], pair: str) -> str:
     known = sorted({f"{c.suite}/{name}" for c in cells for name in directory.samples(c)})
-    close = difflib.get_close_matches(pair, known, n=4) or known[:4]
+    at = bisect(known, pair)
+    near = known[max(0, at - NEAR) : at + NEAR]
+    close = difflib.get_close_matches(pair, near, n=4) or known[:4]
     return f"use one such as {', '.join(close)}" if close else "the run has not come to it yet"
+
+
+NEAR = 1000
+"""Names before and after one that is not there that may be what was meant: to compare all takes seconds."""
 
 
 def make_view(run: Restored, cell: CellEntry, record: Record) -> View:

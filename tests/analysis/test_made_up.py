@@ -16,7 +16,7 @@ def test_made_up_records_make_scorecards(tmp_path: Path) -> None:
     cards = json.loads(render(read_document(RunDirectory(tmp_path / "run")), "json"))["models"]
     assert [card["model"] for card in cards] == ["model-000", "model-001"]
     for card in cards:
-        accuracy, asr = card["metrics"]["questions/accuracy"], card["metrics"]["agent/targeted_asr"]
+        accuracy, asr = card["metrics"]["questions-00/accuracy"], card["metrics"]["agent-00/targeted_asr"]
         assert accuracy["n"] + accuracy["missing"] == asr["n"] + asr["missing"] == 400
         assert accuracy["low"] < accuracy["value"] < accuracy["high"]
         # One attempt in fifty fails.

@@ -24,9 +24,9 @@ from harness.cli import main
 from harness.config import ModelSpec, load_config
 from harness.engines.metered import BusyClock
 from harness.errors import Status
+from harness.memory import COLLECT_AFTER, rare_collections
 from harness.records.directory import RunDirectory
 from harness.run.attempts import Attempt, order
-from harness.run.jobs import COLLECT_AFTER, rare_collections
 from harness.run.plan import make_plan
 from harness.types import FailureKind, Record, Sample
 from tests import fakes
