@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,7 @@ def _constant(text: str, n: int) -> pa.Array:
     return pa.repeat(pa.scalar(text), n)
 
 
+@cache
 def _transcripts() -> pa.Array:
     """Conversations of some hundred bytes, as JSON."""
     words = np.random.default_rng(0).integers(0, 10**6, (TEXTS, 30))

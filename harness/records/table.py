@@ -287,12 +287,13 @@ def read_columns(path: Path) -> "pa.Table":
 
     try:
         with pq.ParquetFile(path) as file:
+            told = file.metadata
             names = [file.schema.column(i).path for i in range(len(file.schema))]
         wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
         texts = [name for name in wanted if name == "sample" or name.endswith((".metric", ".key", ".value"))]
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
+        with pq.ParquetFile(path, metadata=told, read_dictionary=texts) as file:
             groups = [file.read_row_group(i, columns=wanted) for i in range(file.num_row_groups)]
-        table = pa.concat_tables(groups)
+        table = pa.concat_tables(groups) if len(groups) != 1 else groups[0]
         check_table(table, record_schema())
     except MemoryError:
         raise

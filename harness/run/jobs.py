@@ -95,7 +95,7 @@ class Job:
             totals = {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in self.cells}
             progress.begun(self.name, totals, done)
             self._compact_complete()
-            for cell in self.cells:
+            for cell in self.cells if self.retry_before else ():
                 if self._complete(cell) and done[cell.suite.name] < self.directory.count(cell.entry):
                     self.directory.reopen(cell.entry)
             self.deaths.answered = any(done.values())

@@ -209,6 +209,9 @@ def test_lm_eval_samples_give_the_value_again(run: RunDirectory, tmp_path: Path)
         "filter",
         "doc_hash",
     }
+    for row in rows:  # as lm-eval hashes documents
+        text = json.dumps(row["doc"], indent=2, ensure_ascii=False)
+        assert row["doc_hash"] == hashlib.sha256(text.encode()).hexdigest()
     frame = pd.read_json(path, lines=True)
     assert frame["accuracy"].mean() == pytest.approx(mean)
 

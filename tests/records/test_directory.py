@@ -20,6 +20,7 @@ from harness.records.lines import Lines
 from harness.records.load import CellRecords
 from harness.records.schema import EngineFile
 from harness.records.seal import checksum
+from harness.records.table import parquet_writer, table_of, to_row
 from harness.types import (
     CellEntry,
     EngineFacts,
@@ -92,6 +93,39 @@ def test_append_read_compact_read(tmp_path: Path) -> None:
     assert directory.records(CELL) == [records[1], records[0]]
     directory.compact([CELL])  # once more does nothing
     assert directory.records(CELL) == [records[1], records[0]]
+
+
+def test_one_sample_is_read_without_the_transcripts_of_others(tmp_path: Path) -> None:
+    """Names are in no order, and the transcripts of other groups of rows are none, which would be noticed."""
+    directory = RunDirectory(tmp_path)
+    directory.add(MANIFEST)
+    wanted = [record("m", attempt=0), record("m", attempt=1, scores=(), failure=FailureKind.TOOL_PARSE)]
+    with parquet_writer(directory.complete_path(CELL)) as writer:
+        for group in ([record("a"), record("c")], [record("z"), *wanted, record("d")], [record("n")]):
+            rows = [to_row(CELL, one) for one in group]
+            found = [
+                row if "m" in {one.sample for one in group} else {**row, "transcript": "{"} for row in rows
+            ]
+            writer.write_table(table_of(found))
+    assert directory.attempts_at(CELL, "m") == wanted
+    assert directory.attempts_at(CELL, "b") == []
+    assert directory.samples(CELL) == {"a", "c", "d", "m", "n", "z"}
+    with pytest.raises(UserError, match="row 1: not a record"):
+        directory.attempts_at(CELL, "a")
+
+
+def test_failures_are_counted_while_a_cell_is_run_and_after(tmp_path: Path) -> None:
+    directory = RunDirectory(tmp_path)
+    directory.add(MANIFEST)
+    writer = directory.writer(CELL)
+    for sample, failure in (("a", None), ("b", FailureKind.TRUNCATED), ("c", FailureKind.ENGINE_ERROR)):
+        writer.append(record(sample, failure=failure, scores=()))
+    writer.append(record("d", failure=FailureKind.ENGINE_ERROR, scores=()))
+    writer.close()
+    expected = {"engine_error": 2, "truncated": 1}
+    assert directory.failures(CELL) == expected
+    directory.compact([CELL])
+    assert directory.failures(CELL) == expected
 
 
 def test_pandas_reads_both_forms(tmp_path: Path) -> None:
