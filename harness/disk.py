@@ -9,6 +9,11 @@ from pathlib import Path
 from harness.errors import DiskError, UserError
 
 
+def cache_folder() -> Path:
+    """Where this reader keeps what can be made again at any time; `XDG_CACHE_HOME` says where caches are."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "harness"
+
+
 def make_folder(path: Path) -> None:
     """Make a folder for output, with those above it.
 

@@ -151,8 +151,8 @@ def all_suites(rates: dict[str, float]) -> Trial:
     truth = sum(sizes[suite] * rate for suite, rate in rates.items()) / sum(sizes.values())
 
     def trial(random: Random) -> tuple[float, Estimate]:
-        parts = [stats.rate(*pairs(random, rate, suite)[1:]) for suite, rate in rates.items()]
-        return truth, stats.stratified(parts)
+        drawn = [pairs(random, rate, suite)[1:] for suite, rate in rates.items()]
+        return truth, stats.stratified([stats.Stratum(stats.rate(*one), *one) for one in drawn])
 
     return trial
 

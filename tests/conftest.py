@@ -2,12 +2,15 @@
 
 import importlib
 import os
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
 import pytest
+
+from harness import disk
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = Path(os.environ.get("HARNESS_TEST_DATA", ROOT.parent / "shared" / "data"))
@@ -27,6 +30,13 @@ def shared_data(relative: str) -> Path:
     if not path.exists():
         lacking(f"public test data not found at {path}; set HARNESS_TEST_DATA to where it lies")
     return path
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is recalled of what another test made, or whoever runs the tests."""
+    folder = tmp_path_factory.getbasetemp() / f"cache-{secrets.token_hex(8)}"
+    monkeypatch.setattr(disk, "cache_folder", lambda: folder)
 
 
 def script(name: str) -> ModuleType:

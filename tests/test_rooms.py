@@ -235,6 +235,7 @@ FLOORS = {
         "compare_text",
         "flips_text",
         "calibration",
+        "recall",
         "kept",
     ],
     "site": [

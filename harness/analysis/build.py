@@ -185,12 +185,15 @@ def _scorecard(
         suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle, asked)
         found[suite] = [_metric_result(suite, one, attempts, asked, model) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
-    estimates = {key: result.estimate for key, result in metrics.items()}
+    strata = {
+        key: stats.Stratum(one.estimate, one.observations.values, one.observations.clusters)
+        for key, one in metrics.items()
+    }
     return ModelScorecard(
         model=model,
         suites=dict(sorted(suites.items())),
         metrics=metrics,
-        pooled=pool([(cells[suite], said[suite].pooling) for suite in suites], estimates),
+        pooled=pool([(cells[suite], said[suite].pooling) for suite in suites], strata),
         unread=unread,
     )
 

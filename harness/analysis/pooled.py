@@ -50,7 +50,7 @@ Part = tuple[CellEntry, Pooling]
 
 
 def pool(
-    cells: Iterable[tuple[CellEntry, Pooling | None]], estimates: Mapping[str, Estimate]
+    cells: Iterable[tuple[CellEntry, Pooling | None]], strata: Mapping[str, stats.Stratum]
 ) -> tuple[Pooled, ...]:
     """One result for each protocol that several suites of a benchmark have in common.
 
@@ -58,7 +58,7 @@ def pool(
 
     Args:
         cells: of one model, each with what it is a part of.
-        estimates: `<suite>/<metric>` -> the rate.
+        strata: `<suite>/<metric>` -> the rate.
     """
     groups: dict[tuple[object, ...], list[Part]] = {}
     for cell, pooling in cells:
@@ -66,7 +66,7 @@ def pool(
             alike = replace(pooling, part=""), cell.attempts, tuple(sorted(_shared(cell, pooling).items()))
             groups.setdefault(alike, []).append((cell, pooling))
     several = [group for group in groups.values() if len(group) > 1 and _distinct(group)]
-    found = [_pool_group(sorted(group, key=lambda part: part[1].part), estimates) for group in several]
+    found = [_pool_group(sorted(group, key=lambda part: part[1].part), strata) for group in several]
     return tuple(
         sorted((one for one in found if one.rates or one.own), key=lambda one: tuple(one.suites.values()))
     )
@@ -80,7 +80,7 @@ def _distinct(group: Sequence[Part]) -> bool:
     return len({pooling.part for _, pooling in group}) == len(group)
 
 
-def _pool_group(group: Sequence[Part], estimates: Mapping[str, Estimate]) -> Pooled:
+def _pool_group(group: Sequence[Part], strata: Mapping[str, stats.Stratum]) -> Pooled:
     rates: dict[str, PooledRate] = {}
     own: dict[str, PooledRate] = {}
     cells, pooling = [cell for cell, _ in group], group[0][1]
@@ -90,8 +90,8 @@ def _pool_group(group: Sequence[Part], estimates: Mapping[str, Estimate]) -> Poo
         if chosen is None or metric.kind != "rate" or not all(metric in cell.metrics for cell in cells):
             continue
         # A metric may be void under the attack of one of them, whatever its cell announces.
-        parts = [e for cell in cells if (e := estimates.get(f"{cell.suite}/{metric.name}"))]
-        if len(parts) == len(group) and all(part.n + part.missing or part.out_of for part in parts):
+        parts = [one for cell in cells if (one := strata.get(f"{cell.suite}/{metric.name}"))]
+        if len(parts) == len(group) and all(e.n + e.missing or e.out_of for e, _, _ in parts):
             found = stats.estimated(lambda missing, parts=parts: stats.stratified(parts))
             how = f"{found.method}; every attempt of {names} counts once"
             how = f"{how}; {metric.booking}" if metric.booking else how

@@ -11,6 +11,7 @@ from harness.cli.shared import (
     FORMATS,
     GROUPINGS,
     allow_argument,
+    cache_argument,
     examples,
     full_argument,
     new_console,
@@ -38,6 +39,7 @@ def add(commands: Any) -> None:
     scorecard.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
     allow_argument(scorecard)
     full_argument(scorecard)
+    cache_argument(scorecard)
     scorecard.set_defaults(command=scorecard_command)
 
     compare = commands.add_parser(
@@ -98,14 +100,26 @@ def add(commands: Any) -> None:
 def scorecard_command(args: argparse.Namespace) -> Status:
     """`harness scorecard`."""
     from harness.records.directory import RunDirectory
-    from harness.reports.document import read_document
-    from harness.reports.render import render
+    from harness.reports.kept import scorecard
 
     console = new_console()
-    document = read_document(RunDirectory(args.directory), args.by, args.allow, claims=args.format == "json")
-    text = render(document, args.format, width=console.width, color=console.is_terminal, full=args.full)
-    sys.stdout.write(text.rstrip("\n") + "\n")
-    return _left_out(document.incomplete)
+    shown = scorecard(
+        RunDirectory(args.directory),
+        args.format,
+        by=args.by,
+        allow=args.allow,
+        width=console.width,
+        color=console.is_terminal,
+        full=args.full,
+        recalling=_recalling(args),
+    )
+    sys.stdout.write(shown.text.rstrip("\n") + "\n")
+    return _left_out(shown.incomplete)
+
+
+def _recalling(args: argparse.Namespace) -> bool:
+    """Whether what was shown before may be shown: of code that is trusted nobody knows if it changed."""
+    return not (args.no_cache or args.trust_code)
 
 
 def _left_out(sentences: Sequence[str]) -> Status:

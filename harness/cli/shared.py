@@ -127,6 +127,13 @@ def pair(text: str, option: str) -> tuple[str, str]:
     return name, value
 
 
+def cache_argument(command: argparse.ArgumentParser) -> None:
+    """Whether what an earlier call made may be shown."""
+    command.add_argument(
+        "--no-cache", action="store_true", help="compute all of it, though nothing changed since it was shown"
+    )
+
+
 def full_argument(command: argparse.ArgumentParser) -> None:
     """All of a table."""
     command.add_argument("--full", action="store_true", help="everything, not only what fits on a screen")

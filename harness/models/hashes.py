@@ -11,6 +11,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from harness import disk
+
 WHOLE_FILE_LIMIT = 8 << 30
 """Above this many bytes a file is hashed by evenly spaced blocks."""
 
@@ -52,7 +54,7 @@ def _state(file: Path) -> list[int]:
 
 
 def _store() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "harness" / "hashes.json"
+    return disk.cache_folder() / "hashes.json"
 
 
 def _remembered() -> dict[str, list[int | str]]:

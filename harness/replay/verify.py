@@ -16,7 +16,7 @@ from harness.records.layout import CHECKSUMS
 from harness.records.seal import checksum
 from harness.replay.rescore import RUNS_PROGRAMS, changed_protocol, misfit, misfits, rescore
 from harness.reports.document import make_document
-from harness.reports.kept import WRITTEN, kept_path, made_of_path
+from harness.reports.kept import WRITTEN, kept_path
 from harness.reports.render import render
 from harness.suites.base import Suite
 from harness.suites.restore import Restored
@@ -251,7 +251,7 @@ def _others(directory: RunDirectory, manifest: Manifest, checksums: Mapping[str,
     signed = directory.manifest_path
     part = {directory.path / name for name in checksums}
     part |= {directory.config_path, directory.folder_path, directory.lock_path}
-    part |= {made_of_path(directory), *(kept_path(directory, form) for form in WRITTEN)}
+    part |= {kept_path(directory, form) for form in WRITTEN}
     part |= {signed.with_name(f"{signed.name}{end}") for end in ("", ".sig", ".minisig")}
     part |= {path for path in directory.files() if path.suffix in (".jsonl", ".parquet")}
     for cell in manifest.cells.values():

@@ -1,74 +1,98 @@
 """The scorecards that are kept beside the records of a run."""
 
-from collections.abc import Iterator
-from functools import cache
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
 
 from harness.disk import replace
 from harness.records.directory import RunDirectory
-from harness.records.seal import checksum
-from harness.reports.document import read_document
-from harness.reports.render import render
+from harness.reports.recall import Shown, keep, made_of, recall, recalled
+
+if TYPE_CHECKING:
+    from harness.reports.document import Document
 
 WRITTEN = ("html", "md", "json")
 """Formats kept beside the records, as `scorecard.<format>`."""
 
 
+def scorecard(
+    directory: RunDirectory,
+    form: str,
+    *,
+    by: str = "country",
+    allow: Sequence[str] = (),
+    width: int = 100,
+    color: bool = False,
+    full: bool = False,
+    recalling: bool = True,
+) -> Shown:
+    """A run in one of `render.FORMATS`; see `render`.
+
+    Args:
+        directory: of the run.
+        form: the format.
+        by: what an origin is.
+        allow: protocol fields that may differ between models.
+        width: columns of a table.
+        color: whether a table may hold terminal colours.
+        full: whether a table may take more than a screen.
+        recalling: whether it may be what was made before, where nothing has changed since.
+    """
+
+    def make() -> Shown:
+        from harness.reports.document import read_document
+
+        document = read_document(directory, by, allow, claims=form == "json")
+        return _shown(document, form, width=width, color=color, full=full)
+
+    if not recalling:
+        return make()
+    screen = [str(width), str(color), str(full)] if form == "table" else []
+    return recall(directory, [*_asked(form, by), *screen, *sorted(allow)], make)
+
+
+def _asked(form: str, by: str = "country") -> list[str]:
+    return ["scorecard", form, by]
+
+
+def _shown(
+    document: "Document", form: str, *, width: int = 100, color: bool = False, full: bool = False
+) -> Shown:
+    from harness.reports.render import render
+
+    text = render(document, form, width=width, color=color, full=full)
+    return Shown(text=text, incomplete=tuple(document.incomplete))
+
+
 def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str:
     """Write every kept format, and what checksums are missing; returns the table for the terminal."""
+    from harness.reports.document import read_document
+
     directory.seal()
-    document = read_document(directory)
-    made_of = _made_of(directory)
-    made_of_path(directory).unlink(missing_ok=True)
-    for form in WRITTEN:
-        replace(kept_path(directory, form), render(document, form).encode())
-    replace(made_of_path(directory), made_of.encode())
-    return render(document, "table", width=width, color=color)
+    before, document = made_of(directory), read_document(directory)
+    no_claims = msgspec.structs.replace(document, claims=None, claims_problem=None)
+    shown = {form: _shown(document if form == "json" else no_claims, form) for form in WRITTEN}
+    unchanged = made_of(directory) == before
+    for form, one in shown.items():
+        replace(kept_path(directory, form), one.text.encode())
+        if unchanged:
+            keep(before, _asked(form), one)
+    return _shown(no_claims, "table", width=width, color=color).text
 
 
 def are_current(directory: RunDirectory) -> bool:
-    """Whether the kept scorecards are of the records that are there, and made by the code that is here."""
+    """Whether the kept scorecards are what was made here of the records that are there."""
+    of = made_of(directory)
     try:
-        kept = made_of_path(directory).read_text(encoding="utf8")
-        return all(kept_path(directory, form).exists() for form in WRITTEN) and kept == _made_of(directory)
-    except OSError:  # something is not there
+        kept = {form: kept_path(directory, form).read_text(encoding="utf8") for form in WRITTEN}
+    except (OSError, ValueError):
         return False
+    made = {form: recalled(of, _asked(form)) for form in WRITTEN}
+    return all(one is not None and one.text == kept[form] for form, one in made.items())
 
 
 def kept_path(directory: RunDirectory, form: str) -> Path:
     """Where a format is kept."""
     return directory.path / f"scorecard.{form}"
-
-
-def made_of_path(directory: RunDirectory) -> Path:
-    """Where it is kept what the scorecards were made of: of this machine, and no part of the results."""
-    return directory.path / ".scorecards"
-
-
-def _made_of(directory: RunDirectory) -> str:
-    """A digest of the code and of every file that scorecards are made of, by checksum where it has one."""
-    sums = directory.checksums(directory.manifest())
-    found = sha256(code_digest().encode())
-    for path in sorted(directory.files()):
-        name = str(path.relative_to(directory.path))
-        if path.suffix in (".jsonl", ".parquet"):
-            found.update(f"{name} {sums.get(name) or checksum(path)}\n".encode())
-        elif path.exists():  # runs of others need no config
-            found.update(f"{name} {checksum(path)}\n".encode())
-    return found.hexdigest()
-
-
-@cache
-def code_digest() -> str:
-    """A digest of this package's own files, read when it is first asked for."""
-    found = sha256()
-    for path in _own_files():
-        found.update(f"{path.name} {checksum(path)}\n".encode())
-    return found.hexdigest()
-
-
-def _own_files() -> Iterator[Path]:
-    package = Path(__file__).parents[1]
-    for pattern in ("*.py", "*.j2"):
-        yield from sorted(package.rglob(pattern))

@@ -28,7 +28,7 @@ from harness.memory import free_bytes, within_memory
 from harness.records.directory import RunDirectory
 from harness.records.layout import EARLIER, RUN
 from harness.replay.verify import CellScores, Finding, score_cell, verify
-from harness.reports.kept import code_digest
+from harness.reports.recall import code_digest
 from harness.site.attempts import Choice, Published, publish
 from harness.site.settings import SiteSettings
 from harness.suites.restore import Restored

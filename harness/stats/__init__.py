@@ -22,6 +22,7 @@ from harness.stats.comparisons import (
 )
 from harness.stats.estimates import (
     Proportion,
+    Stratum,
     at_least_one,
     attempted,
     average,
@@ -42,6 +43,7 @@ __all__ = [
     "McNemar",
     "ModelsMean",
     "Proportion",
+    "Stratum",
     "Z",
     "at_least_one",
     "attempted",

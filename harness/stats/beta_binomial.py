@@ -28,10 +28,11 @@ USUAL = 3
 SPARSE = 0.05, 0.3
 """Up to the first rate the upper limit has the usual spread, from the second on the one that events tell, in
 between some of both. A few events more can tell of so much less spread that the limit would fall."""
-UNSEEN, REPEATED = 0.233, 11.0
+UNSEEN, REPEATED = 0.233, 13000.0
 """Parts of the limit that Wilson's interval has with one observation a level. Single levels may decide alone
 though nothing tells so, and these parts are a price: the most with which no event in 16 x 9 tasks leaves 7
-points, and 3% of them 12, and enough to hold 5% where no event is seen in 40 x 14."""
+points, and 3% of them 12, and enough to hold 5% where no event is seen in 40 x 14, and 20% where 3 of 16
+values of one level in 9 have an event."""
 DECIDED = 0.45, 0.55
 """Between these intraclass correlations the lower limit comes to take each level as one observation."""
 TAILS = (0.025, 0.975)
@@ -50,7 +51,9 @@ class _Quantiles(NamedTuple):
     """The upper one under the usual spread."""
 
 
-def limits(values: Floats, factors: Mapping[str, Codes], *, sparse: bool = True) -> tuple[float, float]:
+def limits(
+    values: Floats, factors: Mapping[str, Codes], *, sparse: bool = True, among: float = 0.0
+) -> tuple[float, float]:
     """The 95% interval of the rate of clustered values within [0, 1].
 
     For each factor alone: the rate's posterior under a beta-binomial of its levels (Skellam, J. R. Stat. Soc.
@@ -68,10 +71,12 @@ def limits(values: Floats, factors: Mapping[str, Codes], *, sparse: bool = True)
         factors: name -> level codes, as from `crossed_factors`; one at least.
         sparse: False to take the spread as events tell it however few they are, as the two directions of a
             difference need it: what they assume would count twice.
+        among: the rate of all strata, or its complement, where the values are of one: what events leave open
+            of the spread, those of all strata may tell, which `SPARSE` is then of in the same way.
     """
     events, n = float(values.sum()), float(values.size)
     if 2 * events > n:
-        low, high = limits(1 - values, factors, sparse=sparse)
+        low, high = limits(1 - values, factors, sparse=sparse, among=among)
         return 1 - high, 1 - low
     rate, alone = events / n, _independent(events, n)
     levels = {name: (np.bincount(codes, values), np.bincount(codes)) for name, codes in factors.items()}
@@ -84,7 +89,8 @@ def limits(values: Floats, factors: Mapping[str, Codes], *, sparse: bool = True)
         return low, min(1.0, high)
     few = rate + _joined([max(own.usual, alone[1]) - rate for own in found], alone[1] - rate)
     low, few = _of_levels(*levels[coarsest], low, few)
-    return low, min(1.0, few + _part(rate, SPARSE) * (high - few))
+    open_yet = (1 - _part(rate, SPARSE)) * (1 - _part(among, SPARSE))
+    return low, min(1.0, high + open_yet * (few - high))
 
 
 def _of_levels(events: NDArray[Any], sizes: NDArray[np.intp], low: float, few: float) -> tuple[float, float]:
@@ -103,7 +109,8 @@ def _of_levels(events: NDArray[Any], sizes: NDArray[np.intp], low: float, few: f
     rate, again = float(events.sum() / sizes.sum()), np.maximum(sizes - 1, 1)
     one_each = wilson(rate * sizes.size, sizes.size)
     repeated = float(np.clip((events - 1) / again, 0.0, 1.0).max())
-    few = max(few, min(1.0, UNSEEN + REPEATED * repeated**2) * one_each[1])
+    may_decide = UNSEEN + REPEATED * repeated**3 / sizes.size**2  # few levels tell little of how they differ
+    few = max(few, min(1.0, may_decide) * one_each[1])
     if rate:
         within = float((events * (sizes - events) / again).sum() / sizes.sum()) / (rate * (1 - rate))
         low += _part(1 - within, DECIDED) * (min(low, one_each[0]) - low)

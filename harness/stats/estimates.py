@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -30,8 +30,8 @@ from harness.types import Estimate, Interval, Struct
 T = TypeVar("T")
 
 
-LEAST_FREEDOM = 5
-"""Limits of a rate over fewer clusters than six are not as wide as their t quantile is."""
+LEAST_FREEDOM = 4
+"""Limits of a rate over fewer clusters than five are not as wide as their t quantile is."""
 
 
 class Proportion(Struct):
@@ -77,11 +77,11 @@ def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 
     )
 
 
-def proportion(values: ArrayLike, clusters: Clusters | None = None) -> Proportion:
+def proportion(values: ArrayLike, clusters: Clusters | None = None, *, among: float = 0.0) -> Proportion:
     """Events and attempts of values that are 0 or 1, with the limits of their rate.
 
-    Wilson's interval; where values are clustered, that of `beta_binomial.limits`. All in one cluster are one
-    observation.
+    Wilson's interval; where values are clustered, that of `beta_binomial.limits`, which `among` is of. All in
+    one cluster are one observation.
     """
     x = np.asarray(values, dtype=np.float64)
     if not ((x == 0.0) | (x == 1.0)).all():
@@ -97,7 +97,7 @@ def proportion(values: ArrayLike, clusters: Clusters | None = None) -> Proportio
         low, high = wilson(events / n, 1)
         method = f"Wilson interval on one observation: all samples share one cluster of {names}"
     else:
-        low, high = limits(x, factors)
+        low, high = limits(x, factors, among=among)
         method = f"tasks like these: beta-binomial interval, clustered by {names}"
     return Proportion(
         events=events, n=n, low=low, high=high, clusters=smallest, method=method, independent=not factors
@@ -378,40 +378,60 @@ def average(estimates: Sequence[Estimate]) -> Estimate:
     )
 
 
-def stratified(estimates: Sequence[Estimate]) -> Estimate:
+class Stratum(NamedTuple):
+    """The rate of one stratum, with what it is made of."""
+
+    estimate: Estimate
+    values: ArrayLike
+    """Shape (n,), each 0 or 1."""
+    clusters: Clusters
+
+
+def stratified(strata: Sequence[Stratum]) -> Estimate:
     """The rate over several strata that are given, such as suites, every attempt counting once.
 
     Distances of the limits are joined as errors are, weighed by attempts (MOVER for a sum of independent
-    estimates, Zou and Donner, Stat. Med. 27 (2008) 1693-1702). Those of strata of few clusters have the t
-    quantile of few; all together have that of Satterthwaite (Biometrics Bull. 2 (1946) 110-114), since their
-    sum is better known than each. Other strata than these are not spoken of, so that it does not matter how
-    far they lie apart.
+    estimates, Zou and Donner, Stat. Med. 27 (2008) 1693-1702). All strata together may tell the spread
+    between clusters where those of one are too few to (`among` of `limits`). On the side of one half, limits
+    of strata of few clusters have the t quantile of few; their sum is better known than each, and has that of
+    Satterthwaite (Biometrics Bull. 2 (1946) 110-114). On the other side it would cover less than it says:
+    rates are skewed, and stray further towards one half than from it. Other strata than these are not spoken
+    of, so that it does not matter how far they lie apart.
     """
-    parts = [(e, e.value) for e in estimates if e.value is not None]
-    missing = sum(e.missing for e in estimates)
-    if not parts:
+    measured = [(one, one.estimate.value) for one in strata if one.estimate.value is not None]
+    missing = sum(one.estimate.missing for one in strata)
+    if not measured:
         return _not_measured(missing)
-    n = sum(e.n for e, _ in parts)
-    value = math.fsum(e.n / n * v for e, v in parts)
-    down = [(e.n / n * (v - e.low), e.clusters) for e, v in parts if e.low is not None]
-    up = [(e.n / n * (e.high - v), e.clusters) for e, v in parts if e.high is not None]
-    whole = len(down) == len(up) == len(parts)
-    again = [(e.n / n, v, e.same_tasks) for e, v in parts if e.same_tasks]
-    same = Interval(
-        low=value - math.hypot(*(w * (v - i.low) for w, v, i in again)),
-        high=value + math.hypot(*(w * (i.high - v) for w, v, i in again)),
+    n = sum(one.estimate.n for one, _ in measured)
+    value = math.fsum(one.estimate.n / n * v for one, v in measured)
+    down, up, again = [], [], []
+    for one, v in measured:
+        weight, same, clusters = one.estimate.n / n, one.estimate.same_tasks, one.estimate.clusters
+        share = proportion(one.values, one.clusters, among=min(value, 1 - value))
+        down.append((weight * (v - share.low), clusters))
+        up.append((weight * (share.high - v), clusters))
+        again += [(weight * (v - same.low), weight * (same.high - v))] if same else []
+    same_tasks = Interval(
+        low=value - math.hypot(*(below for below, _ in again)),
+        high=value + math.hypot(*(above for _, above in again)),
         method=f"on these tasks: stratified over {len(again)}, limits from theirs (MOVER)",
     )
+    sides = (_plainly, _together) if value <= 0.5 else (_together, _plainly)
     return Estimate(
         value=value,
-        low=value - _together(down) if whole else None,
-        high=value + _together(up) if whole else None,
+        low=value - sides[0](down),
+        high=value + sides[1](up),
         n=n,
         missing=missing,
-        clusters=sum(e.clusters for e, _ in parts),
-        method=f"stratified over {len(parts)}, limits from theirs (MOVER, Satterthwaite)",
-        same_tasks=same if len(again) == len(parts) else None,
+        clusters=sum(one.estimate.clusters for one, _ in measured),
+        method=f"stratified over {len(measured)}, limits from theirs (MOVER, Satterthwaite)",
+        same_tasks=same_tasks if len(again) == len(measured) else None,
     )
+
+
+def _plainly(distances: Sequence[tuple[float, int]]) -> float:
+    """The distance of a sum's limit from that of each part."""
+    return math.hypot(*(distance for distance, _ in distances))
 
 
 def _together(distances: Sequence[tuple[float, int]]) -> float:

@@ -15,7 +15,7 @@ LIMIT = 8.0
 
 
 class Abilities(Struct):
-    """A Rasch model, in logits; 0 is the ability that solves the average question half of the time."""
+    """A Rasch model, in logits; 0 is the ability that solves an average question of all suites half the time."""
 
     ability: tuple[float, ...]
     standard_error: tuple[float, ...]
@@ -34,6 +34,11 @@ def rasch(
     successes: ArrayLike, attempts: ArrayLike, suites: ArrayLike | None = None, *, rounds: int = 500
 ) -> Abilities:
     """Abilities by marginal maximum likelihood; difficulties are normal around the mean of their suite.
+
+    Each suite counts the same however many questions it has, as in a mean over suites: a model can be better
+    at one than at another, and the largest would decide alone. A question weighs one over the questions of
+    its suite, in a weighted likelihood with the standard errors of such (Binder, Int. Stat. Rev. 51 (1983)
+    279-292).
 
     Source: Bock and Aitkin, Psychometrika 46 (1981) 443-459 (EM over a grid); several suites as the groups of
     questions of De Boeck, Psychometrika 73 (2008) 533-559, so that a model is not taken for weak because a
@@ -58,17 +63,18 @@ def rasch(
     parts = [_alike(s[:, rows], n[:, rows]) for rows in groups]
     if not linked(np.stack([tried.sum(axis=1) > 0 for _, tried, _ in parts], axis=1)):
         raise ValueError("no suite links all models, directly or through others")
-    share = np.asarray([rows.size for rows in groups]) / s.shape[1]
+    weights = s.shape[1] / len(groups) / np.asarray([rows.size for rows in groups])
+    parts = [(won, tried, count * weight) for (won, tried, count), weight in zip(parts, weights, strict=True)]
     ability, difficulty, spread = np.zeros(s.shape[0]), np.zeros(len(groups)), 1.0
     for _ in range(rounds):
         moved, centres, wider = _step(parts, ability, difficulty, spread)
-        shift = float(share @ centres)  # only differences are known: the mean question has difficulty 0
+        shift = float(centres.mean())  # only differences are known: the mean suite has difficulty 0
         moved, centres = np.clip(moved - shift, -LIMIT, LIMIT), centres - shift
         changes = [*np.abs(moved - ability), *np.abs(centres - difficulty), abs(wider - spread)]
         ability, difficulty, spread = moved, centres, wider
         if max(changes) < 1e-7:
             break
-    covariance = _covariance(parts, ability, difficulty, spread, share)
+    covariance = _covariance(parts, weights, ability, difficulty, spread)
     return Abilities(
         ability=tuple(ability.tolist()),
         standard_error=tuple(np.sqrt(np.maximum(np.diag(covariance), 0.0)).tolist()),
@@ -91,7 +97,7 @@ def linked(met: ArrayLike) -> bool:
 
 
 Parts = list[tuple[Floats, Floats, Floats]]
-"""(successes, attempts, how many there are) of each suite; the first two: (models, kinds of questions)."""
+"""(successes, attempts, how much they weigh) of each suite; the first two: (models, kinds of questions)."""
 
 
 def _alike(s: Floats, n: Floats) -> tuple[Floats, Floats, Floats]:
@@ -125,7 +131,7 @@ def _step(parts: Parts, ability: Floats, difficulty: Floats, spread: float) -> t
         squares.append(count @ (weights @ GRID**2))
     step = _bounded(upward.sum(axis=1), information.sum(axis=1))
     harder = _bounded(-upward.sum(axis=0), information.sum(axis=0)) if len(parts) > 1 else np.zeros(1)
-    questions = sum(float(count.sum()) for _, _, count in parts)
+    questions = sum(float(count.sum()) for _, _, count in parts)  # by weight, as all above
     return ability + step, difficulty + harder, spread * math.sqrt(math.fsum(squares) / questions)
 
 
@@ -135,20 +141,31 @@ def _bounded(gradient: Floats, information: Floats) -> Floats:
     return step
 
 
-def _covariance(parts: Parts, ability: Floats, difficulty: Floats, spread: float, share: Floats) -> Floats:
-    """Of abilities, shape (models, models), with the mean difficulties of suites estimated beside them."""
+def _covariance(parts: Parts, weights: Floats, ability: Floats, difficulty: Floats, spread: float) -> Floats:
+    """Of abilities, shape (models, models), with the mean difficulties of suites estimated beside them.
+
+    Args:
+        parts: of each suite.
+        weights: shape (suites,), of a question of each.
+        ability: shape (models,).
+        difficulty: shape (suites,), mean of each.
+        spread: of difficulties within a suite.
+    """
     models = ability.size
-    whole = np.zeros((models + len(parts),) * 2)
+    curvature, noise = np.zeros((2, *(models + len(parts),) * 2))
     for i, (s, n, count) in enumerate(parts):
-        weights, chance = _expectation(s, n, ability - difficulty[i], spread)
+        posterior, chance = _expectation(s, n, ability - difficulty[i], spread)
         # A suite's difficulty lowers every logit as its models' abilities raise them.
-        turn = np.zeros((models, whole.shape[0]))
+        turn = np.zeros((models, models + len(parts)))
         turn[:, :models], turn[:, models + i] = np.eye(models), -1.0
-        whole += turn.T @ _information(n, count, weights, chance) @ turn
+        own = turn.T @ _information(n, count, posterior, chance) @ turn
+        curvature += own
+        noise += weights[i] * own  # a gradient varies with the square of its weight
     # Within the mean difficulty of 0; the other directions are the null space of that one constraint.
-    constraint = np.concatenate([np.zeros(models), share])[None, :]
+    constraint = np.concatenate([np.zeros(models), np.ones(len(parts))])[None, :]
     free = np.linalg.svd(constraint)[2][1:].T
-    covariance: Floats = free @ np.linalg.pinv(free.T @ whole @ free, hermitian=True) @ free.T
+    inverse = np.linalg.pinv(free.T @ curvature @ free, hermitian=True)
+    covariance: Floats = free @ inverse @ (free.T @ noise @ free) @ inverse @ free.T
     return covariance[:models, :models]
 
 

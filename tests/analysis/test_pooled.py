@@ -11,15 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from scipy.stats import t
 
+from harness import stats
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.analysis.pooled import Pooled
 from harness.records.directory import RunDirectory
 from harness.replay import replay
 from harness.reports import tables
 from harness.reports.render import render
-from harness.stats.estimates import LEAST_FREEDOM
 from harness.suites.agentdojo.metrics import SUITES, declare
 from harness.types import CellEntry, Declared, FailureKind, Metric, Record
 from tests.analysis.synthetic import ATTACKED, UNIT, cell, document, manifest_of, record
@@ -96,28 +95,20 @@ def test_every_attempt_counts_once_whatever_the_size_of_its_suite() -> None:
     assert (found.whole, found.extent) == (True, "all suites, pooled")
 
 
-def joined(distances: list[tuple[float, int]]) -> float:
-    """The half-width of a sum from half-widths with so many degrees of freedom (Satterthwaite, 1946)."""
-    freedoms = [max(freedom, LEAST_FREEDOM) for _, freedom in distances]
-    errors = [(half / t.ppf(0.975, f), f) for (half, _), f in zip(distances, freedoms, strict=True)]
-    variance = sum(error**2 for error, _ in errors)
-    return float(t.ppf(0.975, variance**2 / sum(e**4 / f for e, f in errors)) * math.sqrt(variance))
-
-
 def test_suites_are_strata() -> None:
-    """Their limits are joined by their attempts; how far suites lie apart does not widen them.
-
-    Each has the t quantile of its few clusters, the sum that of Satterthwaite's degrees of freedom.
-    """
+    """Their limits are joined by their attempts; how far suites lie apart does not widen them."""
     card = build(*map(suite_cell, SUITES))
     for found in (only(card).rates[ASR].estimate, only(card).own["targeted_asr"].estimate):
-        parts = [card.metrics[f"{suite}/targeted_asr"].estimate for suite in SUITES]
-        down, up = (
-            joined([(p.n / 64 * (p.value - end), p.clusters - 1) for p, end in zip(parts, ends, strict=True)])
-            for ends in ([p.low for p in parts], [p.high for p in parts])
+        parts = [card.metrics[f"{suite}/targeted_asr"] for suite in SUITES]
+        expected = stats.stratified(
+            [stats.Stratum(p.estimate, p.observations.values, p.observations.clusters) for p in parts]
         )
-        assert (found.low, found.high) == pytest.approx((20 / 64 - down, 20 / 64 + up))
-        assert found.clusters == sum(part.clusters for part in parts)
+        assert (found.low, found.high) == (expected.low, expected.high)
+        down = [p.estimate.n / 64 * (p.estimate.value - p.estimate.low) for p in parts]
+        assert found.low == pytest.approx(20 / 64 - math.hypot(*down), abs=1e-3)
+        up = [p.estimate.n / 64 * (p.estimate.high - p.estimate.value) for p in parts]
+        assert 20 / 64 < found.high < 20 / 64 + math.hypot(*up)
+        assert found.clusters == sum(part.estimate.clusters for part in parts)
         assert found.same_tasks is not None and found.low < found.same_tasks.low < found.value
     assert (
         only(card)

@@ -16,7 +16,7 @@ from harness.analysis.origins import MOST_PAIRED, build_origins
 from harness.cli import main
 from harness.errors import Status
 from harness.records.directory import RunDirectory
-from harness.reports import document, kept
+from harness.reports import document, recall
 from harness.reports.claims_text import render_claims
 from harness.reports.compare_text import render_comparison
 from harness.reports.document import document_of
@@ -150,7 +150,7 @@ def test_kept_scorecards_are_current_until_records_or_code_change(
         path.touch()  # a copy has other times and the same contents
     assert are_current(run)
     with monkeypatch.context() as patched:
-        patched.setattr(kept, "_code", lambda: "another version")
+        patched.setattr(recall, "code_digest", lambda: "another version")
         assert not are_current(run)
     manifest = run.manifest()
     change_run(run, name="other")

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from huggingface_hub.errors import EntryNotFoundError
 
+from harness import disk
 from harness.cli import main
 from harness.config import load_config
 from harness.errors import UserError
@@ -231,7 +232,6 @@ def test_large_files_are_hashed_anew_when_they_are_touched(
     read = hashes._read
     monkeypatch.setattr(hashes, "REMEMBERED_FROM", 4)
     monkeypatch.setattr(hashes, "_read", lambda file: reads.append(file) or read(file))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     file = tmp_path / "weights"
     file.write_bytes(b"weights")
     assert file_hash(file) == file_hash(file) == hashlib.sha256(b"weights").hexdigest()
@@ -240,7 +240,7 @@ def test_large_files_are_hashed_anew_when_they_are_touched(
     file.write_bytes(b"WEIGHTS")
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # as old as the one before
     assert file_hash(file) == hashlib.sha256(b"WEIGHTS").hexdigest()
-    (tmp_path / "cache" / "harness" / "hashes.json").write_text("{")
+    (disk.cache_folder() / "hashes.json").write_text("{")
     assert file_hash(file) == hashlib.sha256(b"WEIGHTS").hexdigest()
     assert len(reads) == 3
 

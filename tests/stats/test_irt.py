@@ -75,6 +75,30 @@ def test_a_harder_suite_makes_nobody_weaker() -> None:
     assert np.mean([error for _, error in found]) == pytest.approx(gaps.std(ddof=1), rel=0.25)
 
 
+def test_the_largest_suite_does_not_decide_alone() -> None:
+    """Better by 0.2 at 4,000 questions, weaker by 1.4 at 100: by suite the second is ahead, by about half."""
+    gaps, errors = [], []
+    sizes = np.repeat([0, 1], [4000, 100])
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        better = np.stack([np.where(sizes == 0, 0.2, -1.4), np.zeros(sizes.size)])
+        logits = better - generator.normal(size=sizes.size)
+        x = (generator.random(better.shape) < 1 / (1 + np.exp(-logits))).astype(float)
+        gap, error = rasch(x, np.ones_like(x), sizes).difference(0, 1)
+        gaps.append(gap)
+        errors.append(error)
+    assert -0.6 < np.mean(gaps) < -0.4
+    assert np.mean(errors) == pytest.approx(np.std(gaps, ddof=1), rel=0.3)
+
+
+def test_suites_of_one_size_weigh_what_their_questions_do() -> None:
+    x = simulate([0.0, 1.0, -0.5], 200, 1.0, 5)
+    found = rasch(x, np.ones_like(x), np.repeat([0, 1], 100))
+    twice = rasch(np.tile(x, 2), np.ones((3, 400)), np.tile(np.repeat([0, 1], 100), 2))
+    assert found.ability == pytest.approx(twice.ability, abs=1e-3)
+    assert found.difference(1, 0)[1] == pytest.approx(math.sqrt(2) * twice.difference(1, 0)[1], rel=1e-3)
+
+
 def test_models_that_no_suite_links_are_refused() -> None:
     put = np.kron(np.eye(2), np.ones((1, 5)))
     with pytest.raises(ValueError, match="links all models"):

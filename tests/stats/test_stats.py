@@ -170,13 +170,18 @@ def test_repeats_of_a_sample_within_a_task_add_no_factor() -> None:
     assert stats.rate(x, {"sample": samples}).clusters == 20
 
 
-def at_cells(users: int, attacks: int, cells: list[tuple[int, int]]) -> Estimate:
-    """The rate where these cells of crossed tasks have an event."""
+def stratum(users: int, attacks: int, cells: list[tuple[int, int]]) -> stats.Stratum:
+    """User tasks crossed with attacks, those with an event named."""
     x = np.zeros((users, attacks))
     for cell in cells:
         x[cell] = 1.0
     user, attack = np.divmod(np.arange(users * attacks), attacks)
-    return stats.rate(x.ravel(), {"user": user, "attack": attack})
+    clusters = {"user": user, "attack": attack}
+    return stats.Stratum(stats.rate(x.ravel(), clusters), x.ravel(), clusters)
+
+
+def at_cells(users: int, attacks: int, cells: list[tuple[int, int]]) -> Estimate:
+    return stratum(users, attacks, cells).estimate
 
 
 def test_more_events_do_not_make_a_limit_lower() -> None:
@@ -392,7 +397,9 @@ def test_a_mean_of_means_has_the_error_of_a_mean_of_means() -> None:
     small, large = stats.rate(ones(5, 10)), stats.rate(ones(5000, 10000))
     found = stats.average([small, large])
     assert found.high - found.low > 0.99 * (small.high - small.low) / 2
-    pooled = stats.stratified([small, large])
+    pooled = stats.stratified(
+        [stats.Stratum(small, ones(5, 10), {}), stats.Stratum(large, ones(5000, 10000), {})]
+    )
     assert pooled.high - pooled.low < 0.03
 
 
@@ -443,20 +450,42 @@ def test_average_of_suites() -> None:
 
 
 def test_strata_of_few_clusters_are_better_known_together() -> None:
-    def stratum(low: float, high: float, clusters: int) -> Estimate:
-        return Estimate(value=0.5, low=low, high=high, n=100, missing=1, clusters=clusters, method="")
-
-    one = stats.stratified([stratum(0.3, 0.8, 6)])
-    assert (one.value, one.low, one.high, one.missing) == pytest.approx((0.5, 0.3, 0.8, 1))
-    # Four with 5 degrees of freedom each have 20 together, and an error half as large as each.
-    four = stats.stratified([stratum(0.3, 0.8, 6)] * 4)
+    """Towards one half, four with 5 degrees of freedom each have 20 together, and half the error of each."""
+    half = stratum(10, 6, [(u, g) for u in range(10) for g in range(6) if (u + g) % 2])
+    one, four = stats.stratified([half]), stats.stratified([half] * 4)
+    assert (one.value, one.low, one.high) == pytest.approx((0.5, half.estimate.low, half.estimate.high))
     smaller = stdtrit(20, 0.975) / stdtrit(5, 0.975) / 2
-    assert (four.low, four.high) == pytest.approx((0.5 - 0.2 * smaller, 0.5 + 0.3 * smaller))
-    many = stats.stratified([stratum(0.3, 0.8, 10**6)] * 4)
-    assert (many.low, many.high) == pytest.approx((0.4, 0.65), abs=1e-4)
-    assert (four.n, four.missing, four.clusters, four.same_tasks) == (400, 4, 24, None)
+    assert four.high == pytest.approx(0.5 + (half.estimate.high - 0.5) * smaller)
+    assert four.low == pytest.approx(0.5 - (0.5 - half.estimate.low) / 2)
+    assert (four.n, four.missing, four.clusters) == (240, 0, 24) and four.same_tasks is not None
+    missed = msgspec.structs.replace(half.estimate, missing=3)
+    assert stats.stratified([half._replace(estimate=missed), half]).missing == 3
     assert stats.stratified([]).value is None
-    assert stats.stratified([msgspec.structs.replace(stratum(0.3, 0.8, 6), low=None)]).low is None
+
+
+def test_strata_look_at_one_half_from_both_sides_alike() -> None:
+    few = [stratum(16, 9, [(0, 0), (3, 2)]), stratum(21, 5, [(u, 1) for u in range(9)])]
+    many = [
+        stats.Stratum(stats.rate(1 - np.asarray(x), clusters), 1 - np.asarray(x), clusters)
+        for _, x, clusters in few
+    ]
+    one, other = stats.stratified(few), stats.stratified(many)
+    assert (1 - other.high, 1 - other.low) == pytest.approx((one.low, one.high))
+
+
+def test_an_event_in_a_stratum_never_lowers_the_upper_limit_of_few() -> None:
+    random = np.random.default_rng(6)
+    shapes = ((16, 9), (21, 5), (20, 7), (40, 14))
+    for _ in range(4):
+        order = random.permutation([i for i, (u, g) in enumerate(shapes) for _ in range(u * g // 20)])
+        cells: list[list[tuple[int, int]]] = [[] for _ in shapes]
+        before = 0.0
+        for i in order:
+            users, attacks = shapes[i]
+            cells[i].append((int(random.integers(users)), int(random.integers(attacks) // 3)))
+            found = stats.stratified([stratum(*shape, own) for shape, own in zip(shapes, cells, strict=True)])
+            assert found.low <= found.value <= found.high and found.high >= before - 1e-4
+            before = found.high
 
 
 def covered(rate: float, users: int, attacks: int, spread: float, runs: int, clustered: bool) -> float:

@@ -26,7 +26,7 @@ class ModelClaim(Struct):
     capability: Estimate
     """Mean of those headline rates, each suite counting the same."""
     ability: float
-    """Rasch ability over all questions of those suites, in logits."""
+    """Rasch ability over the questions of those suites, each suite counting the same, in logits."""
     ability_error: float
     finite: bool
     """Whether there is such an ability. Who solves all or nothing has none, and nobody has one where models
