@@ -15,7 +15,7 @@ LIMIT = 8.0
 
 
 class Abilities(Struct):
-    """A Rasch model, in logits; 0 is the ability that solves an average question of all suites half the time."""
+    """A Rasch model, in logits; 0 solves an average question half of the time, each suite counting the same."""
 
     ability: tuple[float, ...]
     standard_error: tuple[float, ...]
