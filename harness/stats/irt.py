@@ -15,7 +15,7 @@ LIMIT = 8.0
 
 
 class Abilities(Struct):
-    """A Rasch model, in logits; 0 solves an average question half of the time, each suite counting the same."""
+    """A Rasch model, in logits; 0 solves an average question of the average suite half of the time."""
 
     ability: tuple[float, ...]
     standard_error: tuple[float, ...]
