@@ -25,7 +25,7 @@ ALONE = ("gsm8k", "math")
 
 
 def run(
-    groups: Sequence[SuiteGroup] = (), adapter: str = "lm_eval"
+    groups: Sequence[SuiteGroup] = (), adapter: str = "lm_eval", *, by_subject: bool = False
 ) -> tuple[Manifest, dict[str, list[Record]]]:
     """Aster is far better on two benchmarks, Borea a little on every subject of a third."""
     entries, records = [], {}
@@ -40,7 +40,12 @@ def run(
             )
             drawn = random.Random(f"{name}-{suite}")
             records[entry.key] = [
-                record(entry.key, f"q{i}", {"accuracy": float(drawn.random() < chance[name])})
+                record(
+                    entry.key,
+                    f"q{i}",
+                    {"accuracy": float(drawn.random() < chance[name])},
+                    clusters={"subject": suite} if by_subject else {},
+                )
                 for i in range(size)
             ]
     return msgspec.structs.replace(manifest_of(entries), groups=tuple(groups)), records
@@ -73,6 +78,17 @@ def test_a_group_has_one_row_over_all_of_its_questions(battery: list[ModelScorec
         assert card.suites["mmlu"].expected == sum(
             part.expected for part in card.suites["mmlu"].members.values()
         )
+
+
+def test_subjects_are_given_unless_they_are_what_is_generalised_over(battery: list[ModelScorecard]) -> None:
+    """Named as a factor they are drawn: the group is 57 of them, and one alone says next to nothing."""
+    drawn = cards(*run(by_subject=True))
+    for given, of_subjects in zip(battery, drawn, strict=True):
+        whole, wider = (card.metrics["mmlu/accuracy"].estimate for card in (given, of_subjects))
+        assert wider.value == whole.value and wider.clusters == SUBJECTS
+        assert "clustered by subject" in wider.method and "cluster" not in whole.method
+        one = of_subjects.members["mmlu/subject_03/accuracy"].estimate
+        assert one.clusters == 1 and one.high - one.low > 0.5 and "one cluster of subject" in one.method
 
 
 def test_everything_is_over_benchmarks(battery: list[ModelScorecard]) -> None:

@@ -69,8 +69,9 @@ SCORER_VERSION = "1"
 PASSAGES = ("passage", "paragraph", "context", "article", "flores_passage", "document_str", "abstract")
 """Fields of documents that hold what several questions are about: of BoolQ, DROP, ReCoRD; MultiRC; SQuAD;
 RACE; Belebele; QA4MRE; QASPER. Where no two documents share one they change nothing."""
-TRANSLATED = "mgsm"
-"""How tasks begin whose documents are the same questions, in the same order, in every language."""
+PARALLEL = {"belebele": "link", "xcopa": "idx", "mgsm": None}
+"""How tasks begin that ask the same in every language, and the field that tells what; None where documents
+have the same order in all of them. In a group of languages a question is one cluster with its translations."""
 
 
 class Options(Struct):
@@ -106,7 +107,8 @@ class Options(Struct):
     """Of the choice of solved examples."""
     cluster_by: str | None = None
     """Field of a document that several share, such as a passage with many questions: intervals count them as
-    one cluster. Default: the first of `PASSAGES` that a document has; `none` for no clusters."""
+    one cluster. Default: the first of `PASSAGES` that a document has, and that of `PARALLEL`; `none` for no
+    clusters. With MMLU's `subject` the group's interval is of other subjects; otherwise they are given."""
 
     def __post_init__(self) -> None:
         for key in ("limit", "max_gen_toks"):
@@ -336,10 +338,11 @@ class LmEvalSuite(Suite):
                 f"suite {self.name}: document {doc_id} has no field {field!r} for cluster_by: use one of "
                 f"{', '.join(map(str, doc))}, or none"
             )
-        found = field or next((name for name in PASSAGES if isinstance(doc.get(name), str)), None)
-        if found is not None:
-            return {found: digest([doc[found]])[:16]}
-        return {"question": str(doc_id)} if self.options.task.startswith(TRANSLATED) else {}
+        passages = (name for name in PASSAGES if isinstance(doc.get(name), str))
+        parallel = [shared for start, shared in PARALLEL.items() if self.options.task.startswith(start)]
+        known = [*islice(passages, 1), *(name for name in parallel if name and name in doc)]
+        found = {name: digest([doc[name]])[:16] for name in ([field] if field else known)}
+        return {"question": str(doc_id)} if None in parallel and not found else found
 
     def _requests(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> list[Any]:
         """The requests of one document, as lm-eval's `Task.build_all_requests` makes them."""

@@ -471,6 +471,15 @@ def test_one_question_in_many_languages_is_one(folder: Path) -> None:
     suite = fresh(folder, "toy_sum")
     suite.options = msgspec.structs.replace(suite.options, task="mgsm_direct_de")
     assert suite._clusters(3, {"question": "Wie viele?"}) == {"question": "3"}
+    suite.options = msgspec.structs.replace(suite.options, task="belebele_deu_Latn")
+    german, other, english = (
+        suite._clusters(i, {"flores_passage": text, "link": link})
+        for i, (text, link) in enumerate([("Ein Fluss", "a"), ("Ein Berg", "b"), ("A river", "a")])
+    )
+    assert german["link"] == english["link"] != other["link"]
+    assert german["flores_passage"] != english["flores_passage"]
+    suite.options = msgspec.structs.replace(suite.options, task="xcopa_it")
+    assert suite._clusters(0, {"idx": 7}) == suite._clusters(1, {"idx": 7}) != suite._clusters(0, {"idx": 8})
 
 
 def test_limit_and_count(folder: Path) -> None:
