@@ -71,7 +71,7 @@ PASSAGES = ("passage", "paragraph", "context", "article", "flores_passage", "doc
 RACE; Belebele; QA4MRE; QASPER. Where no two documents share one they change nothing."""
 PARALLEL = {"belebele": "link", "xcopa": "idx", "mgsm": None}
 """How tasks begin that ask the same in every language, and the field that tells what; None where documents
-have the same order in all of them. In a group of languages a question is one cluster with its translations."""
+have the same order in all of them. In a group, a question is one cluster with its translations."""
 
 
 class Options(Struct):
