@@ -9,7 +9,7 @@ of a cell into `Estimate`s. `Manifest` describes the run that the records belong
 from collections.abc import Iterable
 from enum import StrEnum
 from math import inf, prod
-from typing import Any, Literal, dataclass_transform
+from typing import Annotated, Any, Literal, dataclass_transform
 
 import msgspec
 
@@ -114,6 +114,46 @@ class Sampling(Struct):
         # A comparison with nan is false, so what is right is asked for.
         if not (0 <= self.temperature < inf and self.max_tokens >= 1 and 0 < self.top_p <= 1):
             raise ValueError("temperature must be a number from 0, max_tokens at least 1, top_p in (0, 1]")
+
+
+Natural = Annotated[int, msgspec.Meta(ge=0)]
+
+INSTRUCT = "instruct"
+"""The mode in which a model answers at once: nothing that it writes is a thought."""
+
+
+class Variant(Struct):
+    """How a model is asked, beside what a suite asks of it. Empty: as its chat template has it by default."""
+
+    mode: str | None = None
+    """`thinking` or `instruct`, as a rule: one that the model's spec has."""
+    reasoning_effort: str | None = None
+    """How long it thinks, by a name that the model's spec has."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template, with those by which mode and effort are switched."""
+    system_prompt: str | None = None
+    """What every system message begins with."""
+    thinking_token_budget: Natural | None = None
+    """After so many tokens of thought the engine ends it, and the answer begins."""
+    sampling: dict[str, Any] = {}
+    """What of `Sampling` it has for itself, over the run's. The key `from` names what that is over in turn:
+    `recommended`, the sampling that its spec has for its mode, or `greedy`."""
+
+    @property
+    def instruct(self) -> bool:
+        """Whether nothing of a reply is a thought."""
+        return self.mode == INSTRUCT
+
+    @property
+    def protocol(self) -> dict[str, str]:
+        """Fields of a cell's protocol: what is said of it, nothing of what is not."""
+        said = {key: value for key, value in msgspec.structs.asdict(self).items() if value not in (None, {})}
+        return {
+            f"variant.{key}": value
+            if isinstance(value, str)
+            else msgspec.json.encode(value, order="sorted").decode()
+            for key, value in said.items()
+        }
 
 
 class Generation(Struct):

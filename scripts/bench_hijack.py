@@ -304,12 +304,12 @@ async def harness_pass(
 
 async def run_plan(plan: Plan, directory: RunDirectory, engine: Engine) -> None:
     """What `harness run` does with its one model, in an engine that is loaded and stays so."""
-
-    async def opening(*_: object) -> Engine:
-        return engine
-
     [(name, model)] = plan.models.items()
-    job = Job(plan.config, model, plan.of_model(name), directory, opening=opening)
+
+    async def opening(*_: object) -> dict[str, Engine]:
+        return {name: engine}
+
+    job = Job(plan.config, [model], plan.of_model(name), directory, opening=opening)
     with Scorers(job.suites) as scorers, patch.object(engine, "close", AsyncMock()):
         job.begin(Silent())
         await job.run(Silent(), scorers)

@@ -42,7 +42,9 @@ async def attempted(
     """The record of an attempt."""
     kept = Kept()
     writers = {cell.key: cast(RecordWriter, kept)}
-    asked = Asked(engine, BusyClock(), sampling, Unwatched(), Scorers(()), writers)
+    asked = Asked(
+        {cell.model: engine}, BusyClock(), {cell.model: sampling}, Unwatched(), Scorers(()), writers
+    )
     await asked.attempt(Attempt(PlannedCell(cell, suite), sample, number))
     (record,) = kept.records
     return record

@@ -70,7 +70,7 @@ def check_protocols(cards: Sequence[ModelScorecard], allow: Collection[str] = ()
         UserError: a suite was run under different protocols, in a field that may not differ.
     """
     differing = [setting for setting in _by_suite(cards) if _is_unlike(setting)]
-    refused = [setting for setting in differing if setting.field not in allow]
+    refused = [s for s in differing if s.field not in allow and not _is_chosen(s, cards)]
     if refused:
         suite = refused[0].suites[0]
         a, b = (models[0] for models in list(refused[0].values.values())[:2])
@@ -93,6 +93,31 @@ def _is_unlike(setting: Setting) -> bool:
     return len(setting.values.keys() - {NONE}) > 1 if setting.field == "date" else setting.differs
 
 
+def _is_chosen(setting: Setting, cards: Sequence[ModelScorecard]) -> bool:
+    """Whether what differs is what variants were made for, to be put side by side under names of their own.
+
+    Of two runs of one name neither is a variant of the other. How replies are drawn is chosen where a variant
+    has a sampling of its own; all others have to agree.
+    """
+    if len({card.model.name for card in cards}) < len(cards):
+        return False
+    if not setting.field.startswith("sampling."):
+        return setting.field.startswith("variant.")
+    (suite,) = setting.suites
+    own = {
+        card.model.name
+        for card in cards
+        if suite in card.cells and "variant.sampling" in card.cells[suite].protocol
+    }
+    return sum(not own.issuperset(models) for models in setting.values.values()) < 2
+
+
+def _labels(cards: Sequence[ModelScorecard]) -> list[str]:
+    """What the models are called beside each other: one of two runs may have the name of the other's."""
+    names = [card.model.name for card in cards]
+    return [f"{name} of the other run" if name in names[:place] else name for place, name in enumerate(names)]
+
+
 def protocols(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
     """Every field of every suite's protocol with its values, suites that agree in one entry."""
     return _merged(_by_suite(cards), cards)
@@ -100,7 +125,7 @@ def protocols(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
 
 def _by_suite(cards: Sequence[ModelScorecard]) -> list[Setting]:
     """A setting for each suite and field, by suite and field."""
-    cells = [(card.model.name, card.cells) for card in cards]
+    cells = [(name, card.cells) for name, card in zip(_labels(cards), cards, strict=True)]
     suites: dict[str, dict[str, Mapping[str, str]]] = {}
     for model, own in cells:
         for name, result in own.items():
@@ -145,7 +170,8 @@ def _benchmarks(suites: Sequence[str], wholes: Mapping[str, Collection[str]]) ->
 
 def engine_settings(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
     """Every fact of the models' engines with its values; nothing of models that were never loaded."""
-    facts = {card.model.name: _facts(card.model.engine) for card in cards if card.model.engine is not None}
+    engines = {name: card.model.engine for name, card in zip(_labels(cards), cards, strict=True)}
+    facts = {name: _facts(engine) for name, engine in engines.items() if engine is not None}
     fields = sorted({field for own in facts.values() for field in own}, key=_telling_first)
     return tuple(
         _setting(field, {model: own.get(field, "not said") for model, own in facts.items()})
@@ -163,10 +189,11 @@ def _facts(engine: EngineFacts) -> dict[str, str]:
 
 def differences(cards: Sequence[ModelScorecard]) -> Differences:
     """What differs between models besides their protocols."""
+    labelled = [*zip(_labels(cards), cards, strict=True)]
     attempts = [
         _setting(
             "attempts",
-            {c.model.name: str(c.cells[suite].attempts) for c in cards if suite in c.cells},
+            {name: str(card.cells[suite].attempts) for name, card in labelled if suite in card.cells},
             (suite,),
         )
         for suite in sorted({suite for card in cards for suite in card.cells})

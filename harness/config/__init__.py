@@ -8,7 +8,8 @@ from harness.config.digests import digest, to_yaml
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, unknown_key
 from harness.config.paths import as_written, bare_name, base_folder, find, locate, names, registry
 from harness.config.resolve import load_config, load_model, load_options
-from harness.config.schemas import ENGINES, EngineSpec, ModelSpec, Openness, RunConfig, SuiteSpec
+from harness.config.schemas import ENGINES, EngineSpec, ModelSpec, Openness, RunConfig, SuiteSpec, Switch
+from harness.config.variants import drawn_by
 
 __all__ = [
     "ENGINES",
@@ -20,11 +21,13 @@ __all__ = [
     "OptionError",
     "RunConfig",
     "SuiteSpec",
+    "Switch",
     "as_written",
     "bare_name",
     "base_folder",
     "digest",
     "dotted",
+    "drawn_by",
     "explain",
     "find",
     "load_config",

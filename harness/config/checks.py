@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.config.document import Document
+from harness.config.document import Document, OptionError
 from harness.config.paths import locate
 from harness.config.schemas import ENGINES, ModelSpec, RunConfig
+from harness.config.variants import drawn_by
 from harness.errors import UserError
 
 
@@ -18,9 +19,11 @@ def check(document: Document, config: RunConfig) -> None:
     given = [model.name for model in config.models]
     if twice := sorted({name for name in given if given.count(name) > 1}):
         raise UserError(
-            f"{document.where(('models',))}: {', '.join(twice)} is listed twice in `models`; give each once"
+            f"{document.where(('models',))}: {', '.join(twice)} is listed twice in `models`; give each once, "
+            "and variants names of their own by `as`"
         )
     _check_remote_code(document, config.models)
+    _check_sampling(document, config)
     if config.published:
         _check_pinned(document, config.models)
 
@@ -61,6 +64,15 @@ def _check_remote_code(document: Document, models: Sequence[ModelSpec]) -> None:
                 f"{document.where(('models', index))}: {model.name} sets trust_remote_code, which runs code "
                 "from its repository: pin the `revision` that you have read"
             )
+
+
+def _check_sampling(document: Document, config: RunConfig) -> None:
+    """What a model is to be drawn by is there, and is a sampling."""
+    for index, model in enumerate(config.models):
+        try:
+            drawn_by(config.sampling, model)
+        except OptionError as error:
+            raise UserError(f"{document.where(('models', index, error.option))}: {error}") from error
 
 
 def _check_pinned(document: Document, models: Sequence[ModelSpec]) -> None:

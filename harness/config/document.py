@@ -153,7 +153,7 @@ def dotted(key: KeyPath) -> str:
 def fields(kind: Any) -> list[str]:
     """Keys that may be written in a file."""
     found = msgspec.structs.fields(kind) if isinstance(kind, type) else ()
-    return [field.name for field in found if field.name != "lines"]
+    return [field.encode_name for field in found if field.name != "lines"]
 
 
 def _type_at(kind: Any, key: KeyPath) -> Any:

@@ -12,6 +12,7 @@ from harness.config.checks import check
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, fields, unknown_key
 from harness.config.paths import bare_name, find, locate, names, relative_paths
 from harness.config.schemas import ModelSpec, RunConfig
+from harness.config.variants import VariantEntry, named, pass_on, split_name, vary
 from harness.errors import UserError
 
 T = TypeVar("T")
@@ -80,6 +81,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
     if "judge" in data:
         data["judge"] = _judges(data["judge"], folder, folder)
+    if "sampling" in data:
+        data["sampling"] = pass_on(data["sampling"], data["models"])
     if isinstance(data.get("date"), datetime.date):  # YAML reads a day as one
         data["date"] = data["date"].isoformat()
     config = document.convert(data, RunConfig)
@@ -121,11 +124,19 @@ def _step(target: Any, part: str, override: str) -> Any:
 
 
 def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) -> Any:
+    if isinstance(entry, dict) and "model" in entry:
+        of = document.convert(_resolve_model(document, entry["model"], (*at, "model"), folder), ModelSpec)
+        return _vary(document, of, document.convert(entry, VariantEntry, at), at)
     if isinstance(entry, dict):
         return _relative_model(document, entry, at, folder, folder)
     if not isinstance(entry, str):
         raise UserError(
             f"{document.where(at)}: expected the name of a model, a folder, a hub id, or a mapping with facts"
+        )
+    model, variant = split_name(entry)
+    if variant and not (folder / entry).is_dir():
+        return _vary(
+            document, document.convert(_resolve_model(document, model, at, folder), ModelSpec), variant, at
         )
     if "/" in entry and not entry.endswith((".yaml", ".yml")):
         bare = {"name": bare_name(entry), "path": entry}
@@ -136,6 +147,15 @@ def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) ->
         return msgspec.to_builtins(load_model(entry, folder))
     except UserError as error:
         raise UserError(f"{document.where(at)}: {error}") from error
+
+
+def _vary(document: Document, spec: ModelSpec, variant: VariantEntry | str, at: KeyPath) -> Any:
+    """A model with a variant of it, which is named, or written out."""
+    try:
+        return msgspec.to_builtins(vary(spec, named(spec, variant) if isinstance(variant, str) else variant))
+    except OptionError as error:
+        where = document.where((*at, error.option) if error.option else at)
+        raise UserError(f"{where}: {error}") from error
 
 
 def _relative_model(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
-from harness.types import Origin, Sampling, Struct
+from harness.types import Origin, Sampling, Struct, Variant
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
@@ -22,6 +22,15 @@ class Openness(Struct):
     """The code that it was trained with."""
     data: bool | None = None
     """The data that it was trained on."""
+
+
+class Switch(Struct):
+    """How a mode or an effort of a model is asked for. Empty: by nothing, since the model has no other."""
+
+    chat_template_kwargs: dict[str, Any] = {}
+    """Variables that its chat template is given."""
+    system_prompt: str | None = None
+    """What the system message begins with."""
 
 
 class ModelSpec(Struct):
@@ -61,12 +70,26 @@ class ModelSpec(Struct):
     """How it was made of its base models."""
     layouts: dict[int, dict[str, Any]] = {}
     """GPUs -> engine arguments of the parallel layout that is recommended for so many."""
+    modes: dict[str, Switch] = {}
+    """Mode in which it can be asked (`thinking`, `instruct`) -> how."""
+    default_mode: str | None = None
+    """The one that it is in where it is not asked for any."""
+    efforts: dict[str, Switch] = {}
+    """Name of how long it thinks (`low`, `high`) -> how that is asked for."""
     sampling: dict[str, dict[str, float]] = {}
     """Mode (`thinking`, `instruct`) -> sampling that the developer recommends for it."""
+    variant: Variant = Variant()
+    """How it is asked in this run. A run names it: `qwen3-8b@thinking`, or a mapping with the key `model`."""
     min_vllm: str | None = None
     """Lowest version of vLLM that is known to serve it."""
     lines: dict[str, str] = {}
     """Dotted key -> the `file:line` that sets it, "" -> the spec's own. For errors; not kept with results."""
+
+    def __post_init__(self) -> None:
+        if self.default_mode is not None and self.default_mode not in self.modes:
+            raise ValueError(
+                f"default_mode {self.default_mode!r} is none of the modes: {', '.join(self.modes)}"
+            )
 
     @property
     def repository(self) -> str | None:

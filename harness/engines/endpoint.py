@@ -19,6 +19,7 @@ import msgspec
 from harness import hostile
 from harness.engines.base import Load
 from harness.engines.patience import PatientServer, pauses
+from harness.engines.rendering import begun_by
 from harness.engines.replies import (
     RawCall,
     count_calls,
@@ -41,6 +42,7 @@ from harness.types import (
     Struct,
     Tool,
     ToolCall,
+    Variant,
 )
 
 T = TypeVar("T")
@@ -160,9 +162,12 @@ class KnownModels(msgspec.Struct):
 class EndpointEngine:
     """A model behind an OpenAI-compatible server. Build it with `start`."""
 
-    def __init__(self, wire: Wire, model: str, facts: EngineFacts, arguments: Arguments) -> None:
-        """Args: model: as the server calls it."""
+    def __init__(
+        self, wire: Wire, model: str, facts: EngineFacts, arguments: Arguments, variant: Variant
+    ) -> None:
+        """Args: model: as the server calls it; variant: how it is asked."""
         self._wire = wire
+        self._variant = variant
         self._server = PatientServer(wire, arguments.max_retries, arguments.patience_seconds)
         self._model = model
         self._extra_sampling = arguments.extra_sampling
@@ -171,11 +176,12 @@ class EndpointEngine:
         self.facts = facts
 
     @classmethod
-    async def start(cls, model: str, **arguments: Any) -> "EndpointEngine":
+    async def start(cls, model: str, variant: Variant | None = None, **arguments: Any) -> "EndpointEngine":
         """Connect, and see whether the server has the model.
 
         Args:
             model: as the server calls it.
+            variant: how it is asked.
             arguments: see `Arguments`.
 
         Raises:
@@ -189,7 +195,8 @@ class EndpointEngine:
             await wire.close()
             raise
         details = {"base_url": given.base_url, "model": model, "timeout_seconds": str(given.timeout_seconds)}
-        return cls(wire, model, EngineFacts(name="endpoint", version=version, details=details), given)
+        facts = EngineFacts(name="endpoint", version=version, details=details)
+        return cls(wire, model, facts, given, variant or Variant())
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -204,8 +211,11 @@ class EndpointEngine:
         started = time.perf_counter()
         body = {
             "model": self._model,
-            "messages": [message_to_openai(message) for message in messages],
+            "messages": [
+                message_to_openai(message) for message in begun_by(messages, self._variant.system_prompt)
+            ],
             **self._sampling(sampling),
+            **_asking(self._variant),
             **({"tools": [tool_to_openai(tool) for tool in tools]} if tools else {}),
         }
 
@@ -231,6 +241,8 @@ class EndpointEngine:
         """Continue a text. Raises as `chat` does."""
         started = time.perf_counter()
         body = {"model": self._model, "prompt": prompt, **self._sampling(sampling)}
+        if self._variant.thinking_token_budget is not None:
+            body["thinking_token_budget"] = self._variant.thinking_token_budget
 
         def probe() -> dict[str, Any]:
             return {**body, "prompt": PROBE.format(next(self._probes)), "max_tokens": 1}
@@ -302,6 +314,21 @@ class EndpointEngine:
             **(extra if self._extra_sampling else {}),
         }
         return arguments | ({"stop": list(sampling.stop)} if sampling.stop else {})
+
+
+def _asking(variant: Variant) -> dict[str, Any]:
+    """What a request carries of a variant, beside its system prompt.
+
+    The effort stands by itself, as the protocol has it; variables of the chat template and the budget of a
+    thought are what vLLM and SGLang know.
+    """
+    keywords = dict(variant.chat_template_kwargs)
+    said = {
+        "reasoning_effort": keywords.pop("reasoning_effort", None),
+        "chat_template_kwargs": keywords or None,
+        "thinking_token_budget": variant.thinking_token_budget,
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
 async def _connect(wire: Wire, model: str, seconds: float) -> str:

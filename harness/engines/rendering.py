@@ -2,15 +2,18 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, datetime, time
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from harness.engines.dress import stands_in
+from harness.engines.replies import message_to_openai
 from harness.errors import UserError
-from harness.types import Message
+from harness.types import Message, Variant
 
 MAX_RECALLED = 1000
 """Characters of a text that is remembered as JSON: a description's. What a model writes may be longer."""
@@ -49,6 +52,43 @@ class RecallingFilter:
         if key not in value._texts:
             value._texts[key] = self._tojson(value, *arguments, **options)
         return value._texts[key]
+
+
+def begun_by(messages: Sequence[Message], system_prompt: str | None) -> Sequence[Message]:
+    """A conversation whose system message begins with a variant's prompt."""
+    if system_prompt is None:
+        return messages
+    if messages and messages[0].role == "system":
+        first = msgspec.structs.replace(messages[0], content=f"{system_prompt}\n\n{messages[0].content}")
+        return (first, *messages[1:])
+    return (Message(role="system", content=system_prompt), *messages)
+
+
+def render(
+    apply_template: Callable[..., str],
+    messages: Sequence[Message],
+    variant: Variant,
+    *,
+    add_generation_prompt: bool,
+) -> str:
+    """A conversation as the text that a chat template makes of it for a variant of its model.
+
+    Args:
+        apply_template: `apply_chat_template` of the tokenizer.
+        messages: the conversation, as a suite has it.
+        variant: how the model is asked.
+        add_generation_prompt: whether the turn of the model is begun.
+    """
+    conversation = [
+        message_to_openai(message, arguments_as_text=False)
+        for message in begun_by(messages, variant.system_prompt)
+    ]
+    return apply_template(
+        conversation,
+        tokenize=False,
+        add_generation_prompt=add_generation_prompt,
+        **variant.chat_template_kwargs,
+    )
 
 
 def recall_json(template: Any) -> None:

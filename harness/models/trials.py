@@ -9,8 +9,9 @@ strings; results are strings always, and arguments of calls are objects.
 """
 
 import datetime
+import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -61,6 +62,12 @@ class Sent(Struct):
     """What is measured stands in the system message, as with a defence."""
     user_after_results: bool = False
     users_in_a_row: bool = False
+    keywords: str = "{}"
+    """Variables that the template is given for a variant of the model, as JSON."""
+    system: bool = False
+    """The variant has a system prompt, also where a suite sends none."""
+    instruct: bool = False
+    """The model is asked not to think."""
 
 
 class Rendering(Struct):
@@ -134,15 +141,22 @@ def try_template(source: str, sent: Sent, special_tokens: tuple[tuple[str, str],
 
 
 def _try(source: str, sent: Sent, special_tokens: dict[str, str]) -> Rendering:
-    trial = _Trial(source, special_tokens, sent.tools)
-    first = [system(), user()] if sent.tools else [user()]
+    keywords = json.loads(sent.keywords)
+    if unread := sorted(keywords.keys() - undeclared(source)):
+        return Rendering(void=f"does not read {', '.join(unread)}, by which its variant is to be switched")
+    trial = _Trial(source, special_tokens | keywords, sent.tools)
+    begun = sent.tools or sent.system
+    first = [system(), user()] if begun else [user()]
     shown = trial.render(first)
     if shown is None:
-        what = "a system and a user message" if sent.tools else "a user message"
+        what = "a system and a user message" if begun else "a user message"
         return Rendering(void=f"fails to render a conversation ({trial.reason}), {what}")
-    found = Rendering(dated=trial.dated(first), thinking=trial.thinking(first))
+    thinking = None if sent.instruct else trial.thinking(first, keywords.keys())
+    found = Rendering(dated=trial.dated(first), thinking=thinking)
     if USER not in shown:
         return structs.replace(found, void="leaves out what the user says")
+    if sent.system and SYSTEM not in shown:
+        return structs.replace(found, void="does not show the system message, with which its variant begins")
     if not sent.tools:
         return found
     void = _void(trial, sent, first, shown)
@@ -218,8 +232,8 @@ def _told(trial: "_Trial", first: list[dict[str, Any]], shown: str) -> tuple[lis
 class _Trial:
     """A template with what it is given beside the conversation."""
 
-    def __init__(self, source: str, special_tokens: dict[str, str], tools: bool) -> None:
-        self._variables: dict[str, Any] = {"bos_token": "", "eos_token": "", **special_tokens}
+    def __init__(self, source: str, given: dict[str, Any], tools: bool) -> None:
+        self._variables: dict[str, Any] = {"bos_token": "", "eos_token": "", **given}
         self._tools = TOOLS if tools else None
         self._day = datetime.date(2024, 5, 15)
         self._environment = environment(lambda: self._day)
@@ -238,8 +252,7 @@ class _Trial:
                     messages=messages,
                     tools=self._tools,
                     add_generation_prompt=True,
-                    **self._variables,
-                    **switches,
+                    **self._variables | switches,
                 )
             )
         except MemoryError:
@@ -255,12 +268,17 @@ class _Trial:
         self._day = before
         return other != self.render(conversation)
 
-    def thinking(self, conversation: Conversation) -> str | None:
-        """Why the model would not think: a switch stands at off, or the thought is closed at once."""
+    def thinking(self, conversation: Conversation, asked: Collection[str]) -> str | None:
+        """Why the model would not think: a switch stands at off, or the thought is closed at once.
+
+        Args:
+            conversation: that is rendered.
+            asked: switches that somebody has set.
+        """
         plain = self.render(conversation)
         if plain is not None and OPEN_THOUGHT.search(plain):
             return None  # values of an effort that it does not know are its default to some templates
-        for switch in self._switches:
+        for switch in self._switches if not asked else ():
             on, off = SWITCHED[switch]
             thinks = self.render(conversation, **{switch: on})
             closed = [self.render(conversation, **{switch: value}) for value in off]

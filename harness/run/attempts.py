@@ -94,9 +94,11 @@ def attempt_seed(sampling: Sampling, sample: str, attempt: int) -> int:
 class Asked:
     """What one engine was asked, and what came of it."""
 
-    engine: Engine
+    engines: Mapping[str, Engine]
+    """Model -> the engine that is asked of it; variants of one model share what is loaded."""
     clock: BusyClock
-    sampling: Sampling
+    sampling: Mapping[str, Sampling]
+    """Model -> how its replies are drawn where a suite does not say otherwise."""
     progress: Progress
     scorers: Scorers
     writers: Mapping[str, RecordWriter] = field(default_factory=dict)
@@ -105,7 +107,7 @@ class Asked:
     """Asked and not answered."""
     finished: int = 0
     refused: dict[str, str] = field(default_factory=dict)
-    """Suite -> why no attempt of it can be made, as one of them found."""
+    """Key of a cell -> why no attempt of it can be made, as one of them found."""
     slots: asyncio.Semaphore = field(default_factory=asyncio.Semaphore)
     """One for each attempt that may be in flight."""
 
@@ -120,14 +122,13 @@ class Asked:
             EngineDead: no request is answered any more; nothing is recorded.
             DiskError: the disk does not take the record.
         """
-        suite, sample = attempt.cell.suite, attempt.sample
-        if suite.name in self.refused:
+        suite, sample, cell = attempt.cell.suite, attempt.sample, attempt.cell.entry
+        if cell.key in self.refused:
             return
         self.in_flight[attempt.key] = attempt
-        engine = MeteredEngine(self.engine, self.clock)
-        sampling = msgspec.structs.replace(
-            self.sampling, seed=attempt_seed(self.sampling, sample.id, attempt.number)
-        )
+        engine = MeteredEngine(self.engines[cell.model], self.clock)
+        sampling = self.sampling[cell.model]
+        sampling = msgspec.structs.replace(sampling, seed=attempt_seed(sampling, sample.id, attempt.number))
         started, clock = time.time(), time.perf_counter()
         said: Transcript | None = None
         scores: tuple[Score, ...] = ()
@@ -146,16 +147,16 @@ class Asked:
             seconds = time.perf_counter() - clock
             record = new_record(attempt, said, scores, failure, engine.usage, started, seconds)
             record = msgspec.structs.replace(record, warnings=warnings)
-            record = append(self.writers[attempt.cell.entry.key], record)
+            record = append(self.writers[cell.key], record)
         except DiskError:
             raise
         except UserError as error:
-            self.refused[suite.name] = str(error)
+            self.refused[cell.key] = str(error)
             del self.in_flight[attempt.key]
             return
         del self.in_flight[attempt.key]
         self.finished += 1
-        self.progress.finished(attempt.cell.entry.model, suite.name, record)
+        self.progress.finished(cell.model, suite.name, record)
 
 
 def _check_scores(scores: Sequence[Score]) -> None:

@@ -1,8 +1,8 @@
 """Jobs: what one engine does. A launcher says where and when.
 
-A job is one model with its cells. It is run one engine at a time, until it owes nothing: all attempts
-are in flight at once, each is appended to its cell's records as soon as it is finished, and where an engine
-dies the next one goes on.
+A job is one model with its cells, or several variants of one that share what is loaded. It is run one engine
+at a time, until it owes nothing: all attempts are in flight at once, each is appended to its cell's records
+as soon as it is finished, and where an engine dies the next one goes on.
 """
 
 import asyncio
@@ -12,8 +12,8 @@ from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from harness.config import EngineSpec, ModelSpec, RunConfig
-from harness.engines import open_engine
+from harness.config import EngineSpec, ModelSpec, RunConfig, drawn_by
+from harness.engines import open_variants
 from harness.engines.base import Engine
 from harness.engines.energy import open_meter
 from harness.engines.metered import BusyClock
@@ -29,7 +29,7 @@ from harness.run.models import PlannedModel
 from harness.run.plan import PlannedCell, hardware, installed_versions, problem
 from harness.suites.apart import Scorers
 from harness.suites.base import Suite
-from harness.types import Caution, FailureKind, Message, Transcript, Usage
+from harness.types import Caution, CellEntry, FailureKind, Message, Transcript, Usage
 
 E = TypeVar("E", bound=Exception)
 
@@ -39,22 +39,23 @@ ENGINE_DIED = "engine_died"
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
 
-Opening = Callable[[EngineSpec, ModelSpec, str | None], Awaitable[Engine]]
-"""(kind and arguments, model, day that templates are told) -> an engine with the model loaded."""
+Opening = Callable[[EngineSpec, Sequence[ModelSpec], str | None], Awaitable[dict[str, Engine]]]
+"""(kind and arguments, variants of a model, day that templates are told) -> engine of each, by name."""
 
 
 @dataclass
 class Job:
-    """What one engine does: the cells of one model, until they owe nothing."""
+    """What one engine does: the cells of one model or of its variants, until they owe nothing."""
 
     config: RunConfig
-    model: PlannedModel
+    models: list[PlannedModel]
+    """One, or variants of one checkpoint, which share what is loaded."""
     cells: list[PlannedCell]
     """What is left of them: a problem takes its cells out."""
     directory: RunDirectory
     retry_before: float = 0.0
     """Unix time; an attempt whose engine or scorer failed before it is owed again."""
-    opening: Opening = field(default_factory=lambda: open_engine)
+    opening: Opening = field(default_factory=lambda: open_variants)
     """How its engines are got."""
     problems: list[Caution] = field(default_factory=list)
     """What could not be measured, and why."""
@@ -65,18 +66,23 @@ class Job:
 
     @property
     def name(self) -> str:
-        """The model's."""
-        return self.model.spec.name
+        """By which launchers know it: that of its first model."""
+        return self.names[0]
+
+    @property
+    def names(self) -> list[str]:
+        """Of its models, one by one."""
+        return [model.spec.name for model in self.models]
 
     @property
     def gpus(self) -> int:
         """That its engine takes, where it runs on GPUs."""
-        return gpus_wanted({**self.config.engine.args, **self.model.spec.engine_args})
+        return gpus_wanted({**self.config.engine.args, **self.models[0].spec.engine_args})
 
     @property
     def work(self) -> float:
         """What tells longer jobs from shorter ones, in no unit: tokens to write, times parameters of each."""
-        entries, read = [cell.entry for cell in self.cells], self.model.architecture
+        entries, read = [cell.entry for cell in self.cells], self.models[0].architecture
         tokens = (
             entry.samples * entry.attempts * int(entry.protocol.get("sampling.max_tokens", "1"))
             for entry in entries
@@ -88,15 +94,20 @@ class Job:
         """Of its cells."""
         return [cell.suite for cell in self.cells]
 
+    def _of(self, model: str) -> list[PlannedCell]:
+        return [cell for cell in self.cells if cell.entry.model == model]
+
     def begin(self, progress: Progress) -> None:
         """Tell what is owed, and bring the records of each cell into the form that its state asks for."""
         try:
-            done = {cell.suite.name: self._count_finished(cell) for cell in self.cells}
-            totals = {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in self.cells}
-            progress.begun(self.name, totals, done)
+            done = {cell.entry.key: self._count_finished(cell) for cell in self.cells}
+            for name in self.names:
+                cells = self._of(name)
+                totals = {cell.suite.name: cell.entry.samples * cell.entry.attempts for cell in cells}
+                progress.begun(name, totals, {cell.suite.name: done[cell.entry.key] for cell in cells})
             self._compact_complete()
             for cell in self.cells if self.retry_before else ():
-                if self._complete(cell) and done[cell.suite.name] < self.directory.count(cell.entry):
+                if self._complete(cell) and done[cell.entry.key] < self.directory.count(cell.entry):
                     self.directory.reopen(cell.entry)
             self.deaths.answered = any(done.values())
         except DiskError:
@@ -129,14 +140,17 @@ class Job:
         self.over = True
         begun = time.perf_counter()
         try:
-            engine = await self._open()
+            engines = await self._open()
         except UserError as error:
             self.leave_out("not_loaded", str(error))
             return
-        asked = Asked(engine, BusyClock(open_meter(engine.facts)), self.config.sampling, progress, scorers)
+        engine = engines[self.names[0]]
+        sampling = {model.spec.name: drawn_by(self.config.sampling, model.spec) for model in self.models}
+        asked = Asked(engines, BusyClock(open_meter(engine.facts)), sampling, progress, scorers)
         try:
             self._record_engine(engine, time.perf_counter() - begun)
-            progress.loaded(self.name, engine)
+            for name in self.names:
+                progress.loaded(name, engines[name])
             owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
             alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
             limit = self.config.engine.max_concurrency
@@ -159,8 +173,8 @@ class Job:
 
     def _settle(self, asked: Asked) -> None:
         """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""
-        for suite, text in asked.refused.items():
-            self.leave_out("suite", text, suite)
+        for cell in [cell.entry for cell in self.cells if cell.entry.key in asked.refused]:
+            self.leave_out("suite", asked.refused[cell.key], cell)
         try:
             self._compact_complete()
         except DiskError:
@@ -168,10 +182,12 @@ class Job:
         except UserError as error:
             self.leave_out("not_loaded", str(error))
 
-    async def _open(self) -> Engine:
-        """Load the model. Raises UserError."""
+    async def _open(self) -> dict[str, Engine]:
+        """Load the model; returns what each variant is asked through. Raises UserError."""
         try:
-            return await self.opening(self.config.engine, self.model.spec, self.config.day)
+            return await self.opening(
+                self.config.engine, [model.spec for model in self.models], self.config.day
+            )
         except UserError:
             raise
         except EngineDead as error:  # starting it again would end the same way
@@ -197,16 +213,20 @@ class Job:
 
     def _owed(self, asked: Asked) -> Iterator[Attempt]:
         """What the cells owe, but for suites whose samples cannot be made."""
+        called = {model.spec.name: model.called for model in self.models}
         for cell in self.cells:
             if self._complete(cell):
                 continue
+            name = cell.entry.model
             try:
-                yield from owed_attempts(self.directory, cell, self.model, asked.engine, self.retry_before)
+                yield from owed_attempts(
+                    self.directory, cell, called[name], asked.engines[name], self.retry_before
+                )
             except DiskError:
                 raise
             except Exception as error:  # the suite may be anybody's, and its data too
                 text = str(error) if isinstance(error, UserError) else _named(error)
-                asked.refused[cell.suite.name] = f"suite {cell.suite.name}: {text}"
+                asked.refused[cell.entry.key] = f"suite {cell.suite.name}: {text}"
 
     @asynccontextmanager
     async def _recording(self) -> AsyncIterator[dict[str, RecordWriter]]:
@@ -247,13 +267,13 @@ class Job:
             self._record_culprit(in_flight[0], str(died))
             blamed = f" of {in_flight[0].cell.suite.name}/{culprit[1]}"
         asked.progress.note(f"the engine of {self.name} died{blamed} ({died}); starting it again")
-        for suite in [c.suite.name for c in self.cells if c.entry.key in self.deaths.given_up]:
+        for cell in [c.entry for c in self.cells if c.entry.key in self.deaths.given_up]:
             self.leave_out(
                 ENGINE_DIED,
-                f"{MAX_CULPRITS} attempts of {suite} each ended the engine of {self.name}, so that the "
+                f"{MAX_CULPRITS} attempts of {cell.suite} each ended the engine of {cell.model}, so that the "
                 "rest of the suite was not tried: `harness show --failed` lists them, and the same command "
                 "goes on",
-                suite,
+                cell,
             )
 
     def _record_culprit(self, attempt: Attempt, reason: str) -> None:
@@ -267,10 +287,14 @@ class Job:
         finally:
             writer.close()
 
-    def leave_out(self, check: str, text: str, suite: str | None = None) -> None:
-        """Note why the model, or a suite of it, was not measured, and take its cells out."""
-        self.problems.append(problem(check, text, model=self.name, suite=suite))
-        self.cells = [cell for cell in self.cells if suite not in (None, cell.suite.name)]
+    def leave_out(self, check: str, text: str, cell: CellEntry | None = None) -> None:
+        """Note why the models, or a cell of one, were not measured, and take the cells out."""
+        if cell is None:
+            self.problems += [problem(check, text, model=name) for name in self.names]
+            self.cells = []
+            return
+        self.problems.append(problem(check, text, model=cell.model, suite=cell.suite))
+        self.cells = [other for other in self.cells if other.entry.key != cell.key]
 
     def _complete(self, cell: PlannedCell) -> bool:
         return self.directory.is_complete(cell.entry)
@@ -296,11 +320,18 @@ class Job:
 def owed_attempts(
     directory: RunDirectory,
     cell: PlannedCell,
-    model: PlannedModel,
+    called: str,
     engine: Engine,
     retry_before: float = 0.0,
 ) -> list[Attempt]:
     """The attempts of a cell that have no record yet, or one that is to be superseded.
+
+    Args:
+        directory: of the run.
+        cell: which.
+        called: how its model is called in prose.
+        engine: what its model is asked through.
+        retry_before: as of a `Job`.
 
     Raises:
         UserError: a record that is there was made of another sample than there is now.
@@ -311,7 +342,7 @@ def owed_attempts(
 
     kept = directory.contents(cell.entry)
     finished = directory.finished(cell.entry, retry_before) if retry_before else kept
-    samples = cell.suite.samples(model.called, render if cell.suite.needs.chat_template else None)
+    samples = cell.suite.samples(called, render if cell.suite.needs.chat_template else None)
     built = {sample.id: sample.content_hash for sample in samples}
     others = [sample for (sample, _), content in kept.items() if built.get(sample, content) != content]
     if others:

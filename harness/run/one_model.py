@@ -6,6 +6,7 @@ from pathlib import Path
 import msgspec
 
 from harness import config as configs
+from harness.engines import one_load
 from harness.errors import DiskError, UserError
 from harness.models.forecast import machine_gpus
 from harness.records.directory import RunDirectory
@@ -36,7 +37,7 @@ def run_model(
 
     Args:
         directory: of the run.
-        name: of the model.
+        name: of the model. Variants that share what is loaded with it are run too.
         progress: who watches.
         digest: of the config that was submitted; the directory's must have it.
         lock: the config beside which the lock lies.
@@ -56,8 +57,9 @@ def run_model(
     if spec is None:
         names = ", ".join(model.name for model in config.models)
         raise UserError(f"{directory.config_path} has no model {name!r}: give one of {names}")
-    config = msgspec.structs.replace(config, models=(spec,))
-    job = Job(config, PlannedModel(spec, None), [], directory, retry_before)
+    shared = next(group for group in one_load(config.engine, config.models) if spec in group)
+    config = msgspec.structs.replace(config, models=tuple(shared))
+    job = Job(config, [PlannedModel(variant, None) for variant in shared], [], directory, retry_before)
     try:
         _plan(job, lock or directory.config_path)
     except DiskError:
@@ -80,7 +82,7 @@ def _plan(job: Job, lock: Path) -> None:
     for cell in plan.cells:
         if cell.entry.key not in asked:
             job.problems.append(_other_cell(job.directory, cell))
-    job.model = plan.models[job.name]
+    job.models = [plan.models[name] for name in job.names if name in plan.models]
     job.cells = [cell for cell in plan.cells if cell.entry.key in asked]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from harness import __version__
-from harness.config import ModelSpec, OptionError, RunConfig, digest
+from harness.config import ModelSpec, OptionError, RunConfig, digest, drawn_by
 from harness.engines import check_engine
 from harness.engines.layout import without_layout
 from harness.errors import Absent, UserError
@@ -298,14 +298,16 @@ def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
 
 def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> CellEntry:
     """A cell. further: what tells it apart where nothing that could change a score does."""
-    drawn = suite.drawn(config.sampling)
+    sampling = drawn_by(config.sampling, model.spec)
+    drawn = suite.drawn(sampling)
     used = msgspec.structs.asdict(drawn) if drawn else {}
     protocol = {
         **suite.protocol,
+        **model.spec.variant.protocol,
         **{f"sampling.{key}": str(value) for key, value in used.items()},
         **rendering_protocol(Subject(config, model, suite, model.folder)),
     }
-    attempts = suite.attempts(config.attempts, config.sampling)
+    attempts = suite.attempts(config.attempts, sampling)
     spec = model.spec
     # Everything that could change a score, and neither layout, memory, batches, host nor versions.
     identity = {

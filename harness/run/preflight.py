@@ -7,6 +7,7 @@ on them, and the manifest keeps them for the cards. What would measure nothing a
 A suite that knows something itself (its data, its budgets) has the method `Suite.cautions`.
 """
 
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.config import RunConfig
+from harness.config import RunConfig, drawn_by
+from harness.engines.rendering import begun_by
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.fit import GIB, UTILIZATION
@@ -22,7 +24,7 @@ from harness.models.template import environment, read_template, special_tokens
 from harness.models.trials import Rendering, Sent, try_template
 from harness.run.models import PlannedModel
 from harness.suites.base import Suite
-from harness.types import Caution
+from harness.types import INSTRUCT, Caution, Message, Sampling, Variant
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Subject:
     suite: Suite
     folder: Path | None
     """Of the checkpoint's small files; None where it is not vLLM's to load."""
+
+    @property
+    def sampling(self) -> Sampling:
+        """How its replies are drawn where the suite does not say otherwise."""
+        return drawn_by(self.config.sampling, self.model.spec)
 
     def caution(self, check: str, text: str, *, void: bool = False) -> Caution:
         """A caution about this cell."""
@@ -150,7 +157,10 @@ def rendering(subject: Subject) -> Rendering | None:
     mode = {**subject.config.engine.args, **spec.engine_args}.get("tokenizer_mode", "auto")
     if subject.folder is None or mode not in TEMPLATED or not (needs.tools or needs.chat_template):
         return None
+    variant = spec.variant
     if needs.tools and checkpoint.read_config(subject.folder).get("model_type") == HARMONY:
+        if unread := variant.chat_template_kwargs.keys() - {"reasoning_effort"}:
+            raise UserError(f"is shown prompts that vLLM writes in code, which know no {', '.join(unread)}")
         return Rendering(dated=True)
     source = checkpoint.chat_template(subject.folder, tools=needs.tools)
     if source is None:
@@ -167,6 +177,9 @@ def rendering(subject: Subject) -> Rendering | None:
         system_matters=needs.system_message,
         user_after_results=needs.user_after_results,
         users_in_a_row=needs.users_in_a_row,
+        keywords=json.dumps(variant.chat_template_kwargs),
+        system=variant.system_prompt is not None,
+        instruct=variant.instruct,
     )
     return try_template(source, sent, tuple(sorted(special_tokens(subject.folder).items())))
 
@@ -219,8 +232,8 @@ def stated_context(config: Mapping[str, Any]) -> int | None:
 
 def greedy_attempts(subject: Subject) -> Iterator[Caution]:
     """Several attempts that are drawn greedily."""
-    drawn = subject.suite.drawn(subject.config.sampling)
-    attempts = subject.suite.attempts(subject.config.attempts, subject.config.sampling)
+    drawn = subject.suite.drawn(subject.sampling)
+    attempts = subject.suite.attempts(subject.config.attempts, subject.sampling)
     if attempts > 1 and drawn is not None and drawn.temperature == 0:
         yield subject.caution(
             "greedy_attempts",
@@ -228,6 +241,70 @@ def greedy_attempts(subject: Subject) -> Iterator[Caution]:
             "attempts at a sample are alike but for the rounding of the engine: set sampling.temperature "
             "above 0, or leave `attempts` out",
         )
+
+
+def variant_without_template(subject: Subject) -> Iterator[Caution]:
+    """A mode, an effort or a system prompt that no request of the suite carries."""
+    needs, variant = subject.suite.needs, subject.model.spec.variant
+    in_texts = needs.bare_prompts or needs.loglikelihoods
+    if in_texts and not needs.chat_template and (variant.chat_template_kwargs or variant.system_prompt):
+        yield subject.caution(
+            "variant_without_template",
+            f"suite {subject.suite.name} asks without the chat template, by which {subject.model.spec.name} "
+            "is switched, so that the mode changes nothing there: set apply_chat_template: true in the suite",
+        )
+
+
+def scored_in_a_thought(subject: Subject) -> Iterator[Caution]:
+    """Log-likelihoods of answers where the model is about to think."""
+    spec = subject.model.spec
+    thinks = spec.variant.mode or spec.default_mode
+    if (
+        subject.suite.needs.loglikelihoods
+        and subject.suite.needs.chat_template
+        and thinks not in (None, INSTRUCT)
+    ):
+        yield subject.caution(
+            "scored_in_a_thought",
+            f"suite {subject.suite.name} scores how likely answers are right after the prompt, where "
+            f"{spec.name} would think first: take its instruct mode, or a task that generates its answers",
+        )
+
+
+def greedy_thinking(subject: Subject) -> Iterator[Caution]:
+    """A model that thinks and takes the likeliest token each time."""
+    spec, drawn = subject.model.spec, subject.suite.drawn(subject.sampling)
+    mode = spec.variant.mode or spec.default_mode
+    if drawn is None or drawn.temperature > 0 or mode in (None, INSTRUCT):
+        return
+    advised = spec.sampling.get(mode or "", {}).get("temperature")
+    by = f"; its developer recommends temperature {advised:g}" if advised else ""
+    run = "" if subject.sampling.temperature == 0 else " (`sampling: run` in the suite lets the run's count)"
+    remedy = "`sampling: recommended`" if advised else "a temperature above 0"
+    yield subject.caution(
+        "greedy_thinking",
+        f"model {spec.name} thinks, and suite {subject.suite.name} draws its replies greedily, of which "
+        f"models that think are known to repeat themselves without end{by}: give it {remedy}{run}",
+    )
+
+
+def thinking_budget(subject: Subject) -> Iterator[Caution]:
+    """A budget of thoughts that the engine could not keep."""
+    spec = subject.model.spec
+    if spec.variant.thinking_token_budget is None:
+        return
+    where = f"{spec.where()}model {spec.name} has a thinking_token_budget"
+    configured = {**subject.config.engine.args, **spec.engine_args}.get("reasoning_config")
+    why = None
+    if spec.variant.instruct:
+        why = "and is asked not to think: leave the budget out, or ask for another mode"
+    elif subject.config.engine.kind == "vllm" and spec.reasoning_parser is None and configured is None:
+        why = (
+            "which vLLM keeps only where it knows how a thought ends: name its reasoning_parser, or give "
+            "reasoning_config in its engine_args"
+        )
+    if why:
+        yield subject.caution("thinking_budget", f"{where}, {why}", void=True)
 
 
 def no_chat_template_applied(subject: Subject) -> Iterator[Caution]:
@@ -254,14 +331,14 @@ def longest_prompt(subject: Subject) -> Iterator[Caution]:
     context = arguments.get("max_model_len", stated_context(checkpoint.read_config(subject.folder)))
     if longest is None or tokenizer is None or not isinstance(context, int):
         return
-    drawn = subject.suite.drawn(subject.config.sampling)
+    drawn = subject.suite.drawn(subject.sampling)
     reply = drawn.max_tokens if drawn else 1  # vLLM generates a token also where it only scores
     sample, text = longest
     template = checkpoint.chat_template(subject.folder) if subject.suite.needs.chat_template else None
     if (len(text) + len(template or "")) * MOST_TOKENS + reply <= context:
         return
     if template is not None:
-        text = _as_chat(text, template, subject.folder)
+        text = _as_chat(text, template, subject.folder, subject.model.spec.variant)
     tokens = len(tokenizer.encode(text, add_special_tokens=template is None).ids)
     if tokens + reply > context:
         and_reply = f", {tokens + reply} with a reply of {drawn.max_tokens}" if drawn else ""
@@ -275,7 +352,7 @@ def longest_prompt(subject: Subject) -> Iterator[Caution]:
         )
 
 
-def _as_chat(text: str, template: str, folder: Path) -> str:
+def _as_chat(text: str, template: str, folder: Path, variant: Variant) -> str:
     """A text as a user's message, the text itself where the template cannot write one."""
     from jinja2 import TemplateError
 
@@ -284,9 +361,12 @@ def _as_chat(text: str, template: str, folder: Path) -> str:
             environment()
             .from_string(template)
             .render(
-                messages=[{"role": "user", "content": text}],
+                messages=[
+                    {"role": message.role, "content": message.content}
+                    for message in begun_by([Message(role="user", content=text)], variant.system_prompt)
+                ],
                 add_generation_prompt=True,
-                **special_tokens(folder),
+                **special_tokens(folder) | variant.chat_template_kwargs,
             )
         )
     except (TemplateError, ValueError, TypeError):  # told by `chat_template`
@@ -366,7 +446,11 @@ CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     second_models,
     prompt_ends,
     no_chat_template_applied,
+    variant_without_template,
+    scored_in_a_thought,
+    thinking_budget,
     greedy_attempts,
+    greedy_thinking,
 )
 """The checks of a cell, in the order in which they are told."""
 

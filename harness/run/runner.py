@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from harness.config import RunConfig
+from harness.engines import one_load
 from harness.errors import DiskError, EngineDead, Status, UserError
 from harness.judges.second_pass import judge_runs
 from harness.records.directory import RunDirectory
@@ -109,8 +110,14 @@ def _begin(
         complete = [cell.entry for cell in plan.cells if directory.is_complete(cell.entry)]
         directory.unseal(c for c in complete if len(directory.finished(c, retry_before)) < directory.count(c))
     return [
-        Job(plan.config, model, plan.of_model(name), directory, retry_before)
-        for name, model in plan.models.items()
+        Job(
+            plan.config,
+            [plan.models[spec.name] for spec in specs],
+            [cell for spec in specs for cell in plan.of_model(spec.name)],
+            directory,
+            retry_before,
+        )
+        for specs in one_load(plan.config.engine, [model.spec for model in plan.models.values()])
     ]
 
 

@@ -9,8 +9,7 @@ from functools import cached_property
 import msgspec
 
 from harness.config import ModelSpec, RunConfig
-from harness.engines.rendering import tell_day
-from harness.engines.replies import message_to_openai
+from harness.engines.rendering import render, tell_day
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.trials import Sent, try_template
@@ -106,11 +105,10 @@ def renderer(spec: ModelSpec, day: str | None = None) -> Render:
     """The chat template of a checkpoint, without its model. Raises UserError as `load_template`."""
     template = load_template(spec, day)
 
-    def render(messages: Sequence[Message], add_generation_prompt: bool) -> str:
-        conversation = [message_to_openai(m, arguments_as_text=False) for m in messages]
-        return template(conversation, tokenize=False, add_generation_prompt=add_generation_prompt)
+    def as_text(messages: Sequence[Message], add_generation_prompt: bool) -> str:
+        return render(template, messages, spec.variant, add_generation_prompt=add_generation_prompt)
 
-    return render
+    return as_text
 
 
 def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]:

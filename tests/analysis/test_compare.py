@@ -139,6 +139,38 @@ def test_what_a_template_does_is_a_models_own_but_not_which_day_it_writes() -> N
         compare(both["aster-moe"], both["borea-moe"], allowed)
 
 
+def test_variants_stand_side_by_side_and_what_differs_is_said() -> None:
+    def told(model: str, **fields: str) -> dict[str, dict[str, dict[str, str]]]:
+        return {f"{model}-agent": {"protocol": {"suite_version": "1", **fields}}}
+
+    hot = {"variant.mode": "thinking", "variant.sampling": "{}", "sampling.temperature": "0.6"}
+    cold = {"variant.mode": "instruct", "sampling.temperature": "0.0"}
+    both = changed(cells={**told("aster-moe", **hot), **told("borea-moe", **cold)})
+    found = compare(both["aster-moe"], both["borea-moe"])
+    assert [setting.field for setting in found.allowed] == [
+        "sampling.temperature",
+        "variant.mode",
+        "variant.sampling",
+    ]
+    # What no variant was given of its own has to agree.
+    own = changed(cells={**told("aster-moe", **{**hot, "suite_version": "2"}), **told("borea-moe", **cold)})
+    with pytest.raises(UserError, match=r"differ: suite_version\)"):
+        compare(own["aster-moe"], own["borea-moe"])
+    del hot["variant.sampling"]
+    run = changed(cells={**told("aster-moe", **hot), **told("borea-moe", **cold)})
+    with pytest.raises(UserError, match=r"differ: sampling\.temperature\)"):
+        compare(run["aster-moe"], run["borea-moe"])
+
+
+def test_one_name_in_two_runs_hides_no_other_protocol() -> None:
+    ours = changed(cells={})["aster-moe"]
+    asked = {**ours.cells["agent"].protocol, "variant.mode": "thinking"}
+    theirs = changed(cells={"aster-moe-agent": {"protocol": asked}})["aster-moe"]
+    compare(ours, ours)
+    with pytest.raises(UserError, match=r"differ: variant\.mode\)"):
+        compare(ours, theirs)
+
+
 def test_contents_are_compared_where_protocols_differ(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

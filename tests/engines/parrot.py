@@ -1,6 +1,6 @@
 """Checkpoints that write exactly what they are told: the next token depends on the last one alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -22,12 +22,57 @@ def build_parrot(
         special: those of them that are special tokens.
         nan: whether after the last piece the model gives no numbers any more, and never its EOS token.
     """
+    return _build(folder, {"": pieces}, special=special, nan=nan)
+
+
+SWITCHED = """{%- for m in messages %}<|im_start|>{{ m.role }}
+{{ m.content }}<|im_end|>
+{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant
+{% if not enable_thinking | default(true) %}<think>
+
+</think>
+
+{% elif reasoning_effort | default('low') == 'high' %}<think>
+
+
+{% else %}<think>{% endif %}{% endif %}"""
+"""A chat template with a switch and an effort, each of which lets prompts end in a token of its own."""
+
+REPLIES = {
+    "<think>": ("low", " thought", "</think>", "after a thought"),
+    "\n\n\n": ("high", " and", " long", " thought", "</think>", "after a thought"),
+    "\n\n": ("at once", "</think>", "after a thought"),
+}
+"""Last token of a prompt by SWITCHED -> what a model says then; with `build_switched`."""
+
+
+def build_switched(folder: Path, replies: Mapping[str, Sequence[str]]) -> Path:
+    """A Qwen3 with the template SWITCHED, which says what stands behind the last token of its prompt."""
+    return _build(folder, replies, chat_template=SWITCHED)
+
+
+def _build(
+    folder: Path,
+    replies: Mapping[str, Sequence[str]],
+    *,
+    special: Sequence[str] = (),
+    nan: bool = False,
+    chat_template: str = tiny.CHAT_TEMPLATE,
+) -> Path:
+    """replies: token that one follows -> its pieces; the empty one follows any token that has no other."""
     import torch
     from transformers import AddedToken, Qwen3Config, Qwen3ForCausalLM
 
-    assert len(set(pieces)) == len(pieces) < WIDTH - 1
-    tokenizer = tiny.tokenizer()
-    tokenizer.add_tokens([AddedToken(piece, special=piece in special, normalized=False) for piece in pieces])
+    tokenizer = tiny.tokenizer(chat_template)
+    texts = dict.fromkeys(text for first, pieces in replies.items() for text in (first, *pieces) if text)
+    tokenizer.add_tokens([AddedToken(text, special=text in special, normalized=False) for text in texts])
+    after: dict[int | None, int] = {}
+    for first, pieces in replies.items():
+        said: list[int] = tokenizer.convert_tokens_to_ids(list(pieces))
+        begun = tokenizer.convert_tokens_to_ids(first) if first else None
+        for token, following in pairwise([begun, *said, tokenizer.eos_token_id]):
+            assert after.setdefault(token, following) == following, "each piece is followed by one other"
+    assert len(after) < WIDTH
     size = (len(tokenizer) + 63) // 64 * 64
     config = Qwen3Config(
         vocab_size=size,
@@ -45,16 +90,15 @@ def build_parrot(
     model = Qwen3ForCausalLM(config)
     for name, parameter in model.named_parameters():
         parameter.data.fill_(1.0 if name.endswith("norm.weight") else 0.0)
-    chain = [*tokenizer.convert_tokens_to_ids(list(pieces)), tokenizer.eos_token_id]
     embedding, head = model.get_input_embeddings().weight.data, model.lm_head.weight.data
-    embedding[:, 0] = 1.0  # any token of a prompt is followed by the first piece
-    for number, (token, after) in enumerate(pairwise(chain), 1):
+    embedding[:, 0] = 1.0  # any token of a prompt that none is said to follow
+    head[after.pop(None, tokenizer.eos_token_id), 0] = 5.0
+    for number, (token, following) in enumerate(after.items(), 1):
         embedding[token] = 0.0
         embedding[token, number] = 1.0
-        head[after, number] = 5.0
-    head[chain[0], 0] = 5.0
+        head[following, number] = 5.0
     if nan:
-        embedding[chain[-2]] = float("nan")
+        embedding[[*after][-1]] = float("nan")
     model.to(torch.float32).eval().save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -752,7 +752,7 @@ def test_a_run_keeps_the_day_on_which_it_was_begun(
         told.append(day)
         return await start(model, {})
 
-    monkeypatch.setattr("harness.run.jobs.open_engine", open_engine)
+    monkeypatch.setattr("harness.engines.open_engine", open_engine)
     monkeypatch.setattr("harness.config.RunConfig.day", "2026-11-27")
     assert run(tmp_path, "suites.1.samples=1", "suites.0.samples=1") == 0
     directory = RunDirectory(tmp_path / "out")

@@ -12,8 +12,9 @@ import itertools
 import math
 import os
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import msgspec
 
 from harness.engines.base import Load
 from harness.engines.formats import FORMATS, Format, Written, read_written
-from harness.engines.rendering import Shown, check_template, hiding_prompt, tell_day
+from harness.engines.rendering import Shown, begun_by, check_template, hiding_prompt, render, tell_day
 from harness.engines.replies import (
     Marks,
     RawCall,
@@ -53,6 +54,7 @@ from harness.types import (
     Struct,
     Tool,
     ToolCall,
+    Variant,
 )
 
 FIRST_TOKENS = 64
@@ -73,8 +75,18 @@ class Reply(Struct):
     """A stop string ends the answer, which vLLM was not told about."""
 
 
+@dataclass
+class Shared:
+    """What the variants of one loaded model have in common."""
+
+    in_flight: int = 0
+    closed: bool = False
+    broken: bool = False
+    ids: Iterator[int] = field(default_factory=itertools.count)
+
+
 class VllmEngine:
-    """One model in vLLM's `AsyncLLM`. Build it with `start`."""
+    """One model in vLLM's `AsyncLLM`, asked as one of its variants. Build it with `start`."""
 
     def __init__(
         self, llm: Any, guard: Guard, tool_call_parser: str | None, reasoning_parser: str | None
@@ -82,12 +94,13 @@ class VllmEngine:
         """Args: llm: a started `AsyncLLM`; guard: over its processes; parsers: as vLLM names them."""
         self._llm = llm
         self._guard = guard
+        self._variant = Variant()
         self._tokenizer = llm.renderer.get_tokenizer()
         self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
         self._decoder = Decoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
-        self._reasons = reasoning_parser is not None
+        self._parses_reasoning = reasoning_parser is not None
         # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
         self._templated = type(llm.renderer).__name__ == "HfRenderer"
         self._encoder = Encoder(
@@ -96,10 +109,7 @@ class VllmEngine:
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
         self._scorer = Scorer(self._ask, readable_block_size(llm.vllm_config), max_candidates())
-        self._ids = itertools.count()
-        self._in_flight = 0
-        self._closed = False
-        self._broken = False
+        self._shared = Shared()
         self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser, self._prompt_facts())
 
     @classmethod
@@ -113,6 +123,7 @@ class VllmEngine:
         trust_remote_code: bool = False,
         engine_args: dict[str, Any] | None = None,
         day: str | None = None,
+        variant: Variant | None = None,
     ) -> "VllmEngine":
         """Load a model. The event loop keeps turning meanwhile.
 
@@ -124,6 +135,7 @@ class VllmEngine:
             trust_remote_code: whether code from the repository may run.
             engine_args: further arguments of vLLM's `AsyncEngineArgs`.
             day: that prompts are told which state one, ISO 8601; None for whatever day it is.
+            variant: how the model is asked.
 
         Raises:
             UserError: an argument, a parser or the model is not one that vLLM knows.
@@ -143,7 +155,7 @@ class VllmEngine:
         try:
             if day is not None:
                 tell_day(llm.renderer.get_tokenizer(), Path(model), day)
-            engine = cls(llm, guard, tool_call_parser, reasoning_parser)
+            engine = cls(llm, guard, tool_call_parser, reasoning_parser).as_variant(variant or Variant())
         except BaseException:
             llm.shutdown()
             guard.close()
@@ -153,6 +165,38 @@ class VllmEngine:
         gc.collect()
         gc.freeze()
         return engine
+
+    def as_variant(self, variant: Variant) -> "VllmEngine":
+        """The same loaded model, asked in another way. To close one of them is to close all.
+
+        Raises:
+            UserError: it has a thinking budget, and vLLM does not know how the model's thoughts end.
+        """
+        config = self._llm.vllm_config.reasoning_config
+        if variant.thinking_token_budget is not None and (config is None or not config.enabled):
+            raise UserError(
+                "thinking_token_budget: vLLM does not know by which tokens the thoughts of this model end: "
+                "give `reasoning_config` in its engine_args, or leave the budget out"
+            )
+        other = copy.copy(self)
+        other._variant = variant
+        for cached in ("_thoughts", "_answer_parser"):  # some parsers go by the template's variables
+            other.__dict__.pop(cached, None)
+        return other
+
+    @property
+    def _reasons(self) -> bool:
+        """Whether there may be a thought in a reply."""
+        return self._parses_reasoning and not self._variant.instruct
+
+    def _chat_request(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Any:
+        variant = self._variant
+        request = _chat_request(begun_by(messages, variant.system_prompt), tools, self._templated)
+        if variant.chat_template_kwargs:
+            request.chat_template_kwargs = variant.chat_template_kwargs
+            if self._chat.use_harmony:  # whose prompts are written in code
+                request.reasoning_effort = variant.chat_template_kwargs.get("reasoning_effort")
+        return request
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -166,7 +210,7 @@ class VllmEngine:
         """
         started = time.perf_counter()
         self._check_chat(bool(tools))
-        request = _chat_request(messages, tools, self._templated)
+        request = self._chat_request(messages, tools)
         inputs = await self._render_chat(request)
         stops = self._stop_token_ids()
         params = self._sampling_params(self._drawn(sampling), len(inputs["prompt_token_ids"]), stops)
@@ -238,22 +282,23 @@ class VllmEngine:
         """
         if self._templated:
             check_template(self._tokenizer, tools=False)
-        conversation = [message_to_openai(message, arguments_as_text=False) for message in messages]
-        rendered: str = self._tokenizer.apply_chat_template(
-            conversation, tokenize=False, add_generation_prompt=add_generation_prompt
+        return render(
+            self._tokenizer.apply_chat_template,
+            messages,
+            self._variant,
+            add_generation_prompt=add_generation_prompt,
         )
-        return rendered
 
     def load(self) -> Load:
         """Requests running and waiting now, as far as the batch size tells."""
-        running = min(self._in_flight, self._max_num_seqs)
-        return Load(running=running, waiting=self._in_flight - running)
+        running = min(self._shared.in_flight, self._max_num_seqs)
+        return Load(running=running, waiting=self._shared.in_flight - running)
 
     async def close(self) -> None:
         """Stop vLLM's core process. Safe to call twice."""
-        if self._closed:
+        if self._shared.closed:
             return
-        self._closed = True
+        self._shared.closed = True
         gc.unfreeze()
         # On a CPU there is nothing to be given back in order, and Python takes seconds to unload torch.
         self._llm.shutdown(timeout=0.5 if self.facts.details["device"] == "cpu" else None)
@@ -273,7 +318,7 @@ class VllmEngine:
         (entries,) = output.outputs[0].logprobs
         if all(math.isfinite(entry.logprob) for entry in entries.values()):
             return
-        self._broken = True
+        self._shared.broken = True
         details = {**self.facts.details, "log_probabilities": "not numbers: its weights are damaged"}
         self.facts = msgspec.structs.replace(self.facts, details=details)
 
@@ -320,16 +365,16 @@ class VllmEngine:
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        if self._closed:
+        if self._shared.closed:
             raise EngineDead("the engine was closed")
-        if self._broken:
+        if self._shared.broken:
             raise AttemptFailure(
                 FailureKind.ENGINE_ERROR,
                 "the model gives no numbers (its log-probabilities are nan): its weights are damaged",
             )
-        self._in_flight += 1
+        self._shared.in_flight += 1
         try:
-            yield f"harness-{next(self._ids)}"
+            yield f"harness-{next(self._shared.ids)}"
         except EngineDeadError as error:
             why = str(last_words() or "") or "its last output says why"
             raise EngineDead(f"vLLM's core process died: {why}") from error
@@ -338,7 +383,7 @@ class VllmEngine:
                 raise EngineDead(f"vLLM's core process died: {error}") from error
             raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {error.__cause__ or error}") from error
         finally:
-            self._in_flight -= 1
+            self._shared.in_flight -= 1
 
     async def _generate(self, tokens: Tokens, params: Any) -> Any:
         """The finished `RequestOutput`. Cancelling the caller aborts the request in vLLM."""
@@ -406,6 +451,7 @@ class VllmEngine:
             seed=sampling.seed,
             stop=list(sampling.stop),
             stop_token_ids=list(stops),
+            thinking_token_budget=self._variant.thinking_token_budget,
             skip_special_tokens=not self._decoder.special,
             detokenize=bool(sampling.stop) or not self._decoder.able,
         )
@@ -481,7 +527,9 @@ class VllmEngine:
     @cached_property
     def _thoughts(self) -> ThoughtMarks | None:
         """How thoughts are marked in the model's format; None where it has none, or only vLLM knows."""
-        parser = self._parser(self._chat.parser, _chat_request((), ()), []) if self._chat.parser else None
+        parser = (
+            self._parser(self._chat.parser, self._chat_request((), ()), []) if self._chat.parser else None
+        )
         return marks_of(parser.reasoning_parser) if parser and parser.reasoning_parser else None
 
     @cached_property
@@ -501,7 +549,7 @@ class VllmEngine:
         if not self._reasons:
             return Reply(text=raw)
         if marks is None or marks.shared:
-            return self._parse(_chat_request((), ()), prompt_tokens, completion, (), ())
+            return self._parse(self._chat_request((), ()), prompt_tokens, completion, (), ())
         thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks), last=True)
         if answer is None and completion.finish_reason == "stop":
             return Reply(text=raw.lstrip())  # lm-eval keeps what ended by itself
@@ -521,7 +569,8 @@ class VllmEngine:
             return Reply(text=strip_tokens(raw, self._special))
         thought, answer = None, None
         if marks is not None and not self._chat.use_harmony:
-            thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks))
+            opened = self._opened(prompt_tokens, marks)
+            thought, answer = split(raw, marks, opened=opened) if self._reasons else (None, raw)
         kind = self._chat.parser if answer is None else self._answer_parser
         parser = self._parser(kind, request, prompt_tokens)
         call_marks, formats = _marks(parser), _formats(parser.tool_parser)

@@ -21,5 +21,6 @@ class InProcess:
                     job.begin(watched)
                     while job.owes:
                         runner.run(job.run(watched, scorers))
-                    watched.ended(job.name)
+                    for name in job.names:
+                        watched.ended(name)
                 yield job

@@ -64,7 +64,8 @@ class Processes:
                     if (ended := self._hear(connection, progress)) is None:
                         continue
                     if ended.over:
-                        progress.ended(ended.name)
+                        for name in ended.names:
+                            progress.ended(name)
                         yield ended
                     else:
                         owed.insert(0, ended)

@@ -1,0 +1,183 @@
+"""Variants: one checkpoint, asked in one of the ways that its spec has, and how its replies are drawn then.
+
+Who says how replies are drawn, the last one first: a suite of its own (the `generation_kwargs` of an lm-eval
+task), the variant, the run, the spec where `recommended` is asked for, the defaults of `Sampling`.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from harness.config.document import OptionError, explain
+from harness.config.schemas import ModelSpec, Switch
+from harness.types import INSTRUCT, Natural, Sampling, Struct, Variant
+
+DRAWS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
+"""Fields of `Sampling` that say how a token is drawn."""
+
+GREEDY = {name: getattr(Sampling(), name) for name in DRAWS}
+"""The likeliest token each time."""
+
+
+class VariantEntry(Struct, rename={"name": "as"}):
+    """A variant as a run config has it."""
+
+    model: Any
+    """Its model, as any other entry of `models` says it."""
+    name: str | None = None
+    """How tables call it. Default: the model's name, `@`, and what is asked of it."""
+    mode: str | None = None
+    reasoning_effort: str | None = None
+    chat_template_kwargs: dict[str, Any] = {}
+    system_prompt: str | None = None
+    thinking_token_budget: Natural | None = None
+    sampling: str | dict[str, Any] = {}
+    """`recommended`, `greedy`, or fields of `Sampling`, over those that a key `from` names."""
+
+
+def split_name(entry: str) -> tuple[str, str]:
+    """(model, variant) of `qwen3-8b@thinking`; the variant is empty where there is none."""
+    model, at, variant = entry.rpartition("@")
+    return (model, variant) if at and "/" not in variant else (entry, "")
+
+
+def named(spec: ModelSpec, variant: str) -> VariantEntry:
+    """The variant of a model that a name stands for: a mode, an effort, or both with a hyphen between them.
+
+    Raises:
+        OptionError: the model has none of that name.
+    """
+    mode, _, effort = variant.partition("-")
+    if variant in spec.modes:
+        return VariantEntry(model=spec.name, mode=variant)
+    if variant in spec.efforts:
+        return VariantEntry(model=spec.name, reasoning_effort=variant)
+    if mode in spec.modes and effort in spec.efforts:
+        return VariantEntry(model=spec.name, mode=mode, reasoning_effort=effort)
+    known = [f"{spec.name}@{name}" for name in (*spec.modes, *spec.efforts)]
+    has = f"it has {', '.join(known)}" if known else f"its spec names none, nor any effort; {_BY_HAND}"
+    raise OptionError(f"model {spec.name} has no variant {variant!r}: {has}", "")
+
+
+_BY_HAND = "say `{model: ..., as: ..., chat_template_kwargs: {...}}`"
+
+
+def vary(spec: ModelSpec, entry: VariantEntry) -> ModelSpec:
+    """A model as it is asked by an entry.
+
+    Raises:
+        OptionError: the model lacks the mode or the effort, or the variant has no name of its own.
+    """
+    mode, effort = entry.mode, entry.reasoning_effort
+    if effort is not None and mode is None and spec.modes:
+        mode = next((name for name in spec.modes if name != INSTRUCT), None)
+    if effort is not None and mode == INSTRUCT:
+        raise OptionError(
+            f"model {spec.name}: in mode {mode} there is no thought to make an effort at", "mode"
+        )
+    switches = [
+        _switch(spec, "mode", spec.modes, mode),
+        _switch(spec, "reasoning_effort", spec.efforts, effort),
+        Switch(chat_template_kwargs=entry.chat_template_kwargs, system_prompt=entry.system_prompt),
+    ]
+    keywords: dict[str, Any] = {}
+    for switch in switches:
+        keywords |= switch.chat_template_kwargs
+    sampling = {"from": entry.sampling} if isinstance(entry.sampling, str) else entry.sampling
+    variant = Variant(
+        mode=mode,
+        reasoning_effort=effort,
+        chat_template_kwargs=keywords,
+        system_prompt="\n".join(s.system_prompt for s in switches if s.system_prompt) or None,
+        thinking_token_budget=entry.thinking_token_budget,
+        sampling=sampling,
+    )
+    return msgspec.structs.replace(
+        spec, name=_name(spec, entry), called=spec.called or spec.name, variant=variant
+    )
+
+
+def _switch(spec: ModelSpec, key: str, known: Mapping[str, Switch], asked: str | None) -> Switch:
+    if asked is None:
+        return Switch()
+    if asked not in known:
+        what = "mode" if key == "mode" else "effort"
+        has = f"it has {', '.join(known)}" if known else f"its spec names none; {_BY_HAND}"
+        raise OptionError(f"model {spec.name} has no {what} {asked!r}: {has}", key)
+    return known[asked]
+
+
+def _name(spec: ModelSpec, entry: VariantEntry) -> str:
+    if entry.name is not None:
+        return entry.name
+    parts = [entry.mode, entry.reasoning_effort]
+    if entry.thinking_token_budget is not None:
+        parts.append(f"{entry.thinking_token_budget}-tokens")
+    if isinstance(entry.sampling, str):
+        parts.append(entry.sampling)
+    told = "-".join(part for part in parts if part)
+    written_out = not isinstance(entry.sampling, str) and entry.sampling
+    if entry.chat_template_kwargs or entry.system_prompt or written_out or not told:
+        raise OptionError(
+            f"a variant of {spec.name} needs a name of its own: say it as `as`, such as {spec.name}@mine", ""
+        )
+    return f"{spec.name}@{told}"
+
+
+def drawn_by(run: Sampling, spec: ModelSpec) -> Sampling:
+    """How the replies of a model are drawn in a run with this sampling, where a suite does not say otherwise.
+
+    Raises:
+        OptionError: its spec recommends no sampling for its mode, or what it says is no sampling.
+    """
+    own = dict(spec.variant.sampling)
+    if not own:
+        return run
+    source = own.pop("from", None)
+    below: Mapping[str, Any] = {}
+    if source == "greedy":
+        below = GREEDY
+    elif source == "recommended":
+        below = GREEDY | _recommended(spec)
+    elif source is not None:
+        raise OptionError(
+            f"model {spec.name}: sampling {source!r} is none: expected `recommended`, `greedy` or a mapping",
+            "sampling",
+        )
+    try:
+        return msgspec.convert({**msgspec.to_builtins(run), **below, **own}, Sampling, strict=True)
+    except msgspec.ValidationError as error:
+        raise OptionError(
+            f"model {spec.name}: sampling: {explain(error, Sampling)[0]}", "sampling"
+        ) from error
+
+
+def _recommended(spec: ModelSpec) -> dict[str, float]:
+    mode = spec.variant.mode or spec.default_mode
+    if mode is None and len(spec.sampling) == 1:
+        (mode,) = spec.sampling
+    if mode in spec.sampling:
+        return spec.sampling[mode]
+    of = f"mode {mode}" if mode else "any mode without its being asked for"
+    has = f", only for {', '.join(spec.sampling)}" if spec.sampling else ""
+    raise OptionError(
+        f"the spec of model {spec.name} has no recommended sampling for {of}{has}: write the sampling "
+        "out, or leave it at the run's",
+        "sampling",
+    )
+
+
+def pass_on(sampling: Any, models: list[dict[str, Any]]) -> Any:
+    """Let models that say nothing of their own follow `from` of a run's sampling; returns the rest of it."""
+    if isinstance(sampling, str):
+        sampling = {"from": sampling}
+    if not isinstance(sampling, dict) or "from" not in sampling:
+        return sampling
+    rest = {key: value for key, value in sampling.items() if key != "from"}
+    own = {"from": sampling["from"]} | {key: value for key, value in rest.items() if key in DRAWS}
+    for model in models:
+        variant = model.setdefault("variant", {})
+        if isinstance(variant, dict) and not variant.get("sampling"):
+            variant["sampling"] = own
+    return rest
