@@ -76,7 +76,7 @@ class ModelSpec(Struct):
     """The one that it is in where it is not asked for any."""
     efforts: dict[str, Switch] = {}
     """Name of how long it thinks (`low`, `high`) -> how that is asked for."""
-    sampling: dict[str, dict[str, float]] = {}
+    sampling: dict[str, dict[str, int | float]] = {}
     """Mode (`thinking`, `instruct`) -> sampling that the developer recommends for it."""
     variant: Variant = Variant()
     """How it is asked in this run. A run names it: `qwen3-8b@thinking`, or a mapping with the key `model`."""

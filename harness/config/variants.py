@@ -28,10 +28,15 @@ class VariantEntry(Struct, rename={"name": "as"}):
     name: str | None = None
     """How tables call it. Default: the model's name, `@`, and what is asked of it."""
     mode: str | None = None
+    """One of its spec's `modes`."""
     reasoning_effort: str | None = None
+    """One of its spec's `efforts`."""
     chat_template_kwargs: dict[str, Any] = {}
+    """Variables of the chat template, over those of mode and effort."""
     system_prompt: str | None = None
+    """What every system message begins with, after what mode and effort put there."""
     thinking_token_budget: Natural | None = None
+    """As of `Variant`."""
     sampling: str | dict[str, Any] = {}
     """`recommended`, `greedy`, or fields of `Sampling`, over those that a key `from` names."""
 
@@ -153,7 +158,7 @@ def drawn_by(run: Sampling, spec: ModelSpec) -> Sampling:
         ) from error
 
 
-def _recommended(spec: ModelSpec) -> dict[str, float]:
+def _recommended(spec: ModelSpec) -> dict[str, int | float]:
     mode = spec.variant.mode or spec.default_mode
     if mode is None and len(spec.sampling) == 1:
         (mode,) = spec.sampling

@@ -122,7 +122,10 @@ def list_lines() -> Iterator[str]:
             here = str(error)
         origin = f"{spec.origin.developer} ({spec.origin.country})"
         licence = spec.origin.licence or "licence not known"
-        yield f"{name:<34} {origin:<28} {licence:<32} {here}"
+        variants = (
+            f"; {', '.join((*spec.modes, *spec.efforts))}" if len(spec.modes) + len(spec.efforts) > 1 else ""
+        )
+        yield f"{name:<34} {origin:<28} {licence:<32} {here}{variants}"
 
 
 def _spec(target: str) -> ModelSpec:

@@ -15,15 +15,16 @@ from harness.types import Origin
 
 SOURCED = (
     "licence", "licence_restrictions", "release_date", "base_models", "openness",
-    "tool_call_parser", "reasoning_parser", "trust_remote_code", "engine_args", "layouts", "sampling",
-    "min_vllm", "country",
+    "tool_call_parser", "reasoning_parser", "trust_remote_code", "engine_args", "layouts", "modes",
+    "efforts", "sampling", "min_vllm", "country",
 )  # fmt: skip
 """Facts that a checkpoint does not state. Where one has a source but no value, there is none to state:
 weights that were trained from nothing, a model that has no tool calls, a licence without restrictions."""
 
 WANTED = (
     "country", "revision", "licence", "licence_restrictions", "release_date", "base_models", "openness.code",
-    "openness.data", "role", "tool_call_parser", "reasoning_parser", "layouts.1", "layouts.8", "sampling",
+    "openness.data", "role", "tool_call_parser", "reasoning_parser", "layouts.1", "layouts.8", "modes",
+    "sampling",
 )  # fmt: skip
 """Facts that every spec should state or source."""
 

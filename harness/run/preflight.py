@@ -42,6 +42,18 @@ class Subject:
         """How its replies are drawn where the suite does not say otherwise."""
         return drawn_by(self.config.sampling, self.model.spec)
 
+    @property
+    def switched(self) -> bool:
+        """Whether requests carry something for its variant that a chat template is to write."""
+        variant = self.model.spec.variant
+        return bool(variant.chat_template_kwargs or variant.system_prompt)
+
+    @property
+    def chats(self) -> bool:
+        """Whether what the suite sends goes through the chat template."""
+        needs = self.suite.needs
+        return needs.chat_template or not (needs.bare_prompts or needs.loglikelihoods)
+
     def caution(self, check: str, text: str, *, void: bool = False) -> Caution:
         """A caution about this cell."""
         return Caution(check=check, text=text, model=self.model.spec.name, suite=self.suite.name, void=void)
@@ -155,7 +167,8 @@ def rendering(subject: Subject) -> Rendering | None:
     """
     needs, spec = subject.suite.needs, subject.model.spec
     mode = {**subject.config.engine.args, **spec.engine_args}.get("tokenizer_mode", "auto")
-    if subject.folder is None or mode not in TEMPLATED or not (needs.tools or needs.chat_template):
+    needed = needs.tools or needs.chat_template or (subject.switched and subject.chats)
+    if subject.folder is None or mode not in TEMPLATED or not needed:
         return None
     variant = spec.variant
     if needs.tools and checkpoint.read_config(subject.folder).get("model_type") == HARMONY:
@@ -245,9 +258,7 @@ def greedy_attempts(subject: Subject) -> Iterator[Caution]:
 
 def variant_without_template(subject: Subject) -> Iterator[Caution]:
     """A mode, an effort or a system prompt that no request of the suite carries."""
-    needs, variant = subject.suite.needs, subject.model.spec.variant
-    in_texts = needs.bare_prompts or needs.loglikelihoods
-    if in_texts and not needs.chat_template and (variant.chat_template_kwargs or variant.system_prompt):
+    if subject.switched and not subject.chats:
         yield subject.caution(
             "variant_without_template",
             f"suite {subject.suite.name} asks without the chat template, by which {subject.model.spec.name} "

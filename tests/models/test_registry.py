@@ -31,7 +31,10 @@ def test_specs(found: ModelSpec) -> None:
     assert LICENCE.fullmatch(found.origin.licence or "MIT")
     assert set(found.sources) <= set(registry.SOURCED)
     assert all(address.startswith("https://") for address in found.sources.values())
-    assert set(found.sampling) <= {"thinking", "instruct"}
+    assert set(found.modes) <= {"thinking", "instruct", "adaptive"}
+    assert set(found.sampling) <= ({*found.modes} or {"thinking", "instruct"})
+    assert not found.efforts or "thinking" in found.modes
+    assert not found.modes or found.default_mode or found.name == "minicpm5-1b", "what it does unasked"
     assert all(v for k, v in found.layouts.items() if k not in (1, 8)) or not found.layouts
     assert re.fullmatch(r"\d+\.\d+\.\d+", found.min_vllm or "0.0.0")
     assert set(registry.unsourced(found)) <= {"country"}, "facts that no checkpoint states need a source"

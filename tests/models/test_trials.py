@@ -200,3 +200,31 @@ def test_lists_that_are_written_as_python_writes_them_are_told() -> None:
         "{% else %}{% for part in m.content %}{{ part.text }}{% endfor %}{% endif %}" + CALLS
     )
     assert found.lost == ("messages but as Python writes a list",)
+
+
+SWITCH = "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}"
+
+
+def test_a_variant_is_tried_with_what_switches_it() -> None:
+    source = EVERYTHING + SWITCH
+    assert try_template(source, AGENTS).thinking == "does not let it think, since enable_thinking is not set"
+    on = Sent(tools=True, keywords='{"enable_thinking": true}')
+    assert try_template(source, on) == Rendering()
+    off = '{"enable_thinking": false}'
+    said = try_template(source, Sent(tools=True, keywords=off)).thinking
+    assert said == "closes the thought that it opens, so that the model does not think"
+    assert try_template(source, Sent(tools=True, keywords=off, instruct=True)) == Rendering()
+
+
+def test_what_a_template_does_not_read_switches_nothing() -> None:
+    sent = Sent(tools=True, keywords='{"enable_thinking": true, "thinking": true}')
+    assert try_template(EVERYTHING + SWITCH, sent).void == (
+        "does not read thinking, by which its variant is to be switched"
+    )
+
+
+def test_a_system_prompt_that_is_not_shown_is_void() -> None:
+    source = "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
+    assert try_template(source, Sent(tools=False)).void is None
+    said = try_template(source, Sent(tools=False, system=True)).void
+    assert said == "does not show the system message, with which its variant begins"

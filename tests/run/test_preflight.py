@@ -325,3 +325,64 @@ def test_a_second_model_on_the_gpu_is_left_its_memory(
         "leave it room by gpu_memory_utilization in engine.args"
     )
     assert found == ([wanted] if said else [])
+
+
+THINKS = """\
+name: thinks
+models:
+  - model:
+      name: m
+      path: "harness:models/planted/aster-dense"
+      modes: {thinking: {}, instruct: {}}
+      sampling: {thinking: {temperature: 0.6}}
+    MORE
+suites:
+  - {adapter: lm_eval, task: planted_choice, include_path: TASKS, name: choice, apply_chat_template: true}
+  - {adapter: lm_eval, task: planted_arithmetic, include_path: TASKS, name: bare}
+  - {adapter: tests.fakes, name: digits, samples: 2}
+sampling: SAMPLING
+"""
+
+
+def thinking(tmp_path: Path, more: str, sampling: str = "{}") -> dict[str, dict[str | None, str]]:
+    """Check -> suite -> what is said of a model that thinks."""
+    path = tmp_path / "run.yaml"
+    text = THINKS.replace("TASKS", str(ROOT / "harness" / "suites" / "planted"))
+    path.write_text(text.replace("MORE", more).replace("SAMPLING", sampling))
+    plan = make_plan(load_config(path))
+    found: dict[str, dict[str | None, str]] = {}
+    for caution in (*plan.problems, *plan.cautions):
+        found.setdefault(caution.check, {})[caution.suite] = caution.text
+    return found
+
+
+def test_greedy_thinking_is_warned_of(tmp_path: Path) -> None:
+    found = thinking(tmp_path, "mode: thinking")
+    assert {*found["greedy_thinking"]} == {"bare", "digits"}
+    assert (
+        "its developer recommends temperature 0.6: give it `sampling: recommended`"
+        in (found["greedy_thinking"]["digits"])
+    )
+    found = thinking(tmp_path, "mode: thinking", "recommended")
+    assert {*found["greedy_thinking"]} == {"bare"}  # the task is greedy, and wins
+    assert "`sampling: run` in the suite lets the run's count" in found["greedy_thinking"]["bare"]
+    assert "greedy_thinking" not in thinking(tmp_path, "mode: instruct")
+
+
+def test_answers_are_not_scored_where_a_thought_comes_first(tmp_path: Path) -> None:
+    assert {*thinking(tmp_path, "mode: thinking")["scored_in_a_thought"]} == {"choice"}
+    assert "scored_in_a_thought" not in thinking(tmp_path, "mode: instruct")
+
+
+def test_a_variant_that_switches_nothing_is_said(tmp_path: Path) -> None:
+    found = thinking(tmp_path, "as: x\n    chat_template_kwargs: {enable_thinking: true}")
+    assert {*found["variant_without_template"]} == {"bare"}
+    assert {*found["chat_template"]} == {"choice", "digits"}
+    assert "the chat template does not read enable_thinking" in found["chat_template"]["digits"]
+
+
+def test_a_budget_of_thoughts_needs_a_parser_and_thoughts(tmp_path: Path) -> None:
+    found = thinking(tmp_path, "thinking_token_budget: 8")
+    assert "name its reasoning_parser, or give reasoning_config" in found["thinking_budget"]["digits"]
+    found = thinking(tmp_path, "mode: instruct\n    thinking_token_budget: 8")
+    assert "is asked not to think" in found["thinking_budget"]["digits"]

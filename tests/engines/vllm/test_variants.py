@@ -1,6 +1,7 @@
 """Variants of one model through real vLLM: what is planted for each mode, effort and budget comes back."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -11,7 +12,7 @@ from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.suites.restore import renderer
 from harness.types import Generation, Message, Sampling, Variant
-from tests.engines.parrot import REPLIES, build_parrot, build_switched
+from tests.engines.parrot import REPLIES, build_switched
 
 pytestmark = [
     pytest.mark.engine,
@@ -72,10 +73,11 @@ async def test_what_is_planted_for_each_variant_comes_back(tmp_path: Path) -> No
     assert engine._shared.closed
 
 
-@pytest.mark.asyncio
-async def test_a_budget_is_refused_where_nobody_knows_how_a_thought_ends(tmp_path: Path) -> None:
+def test_a_budget_is_refused_where_nobody_knows_how_a_thought_ends() -> None:
+    engine = object.__new__(VllmEngine)
+    engine._llm = SimpleNamespace(vllm_config=SimpleNamespace(reasoning_config=None))
     with pytest.raises(UserError, match=r"thinking_token_budget.*reasoning_config"):
-        await VllmEngine.start(str(build_parrot(tmp_path / "m", ("Six",))), engine_args=ARGS, variant=BUDGET)
+        engine.as_variant(BUDGET)
 
 
 RUN = """\
@@ -124,8 +126,9 @@ def test_variants_share_one_load_of_the_weights_and_stand_side_by_side(
     planned = capsys.readouterr().out
     assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == Status.DONE
     assert len(loads) == 1
-    shown = capsys.readouterr().out
-    assert all(name in planned and name in shown for name in names)
+    card = (tmp_path / "out" / "scorecard.md").read_text()
+    assert all(name in planned and name in card for name in names)
+    assert "protocols differ in variant.mode (instruct for tiny@instruct, thinking for 2 models)" in card
     directory = RunDirectory(tmp_path / "out")
     cells = {cell.model: cell for cell in directory.manifest().cells.values()}
     assert [*cells] == names
