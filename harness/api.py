@@ -39,8 +39,9 @@ class Run:
         """One row for every score of every attempt; a failed attempt has one row without metric and value.
 
         Columns: model, developer, country, suite, sample, attempt, metric, value, higher_is_better, booking,
-        answer, failure, truncated, engine_seconds, prompt_tokens, completion_tokens, cached_tokens, requests,
-        clusters, labels (`exports.tabular.COLUMNS`). What is not known is missing, never 0.
+        answer, failure, truncated, engine_seconds, prompt_tokens, completion_tokens, cached_tokens,
+        reasoning_tokens, requests, clusters, labels (`exports.tabular.COLUMNS`). What is not known is
+        missing, never 0.
         """
         import pandas as pd
         import pyarrow as pa

@@ -49,6 +49,8 @@ class FailureKind(StrEnum):
     """The model wrote a tool call that its parser could not read."""
     TRUNCATED = "truncated"
     """The token budget ended the reply where the suite needs a whole one."""
+    THOUGHT_CUT = "thought_cut"
+    """The token budget ended the reply in mid-thought, before any answer."""
     EMPTY_ANSWER = "empty_answer"
     """The model neither said anything nor called a tool."""
     ITERATION_CAP = "iteration_cap"
@@ -172,6 +174,11 @@ class Generation(Struct):
     bos_tokens: int | None = None
     """BOS tokens that the prompt began with, as it was sent. None where the engine does not see tokens."""
     reasoning: str | None = None
+    reasoning_tokens: int | None = None
+    """How many of its tokens were thought, 0 for a reply without a thought. None where nobody tells them from
+    the others."""
+    thought_ended: bool = False
+    """Its thought came to the end of its budget (`Variant.thinking_token_budget`), which ends it."""
     tool_calls: tuple[ToolCall, ...] = ()
     parse_error: str | None = None
     """Why the reply could not be parsed as the model's format says, if it could not."""
@@ -179,6 +186,12 @@ class Generation(Struct):
     """Wall time of the request, waiting included."""
     prompt: str | None = None
     """The text of the prompt, kept only where a tool result of the conversation is not whole in it."""
+
+    @property
+    def thought_cut(self) -> bool:
+        """Whether it was cut off in mid-thought."""
+        answered = self.text.strip() or self.tool_calls
+        return self.finish_reason == "length" and bool(self.reasoning) and not answered
 
 
 class LogLikelihood(Struct):
@@ -225,6 +238,8 @@ class Usage(Struct):
     """None where a server did not tell it of every reply, which is not 0; so of the other counts."""
     completion_tokens: int | None = 0
     cached_tokens: int | None = 0
+    reasoning_tokens: int | None = None
+    """Of the completion tokens those that were thought. None where that is not known."""
     requests: int = 0
     joules: float | None = None
     """Its share of the energy of the engine's GPUs while that was busy, divided like the time. None where it
@@ -288,6 +303,10 @@ class Record(Struct):
     """Most tokens that one of its contexts lost at the beginning (`LogLikelihood.lost_tokens`)."""
     warnings: tuple[str, ...] = ()
     """What checkers, filters and metrics warned of as they scored it, each text once."""
+    thoughts_cut: int = 0
+    """Replies that were cut off in mid-thought."""
+    thoughts_ended: int = 0
+    """Replies whose thought came to the end of its budget."""
     schema_version: int = SCHEMA_VERSION
 
 

@@ -117,6 +117,8 @@ def _suite(
         truncated=sum(part.truncated for part in parts),
         warnings=dict(warnings.most_common()),
         contexts_cut=sum(part.contexts_cut for part in parts),
+        thoughts_cut=sum(part.thoughts_cut for part in parts),
+        thoughts_ended=sum(part.thoughts_ended for part in parts),
         usage=total_usage([part.usage for part in parts]),
         members={part.suite: part for part in parts},
         group_averages=_group_averages(benchmark.groups, metrics),

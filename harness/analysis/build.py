@@ -72,6 +72,10 @@ class SuiteResult(Struct):
     contexts_cut: int
     """Attempts whose context had lost its beginning, since it did not fit."""
     usage: Usage
+    thoughts_cut: int = 0
+    """Replies that were cut off in mid-thought, scored or not."""
+    thoughts_ended: int = 0
+    """Replies whose thought came to the end of its budget."""
     no_tool_call: int | None = None
     """Attempts that finished without a tool having been called, None where the suite does not count them."""
     by_injection_task: dict[str, InjectionTaskResult] = {}
@@ -227,6 +231,8 @@ def _suite_result(
         truncated=attempts.truncated,
         warnings=attempts.warnings,
         contexts_cut=int(attempts.shortened.sum()),
+        thoughts_cut=attempts.thoughts_cut,
+        thoughts_ended=attempts.thoughts_ended,
         usage=attempts.usage,
         no_tool_call=sum(int(np.asarray(one.values).sum()) for one in unused) if unused else None,
         by_injection_task=by_injection_task(cell, attempts, measured),
@@ -242,6 +248,7 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
         prompt_tokens=total_count(usage.prompt_tokens for usage in usages),
         completion_tokens=total_count(usage.completion_tokens for usage in usages),
         cached_tokens=total_count(usage.cached_tokens for usage in usages),
+        reasoning_tokens=total_count(usage.reasoning_tokens for usage in usages) if usages else None,
         requests=sum(usage.requests for usage in usages),
     )
 

@@ -88,6 +88,10 @@ class Attempts:
     """Which had a reply that hit its token budget."""
     shortened: Mask
     """Which were shown a context that had lost its beginning."""
+    thoughts_cut: int = 0
+    """Replies that were cut off in mid-thought."""
+    thoughts_ended: int = 0
+    """Replies whose thought came to the end of its budget."""
 
     @property
     def n(self) -> int:
@@ -157,7 +161,9 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         usage=_usage(table),
         seconds=table["engine_seconds"].to_numpy()[order],
         cut=table["truncated"].to_numpy()[order],
-        shortened=_lost(table)[order] > 0,
+        shortened=_counted(table, "lost_tokens")[order] > 0,
+        thoughts_cut=int(_counted(table, "thoughts_cut").sum()),
+        thoughts_ended=int(_counted(table, "thoughts_ended").sum()),
     )
 
 
@@ -184,12 +190,12 @@ def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
     return found
 
 
-def _lost(table: pa.Table) -> NDArray[np.int64]:
-    """Shape (n,): tokens that contexts lost; earlier files do not say it."""
-    if "lost_tokens" not in table.column_names:
+def _counted(table: pa.Table, name: str) -> NDArray[np.int64]:
+    """Shape (n,): a count of each attempt that earlier files do not have."""
+    if name not in table.column_names:
         return np.zeros(len(table), dtype=np.int64)
-    lost: NDArray[np.int64] = pc.fill_null(table["lost_tokens"], 0).to_numpy()
-    return lost
+    found: NDArray[np.int64] = pc.fill_null(table[name], 0).to_numpy()
+    return found
 
 
 def _warnings(table: pa.Table) -> dict[str, int]:
@@ -203,10 +209,10 @@ def _warnings(table: pa.Table) -> dict[str, int]:
 
 
 def _usage(table: pa.Table) -> Usage:
-    names = [name for name in Usage.__struct_fields__ if name != "joules"]
-    measured = "joules" in table.column_names and len(table)
-    joules = _total(table["joules"]) if measured else None
-    return Usage(**{name: _total(table[name]) for name in names}, joules=joules)
+    later = {name for name in ("joules", "reasoning_tokens") if name not in table.column_names}
+    names = [name for name in Usage.__struct_fields__ if name not in later]
+    used = Usage(**{name: _total(table[name]) for name in names})
+    return used if len(table) else msgspec.structs.replace(used, joules=None, reasoning_tokens=None)
 
 
 def _total(column: pa.ChunkedArray) -> Any:

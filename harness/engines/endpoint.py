@@ -451,7 +451,9 @@ def _tokens(usage: Any) -> dict[str, Any]:
     details = told.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
     impossible = cached is not None and (prompt is None or cached > prompt)
+    written = told.get("completion_tokens_details")
     return {
+        "reasoning_tokens": _count(written.get("reasoning_tokens")) if isinstance(written, dict) else None,
         "prompt_tokens": prompt,
         "completion_tokens": _count(told.get("completion_tokens")),
         "cached_tokens": None if impossible else cached,

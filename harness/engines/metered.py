@@ -131,6 +131,7 @@ class MeteredEngine:
             prompt_tokens=_total(answer.prompt_tokens for answer in everything),
             completion_tokens=_total(reply.completion_tokens for reply in self._generations),
             cached_tokens=_total(answer.cached_tokens for answer in everything),
+            reasoning_tokens=_total(reply.reasoning_tokens for reply in self._generations),
             requests=self._requests,
             joules=self._cost.joules,
         )

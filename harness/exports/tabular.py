@@ -38,6 +38,7 @@ COLUMNS: dict[str, str] = {
     "prompt_tokens": "int64",
     "completion_tokens": "int64",
     "cached_tokens": "int64",
+    "reasoning_tokens": "int64",
     "requests": "int64",
     "clusters": "string",
     "labels": "string",
@@ -133,8 +134,9 @@ def _attempts(model: ModelEntry, attempts: "pa.Table") -> "dict[str, pa.Array]":
     """What the rows of an attempt share."""
     import pyarrow as pa
 
-    cost = ("engine_seconds", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
+    cost = [name for name in COLUMNS if name in Usage.__struct_fields__]
     unknown = {name for name, value in model.known(Usage()).items() if model.imported and value is None}
+    unknown |= {name for name in cost if name not in attempts.column_names}  # earlier files lack some
     columns = {
         name: attempts[name].combine_chunks()
         for name in ("sample", "attempt", "failure", "truncated", *cost)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
-AMOUNTS = ("engine_seconds", "joules", "started", "seconds")
-UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules")
+AMOUNTS = ("engine_seconds", "joules", "reasoning_tokens", "started", "seconds")
+UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules", "reasoning_tokens")
 """What may not be known, which is not 0."""
 NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 """What reading raises at data that are no records; bytes that are no UTF-8 are a ValueError."""
@@ -52,7 +52,13 @@ def check_record(record: Record) -> None:
         usage.cached_tokens,
         usage.requests,
     )
-    amounts = (usage.engine_seconds, usage.joules, record.started, record.seconds)
+    amounts = (
+        usage.engine_seconds,
+        usage.joules,
+        usage.reasoning_tokens,
+        record.started,
+        record.seconds,
+    )
     named = zip((*COUNTS, *AMOUNTS), (*counts, *amounts), strict=True)
     for name, value in named:
         if value is not None and not 0 <= value <= LARGEST_COUNT:

@@ -23,7 +23,7 @@ _FILLED = (
     "cell", "sample", "attempt", "content_hash", "truncated", "started", "seconds", "transcript",
 )  # fmt: skip
 """Columns of fields that every record has."""
-_LATER = ("lost_tokens",)
+_LATER = ("lost_tokens", "thoughts_cut", "thoughts_ended")
 """Counts that files of earlier versions do not have."""
 _USAGE = Usage.__struct_fields__
 
@@ -320,7 +320,7 @@ def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
         raise ValueError("a warning has no text")
     flat = [batch[name].to_pylist() for name in _FILLED]
     usage = [batch[name].to_pylist() if name in names else [None] * len(batch) for name in _USAGE]
-    lost = batch["lost_tokens"].to_pylist() if "lost_tokens" in names else [0] * len(batch)
+    later = [batch[name].to_pylist() if name in names else [0] * len(batch) for name in _LATER]
     warned = batch["warnings"].to_pylist() if "warnings" in names else [None] * len(batch)
     failures = [None if text is None else FailureKind(text) for text in batch["failure"].to_pylist()]
     decoder = msgspec.json.Decoder(Transcript)
@@ -335,7 +335,7 @@ def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
             seconds=seconds,
             failure=failure,
             failure_message=message,
-            lost_tokens=tokens or 0,
+            **{name: count or 0 for name, count in zip(_LATER, counts, strict=True)},
             warnings=tuple(warnings or ()),
             usage=Usage(**dict(zip(_USAGE, spent, strict=True))),
             scores=scores,
@@ -347,7 +347,7 @@ def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
             (cell, sample, attempt, content_hash, truncated, started, seconds, transcript),
             failure,
             message,
-            tokens,
+            counts,
             warnings,
             spent,
             scores,
@@ -357,7 +357,7 @@ def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
             zip(*flat, strict=True),
             failures,
             batch["failure_message"].to_pylist(),
-            lost,
+            zip(*later, strict=True),
             warned,
             zip(*usage, strict=True),
             _to_scores(batch["scores"]),

@@ -142,6 +142,8 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
         "failures": {name: suite.failures for name, suite in card.cells.items()},
         "truncated": {name: suite.truncated for name, suite in card.cells.items()},
         "contexts_cut": {name: suite.contexts_cut for name, suite in card.cells.items()},
+        "thoughts_cut": {name: suite.thoughts_cut for name, suite in card.cells.items()},
+        "thoughts_ended": {name: suite.thoughts_ended for name, suite in card.cells.items()},
         "no_tool_call": {
             name: suite.no_tool_call for name, suite in card.cells.items() if suite.no_tool_call is not None
         },

@@ -291,6 +291,8 @@ def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
     """How every benchmark went on every model: finished, failed by kind, cut off, agents without a tool."""
     idle = any(suite.no_tool_call for card in cards for suite in card.suites.values())
     short = any(suite.contexts_cut for card in cards for suite in card.suites.values())
+    cut = any(suite.thoughts_cut for card in cards for suite in card.suites.values())
+    ended = any(suite.thoughts_ended for card in cards for suite in card.suites.values())
     rows = []
     for card in ordered(cards):
         for name in sorted(card.suites):
@@ -299,11 +301,22 @@ def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
             finished = f"{suite.finished} of {suite.expected}"
             unused = "no agent" if suite.no_tool_call is None else str(suite.no_tool_call)
             row = (card.model.name, name, finished, failures or "none", str(suite.truncated))
-            further = ((short, str(suite.contexts_cut)), (idle, unused))
+            further = (
+                (cut, str(suite.thoughts_cut)),
+                (ended, str(suite.thoughts_ended)),
+                (short, str(suite.contexts_cut)),
+                (idle, unused),
+            )
             rows.append((*row, *(value for shown, value in further if shown)))
     header = ("Model", "Suite", "Attempts finished", "Failures by kind", "Replies cut off")
-    last = (*(("Contexts cut",) if short else ()), *(("No tool called",) if idle else ()))
-    return Table(title="Attempts and failures", header=(*header, *last), rows=tuple(rows))
+    last = (
+        (cut, "of them in mid-thought"),
+        (ended, "Thoughts ended by budget"),
+        (short, "Contexts cut"),
+        (idle, "No tool called"),
+    )
+    names = (*header, *(name for shown, name in last if shown))
+    return Table(title="Attempts and failures", header=names, rows=tuple(rows))
 
 
 def booking_notes(cards: Sequence[ModelScorecard]) -> list[str]:
@@ -321,37 +334,50 @@ def booking_rules(metrics: Mapping[str, Metric]) -> list[str]:
 
 
 def cost_table(cards: Sequence[ModelScorecard]) -> Table:
-    """What every suite cost on every model. Energy has a column where it was measured."""
+    """What every suite cost on every model. Energy and thinking have a column where there is any."""
     energy = any(_measured_energy(card) for card in cards)
+    thinking = any(suite.usage.reasoning_tokens for card in cards for suite in card.suites.values())
     rows = []
     for card in ordered(cards):
         usages = [(name, card.suites[name].usage) for name in sorted(card.suites)]
         make = _imported_cost_row if card.model.imported else _cost_row
-        rows += [make(card.model.name, name, u, energy) for name, u in (*usages, ("all", card.usage))]
-    header = ("Model", "Suite", "Engine seconds", "Prompt tokens", "of them cached", "Generated", "Requests")
-    return Table(title="Cost", header=(*header, "Energy") if energy else header, rows=tuple(rows))
+        rows += [
+            make(card.model.name, name, used, energy=energy, thinking=thinking)
+            for name, used in (*usages, ("all", card.usage))
+        ]
+    header = ("Model", "Suite", "Engine seconds", "Prompt tokens", "of them cached", "Generated")
+    thought = ("of them thinking",) if thinking else ()
+    last = ("Requests", "Energy") if energy else ("Requests",)
+    return Table(title="Cost", header=(*header, *thought, *last), rows=tuple(rows))
 
 
 def _measured_energy(card: ModelScorecard) -> bool:
     return any(suite.usage.joules is not None for suite in card.suites.values())
 
 
-def _cost_row(model: str, suite: str, usage: Usage, energy: bool) -> tuple[str, ...]:
-    prompt, cached = usage.prompt_tokens, usage.cached_tokens
-    hits = f" ({cached / prompt:.0%})" if prompt and cached is not None else ""
+def _cost_row(model: str, suite: str, usage: Usage, *, energy: bool, thinking: bool) -> tuple[str, ...]:
     tokens = (
-        text.count(prompt),
-        f"{text.count(cached)}{hits}",
+        text.count(usage.prompt_tokens),
+        _part(usage.cached_tokens, usage.prompt_tokens),
         text.count(usage.completion_tokens),
+        *((_part(usage.reasoning_tokens, usage.completion_tokens),) if thinking else ()),
         f"{usage.requests:,}",
     )
     row = (model, suite, f"{usage.engine_seconds:.1f}", *tokens)
     return (*row, text.format_energy(usage.joules)) if energy else row
 
 
-def _imported_cost_row(model: str, suite: str, usage: Usage, energy: bool) -> tuple[str, ...]:
+def _part(tokens: int | None, whole: int | None) -> str:
+    """Some of the tokens, and which share of all of them they are."""
+    share = f" ({tokens / whole:.0%})" if whole and tokens is not None else ""
+    return f"{text.count(tokens)}{share}"
+
+
+def _imported_cost_row(
+    model: str, suite: str, usage: Usage, *, energy: bool, thinking: bool
+) -> tuple[str, ...]:
     """Transcripts tell how many requests there were, and nothing else of what they cost."""
-    row = (f"{model}\n(imported)", suite, *["unknown"] * 4, f"{usage.requests:,}")
+    row = (f"{model}\n(imported)", suite, *["unknown"] * (4 + thinking), f"{usage.requests:,}")
     return (*row, text.format_energy(usage.joules)) if energy else row
 
 

@@ -207,6 +207,8 @@ def new_record(
         failure=failure.kind if failure else None,
         failure_message=failure.message if failure else None,
         truncated=any(reply.finish_reason == "length" for reply in transcript.generations),
+        thoughts_cut=sum(reply.thought_cut for reply in transcript.generations),
+        thoughts_ended=sum(reply.thought_ended for reply in transcript.generations),
         lost_tokens=max((scored.lost_tokens for scored in transcript.loglikelihoods), default=0),
     )
 

@@ -195,7 +195,10 @@ def _facts(
         yield "started", datetime.fromtimestamp(record.started, UTC).isoformat(" ", "seconds")
     yield "cost", _cost(record) if not model.imported else "not known: imported transcripts do not say"
     if record.truncated:
-        yield "truncated", "a reply hit its token budget"
+        where = " in mid-thought" if record.thoughts_cut else ""
+        yield "truncated", f"a reply hit its token budget{where}"
+    if record.thoughts_ended:
+        yield "thoughts ended", f"{record.thoughts_ended}, by their budget"
     for text in record.warnings:
         yield "warning", text
     if missing:

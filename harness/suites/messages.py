@@ -17,12 +17,7 @@ def assistant_message(reply: Generation) -> Message:
             "trained on: correct the template"
         )
     if reply.finish_reason == "length":
-        raise AttemptFailure(
-            FailureKind.TRUNCATED,
-            "the reply was cut off by its token budget"
-            if reply.completion_tokens is None
-            else f"the reply was cut off after {reply.completion_tokens} tokens",
-        )
+        raise cut_off(reply)
     if reply.parse_error is not None:
         raise AttemptFailure(FailureKind.TOOL_PARSE, reply.parse_error)
     if not reply.tool_calls and not reply.text.strip():
@@ -30,3 +25,12 @@ def assistant_message(reply: Generation) -> Message:
     return Message(
         role="assistant", content=reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls
     )
+
+
+def cut_off(reply: Generation) -> AttemptFailure:
+    """Why an attempt fails whose reply its token budget cut off."""
+    tokens = reply.completion_tokens
+    after = "by its token budget" if tokens is None else f"after {tokens} tokens"
+    if reply.thought_cut:
+        return AttemptFailure(FailureKind.THOUGHT_CUT, f"the reply was cut off in mid-thought, {after}")
+    return AttemptFailure(FailureKind.TRUNCATED, f"the reply was cut off {after}")

@@ -70,7 +70,8 @@ def _build(
     for first, pieces in replies.items():
         said: list[int] = tokenizer.convert_tokens_to_ids(list(pieces))
         begun = tokenizer.convert_tokens_to_ids(first) if first else None
-        for token, following in pairwise([begun, *said, tokenizer.eos_token_id]):
+        end = [] if pieces[-1] in replies else [tokenizer.eos_token_id]
+        for token, following in pairwise([begun, *said, *end]):
             assert after.setdefault(token, following) == following, "each piece is followed by one other"
     assert len(after) < WIDTH
     size = (len(tokenizer) + 63) // 64 * 64

@@ -145,9 +145,7 @@ def engine_of(tool: str, reasoning: str) -> VllmEngine:
     from vllm.parser import ParserManager
 
     if reasoning in SPECIAL:
-        made = reader(tool, reasoning)
-        made._reasons = True
-        return made
+        return reader(tool, reasoning)
     wanted = [
         *MARKS,
         *REQUIRED["tool_call_parser"].get(tool, ()),
@@ -158,7 +156,7 @@ def engine_of(tool: str, reasoning: str) -> VllmEngine:
     made = object.__new__(VllmEngine)
     made._tokenizer = tokenizer_of(dict.fromkeys(wanted))
     made._special = ("<eos>",)
-    made._reasons = True
+    made._parses_reasoning = True
     config = SimpleNamespace(model_type="x")
     config = SimpleNamespace(hf_config=config, hf_text_config=config, hf_overrides=None)
     made._llm = SimpleNamespace(model_config=config)

@@ -14,7 +14,7 @@ import harness
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.vllm import engine as vllm
-from harness.types import EngineFacts, Generation, Variant
+from harness.types import EngineFacts, Generation
 
 FRAMES = {
     "main": "parses the command line; errors become sentences and exit statuses",
@@ -77,7 +77,7 @@ class Engine(vllm.VllmEngine):
     """The real one, with nothing of vLLM but a stub of its call."""
 
     def __init__(self) -> None:
-        self._llm, self._parses_reasoning, self._templated, self._variant = Stub(), False, False, Variant()
+        self._llm, self._parses_reasoning, self._templated = Stub(), False, False
         self.facts = EngineFacts(name="stub", version="1", details={})
 
     @asynccontextmanager

@@ -42,7 +42,7 @@ from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.scoring import Scorer, readable_block_size
 from harness.engines.vllm.start import Launch, chat_renderer, facts, last_words, launch, max_candidates
 from harness.engines.vllm.thoughts import ThoughtMarks, marks_of, release_calls, split
-from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, fit
+from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, first_place, fit
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
     FailureKind,
@@ -88,13 +88,14 @@ class Shared:
 class VllmEngine:
     """One model in vLLM's `AsyncLLM`, asked as one of its variants. Build it with `start`."""
 
+    _variant = Variant()
+
     def __init__(
         self, llm: Any, guard: Guard, tool_call_parser: str | None, reasoning_parser: str | None
     ) -> None:
         """Args: llm: a started `AsyncLLM`; guard: over its processes; parsers: as vLLM names them."""
         self._llm = llm
         self._guard = guard
-        self._variant = Variant()
         self._tokenizer = llm.renderer.get_tokenizer()
         self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
@@ -465,8 +466,45 @@ class VllmEngine:
             )
         return room
 
+    def _thinking(self, output: Any, reply: Reply) -> tuple[int | None, bool]:
+        """(tokens of the thought, whether it came to the end of its budget).
+
+        Raises:
+            AttemptFailure: the thought is longer than its budget allows.
+        """
+        if not self._parses_reasoning:
+            return None, False
+        if not reply.reasoning:
+            return 0, False
+        tokens, marks = list(output.outputs[0].token_ids), self._thoughts
+        end = self._encoder.encode_bare(marks.end) if marks is not None and not marks.shared else []
+        ended_at = first_place(tokens, end)
+        if reply.text or reply.tool_calls or ended_at is not None:
+            thought = len(self._encoder.encode_bare(reply.reasoning)) if ended_at is None else ended_at
+        else:  # cut off in it
+            thought = len(tokens)
+        budget = self._variant.thinking_token_budget
+        if budget is None or marks is None:
+            return thought, False
+        # Of vLLM's count are those that stand in the prompt already, and not the token that begins a thought.
+        begin = self._encoder.encode_bare(marks.begin)
+        begun = first_place(tokens, begin)
+        if begun is not None:
+            counted = thought - begun - len(begin)
+        elif self._opened(output.prompt_token_ids, marks):
+            counted = thought + (first_place(output.prompt_token_ids[::-1], begin[::-1]) or 0)
+        else:
+            return thought, False
+        if counted > budget:
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                f"vLLM let a thought of {counted} tokens go over its budget of {budget}",
+            )
+        return thought, counted == budget
+
     def _generation(self, output: Any, reply: Reply, started: float) -> Generation:
         completion = output.outputs[0]
+        reasoning_tokens, thought_ended = self._thinking(output, reply)
         return Generation(
             text=reply.text,
             raw=completion.text + self._ending(completion),
@@ -478,6 +516,8 @@ class VllmEngine:
             cached_tokens=output.num_cached_tokens or 0,
             bos_tokens=self._encoder.leading_bos(output.prompt_token_ids),
             reasoning=reply.reasoning,
+            reasoning_tokens=reasoning_tokens,
+            thought_ended=thought_ended,
             tool_calls=reply.tool_calls,
             parse_error=reply.error,
             seconds=time.perf_counter() - started,
@@ -570,7 +610,7 @@ class VllmEngine:
         thought, answer = None, None
         if marks is not None and not self._chat.use_harmony:
             opened = self._opened(prompt_tokens, marks)
-            thought, answer = split(raw, marks, opened=opened) if self._reasons else (None, raw)
+            thought, answer = (None, raw) if self._variant.instruct else split(raw, marks, opened=opened)
         kind = self._chat.parser if answer is None else self._answer_parser
         parser = self._parser(kind, request, prompt_tokens)
         call_marks, formats = _marks(parser), _formats(parser.tool_parser)

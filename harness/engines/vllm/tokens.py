@@ -125,6 +125,12 @@ def rolling_windows(tokens: Tokens, prefix: int, max_tokens: int) -> Iterator[tu
             yield tokens[end - max_tokens - 1 : start], tokens[start:end]
 
 
+def first_place(tokens: Tokens, mark: Tokens) -> int | None:
+    """Where some tokens first stand within others, None if nowhere, or if there are none."""
+    places = range(len(tokens) - len(mark) + 1) if mark else ()
+    return next((at for at in places if tokens[at : at + len(mark)] == mark), None)
+
+
 def fit(context: Tokens, continuation: Tokens, max_tokens: int) -> Tokens:
     """The context without as many of its first tokens as are too many beside the continuation.
 

@@ -40,6 +40,7 @@ STOPPED = (
     FailureKind.EMPTY_ANSWER,
     FailureKind.TOOL_PARSE,
     FailureKind.TRUNCATED,
+    FailureKind.THOUGHT_CUT,
 )
 """Judged by what the agent had done."""
 

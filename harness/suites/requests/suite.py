@@ -19,6 +19,7 @@ from harness.errors import AttemptFailure
 from harness.rows import read_rows
 from harness.suites.base import Render, Suite
 from harness.suites.digests import digest
+from harness.suites.messages import cut_off
 from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Transcript
 
 SCORER_VERSION = "1"
@@ -222,8 +223,9 @@ class RequestSuite(Suite):
         ]
         reply = await engine.chat(messages, (), sampling)
         if not reply.text.strip():
-            kind = FailureKind.TRUNCATED if reply.finish_reason == "length" else FailureKind.EMPTY_ANSWER
-            raise AttemptFailure(kind, "the reply has no answer")
+            if reply.finish_reason == "length":
+                raise cut_off(reply)
+            raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the reply has no answer")
         answer = Message(role="assistant", content=reply.text, reasoning=reply.reasoning)
         return Transcript(messages=(*messages, answer), generations=(reply,))
 

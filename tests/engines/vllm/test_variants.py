@@ -31,19 +31,22 @@ BUDGET = Variant(mode="thinking", chat_template_kwargs=HIGH.chat_template_kwargs
 """One of them is the template's, which lets the prompt end behind `<think>`."""
 
 
+LOW = ("low", " idea", " of", " more", "</think>", "after a thought")
+
+
 def said(reply: Generation) -> tuple[str | None, str]:
     return reply.reasoning, reply.text
 
 
 @pytest.mark.asyncio
 async def test_what_is_planted_for_each_variant_comes_back(tmp_path: Path) -> None:
-    folder = build_switched(tmp_path / "m", REPLIES)
+    folder = build_switched(tmp_path / "m", {**REPLIES, "": ("<think>",), "<think>": LOW})
     engine = await VllmEngine.start(str(folder), reasoning_parser="qwen3", engine_args=ARGS)
     try:
         thinking, instruct, high, budget = map(engine.as_variant, (THINKING, INSTRUCT, HIGH, BUDGET))
         for asked, expected in (
-            (engine, ("low thought", "after a thought")),
-            (thinking, ("low thought", "after a thought")),
+            (engine, ("low idea of more", "after a thought")),
+            (thinking, ("low idea of more", "after a thought")),
             (high, ("high and long thought", "after a thought")),
             (budget, ("high and", "after a thought")),
             (instruct, (None, "at once</think>after a thought")),
@@ -55,7 +58,19 @@ async def test_what_is_planted_for_each_variant_comes_back(tmp_path: Path) -> No
                 assert said(replies) == expected
         stop = Sampling(max_tokens=32, stop=("once", "low"))
         assert said(await instruct.chat(QUESTION, (), stop)) == (None, "at ")
-        assert said(await thinking.chat(QUESTION, (), stop)) == ("low thought", "after a thought")
+        assert said(await thinking.chat(QUESTION, (), stop)) == ("low idea of more", "after a thought")
+        long_prompt = high.render(QUESTION)
+        for reply, tokens, ended, cut in (
+            (await thinking.chat(QUESTION, (), LONG), 4, False, False),
+            (await high.complete(long_prompt, LONG), 4, False, False),
+            (await budget.complete(long_prompt, LONG), 2, True, False),
+            (await high.complete(long_prompt, Sampling(max_tokens=3)), 3, False, True),
+            (await high.complete(long_prompt, Sampling(max_tokens=5)), 4, False, False),
+            (await instruct.chat(QUESTION, (), LONG), 0, False, False),
+            # A thought that the model begins by itself has the same budget.
+            (await budget.complete("Six or seven?", LONG), 4, True, False),
+        ):
+            assert (reply.reasoning_tokens, reply.thought_ended, reply.thought_cut) == (tokens, ended, cut)
         for variant in (THINKING, INSTRUCT, HIGH, Variant(system_prompt="Be brief.")):
             one = engine.as_variant(variant)
             spec = ModelSpec(name="m", path=str(folder), variant=variant)
@@ -121,14 +136,16 @@ def test_variants_share_one_load_of_the_weights_and_stand_side_by_side(
     monkeypatch.setattr(vllm.engine, "launch", counted)
     build_switched(tmp_path / "m", REPLIES)
     (tmp_path / "run.yaml").write_text(RUN)
-    names = ["tiny@thinking", "tiny@instruct", "tiny@thinking-high-3-tokens"]
+    names = ["tiny@thinking", "tiny@instruct", "tiny@high-3-tokens"]
     assert main(["plan", str(tmp_path / "run.yaml")]) == Status.DONE
     planned = capsys.readouterr().out
     assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == Status.DONE
     assert len(loads) == 1
     card = (tmp_path / "out" / "scorecard.md").read_text()
     assert all(name in planned and name in card for name in names)
-    assert "protocols differ in variant.mode (instruct for tiny@instruct, thinking for 2 models)" in card
+    differ = "(instruct for tiny@instruct, thinking for tiny@high-3-tokens and tiny@thinking)"
+    assert f"protocols differ in variant.mode {differ}" in card
+    assert "Thoughts ended by budget" in card and "of them thinking" in card
     directory = RunDirectory(tmp_path / "out")
     cells = {cell.model: cell for cell in directory.manifest().cells.values()}
     assert [*cells] == names
