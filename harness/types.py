@@ -189,7 +189,7 @@ class Generation(Struct):
 
     @property
     def thought_cut(self) -> bool:
-        """Whether it was cut off in mid-thought."""
+        """Whether it was cut off in its thought, or right behind it: before any answer."""
         answered = self.text.strip() or self.tool_calls
         return self.finish_reason == "length" and bool(self.reasoning) and not answered
 

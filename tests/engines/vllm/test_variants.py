@@ -65,7 +65,8 @@ async def test_what_is_planted_for_each_variant_comes_back(tmp_path: Path) -> No
             (await high.complete(long_prompt, LONG), 4, False, False),
             (await budget.complete(long_prompt, LONG), 2, True, False),
             (await high.complete(long_prompt, Sampling(max_tokens=3)), 3, False, True),
-            (await high.complete(long_prompt, Sampling(max_tokens=5)), 4, False, False),
+            (await high.complete(long_prompt, Sampling(max_tokens=5)), 4, False, True),
+            (await high.complete(long_prompt, Sampling(max_tokens=6)), 4, False, False),
             (await instruct.chat(QUESTION, (), LONG), 0, False, False),
             # A thought that the model begins by itself has the same budget.
             (await budget.complete("Six or seven?", LONG), 4, True, False),
