@@ -190,7 +190,7 @@ def fake_jobs(folder: Path, sizes: dict[str, int]) -> list[Job]:
     config = RunConfig(
         name="x", models=tuple(specs), suites=(), sampling=Sampling(), engine=EngineSpec(kind="vllm")
     )
-    return [Fake(config, PlannedModel(spec, None), [], RunDirectory(folder)) for spec in specs]
+    return [Fake(config, [PlannedModel(spec, None)], [], RunDirectory(folder)) for spec in specs]
 
 
 def test_no_two_engines_share_a_gpu_and_the_widest_comes_first(tmp_path: Path) -> None:
