@@ -29,13 +29,17 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
     )
 
 
+def no_source(folder: str, names: list[str]) -> set[str]:
+    """What is left out of the copy that a wheel is built from; the built documentation is site/ at the top."""
+    ignored = set(shutil.ignore_patterns(".*", "results", "tests", "shared")(folder, names))
+    return ignored | ({"site"} if Path(folder) == ROOT else set())
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with an environment `env` that has the wheel, and its dependencies from this environment."""
     folder = tmp_path_factory.mktemp("wheel")
-    source = shutil.copytree(
-        ROOT, folder / "source", ignore=shutil.ignore_patterns(".*", "results", "tests", "site", "shared")
-    )
+    source = shutil.copytree(ROOT, folder / "source", ignore=no_source)
     built = run(sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", folder, cwd=source)
     assert built.returncode == 0, built.stderr
     (wheel,) = folder.glob("*.whl")
