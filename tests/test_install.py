@@ -30,7 +30,7 @@ def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.Compl
 
 
 def no_source(folder: str, names: list[str]) -> set[str]:
-    """What is left out of the copy that a wheel is built from; the built documentation is site/ at the top."""
+    """What is left out of the copy that a wheel is built from; site/ at the top is built documentation."""
     ignored = set(shutil.ignore_patterns(".*", "results", "tests", "shared")(folder, names))
     return ignored | ({"site"} if Path(folder) == ROOT else set())
 
