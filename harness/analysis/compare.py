@@ -381,4 +381,4 @@ def shared_clusters(
 def _factor(part: Observations, name: str) -> Factor:
     """Levels of a factor; a model whose samples lack it shares none."""
     sample = part.factors["sample"]
-    return part.factors.get(name, sample.none()).or_own(sample)
+    return (part.factors.get(name) or sample.none()).or_own(sample)

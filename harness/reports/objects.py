@@ -91,7 +91,8 @@ def _rounded(value: Any) -> Any:
 
 def to_json(value: Any) -> str:
     """JSON with sorted keys, the same for the same value."""
-    return json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n"
+    # Indented apart: with `indent` json.dumps takes ten times as long for the same text.
+    return msgspec.json.format(json.dumps(value, sort_keys=True, allow_nan=False), indent=2) + "\n"
 
 
 def _model_object(card: ModelScorecard) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -181,6 +182,14 @@ def _interval(
     return value - half, value + half, f"mean of {models} models and samples both drawn at random, {how}"
 
 
+@lru_cache(maxsize=1)
+def _draws(seed: int, models: int) -> Floats:
+    """Standard normal draws, shape (DRAWS, models): kept, since a card asks for the same of every metric."""
+    drawn = np.random.default_rng(seed).normal(size=(DRAWS, models))
+    drawn.flags.writeable = False
+    return drawn
+
+
 def selection_bias(values: Sequence[float], noise: Sequence[float], *, seed: int = 0) -> float:
     """By how much the largest of several estimates is expected to exceed its own truth: the winner's curse.
 
@@ -196,6 +205,6 @@ def selection_bias(values: Sequence[float], noise: Sequence[float], *, seed: int
     centre, sd = np.asarray(values, dtype=np.float64), np.sqrt(np.asarray(noise, dtype=np.float64))
     if centre.size < 2:
         return 0.0
-    drawn = np.random.default_rng(seed).normal(size=(DRAWS, centre.size)) * sd
+    drawn = _draws(seed, centre.size) * sd
     best = np.argmax(centre + drawn, axis=1)
     return max(0.0, float(drawn[np.arange(DRAWS), best].mean()))

@@ -114,6 +114,17 @@ def test_one_sample_is_read_without_the_transcripts_of_others(tmp_path: Path) ->
         directory.attempts_at(CELL, "a")
 
 
+def test_a_folder_may_be_called_as_a_column(tmp_path: Path) -> None:
+    """Data sets of many files have columns in the names of folders; ours have not."""
+    directory = RunDirectory(tmp_path / "sample=3" / "attempt=x")
+    directory.add(MANIFEST)
+    append(directory, CELL, [record("a"), record("b")])
+    directory.compact([CELL])
+    assert directory.records(CELL) == [record("a"), record("b")]
+    assert directory.samples(CELL) == {"a", "b"}
+    assert set(directory.contents(CELL)) == {("a", 0), ("b", 0)}
+
+
 def test_failures_are_counted_while_a_cell_is_run_and_after(tmp_path: Path) -> None:
     directory = RunDirectory(tmp_path)
     directory.add(MANIFEST)
