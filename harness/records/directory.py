@@ -169,13 +169,14 @@ class RunDirectory:
 
     def not_asked(self) -> list[CellEntry]:
         """The cells with records that lie here and are no part of the run."""
-        part = self.asked_keys()
-        found = []
-        for folder in self.layout.folders():
-            if (folder / CELL).exists() and any(folder.glob("*.jsonl")) | (folder / RECORDS).exists():
-                cell = read_file(folder / CELL, CellFile).cell
-                found += [cell] if cell.key not in part else []
-        return found
+        part = {self.layout.folder_of(key) for key in self.asked_keys()}
+        return [
+            read_file(folder / CELL, CellFile).cell
+            for folder in self.layout.folders()
+            if folder not in part
+            and (folder / CELL).exists()
+            and ((folder / RECORDS).exists() or any(folder.glob("*.jsonl")))
+        ]
 
     def keep_cautions(self, cautions: Sequence[Caution]) -> None:
         """Replace what is known of the run beside its numbers."""

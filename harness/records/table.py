@@ -162,8 +162,13 @@ def _parquet(path: Path) -> Iterator[Any]:
 
 def count_rows(path: Path) -> int:
     """How many records a file holds, by its footer. Raises UserError if it is damaged."""
-    with _parquet(path) as file:
-        return int(file.metadata.num_rows)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
 
 
 def in_order(path: Path) -> bool:
