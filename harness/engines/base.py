@@ -14,6 +14,8 @@ class Load(Struct):
 
     running: int
     waiting: int
+    idle_seconds: float = 0.0
+    """For how long so far it had requests and nothing to serve them with: a server that answered nobody."""
 
 
 class Engine(Protocol):

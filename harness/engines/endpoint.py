@@ -271,7 +271,7 @@ class EndpointEngine:
 
     def load(self) -> Load:
         """Requests in flight; how many of them wait only the server knows."""
-        return Load(running=self._in_flight, waiting=0)
+        return Load(running=self._in_flight, waiting=0, idle_seconds=self._server.gone_seconds)
 
     async def close(self) -> None:
         """Close the connections. Safe to call twice."""

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -49,11 +49,16 @@ class BusyClock:
     beginning would have been charged.
     """
 
-    def __init__(self, meter: Meter | None = None) -> None:
-        """Args: meter: reads the energy so far in joules."""
+    def __init__(self, meter: Meter | None = None, idle: Callable[[], float] = float) -> None:
+        """Args:
+        meter: reads the energy so far in joules.
+        idle: seconds so far that the engine was not at work while requests were in flight. What it says may
+            reach back: that a server is gone is known when the first request to it fails.
+        """
         self._in_flight = 0
         self._seconds = 0.0
         self._since = 0.0
+        self._idle, self._idled = idle, idle()
         self._meter = meter
         self._joules = 0.0
         self._counter = 0.0
@@ -65,10 +70,10 @@ class BusyClock:
         return Share(0.0, 0.0 if self._meter else None)
 
     def _advance(self, *, edge: bool) -> Share:
-        now = time.perf_counter()
+        now, idled = time.perf_counter(), self._idle()
         if self._in_flight:
-            self._seconds += (now - self._since) / self._in_flight
-        self._since = now
+            self._seconds += (now - self._since - (idled - self._idled)) / self._in_flight
+        self._since, self._idled = now, idled
         if self._meter and now - self._counted >= (EDGE_SECONDS if edge else METER_SECONDS):
             self._count(self._meter, now)
         return Share(self._seconds, self._joules if self._meter else None)
@@ -93,7 +98,8 @@ class BusyClock:
         reading = self._advance(edge=self._in_flight == 1)
         self._in_flight -= 1
         joules = None if reading.joules is None or entered.joules is None else reading.joules - entered.joules
-        return Share(reading.seconds - entered.seconds, joules)
+        # Of a request that began while the engine was known to be idle, what is taken back is others' time.
+        return Share(max(0.0, reading.seconds - entered.seconds), joules)
 
 
 class MeteredEngine:

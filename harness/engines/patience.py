@@ -45,8 +45,17 @@ class PatientServer:
         self._up_since: float | None = None
         """Since when the server is known to serve, None while it is not known to."""
         self._blamed = self._unanswered_probe = self._noted = float("-inf")
+        self._gone_since: float | None = None
+        """Since when nobody is answered, None where somebody was since the last failure."""
+        self._gone_before = 0.0
         self._probing = asyncio.Lock()
         self._on_wire = 0
+
+    @property
+    def gone_seconds(self) -> float:
+        """For how long so far nobody was answered while somebody asked, beginning with what failed first."""
+        now = 0.0 if self._gone_since is None else time.monotonic() - self._gone_since
+        return self._gone_before + now
 
     async def ask(self, path: str, body: dict[str, Any], probe: Callable[[], dict[str, Any]]) -> Any:
         """The JSON that answers a request.
@@ -70,6 +79,8 @@ class PatientServer:
                 problem, failed = fault, time.monotonic()
             if self._own(problem):
                 raise AttemptFailure(_kind(problem), problem.message) from problem
+            if self._gone_since is None:
+                self._gone_since = max(started, self._answered or started)
             await self._wait(problem, began, next(waits))
             if problem.blame is Blame.BUSY:
                 continue
@@ -93,6 +104,8 @@ class PatientServer:
         finally:
             self._on_wire -= 1
         self._answered = time.monotonic()
+        if self._gone_since is not None:
+            self._gone_before, self._gone_since = self._gone_before + self._answered - self._gone_since, None
         self._served = max(self._served, started)
         if self._up_since is None:
             self._up_since = self._answered

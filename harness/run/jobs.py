@@ -146,7 +146,8 @@ class Job:
             return
         engine = engines[self.names[0]]
         sampling = {model.spec.name: drawn_by(self.config.sampling, model.spec) for model in self.models}
-        asked = Asked(engines, BusyClock(open_meter(engine.facts)), sampling, progress, scorers)
+        clock = BusyClock(open_meter(engine.facts), lambda: engine.load().idle_seconds)
+        asked = Asked(engines, clock, sampling, progress, scorers)
         try:
             self._record_engine(engine, time.perf_counter() - begun)
             for name in self.names:
