@@ -1,14 +1,15 @@
 """A results folder as somebody else may have made it, and a watch over everything that is done with it.
 
 Run as a program in an interpreter of its own (an audit hook cannot be taken out again):
-`received.py FOLDER RUNS OUT PART PARTS` puts a name that leads to code into every field of the folder's files
-in turn, lets every command read what came of it, and prints a line of JSON for each thing that was done and
-is no reading. It takes every so many-th field, so that several programs share them.
+`received.py FOLDER RUNS OUT` puts a name that leads to code into every field of the folder's files in turn,
+lets every command read what came of it, and prints a line of JSON for each thing that was done and is no
+reading.
 """
 
 import contextlib
 import functools
 import gc
+import hashlib
 import io
 import json
 import os
@@ -109,6 +110,8 @@ FORMATS = ("json", "html", "md", "table")
 def commands(out: Path, runs: Path) -> Iterator[list[str]]:
     """Every command that reads results, on the folder that is the current one."""
     yield ["verify", "."]
+    yield ["status", "."]
+    yield ["merge", ".", "--out", str(out / "merged")]
     yield from (["scorecard", ".", "--format", form] for form in FORMATS)
     yield ["claims", "."]
     yield ["compare", ".", "m", "n"]
@@ -145,7 +148,7 @@ def commands_on(file: Path, change: str, number: int, every: list[list[str]]) ->
 
 MANIFEST = ("run.json", "cell.json")
 """Files that every command reads."""
-READERS = ("verify", "scorecard", "claims", "compare", "show", "replay", "export")
+READERS = ("verify", "status", "merge", "scorecard", "claims", "compare", "show", "replay", "export")
 UNBUILT = ("claims", "show", "replay", "export")
 """Commands that read more of a run than its records."""
 
@@ -367,10 +370,43 @@ def tell(**found: Any) -> None:
     sys.stdout.flush()
 
 
-def walk(folder: Path, runs: Path, out: Path, part: int, parts: int) -> None:
-    """Let every command read the folder as it is, and then with each change of a part of them."""
-    from harness import cli
+class Remembered:
+    """A function that makes the same of the same files: done again only where they were changed."""
 
+    def __init__(self, make: Callable[..., Any]) -> None:
+        self._make = make
+        self.made: dict[str, Any] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        """What was made of equal arguments before, else what is made of them now."""
+        asked = repr(args)
+        if asked not in self.made:
+            self.made[asked] = self._make(*args)
+        return self.made[asked]
+
+
+def sealed(file: Path, content: bytes) -> Iterator[tuple[Path, bytes]]:
+    """The files that change with one in a cell, as a sender seals them: (file, content)."""
+    sums = file.parent / "checksums.json"
+    yield file, content
+    if sums.exists() and file != sums:
+        told = json.loads(sums.read_text())
+        told["files"][file.name] = hashlib.sha256(content).hexdigest()
+        yield sums, json.dumps(told).encode()
+        run = file.parents[2] / "run.json"
+        name = str(sums.relative_to(run.parent))
+        top = json.loads(run.read_text())
+        top["checksums"][name] = hashlib.sha256(json.dumps(told).encode()).hexdigest()
+        yield run, json.dumps(top).encode()
+
+
+def walk(folder: Path, runs: Path, out: Path) -> None:
+    """Let every command read the folder as it is, and then with each change."""
+    from harness import cli
+    from harness.suites import restore
+
+    suites = restore.load_suites = Remembered(restore.load_suites)
+    template = restore.load_template = Remembered(restore.load_template)
     watch = Watch(out, Path(os.environ["HF_HOME"]), Path(os.environ["TMPDIR"]))
     cli.parser = functools.cache(cli.parser)
     for change in ("first", "none"):  # the second time whatever is imported once is there
@@ -382,17 +418,20 @@ def walk(folder: Path, runs: Path, out: Path, part: int, parts: int) -> None:
     gc.freeze()  # what is imported is not looked through for garbage ever again
     every, walked = [*commands(out, runs)], 0
     for number, (change, file, content) in enumerate(changes(folder, runs)):
-        if number % parts != part:
-            continue
-        before = file.read_bytes()
-        file.write_bytes(content)
+        before = {path: path.read_bytes() for path, _ in sealed(file, content)}
+        for path, changed in sealed(file, content):
+            path.write_bytes(changed)
+        if file.parent.name in ("tasks", "model"):
+            suites.made.clear()
+            template.made.clear()
         for command in commands_on(file, change, number, every):
             watch.seen.clear()
             with watch.listening():
                 status, said = run(command)
             if watch.seen or isinstance(status, str) or said.count("\n") > 1:
                 tell(change=change, command=command, status=status, seen=watch.seen, said=said)
-        file.write_bytes(before)
+        for path, kept in before.items():
+            path.write_bytes(kept)
         shutil.rmtree(out, ignore_errors=True)
         walked += 1
     tell(change="all", command=[], status=0, seen=[], said="", walked=walked)
@@ -407,4 +446,4 @@ if __name__ == "__main__":
     for name in ("__init__.py", "adapter.py"):
         Path("canary_package", name).write_text(FIRE if name == "adapter.py" else "")
     sys.path.append(sys.argv[1])
-    walk(*map(Path, sys.argv[1:4]), *map(int, sys.argv[4:]))
+    walk(*map(Path, sys.argv[1:]))

@@ -10,29 +10,33 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.scripted import ScriptedEngine
 from harness.models import planted
+from harness.records.directory import RunDirectory
 from tests.conftest import ROOT
 from tests.replay.test_transcripts import ATTACKED, BILL, PAYEE, conversation, payment, write
 from tests.replay.test_transcripts import run as agentdojo_run
+from tests.runs import reseal
 
 CONFIG = f"""\
 name: received
-models:
-  - {{name: m, path: ./model, origin: {{developer: D, country: XA}}}}
-  - {{name: n, path: ./model, origin: {{developer: E, country: XB}}}}
+models: [{{name: m, path: ./model, origin: {{developer: D, country: XA}}}}]
 suites:
-  - {{adapter: agentdojo, suite: agentdojo_mini, attack: important_instructions}}
   - {{adapter: lm_eval, name: sums, task: planted_arithmetic, include_path: "harness:suites/planted",
      apply_chat_template: true}}
+  - {{adapter: agentdojo, suite: agentdojo_mini, attack: important_instructions}}
   - {{adapter: lm_eval, name: perplexities, task: perplexities, include_path: ./tasks}}
 sampling: {{}}
 limit: 1
 engine: {{kind: "{__name__}:start"}}
 """
+OTHER = ["models=[{name: n, path: ./model, origin: {developer: E, country: XB}}]"]
+OTHER += [f"suites=[{yaml.safe_load(CONFIG)['suites'][0]}]"]
+"""Another model on the first suite alone: every cell takes the walk some time."""
 TASK = """\
 task: perplexities
 dataset_path: json
@@ -54,7 +58,7 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> ScriptedEngine:
 
 @pytest.fixture(scope="module")
 def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of two models, one of them imported, beside whose config its task and its model lie."""
+    """A finished run of three models, one of them imported, beside whose config its task and its model lie."""
     folder = tmp_path_factory.mktemp("received")
     (folder / "tasks").mkdir()
     (folder / "tasks" / "perplexities.yaml").write_text(TASK)
@@ -68,55 +72,43 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # AgentDojo's clients of closed models
         assert main(["run", str(folder / "run.yaml"), "--out", str(folder)]) == 0
+        assert main(["run", str(folder / "run.yaml"), *OTHER, "--out", str(folder / "other")]) == 0
+        assert main(["merge", str(folder / "other"), "--out", str(folder)]) == 0
         assert main(["replay", str(folder / "runs"), "--out", str(folder)]) == 0
+    shutil.rmtree(folder / "other")
+    (folder / "config.yaml").write_text((folder / "config.yaml").read_text().replace(f"{folder}/", "./"))
+    reseal(RunDirectory(folder))
     (folder / ".folder").unlink(missing_ok=True)
     runs = folder.parent / "stored-runs"
     shutil.move(folder / "runs", runs)
     return folder
 
 
-PARTS = 2
-
-
-def reader(received: Path, scratch: Path, part: int) -> subprocess.Popen[str]:
-    """A process that reads a copy of the folder with a part of the changes."""
-    copy, runs = scratch / "copy" / "received", scratch / "copy" / "stored-runs"
-    shutil.copytree(received, copy)
-    shutil.copytree(received.parent / "stored-runs", runs)
-    folders = {name: scratch / name for name in ("HF_HOME", "TMPDIR")}
-    for folder in folders.values():
-        folder.mkdir()
-    with (scratch / "found").open("w") as found, (scratch / "said").open("w") as said:
-        return subprocess.Popen(
-            [sys.executable, ROOT / "tests/received.py", copy, runs, scratch / "out", str(part), str(PARTS)],
-            env={
-                **os.environ,
-                **{name: str(folder) for name, folder in folders.items()},
-                "HF_HUB_OFFLINE": "0",
-                "PYTHONPATH": str(ROOT),
-                "PYTHONDONTWRITEBYTECODE": "1",
-            },
-            stdout=found,
-            stderr=said,
-            text=True,
-        )
-
-
 @pytest.mark.slow
 def test_nothing_that_it_names_is_done(received: Path, tmp_path: Path) -> None:
-    scratches = [tmp_path / str(part) for part in range(PARTS)]
-    readers = [reader(received, scratch, part) for part, scratch in enumerate(scratches)]
-    for process in readers:
-        process.wait()
-    walked = 0
-    for scratch in scratches:
-        found = [json.loads(line) for line in (scratch / "found").read_text().splitlines()]
-        assert found[-1:] and found[-1]["change"] == "all", (scratch / "said").read_text()
-        walked += found[-1]["walked"]
-        as_it_is = [line for line in found if line["change"] == "none"]
-        assert {line["status"] for line in as_it_is} == {0}
-        # At first packages are imported, which do things of their own: torch makes a folder for its compiler,
-        # urllib3 looks whether there is IPv6. The same commands are silent from then on.
-        assert [line for line in found if line["seen"] and line["change"] != "first"] == []
-        assert not [s for line in found for s in line["seen"] if "canary" in s or str(scratch / "copy") in s]
-    assert walked > 800
+    copy = tmp_path / "copy" / "received"
+    shutil.copytree(received.parent, copy.parent)
+    folders = {name: tmp_path / name for name in ("HF_HOME", "TMPDIR")}
+    for folder in folders.values():
+        folder.mkdir()
+    reader = subprocess.run(
+        [sys.executable, ROOT / "tests/received.py", copy, copy.parent / "stored-runs", tmp_path / "out"],
+        env={
+            **os.environ,
+            **{name: str(folder) for name, folder in folders.items()},
+            "HF_HUB_OFFLINE": "0",
+            "PYTHONPATH": str(ROOT),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    found = [json.loads(line) for line in reader.stdout.splitlines()]
+    assert found[-1:] and found[-1]["change"] == "all", reader.stderr
+    assert {line["status"] for line in found if line["change"] == "none"} == {0}
+    # At first packages are imported, which do things of their own: torch makes a folder for its compiler,
+    # urllib3 looks whether there is IPv6. The same commands are silent from then on.
+    assert [line for line in found if line["seen"] and line["change"] != "first"] == []
+    assert not [seen for line in found for seen in line["seen"] if "canary" in seen or str(copy) in seen]
+    assert found[-1]["walked"] > 800

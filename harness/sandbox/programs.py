@@ -186,8 +186,9 @@ def command(limits: Limits, rules: int) -> list[str]:
     return [
         *[bwrap(), *own_users, "--unshare-ipc", "--unshare-pid", "--unshare-net", "--unshare-uts"],
         *["--die-with-parent", "--new-session", "--cap-drop", "ALL", "--cap-add", "CAP_SETUID"],
-        *["--cap-add", "CAP_SETGID", *binds, "--proc", "/proc", "--dev", "/dev"],
-        *["--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs", "/tmp", "--chdir", "/tmp"],
+        *["--cap-add", "CAP_SETGID", "--proc", "/proc", "--dev", "/dev"],
+        # Before the machine's folders: Python itself may lie below one of these.
+        *["--perms", "1777", "--size", str(limits.disk_bytes), "--tmpfs", "/tmp", *binds, "--chdir", "/tmp"],
         # What lies beside the devices (/dev/shm) would be a second place to write to, without a limit.
         *["--remount-ro", "/dev", "--remount-ro", "/", "--seccomp", str(rules)],
         # One order of sets for all runs, so that verdicts can be reproduced (-I would ignore it).
@@ -311,9 +312,11 @@ def check_available() -> None:
         )
     if process.returncode:
         said = " ".join(process.stderr.decode("utf8", "replace").split())[-300:]
+        hidden = "execvp" in said
+        mend = f"install Python elsewhere than {sys.prefix}" if hidden else "allow unprivileged user namespaces"
         raise UserError(
-            f"bubblewrap cannot build a sandbox on this machine ({said}): allow unprivileged user "
-            "namespaces, or leave out the tasks that run code"
+            f"bubblewrap cannot build a sandbox on this machine ({said}): {mend}, or leave out the tasks "
+            "that run code"
         )
 
 

@@ -3,8 +3,11 @@
 import json
 import os
 import socket
+import sys
+import tempfile
 import threading
 import time
+import venv
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -195,6 +198,19 @@ def test_nothing_can_be_written_but_in_tmp() -> None:
     assert outcome("open('/tmp/x', 'w').write('x')") == PASSED
     for folder in ("/", "/usr", "/proc", "/dev/shm", str(Path(os.__file__).parent)):
         refused(f"open({folder + '/x'!r}, 'w').write('x')", "Read-only|PermissionError|FileNotFoundError")
+
+
+@pytest.mark.parametrize("folder", ["/tmp", "/dev/shm"])
+def test_python_may_lie_where_the_sandbox_has_folders_of_its_own(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tempfile.TemporaryDirectory(dir=folder) as inside:
+        venv.create(inside, symlinks=True)
+        monkeypatch.setattr(sys, "prefix", inside)
+        monkeypatch.setattr(sys, "executable", f"{inside}/bin/python")
+        assert outcome(f"import sys\nassert sys.prefix == {inside!r}, sys.prefix") == PASSED
+        refused(f"open({inside + '/x'!r}, 'w')", "Read-only|FileNotFoundError")
+        refused(f"open({folder + '/x'!r}, 'w').write('a' * (1 << 27))", "No space left|Read-only")
 
 
 def test_programs_share_nothing() -> None:

@@ -11,6 +11,7 @@ from harness.errors import UserError
 from harness.sandbox import programs as sandbox
 from harness.sandbox.inside import decode, encode, imports_and_names
 from harness.sandbox.programs import CodeEval, pass_at_k
+from tests.conftest import lacking
 
 
 @pytest.fixture
@@ -50,6 +51,15 @@ def test_where_bubblewrap_fails_nothing_runs(monkeypatch: pytest.MonkeyPatch, tm
     with pytest.raises(UserError, match=r"cannot build a sandbox on this machine \(no namespaces\)"):
         sandbox.run("pass")
     assert ran.read_text() == "x\n", "tried once, with no program"
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_where_the_sandbox_hides_python_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    if sandbox.shutil.which("bwrap") is None:
+        lacking("bubblewrap is not installed")
+    monkeypatch.setattr(sandbox.sys, "executable", "/proc/python")
+    with pytest.raises(UserError, match=r"execvp /proc/python: No such file .*: install Python elsewhere than"):
+        sandbox.run("pass")
 
 
 @pytest.mark.usefixtures("nothing_known", "no_processes")
