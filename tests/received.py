@@ -67,7 +67,7 @@ class Watch:
             self.seen.append(f"{event} {args!r:.200}")
         elif event in CHANGES or (event == "open" and (args[2] or 0) & WRITES):
             within = args[-1] if event in ("os.rmdir", "os.remove", "os.mkdir") else -1
-            self._change(event, args[0], within)
+            self._change(event, args[event == "shutil.copyfile"], within)
 
     def _change(self, event: str, path: Any, within: int) -> None:
         if isinstance(path, int):  # a descriptor, whose file was reported when it was opened
@@ -121,36 +121,35 @@ def commands(out: Path, runs: Path) -> Iterator[list[str]]:
     yield from (["export", ".", "--format", form, "--out", str(out / form)] for form in EXPORTS)
 
 
-def commands_on(file: Path, change: str, number: int, every: list[list[str]]) -> list[list[str]]:
-    """The commands that read a file; where it is no name that was put there, some of them in turn.
+RESCORING = ("verify", "show", "replay", "export")
+"""Commands that make suites again from the config, the tasks beside it and the cells."""
+COUNTING = ("scorecard", "claims", "compare", "merge", "status")
+"""Commands that compute from what cells and records say."""
+UNCOUNTED = ("config.yaml", "perplexities.yaml", "config.json", "tokenizer_config.json")
+"""Files that no command of `COUNTING` reads, but for `merge` the first."""
+
+
+def commands_on(file: Path, number: int, every: list[list[str]]) -> list[list[str]]:
+    """One command of each kind that reads a file, in turn: a field with all five names meets all of them.
 
     Args:
         file: that was changed.
-        change: what was.
         number: of the change.
         every: all commands.
     """
     if "stored-runs" in file.parts:
         return [command for command in every if command[:1] == ["replay"] and command[1] != "."]
-    by_name = {name: [command for command in every if command[0] == name] for name in READERS}
-    by_name["replay"] = by_name["replay"][:1]
-    pair = [
-        i
-        for i, suite in enumerate(PAIRS)
-        if suite in str(file) or (suite == "sums" and "model" in file.parts)
-    ]
-    turn = {"show": pair[0] if pair else number}
-    names = READERS if file.suffix == ".parquet" or file.name in MANIFEST else UNBUILT
-    if not any(f"{field}=" in change for field in NAMING) and " " not in change.partition(" ")[2]:
-        names = tuple(names[(number + i) % len(names)] for i in range(2))
-    return [by_name[name][turn.get(name, number) % len(by_name[name])] for name in names]
-
-
-MANIFEST = ("run.json", "cell.json")
-"""Files that every command reads."""
-READERS = ("verify", "status", "merge", "scorecard", "claims", "compare", "show", "replay", "export")
-UNBUILT = ("claims", "show", "replay", "export")
-"""Commands that read more of a run than its records."""
+    readers = [RESCORING[number % len(RESCORING)]]
+    if file.name not in UNCOUNTED:
+        readers.append(COUNTING[number % len(COUNTING)])
+    elif file.name == "config.yaml":
+        readers.append("merge" if number % 5 == 0 else RESCORING[(number + 1) % len(RESCORING)])
+    chosen = []
+    for name in readers:
+        among = [command for command in every if command[0] == name and command[1] == "."]
+        own = [command for command in among if name == "show" and command[3].split("/")[0] in str(file)]
+        chosen.append((own or among)[number // len(RESCORING) % len(own or among)])
+    return chosen
 
 
 def leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -201,7 +200,7 @@ class Walk:
 
     def __call__(self, file: Path, at: tuple[Any, ...], old: Any) -> Iterator[tuple[str, str]]:
         """(kind, name) to put at a path: all where it is a name, else one of each sort in turn."""
-        imported = "banking" in str(file)
+        imported = "banking" in str(file) and at[-1] in NAMING  # where a suite of one's own may be named
         kind_of_file = re.sub(r"-.*", "", file.stem) if "cells" in file.parts else file.suffix
         field = (kind_of_file, imported, *(part for part in at if isinstance(part, str) and len(part) < 40))
         if field in self._seen:
@@ -424,7 +423,7 @@ def walk(folder: Path, runs: Path, out: Path) -> None:
         if file.parent.name in ("tasks", "model"):
             suites.made.clear()
             template.made.clear()
-        for command in commands_on(file, change, number, every):
+        for command in commands_on(file, number, every):
             watch.seen.clear()
             with watch.listening():
                 status, said = run(command)

@@ -58,9 +58,9 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> ScriptedEngine:
 
 @pytest.fixture(scope="module")
 def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of three models, one of them imported, beside whose config its task and its model lie."""
-    folder = tmp_path_factory.mktemp("received")
-    (folder / "tasks").mkdir()
+    """A run of three models, one of them imported; beside its config lie a task and a model."""
+    folder = tmp_path_factory.mktemp("sent") / "received"
+    (folder / "tasks").mkdir(parents=True)
     (folder / "tasks" / "perplexities.yaml").write_text(TASK)
     (folder / "tasks" / "texts.jsonl").write_text('{"text": "a few words"}\n')
     weightless = shutil.ignore_patterns("*.safetensors")

@@ -193,9 +193,8 @@ def _propose_engine(found: Proposal, files: Files, config: Mapping[str, Any]) ->
     if config.get("auto_map") and any(
         class_errors(ModelSpec(name="", path=""), {**config, "auto_map": None}, {})
     ):
-        found.facts["trust_remote_code"] = True
-        found.sources["trust_remote_code"] = files.source("config.json")
-        found.notes.append("it brings code of its own, which vLLM needs: read it before you run it")
+        found.left["trust_remote_code"] = "true, once you have read the code that it brings, which vLLM needs"
+        found.notes.append(f"it brings code of its own, which is not trusted ({files.source('config.json')})")
     if context := text_config(config).get("max_position_embeddings"):
         found.notes.append(f"context: {context} tokens ({files.source('config.json')})")
     weights = count_tensors(config, files.tensors).bytes

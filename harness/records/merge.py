@@ -137,8 +137,12 @@ def _merge_configs(runs: Sequence[RunDirectory], out: RunDirectory) -> list[str]
 
 def _union(kept: Sequence[RunConfig]) -> RunConfig | None:
     models = {spec.name: spec for config in kept for spec in config.models}
-    suites = list({msgspec.json.encode(spec): spec for config in kept for spec in config.suites}.values())
-    first = msgspec.structs.replace(kept[0], models=tuple(models.values()), suites=tuple(suites))
+    asked = [spec for config in kept for spec in config.suites]
+    # On which lines a suite stands is no part of what is asked.
+    suites = {
+        msgspec.json.encode(msgspec.structs.replace(spec, lines={}), order="sorted"): spec for spec in asked
+    }
+    first = msgspec.structs.replace(kept[0], models=tuple(models.values()), suites=tuple(suites.values()))
     for config in kept:
         same = msgspec.structs.replace(
             config, name=first.name, description=first.description, models=first.models, suites=first.suites

@@ -280,9 +280,18 @@ def _bind(path: str) -> Iterator[str]:
 
 
 def _python_folders() -> list[str]:
-    """Where this Python and its packages lie, without folders inside of others."""
+    """Where this Python and its packages lie, without folders inside of others.
+
+    Raises:
+        UserError: among much else.
+    """
     found = {sys.prefix, sys.base_prefix, *(sysconfig.get_path(name) for name in ("purelib", "platlib"))}
     found.add(str(Path(sys.executable).resolve().parent.parent))
+    for folder in found & {"/", os.path.expanduser("~")}:  # noqa: PTH111 - there may be no home
+        raise UserError(
+            f"Python is installed right in {folder}, and programs would see all of it: install it in a folder "
+            "of its own, or leave out the tasks that run code"
+        )
     return sorted(path for path in found if not any(path.startswith(other + "/") for other in found))
 
 
@@ -313,7 +322,9 @@ def check_available() -> None:
     if process.returncode:
         said = " ".join(process.stderr.decode("utf8", "replace").split())[-300:]
         hidden = "execvp" in said
-        mend = f"install Python elsewhere than {sys.prefix}" if hidden else "allow unprivileged user namespaces"
+        mend = (
+            f"install Python elsewhere than {sys.prefix}" if hidden else "allow unprivileged user namespaces"
+        )
         raise UserError(
             f"bubblewrap cannot build a sandbox on this machine ({said}): {mend}, or leave out the tasks "
             "that run code"

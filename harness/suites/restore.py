@@ -11,6 +11,7 @@ import msgspec
 from harness.config import ModelSpec, RunConfig
 from harness.engines.rendering import render, tell_day
 from harness.errors import UserError
+from harness.hostile import one_line
 from harness.models import checkpoint
 from harness.models.trials import Sent, try_template
 from harness.records.directory import RunDirectory
@@ -115,7 +116,7 @@ def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]
     """The chat template of a checkpoint as its tokenizer applies it.
 
     Raises:
-        UserError: the checkpoint is not on this machine, or has no chat template.
+        UserError: the checkpoint is not on this machine, cannot be read, or has no chat template.
     """
     folder = checkpoint.find(spec)
     if folder is None:
@@ -127,7 +128,14 @@ def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]
 
     if spec.trust_remote_code and not own_folder(str(folder))[1]:
         raise Untrusted(f"the code that comes with the tokenizer of {spec.name}", str(folder))
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+    except Exception as error:  # whatever transformers makes of files that are not as they should be
+        said = one_line(f"{type(error).__name__}: {error}")[:300]
+        raise UserError(
+            f"the tokenizer of {spec.name} in {folder} cannot be loaded ({said}): its files are damaged, or "
+            "want another transformers, or code of their own"
+        ) from error
     if tokenizer.chat_template is None:
         raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")
     if refused := try_template(str(tokenizer.chat_template), Sent(tools=False)).void:

@@ -72,8 +72,9 @@ def test_what_no_file_says_is_left_to_a_person(tmp_path: Path, capsys: pytest.Ca
     said = add(folder, capsys, "--name", "mine", "--out", str(tmp_path / "mine.yaml"))
     spec = load_model(str(tmp_path / "mine.yaml"))
     assert (spec.tool_call_parser, spec.sampling, spec.layouts) == (None, {}, {})
-    assert spec.trust_remote_code
-    assert spec.sources == {"trust_remote_code": "config.json"}
+    assert not spec.trust_remote_code, "whoever made the checkpoint does not say whether it is trusted"
+    assert "# trust_remote_code: true, once you have read the code" in (tmp_path / "mine.yaml").read_text()
+    assert spec.sources == {}
     assert "no chat template: a base model" in said
     assert "code of its own" in said
     assert "no layout is proposed" in said

@@ -37,6 +37,18 @@ def test_two_halves_are_the_whole(tmp_path: Path) -> None:
     assert fakes.STARTED == [], "the whole config takes over what the halves measured"
 
 
+def test_a_suite_that_stands_elsewhere_in_another_config_is_there_once(tmp_path: Path) -> None:
+    one, two = CONFIG.splitlines()[2:4]
+    for name, left_out in (("a", two), ("b", one)):
+        assert run(tmp_path, out=name, text=CONFIG.replace(f"{left_out}\n", "")) == 0
+    config = (tmp_path / "b" / "config.yaml").read_text()
+    (tmp_path / "b" / "config.yaml").write_text(f"# another line\n{config}")
+    assert merge(tmp_path, "a", "b") == 0
+    both = RunDirectory(tmp_path / "both").config()
+    assert [spec.name for spec in both.suites] == ["few", "many"]
+    assert [spec.name for spec in both.models] == ["one", "two"]
+
+
 def test_two_parts_of_one_cell_are_put_together(tmp_path: Path) -> None:
     assert run(tmp_path, out="a") == 0
     shutil.copytree(tmp_path / "a", tmp_path / "b")

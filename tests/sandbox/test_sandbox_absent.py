@@ -57,8 +57,21 @@ def test_where_bubblewrap_fails_nothing_runs(monkeypatch: pytest.MonkeyPatch, tm
 def test_where_the_sandbox_hides_python_that_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     if sandbox.shutil.which("bwrap") is None:
         lacking("bubblewrap is not installed")
-    monkeypatch.setattr(sandbox.sys, "executable", "/proc/python")
-    with pytest.raises(UserError, match=r"execvp /proc/python: No such file .*: install Python elsewhere than"):
+    monkeypatch.setattr(sandbox.sys, "executable", "/nowhere/bin/python")
+    with pytest.raises(UserError, match=r"execvp /nowhere/bin/python.*: install Python elsewhere than"):
+        sandbox.run("pass")
+
+
+@pytest.mark.usefixtures("nothing_known", "no_processes")
+@pytest.mark.parametrize("folder", ["/", str(Path.home())])
+def test_python_right_in_a_folder_of_other_things_would_show_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, folder: str
+) -> None:
+    (tmp_path / "bwrap").write_text("")
+    (tmp_path / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sandbox.sys, "base_prefix", folder)
+    with pytest.raises(UserError, match="programs would see all of it: install it in a folder of its own"):
         sandbox.run("pass")
 
 
