@@ -257,6 +257,13 @@ def call(**changes: Any) -> dict[str, Any]:
     return {key: value for key, value in (CALL | changes).items() if value != "absent"}
 
 
+def calls_ended(reason: str, *made: Any) -> Behaviour:
+    """A conversation's answer with tool calls that gives another reason for its end."""
+    message = {"role": "assistant", "content": None, "tool_calls": list(made)}
+    ended = [{"index": 0, "finish_reason": reason, "message": message}]
+    return lambda handler: handler.answer(good(handler.chat, choices=ended) if handler.chat else good(False))
+
+
 def function(**changes: Any) -> dict[str, Any]:
     """The right call with changes of its function."""
     return CALL | {"function": {"name": "send", "arguments": ARGUMENTS} | changes}
@@ -292,12 +299,15 @@ CALLED: dict[str, Behaviour] = {
     "arguments empty": calls(function(arguments="")),
     "arguments null": calls(function(arguments=None)),
     "a call without id": calls(call(id="absent")),
+    "a call that ends in a stop": calls_ended("stop", call()),
+    "a call that ends in one of its own": calls_ended("tool_call", call()),
 }
 """Calls that are read; texts are continued well."""
 UNREAD: dict[str, Behaviour] = {
     "a call of another type": calls(call(type="custom")),
     "a call with the older key": said("7", function_call={"name": "send", "arguments": "{}"}),
     "a call that is announced": choice(finish_reason="tool_calls", text=None),
+    "calls that are announced and none": calls_ended("tool_calls"),
     "a call without function": calls(call(function="absent")),
     "a call whose name is a number": calls(function(name=5)),
     "a call whose name is empty": calls(function(name="")),

@@ -440,7 +440,8 @@ def _raw(message: ChatMessage) -> str:
 def _finish_reason(reason: str | None, called: bool) -> FinishReason:
     if reason == "length":
         return "length"
-    if reason not in ("stop", "tool_calls", "function_call"):
+    # Servers have said that it ended in calls, in one call, or in a stop where there were calls.
+    if reason not in ("stop", "tool_calls", "tool_call", "function_call"):
         raise AttemptFailure(FailureKind.ENGINE_ERROR, f"the server ended the reply with {reason!r}")
     return "tool_calls" if called else "stop"
 

@@ -82,6 +82,6 @@ def test_no_command_runs_code_that_a_checkpoint_brings(brings_code: Path) -> Non
 
 def test_a_tokenizer_that_wants_its_code_is_refused(brings_code: Path) -> None:
     spec = ModelSpec(name="m", path=str(brings_code / "model"), origin=Origin(developer="D", country="XA"))
-    with pytest.raises(UserError, match="the tokenizer of m in .* contains custom code .* code of their own"):
+    with pytest.raises(UserError, match=r"tokenizer of m in .* custom code .* or code of their own"):
         load_template(spec)
     assert not (brings_code / "ran").exists()
