@@ -123,10 +123,12 @@ def commands(out: Path, runs: Path) -> Iterator[list[str]]:
 
 RESCORING = ("verify", "show", "replay", "export")
 """Commands that make suites again from the config, the tasks beside it and the cells."""
-COUNTING = ("scorecard", "claims", "compare", "merge", "status")
+COUNTING = ("scorecard", "claims", "compare", "status")
 """Commands that compute from what cells and records say."""
 UNCOUNTED = ("config.yaml", "perplexities.yaml", "config.json", "tokenizer_config.json")
-"""Files that no command of `COUNTING` reads, but for `merge` the first."""
+"""Files that no command of `COUNTING` reads."""
+MANIFEST = ("run.json", "cell.json")
+"""What `merge` compares, beside configs; it takes long, and reads every ninth change."""
 
 
 def commands_on(file: Path, number: int, every: list[list[str]]) -> list[list[str]]:
@@ -142,8 +144,8 @@ def commands_on(file: Path, number: int, every: list[list[str]]) -> list[list[st
     readers = [RESCORING[number % len(RESCORING)]]
     if file.name not in UNCOUNTED:
         readers.append(COUNTING[number % len(COUNTING)])
-    elif file.name == "config.yaml":
-        readers.append("merge" if number % 5 == 0 else RESCORING[(number + 1) % len(RESCORING)])
+    if file.name == "config.yaml" or file.name in MANIFEST:
+        readers += ["merge"] * (number % 9 == 0)
     chosen = []
     for name in readers:
         among = [command for command in every if command[0] == name and command[1] == "."]

@@ -107,6 +107,7 @@ def test_nothing_that_it_names_is_done(received: Path, tmp_path: Path) -> None:
     found = [json.loads(line) for line in reader.stdout.splitlines()]
     assert found[-1:] and found[-1]["change"] == "all", reader.stderr
     assert {line["status"] for line in found if line["change"] == "none"} == {0}
+    assert [line for line in found if isinstance(line["status"], str)] == [], "no traceback"
     # At first packages are imported, which do things of their own: torch makes a folder for its compiler,
     # urllib3 looks whether there is IPv6. The same commands are silent from then on.
     assert [line for line in found if line["seen"] and line["change"] != "first"] == []

@@ -52,7 +52,7 @@ def calibrate_command(args: argparse.Namespace) -> None:
 
     import msgspec
 
-    from harness.disk import replace
+    from harness.disk import make_folder, replace
     from harness.judges import load_judge
     from harness.judges.base import judging
     from harness.judges.calibration import calibrate
@@ -60,18 +60,20 @@ def calibrate_command(args: argparse.Namespace) -> None:
     from harness.reports.calibration import calibration_sentences, calibration_table
     from harness.reports.terminal import sentence_lines, table_lines
 
+    if args.out:
+        make_folder(args.out.parent)
     spec = load_judge(args.judge)
     labelled = read_labels(args.labels, spec)
     found = calibrate(spec, labelled, asyncio.run(judging(spec, [one.exchange for one in labelled])))
     encoded = msgspec.json.format(msgspec.json.encode(found))
-    if args.out:
-        replace(args.out, encoded)
+    console = new_console()
     if args.format == "json":
         print_lines([encoded.decode()])
-        return
-    console = new_console()
-    print_lines(table_lines(calibration_table(found), console.width))
-    print_lines(line for text in calibration_sentences(found) for line in sentence_lines(text, console.width))
+    else:
+        said = [line for text in calibration_sentences(found) for line in sentence_lines(text, console.width)]
+        print_lines([*table_lines(calibration_table(found), console.width), *said])
+    if args.out:  # last: what was judged is seen in any case
+        replace(args.out, encoded)
 
 
 def judge_command(args: argparse.Namespace) -> None:

@@ -289,8 +289,8 @@ def _python_folders() -> list[str]:
     found.add(str(Path(sys.executable).resolve().parent.parent))
     for folder in found & {"/", os.path.expanduser("~")}:  # noqa: PTH111 - there may be no home
         raise UserError(
-            f"Python is installed right in {folder}, and programs would see all of it: install it in a folder "
-            "of its own, or leave out the tasks that run code"
+            f"Python is installed right in {folder}, and programs would see all of it: install it in a "
+            "folder of its own, or leave out the tasks that run code"
         )
     return sorted(path for path in found if not any(path.startswith(other + "/") for other in found))
 
