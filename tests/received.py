@@ -46,6 +46,10 @@ PICKLED = ("harness.suites.", "agentdojo.default_suites.")
 """Modules of environments, of which the suites keep copies in memory as pickles."""
 
 
+OWN = ("HF_HOME", "TMPDIR", "XDG_CACHE_HOME")
+"""Variables that name folders of the reader's own, which may be written to."""
+
+
 class Watch:
     """Whatever is done that is no reading, as the interpreter itself reports it."""
 
@@ -408,7 +412,7 @@ def walk(folder: Path, runs: Path, out: Path) -> None:
 
     suites = restore.load_suites = Remembered(restore.load_suites)
     template = restore.load_template = Remembered(restore.load_template)
-    watch = Watch(out, Path(os.environ["HF_HOME"]), Path(os.environ["TMPDIR"]))
+    watch = Watch(out, *(Path(os.environ[name]) for name in OWN))
     cli.parser = functools.cache(cli.parser)
     for change in ("first", "none"):  # the second time whatever is imported once is there
         for command in commands(out, runs):

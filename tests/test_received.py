@@ -18,6 +18,7 @@ from harness.engines.scripted import ScriptedEngine
 from harness.models import planted
 from harness.records.directory import RunDirectory
 from tests.conftest import ROOT
+from tests.received import OWN
 from tests.replay.test_transcripts import ATTACKED, BILL, PAYEE, conversation, payment, write
 from tests.replay.test_transcripts import run as agentdojo_run
 from tests.runs import reseal
@@ -88,7 +89,7 @@ def received(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_nothing_that_it_names_is_done(received: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy" / "received"
     shutil.copytree(received.parent, copy.parent)
-    folders = {name: tmp_path / name for name in ("HF_HOME", "TMPDIR")}
+    folders = {name: tmp_path / name for name in OWN}
     for folder in folders.values():
         folder.mkdir()
     reader = subprocess.run(
