@@ -2,7 +2,7 @@
 
 __version__ = "0.2.0"
 
-_INTERFACE = ("Root", "Run", "open_root", "open_run")
+_INTERFACE = ("Root", "Run", "evaluate", "open_root", "open_run")
 """Names of `harness.api`, which is imported when one of them is used: it needs pandas."""
 
 

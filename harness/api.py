@@ -6,7 +6,7 @@ run = harness.open_run("results/demo")
 run.scorecard().query("headline").pivot(index="benchmark", columns="model", values="value").plot.barh()
 """
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from harness.types import Manifest, Record
 if TYPE_CHECKING:
     import pandas as pd
 
+    from harness.config import RunConfig
     from harness.reports.document import Document
 
 
@@ -197,6 +198,89 @@ def _frame(columns: dict[str, str], rows: Iterable[tuple[Any, ...]]) -> "pd.Data
     import pandas as pd
 
     return pd.DataFrame(list(rows), columns=list(columns)).astype(columns)
+
+
+def evaluate(
+    config: str | Path | Mapping[str, Any], out: str | Path | None = None, overrides: Sequence[str] = ()
+) -> Run:
+    """Run a config on this machine, as `harness run` does, in a script or a notebook; returns the run.
+
+    What was finished before is not run again. What could not be measured is said, as everything is that
+    happens, and missing in the run.
+
+    Args:
+        config: the file of a run config, the name of one that ships with the harness, or what such a file
+            would say. Relative paths of the last are of the working directory.
+        out: where results go. Default: `results/<name>-<digest of the config>`.
+        overrides: `key=value`, as on the command line.
+
+    Raises:
+        UserError: the config is wrong, or nothing of it can be measured.
+    """
+    from rich.console import Console
+
+    from harness import config as configs
+    from harness.models.forecast import machine_gpus
+    from harness.run.launchers import open_launcher
+    from harness.run.progress import LiveProgress
+    from harness.run.runner import plan_run, run
+
+    path, asked = _read_config(config, overrides)
+    directory = RunDirectory(Path(out) if out else Path("results") / f"{asked.name}-{configs.digest(asked)}")
+    asked = directory.dated(asked)
+    gpus = [gpu.uuid for gpu in machine_gpus()] if asked.engine.kind == "vllm" else []
+    plan = plan_run(asked, path, len(gpus))
+    plan.check()
+    with directory.lock(), LiveProgress(Console()) as progress:
+        directory.prepare(asked)
+        _beside_any_loop(lambda: run(plan, directory, progress, open_launcher(None, None, gpus)))
+        progress.close()
+        for text in dict.fromkeys(problem.text for problem in plan.problems):
+            progress.note(text)
+    return Run(directory.path)
+
+
+def _read_config(
+    config: str | Path | Mapping[str, Any], overrides: Sequence[str]
+) -> "tuple[Path, RunConfig]":
+    """(its file, the config). One that is given as what a file would say has none, and so no lock."""
+    import tempfile
+
+    import yaml
+
+    from harness.config import load_config
+
+    if not isinstance(config, Mapping):
+        return Path(config), load_config(Path(config), overrides)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "config.yaml"
+        path.write_text(yaml.safe_dump(dict(config), sort_keys=False), encoding="utf8")
+        return path, load_config(path, overrides, Path.cwd())
+
+
+def _beside_any_loop(function: Callable[[], object]) -> None:
+    """Call what runs an event loop of its own: in a notebook there is one already, in this thread."""
+    import asyncio
+    import threading
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        function()
+        return
+    raised: list[BaseException] = []
+
+    def call() -> None:
+        try:
+            function()
+        except BaseException as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=call, name="evaluate")
+    thread.start()
+    thread.join()
+    if raised:
+        raise raised[0]
 
 
 def open_run(path: str | Path) -> Run:

@@ -1,5 +1,7 @@
 """The Python interface: what it gives is what the files and the scorecard say."""
 
+import asyncio
+import json
 import shutil
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 
 import harness
 from harness.errors import UserError
+from tests import fakes
 from tests.conftest import ROOT
 
 DEMO = ROOT / "results" / "demo"
@@ -80,3 +83,41 @@ def test_what_is_no_run_is_refused_in_one_sentence(tmp_path: Path, run: harness.
         run.attempts("banking", "aster-dense")
     with pytest.raises(AttributeError, match="no attribute 'open_ruin'"):
         _ = harness.open_ruin
+
+
+DIGITS = {
+    "name": "digits",
+    "models": [{"name": "one", "path": "one"}],
+    "suites": [{"adapter": "tests.fakes", "name": "few", "samples": 20}],
+    "sampling": {"temperature": 1.0, "seed": 3},
+    "engine": {"kind": "tests.fakes:start"},
+}
+
+
+def test_a_config_is_evaluated_and_what_is_finished_is_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fakes.STARTED.clear()
+    first = harness.evaluate(DIGITS, tmp_path / "out")
+    assert "one: few 20/20" in capsys.readouterr().out
+    (row,) = first.scorecard().to_dict("records")
+    assert (row["model"], row["n"], row["missing"]) == ("one", 20, 0)
+    file = tmp_path / "digits.yaml"
+    file.write_text(json.dumps(DIGITS))
+    again = harness.evaluate(file, tmp_path / "out")
+    assert again.scorecard().equals(first.scorecard()) and fakes.STARTED == ["one"]
+
+
+async def _in_a_notebook(out: Path) -> harness.Run:
+    return harness.evaluate(DIGITS, out, ["suites.0.samples=4"])
+
+
+def test_a_notebook_has_a_loop_of_its_own(tmp_path: Path) -> None:
+    assert len(asyncio.run(_in_a_notebook(tmp_path / "out")).scores()) == 4
+
+
+def test_what_cannot_be_evaluated_is_raised(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="unknown key `sweet`"):
+        harness.evaluate({**DIGITS, "sweet": 1}, tmp_path / "out")
+    with pytest.raises(UserError, match="out of memory"):
+        harness.evaluate(DIGITS, tmp_path / "out", ["engine.args={unloadable: true}"])

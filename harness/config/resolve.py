@@ -12,7 +12,7 @@ from harness.config.checks import check
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, fields, unknown_key
 from harness.config.paths import bare_name, find, locate, names, relative_paths
 from harness.config.schemas import ModelSpec, RunConfig
-from harness.config.variants import VariantEntry, named, pass_on, split_name, vary
+from harness.config.variants import VariantEntry, named, pass_on, split_name, sweep, vary
 from harness.errors import UserError
 
 T = TypeVar("T")
@@ -81,6 +81,8 @@ def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None =
         data[key] = [resolve(document, entry, (key, i), folder) for i, entry in enumerate(entries)]
     if "judge" in data:
         data["judge"] = _judges(data["judge"], folder, folder)
+    if "sweep" in data:
+        data["models"] = _sweep(document, data["models"], data.pop("sweep"))
     if "sampling" in data:
         data["sampling"] = pass_on(data["sampling"], data["models"])
     if isinstance(data.get("date"), datetime.date):  # YAML reads a day as one
@@ -147,6 +149,20 @@ def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) ->
         return msgspec.to_builtins(load_model(entry, folder))
     except UserError as error:
         raise UserError(f"{document.where(at)}: {error}") from error
+
+
+def _sweep(document: Document, models: list[Any], over: Any) -> list[Any]:
+    """Every model in every combination of the values of a sweep. Raises UserError."""
+    if not isinstance(over, dict) or not all(isinstance(values, list) and values for values in over.values()):
+        raise UserError(
+            f"{document.where(('sweep',))}: key `sweep`: expected keys of a variant, each with a list of "
+            "values, such as {mode: [thinking, instruct], sampling.temperature: [0, 0.7]}"
+        )
+    specs = [document.convert(model, ModelSpec, ("models", place)) for place, model in enumerate(models)]
+    try:
+        return [msgspec.to_builtins(variant) for spec in specs for variant in sweep(spec, over)]
+    except OptionError as error:
+        raise UserError(f"{document.where(('sweep',))}: key `sweep`: {error}") from error
 
 
 def _vary(document: Document, spec: ModelSpec, variant: VariantEntry | str, at: KeyPath) -> Any:

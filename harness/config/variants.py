@@ -5,6 +5,7 @@ task), the variant, the run, the spec where `recommended` is asked for, the defa
 """
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import msgspec
@@ -128,6 +129,35 @@ def _name(spec: ModelSpec, entry: VariantEntry) -> str:
             f"a variant of {spec.name} needs a name of its own: say it as `as`, such as {spec.name}@mine", ""
         )
     return f"{spec.name}@{told}"
+
+
+def sweep(spec: ModelSpec, over: Mapping[str, Any]) -> list[ModelSpec]:
+    """A model asked in every combination of some values, each named by its own.
+
+    Args:
+        spec: the model, no variant yet.
+        over: key of a variant (`mode`, `sampling.temperature`) -> the values that it takes.
+
+    Raises:
+        OptionError: it is a variant already, or cannot be asked in one of the ways.
+    """
+    if spec.variant != Variant():
+        raise OptionError(f"model {spec.name} is a variant, and `sweep` makes variants: name its model", "")
+    found = []
+    for values in product(*over.values()):
+        said: dict[str, Any] = {"model": spec.name}
+        names = []
+        for key, value in zip(over, values, strict=True):
+            outer, _, inner = key.partition(".")
+            said |= {outer: {**said.get(outer, {}), inner: value} if inner else value}
+            names.append(str(value) if outer in ("mode", "reasoning_effort") else f"{inner or outer}={value}")
+        said["as"] = f"{spec.name}@{','.join(names)}"
+        try:
+            entry = msgspec.convert(said, VariantEntry, strict=True)
+        except msgspec.ValidationError as error:
+            raise OptionError(explain(error, VariantEntry)[0], "") from error
+        found.append(vary(spec, entry))
+    return found
 
 
 def drawn_by(run: Sampling, spec: ModelSpec) -> Sampling:

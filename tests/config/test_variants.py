@@ -137,3 +137,42 @@ def test_a_variant_wins_over_the_run_and_the_run_over_the_spec(
     kept.write_text(to_yaml(config))
     again = load_config(kept)
     assert drawn_by(again.sampling, again.models[0]) == drawn
+
+
+def swept(folder: Path, over: str) -> RunConfig:
+    (folder / "m.yaml").write_text(MODEL)
+    path = folder / "run.yaml"
+    path.write_text(
+        f"name: r\nmodels: [./m.yaml]\nsuites: [{{adapter: tests.fakes}}]\nsampling: {{}}\nsweep: {over}\n"
+    )
+    return load_config(path)
+
+
+def test_a_sweep_is_every_combination_named_by_what_varies(tmp_path: Path) -> None:
+    config = swept(tmp_path, "{mode: [thinking, instruct], sampling.temperature: [0, 0.7]}")
+    drawn = {model.name: drawn_by(config.sampling, model).temperature for model in config.models}
+    assert drawn == {
+        "m@thinking,temperature=0": 0,
+        "m@thinking,temperature=0.7": 0.7,
+        "m@instruct,temperature=0": 0,
+        "m@instruct,temperature=0.7": 0.7,
+    }
+    assert {model.variant.mode for model in config.models} == {"thinking", "instruct"}
+    kept = tmp_path / "kept.yaml"
+    kept.write_text(to_yaml(config))
+    assert load_config(kept).models[3].variant == config.models[3].variant
+
+
+@pytest.mark.parametrize(
+    ("over", "says"),
+    [
+        ("{mode: thinking}", "each with a list of values"),
+        ("{mode: [thinking, fast]}", "m has no mode 'fast': it has thinking, instruct"),
+        ("{temperature: [0]}", "unknown key `temperature`"),
+        ("{sampling.heat: [0]}", "unknown key `heat`"),
+    ],
+)
+def test_what_a_sweep_cannot_vary_is_refused(tmp_path: Path, over: str, says: str) -> None:
+    with pytest.raises(UserError) as caught:
+        swept(tmp_path, over)
+    assert says in str(caught.value) and "run.yaml:" in str(caught.value)
