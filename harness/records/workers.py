@@ -28,16 +28,25 @@ WORKERS, SUBMISSIONS, LOGS, END = "workers", "submissions", "logs", "end.json"
 
 def write_worker(run: Path, writer: str, worker: WorkerFile) -> None:
     """Replace a worker's own file. writer: its name among those that write. Raises DiskError."""
-    write_small(_worker_path(run, writer, worker), worker)
+    write_small(_worker_path(run, writer, worker.model), worker)
 
 
 def remove_worker(run: Path, writer: str, worker: WorkerFile) -> None:
     """Take a worker's own file away."""
-    _worker_path(run, writer, worker).unlink(missing_ok=True)
+    _worker_path(run, writer, worker.model).unlink(missing_ok=True)
 
 
-def _worker_path(run: Path, writer: str, worker: WorkerFile) -> Path:
-    return run / WORKERS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '_', worker.model)[:100]}-{writer}.json"
+def _worker_path(run: Path, writer: str, model: str) -> Path:
+    return run / WORKERS / f"{_clean(model)}-{writer}.json"
+
+
+def log_path(run: Path, writer: str, model: str) -> Path:
+    """Where the output of a worker's engine goes."""
+    return run / LOGS / f"{_clean(model)}-{writer}.log"
+
+
+def _clean(model: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", model)[:100]
 
 
 def write_submission(run: Path, submission: Submission) -> None:

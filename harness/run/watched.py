@@ -9,12 +9,14 @@ import socket
 import threading
 import time
 from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import msgspec
 
 from harness.engines.base import Engine
+from harness.engines.vllm.last_words import LOG
 from harness.errors import DiskError
 from harness.records.schema import WorkerFile
 from harness.records.workers import BEAT_SECONDS, remove_worker, write_worker
@@ -22,8 +24,8 @@ from harness.run.attempts import Progress
 from harness.run.jobs import Job
 from harness.types import Record
 
-JOB, LOG = "HARNESS_JOB", "HARNESS_ENGINE_LOG"
-"""Variables of the environment: the scheduler's name of this job, and where the engine's output goes."""
+JOB = "HARNESS_JOB"
+"""Variable of the environment: the scheduler's name of this job."""
 
 
 class Watched:
@@ -44,7 +46,7 @@ class Watched:
             beat=now,
             job=os.environ.get(JOB),
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
-            log=os.path.relpath(log, job.directory.path.resolve()) if log else None,
+            log=os.path.relpath(Path(log).resolve(), job.directory.path.resolve()) if log else None,
         )
 
     def __enter__(self) -> Self:

@@ -1,6 +1,7 @@
 """Jobs in processes of their own: the same results, whoever dies meanwhile."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import Status
+from harness.records.workers import read_workers
 from harness.run.jobs import Job
 from harness.run.launchers.in_process import InProcess
 from harness.run.launchers.processes import Processes
@@ -99,6 +101,10 @@ def test_two_workers_give_what_one_gives(
     said = capsys.readouterr().out
     assert "one: many 120/120" in said and "two: few 40/40" in said
     assert_same(tmp_path, alone)
+    workers = read_workers(tmp_path / "out")
+    assert [worker.pid for worker in workers if worker.model == "one"] == started(tmp_path, "one")
+    logs = [worker.log or "" for worker in workers]
+    assert all(re.fullmatch(r"logs/(one|two)-\S+\.log", log) for log in logs) and len({*logs}) == 2
 
 
 def test_what_a_dead_worker_owed_goes_to_another(

@@ -19,6 +19,9 @@ POINTS_ELSEWHERE = re.compile(r"[Ss]ee (the )?(root cause|stack ?trace)|WorkerPr
 CONFIG = "VLLM_LOGGING_CONFIG_PATH"
 """Variable of the environment by which vLLM, here and in its processes, is told how to log."""
 
+LOG = "HARNESS_ENGINE_LOG"
+"""Variable of the environment: the file that they are kept in. Without it a temporary one."""
+
 
 MEMORY = (
     (
@@ -40,8 +43,9 @@ class LastWords:
         self._folder = Path(tempfile.mkdtemp(prefix="harness-vllm-"))
         self._kept = False
         atexit.register(self._remove)
-        self._file = self._folder / "errors.log"
-        self._start = 0
+        log = os.environ.get(LOG)
+        self._file = Path(log) if log else self._folder / "errors.log"
+        self._start = len(self._all())
         config = self._folder / "logging.json"
         config.write_text(json.dumps(_logging(self._file)), encoding="utf8")
         os.environ[CONFIG] = str(config)

@@ -18,9 +18,12 @@ from typing import Any
 
 import msgspec
 
+from harness.disk import make_folder
 from harness.engines.base import Engine
+from harness.engines.vllm.last_words import LOG
 from harness.errors import DiskError, Status
 from harness.records.directory import RunDirectory
+from harness.records.workers import LOGS, log_path
 from harness.run.attempts import Progress
 from harness.run.deaths import MAX_BARREN
 from harness.run.jobs import ENGINE_DIED, Job
@@ -210,6 +213,8 @@ def _work(parent: int, job: Job, gpus: list[str], connection: Connection, others
     if gpus:
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     job.directory = RunDirectory(job.directory.path)  # what it writes goes to files of this process alone
+    make_folder(job.directory.path / LOGS)
+    os.environ[LOG] = str(log_path(job.directory.path, job.directory.writer_name, job.name))
     try:
         for ended in InProcess().run([job], Reporter(connection)):
             connection.send(Ended(ended.problems))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.engines.vllm.last_words import CONFIG, LastWords
+from harness.engines.vllm.last_words import CONFIG, LOG, LastWords
 
 
 @pytest.fixture
@@ -29,6 +29,20 @@ def fail(words: LastWords, *errors: Exception) -> None:
             logger.exception("It failed.")
     for handler in logging.getLogger("vllm").handlers:
         handler.close()
+
+
+def test_a_log_of_ones_own_is_added_to_and_not_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "engine.log"
+    log.write_text("ValueError: of an earlier one\n")
+    monkeypatch.setenv(LOG, str(log))
+    monkeypatch.setenv(CONFIG, "set anew by what follows")
+    words = LastWords()
+    assert words.keep() == log and str(words) == ""
+    with log.open("a") as file:
+        file.write("ValueError: of this one\n")
+    assert str(words) == "ValueError: of this one"
 
 
 def test_the_last_error_with_a_reason(words: LastWords) -> None:
