@@ -105,6 +105,7 @@ FLOORS = {
         "directory",
         "merge",
         "root",
+        "extend",
     ],
     "suites": [
         "access",

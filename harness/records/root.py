@@ -27,12 +27,17 @@ class Root:
         self.path = path
 
     @cached_property
+    def runs(self) -> list[RunDirectory]:
+        """All of them."""
+        found = [RunDirectory(file.parent) for file in sorted(self.path.glob(f"*/{RUN}"))]
+        return [run for run in found if run.is_run]
+
+    @cached_property
     def _folders(self) -> dict[str, list[RunDirectory]]:
         """End of the name of a cell's folder -> the runs that have one."""
         found: dict[str, list[RunDirectory]] = {}
-        for file in sorted(self.path.glob(f"*/{RUN}")):
-            run = RunDirectory(file.parent)
-            for folder in run.layout.folders() if run.is_run else ():
+        for run in self.runs:
+            for folder in run.layout.folders():
                 found.setdefault(folder.name.rpartition("--")[2], []).append(run)
         return found
 
@@ -82,8 +87,18 @@ def _why_not(run: RunDirectory, key: str) -> str | None:
     cell = read_cell(run.layout, key).cell
     if not run.is_complete(cell):
         return "it is not complete"
-    if any(engine.facts.name == IMPORTED for engine in read_engines(run.layout, key).values()):
+    if is_imported(run, key):
         return "others ran it"
+    return what_changed(run, cell)
+
+
+def is_imported(run: RunDirectory, key: str) -> bool:
+    """Whether others ran a cell. Raises UserError."""
+    return any(engine.facts.name == IMPORTED for engine in read_engines(run.layout, key).values())
+
+
+def what_changed(run: RunDirectory, cell: CellEntry) -> str | None:
+    """What of a complete cell is not as it was sealed, None if everything is. Raises UserError."""
     sums: Mapping[str, str] = run.cell_checksums(cell)
     if str(run.complete_path(cell).relative_to(run.path)) not in sums:
         return "it has no checksum"

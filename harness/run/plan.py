@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -40,6 +41,12 @@ class PlannedCell:
 
     entry: CellEntry
     suite: Suite
+    identity: Mapping[str, Any] = field(default_factory=dict)
+    """What its key is the digest of."""
+
+    def key_as(self, other: CellEntry) -> str:
+        """The key that it would have with the protocol and the attempts of another."""
+        return _key({**self.identity, "protocol": other.protocol, "attempts": other.attempts})
 
 
 @dataclass
@@ -149,11 +156,11 @@ def make_plan(config: RunConfig, lock: Lock | None = None, *, download: bool = T
     keys: set[str] = set()
     for model in plan.models.values():
         for suite in suites:
-            entry = _cell(config, model, suite)
-            if entry.key in keys:  # one protocol under two names
-                entry = _cell(config, model, suite, name=suite.name)
-            keys.add(entry.key)
-            plan.cells.append(PlannedCell(entry, suite))
+            cell = _cell(config, model, suite)
+            if cell.entry.key in keys:  # one protocol under two names
+                cell = _cell(config, model, suite, name=suite.name)
+            keys.add(cell.entry.key)
+            plan.cells.append(cell)
     plan.leave_out(void)
     return plan
 
@@ -296,7 +303,7 @@ def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
     return True
 
 
-def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> CellEntry:
+def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) -> PlannedCell:
     """A cell. further: what tells it apart where nothing that could change a score does."""
     sampling = drawn_by(config.sampling, model.spec)
     drawn = suite.drawn(sampling)
@@ -321,9 +328,8 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         "parsers": (spec.tool_call_parser, spec.reasoning_parser),
         **further,
     }
-    key = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
-    return CellEntry(
-        key=key,
+    entry = CellEntry(
+        key=_key(identity),
         model=spec.name,
         suite=suite.name,
         adapter=protocol["adapter"],
@@ -333,6 +339,11 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         attempts=attempts,
         declared=suite.declared,
     )
+    return PlannedCell(entry, suite, identity)
+
+
+def _key(identity: Mapping[str, Any]) -> str:
+    return hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
 
 
 def make_manifest(plan: Plan) -> Manifest:

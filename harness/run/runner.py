@@ -14,6 +14,7 @@ from harness.engines import one_load
 from harness.errors import DiskError, EngineDead, Status, UserError
 from harness.judges.second_pass import judge_runs
 from harness.records.directory import RunDirectory
+from harness.records.extend import extend
 from harness.records.root import Root
 from harness.run.attempts import Progress
 from harness.run.fetch import check_lock
@@ -100,6 +101,7 @@ def _begin(
     directory.ask(make_manifest(plan), keep=lambda cell, model: _still_asked(plan, cell, model))
     if root is not None:
         directory.seal()
+    _extend(root, plan, directory, progress)
     if left := directory.not_asked():
         progress.note(_left_aside(plan, directory, left))
     for cell in plan.cells:
@@ -145,6 +147,20 @@ def _take_over(root: Path, plan: Plan, directory: RunDirectory, progress: Progre
         progress.note(said)
 
 
+def _extend(root: Path | None, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+    """Let cells begin with what smaller ones have, of this run or below a root, and say so."""
+    runs = [directory, *(run for run in (Root(root).runs if root else ()) if run.path != directory.path)]
+    for cell in plan.cells:
+        if directory.is_complete(cell.entry) or directory.count(cell.entry):
+            continue
+        if taken := extend(cell.entry, cell.key_as, runs, directory):
+            was, now = taken.source, taken.cell
+            progress.note(
+                f"{now.suite} of {now.model}: {taken.attempts} of {now.samples * now.attempts} attempts are "
+                f"taken from {taken.run}, where it had {was.attempts} for each of {was.samples} samples"
+            )
+
+
 def _still_asked(plan: Plan, cell: CellEntry, model: ModelEntry) -> bool:
     """Whether a cell of the run stays a part of it that is not in the plan.
 
@@ -163,6 +179,7 @@ def _left_aside(plan: Plan, directory: RunDirectory, left: Sequence[CellEntry]) 
         now = asked.get((old.model, old.suite))
         was, new = old.protocol, now.protocol if now else {}
         changed = [key for key in sorted(was.keys() | new.keys()) if was.get(key) != new.get(key)]
+        changed += ["attempts"] if now and now.attempts != old.attempts else []
         why = f" ({', '.join(changed) or 'weights or engine arguments'} changed)" if now else ""
         said.append(f"{old.suite} of {old.model}{why}")
     more = f" and {len(left) - FEW_NAMES} more" if len(left) > FEW_NAMES else ""

@@ -8,8 +8,11 @@ import pytest
 
 from harness.cli import main
 from harness.records.directory import RunDirectory
+from harness.records.extend import is_part
+from harness.types import CellEntry
 from tests import fakes
 from tests.run.test_runner import CONFIG, run, scorecards
+from tests.runs import unfinish
 
 FEW, MANY = CONFIG.splitlines()[5], CONFIG.splitlines()[6]
 TWO = CONFIG.splitlines()[3]
@@ -94,3 +97,82 @@ def test_another_protocol_is_another_cell(root: Path) -> None:
 def test_a_root_that_is_none_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert nightly(tmp_path / "nowhere") == 2
     assert "expected a folder of run directories" in capsys.readouterr().err
+
+
+MORE = CONFIG.replace("attempts: 2", "attempts: 3")
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_more_attempts_run_only_the_difference(
+    tmp_path: Path, elsewhere: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "root"
+    assert run(tmp_path, out="root/a") == 0
+    before = started(root / "a")
+    out = "root/b" if elsewhere else "root/a"
+    capsys.readouterr()
+    assert run(tmp_path, "--root", str(root), out=out, text=MORE) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"few of one: 40 of 60 attempts are taken from {root / 'a'}, where it had 2 for each of 20" in said
+    found = started(tmp_path / out)
+    assert len(found) == 3 * 80 and {key: found[key] for key in before} == before
+    assert run(tmp_path, out="alone", text=MORE) == 0
+    assert scorecards(tmp_path, out) == scorecards(tmp_path, "alone")
+    assert main(["verify", str(tmp_path / out)]) == 0
+
+
+def started(path: Path) -> dict[tuple[str, str, int], float]:
+    """(suite, sample, attempt) -> when it was made, of `one`."""
+    directory = RunDirectory(path)
+    cells = [cell for cell in directory.manifest().cells.values() if cell.model == "one"]
+    return {(c.suite, r.sample, r.attempt): r.started for c in cells for r in directory.records(c)}
+
+
+def test_a_part_that_was_stopped_contributes_too(tmp_path: Path) -> None:
+    assert run(tmp_path, out="a") == 0
+    directory = RunDirectory(tmp_path / "a")
+    cells = [c for c in directory.manifest().cells.values() if (c.model, c.suite) == ("one", "few")]
+    kept = directory.records(cells[0])[:7]
+    unfinish(directory, cells[0], kept)
+    assert run(tmp_path, out="a", text=MORE) == 0
+    taken = {("few", r.sample, r.attempt): r.started for r in kept}
+    assert taken.items() <= started(tmp_path / "a").items()
+
+
+def test_what_was_changed_or_is_of_another_protocol_contributes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, out="a") == 0
+    capsys.readouterr()
+    assert run(tmp_path, out="a", text=MORE.replace("seed: 3", "seed: 4")) == 0
+    assert "are taken from" not in capsys.readouterr().out
+    for path in (tmp_path / "a").rglob("records.parquet"):
+        path.write_bytes(path.read_bytes() + b"x")
+    assert run(tmp_path, out="b", text=MORE) == 0
+    assert (
+        run(tmp_path, "--root", str(tmp_path), out="c", text=MORE.replace("attempts: 3", "attempts: 4")) == 0
+    )
+    said = capsys.readouterr().out
+    assert f"taken from {tmp_path / 'b'}" in said and f"taken from {tmp_path / 'a'}" not in said
+
+
+def test_a_lower_limit_is_a_part_of_a_higher_one_and_of_no_other_protocol() -> None:
+    def cell(key: str, samples: int, attempts: int = 1, **protocol: str) -> CellEntry:
+        return CellEntry(
+            key=key,
+            model="m",
+            suite="s",
+            adapter="a",
+            protocol=protocol,
+            metrics=(),
+            samples=samples,
+            attempts=attempts,
+        )
+
+    large = cell("large", 20, 2, limit="20", data="x")
+    assert is_part(cell("small", 10, limit="10", data="x"), large)
+    assert is_part(cell("small", 20, 2, limit="None", data="x"), large)
+    assert not is_part(cell("other", 10, limit="10", data="y"), large)
+    assert not is_part(cell("more", 10, 3, limit="10", data="x"), large)
+    assert not is_part(cell("longer", 30, limit="30", data="x"), large)
+    assert not is_part(large, large)
