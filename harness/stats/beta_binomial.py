@@ -7,7 +7,7 @@ a factor. Events move it as far as they tell.
 
 import math
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,15 +142,24 @@ def _posterior(events: NDArray[Any], sizes: NDArray[np.intp]) -> _Quantiles:
         events: shape (levels,), in each level.
         sizes: shape (levels,), values in each level.
     """
-    n = float(sizes.sum())
-    rate, clusters = float(events.sum()) / n, n * n / float((sizes * sizes).sum())
+    alike, times = np.unique(np.stack([events, sizes], axis=1), axis=0, return_counts=True)
+    return _quantiles(alike.astype(np.float64).tobytes(), times.tobytes())
+
+
+@lru_cache(maxsize=2**14)  # tasks of few attempts have the same few outcomes over and over
+def _quantiles(alike: bytes, times: bytes) -> _Quantiles:
+    """Of levels that are alike: (events, values) of each kind as float64, and how many there are as int64."""
+    levels = np.frombuffer(alike).reshape(-1, 2)
+    counts = np.frombuffer(times, dtype=np.int64)
+    n = float(levels[:, 1] @ counts)
+    rate, clusters = float(levels[:, 0] @ counts) / n, n * n / float(levels[:, 1] ** 2 @ counts)
     # First as far as clusters that agree wholly leave open, then closer to where the posterior is.
     spread = 4.0 * math.sqrt(rate * (1 - rate) / clusters + 4.0 / clusters**2) + 4.0 / clusters
     first, final = max(0.01 / n, rate - spread), min(1 - 0.01 / n, rate + spread)
     logits = np.linspace(math.log(first / (1 - first)), math.log(final / (1 - final)), POINTS)
     for last in (False, True):
         chance = 1 / (1 + np.exp(-logits))
-        each = np.exp(_log_posterior(events, sizes, logits))
+        each = np.exp(_log_posterior(levels, counts, logits))
         each *= ((chance * (1 - chance)) ** PRIOR_EVENTS)[:, None]
         weights = np.stack([each @ _prior(), each[:, USUAL]], axis=1)  # by spreads of both kinds
         below = np.concatenate([np.zeros((1, 2)), np.cumsum((weights[1:] + weights[:-1]) / 2, axis=0)])
@@ -162,33 +171,31 @@ def _posterior(events: NDArray[Any], sizes: NDArray[np.intp]) -> _Quantiles:
     return _Quantiles(float(low), float(high), float(usual))
 
 
-def _log_posterior(events: NDArray[Any], sizes: NDArray[np.intp], logits: Floats) -> Floats:
+def _log_posterior(levels: Floats, counts: NDArray[np.int64], logits: Floats) -> Floats:
     """Shape (rates, spreads): log likelihood of the levels, the largest being 0."""
     share = _intraclass(logits)
     total = (1 - share) / share
     chance = 1 / (1 + np.exp(-logits))[:, None]
-    pairs, times = np.unique(np.stack([events, sizes], axis=1), axis=0, return_counts=True)
     a, b = chance * total, (1 - chance) * total
-    if pairs[:, 1].max() > 8 * len(pairs) or (pairs % 1).any():
-        found = _by_gamma(a, b, pairs[:, 0], pairs[:, 1] - pairs[:, 0], times)
-    else:
-        found = _by_factors(a, b, events, sizes)
+    by = _by_gamma if levels[:, 1].max() > 8 * len(levels) or (levels % 1).any() else _by_factors
+    found = by(a, b, levels[:, 0], levels[:, 1] - levels[:, 0], counts)
     shifted: Floats = found - found.max()
     return shifted
 
 
-def _by_gamma(a: Floats, b: Floats, won: Floats, lost: Floats, times: NDArray[np.intp]) -> Floats:
+def _by_gamma(a: Floats, b: Floats, won: Floats, lost: Floats, counts: NDArray[np.int64]) -> Floats:
     from scipy.special import betaln
 
-    found: Floats = (betaln(a[..., None] + won, b[..., None] + lost) - betaln(a, b)[..., None]) @ times
+    found: Floats = (betaln(a[..., None] + won, b[..., None] + lost) - betaln(a, b)[..., None]) @ counts
     return found
 
 
-def _by_factors(a: Floats, b: Floats, events: NDArray[Any], sizes: NDArray[np.intp]) -> Floats:
+def _by_factors(a: Floats, b: Floats, won: Floats, lost: Floats, counts: NDArray[np.int64]) -> Floats:
     """The same for whole events, by the factors that the ratios of gamma functions are products of."""
     found = np.zeros_like(a)
-    for base, counts, sign in ((a, events, 1), (b, sizes - events, 1), (a + b, sizes, -1)):
-        reached = np.cumsum(np.bincount(counts.astype(np.intp))[::-1])[::-1][1:]  # levels with more than j
+    for base, events, sign in ((a, won, 1), (b, lost, 1), (a + b, won + lost, -1)):
+        of_each = np.bincount(events.astype(np.intp), counts)
+        reached = np.cumsum(of_each[::-1])[::-1][1:]  # levels with more than j
         found += sign * (np.log(base[..., None] + np.arange(reached.size)) @ reached)
     return found
 
