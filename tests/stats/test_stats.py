@@ -425,6 +425,42 @@ def test_epochs_of_a_question_are_one_observation_of_other_questions() -> None:
     assert (one.clusters, many.clusters) == (200, 200)
 
 
+def test_many_attempts_at_few_questions_are_few_questions() -> None:
+    """The rate of 16 attempts at each of 30 questions is surer than that of one, and no surer than 30 are."""
+    random = np.random.default_rng(9)
+    chance = random.beta(0.5, 0.5, 30)
+    x = (random.random((30, 16)) < chance[:, None]).astype(float)
+    found = stats.rate(x.ravel(), {"sample": np.repeat(np.arange(30), 16)})
+    of_questions = 2 * stdtrit(29, 0.975) * x.mean(axis=1).std(ddof=1) / math.sqrt(30)
+    assert found.value == x.mean() and found.clusters == 30
+    assert found.high - found.low == pytest.approx(of_questions, rel=0.15)
+
+
+def test_clusters_of_one_and_of_two_by_hand() -> None:
+    x, codes = np.array([1.0, 0.0, 0.0, 1.0, 1.0, 0.0]), np.array([0, 1, 2, 2, 3, 3])
+    by_hand = 4 / 3 * (0.5**2 + 0.5**2 + 0.0 + 0.0) / 36
+    assert stats.cluster_variance(x, {"passage": codes}) == pytest.approx(by_hand)
+    named, numbered = (stats.rate(x, {"passage": c}) for c in ([f"p{code}" for code in codes], codes))
+    assert named == numbered
+
+
+def test_three_large_clusters_have_an_interval() -> None:
+    """More values in a cluster than there are clusters: finite, and hardly surer than three values."""
+    x = np.concatenate([np.arange(500) % 10 < share for share in (2, 5, 8)]).astype(float)
+    found = stats.rate(x, {"passage": np.repeat(np.arange(3), 500)})
+    assert 0 < found.low < 0.25 and 0.75 < found.high < 1 and found.clusters == 3
+
+
+def test_a_bootstrap_of_clusters_draws_some_of_them_twice() -> None:
+    """Drawn as a set, whose members count once, clusters would vary less than they do."""
+    random = np.random.default_rng(3)
+    passage = np.repeat(np.arange(60), 5)
+    x = random.normal(size=60)[passage] + 0.2 * random.normal(size=300)
+    drawn = stats.bootstrap(list(x), lambda part: float(np.mean(part)), {"passage": passage})
+    known = stats.mean(x, {"passage": passage})
+    assert drawn.high - drawn.low == pytest.approx(known.high - known.low, rel=0.1)
+
+
 def test_median_holds_wherever_all_intervals_hold() -> None:
     def estimate(value: float | None) -> Estimate:
         limits = {"low": None, "high": None} if value is None else {"low": value - 0.1, "high": value + 0.2}
