@@ -127,7 +127,6 @@ def _table(cell: CellEntry, samples: list[Sample], random: np.random.Generator) 
         "failure": pa.array(["engine_error"]).take(pa.array(np.zeros(n, np.int32), mask=~failed)),
         "failure_message": pa.nulls(n, pa.string()),
         "truncated": np.zeros(n, bool),
-        "lost_tokens": np.zeros(n, np.int64),
         "warnings": pa.ListArray.from_arrays(np.zeros(n + 1, np.int32), pa.array([], pa.string())),
         "scores": _scores([metric.name for metric in cell.metrics], sample, failed, random),
         "engine_seconds": random.random(n),
@@ -143,6 +142,8 @@ def _table(cell: CellEntry, samples: list[Sample], random: np.random.Generator) 
         "transcript": _transcripts().take(pa.array(random.integers(0, TEXTS, n))),
     }
     schema = record_schema()
+    others = {field.name: field.type for field in schema if field.name not in columns}  # counts, all of them
+    columns |= {name: pa.repeat(pa.scalar(0, kind), n) for name, kind in others.items()}
     return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
