@@ -254,6 +254,7 @@ FLOORS = {
         "whole",
         "told",
         "build",
+        "submit",
     ],
 }
 """Room -> its modules, in an order in which each is understood from those before it."""

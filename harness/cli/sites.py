@@ -1,11 +1,11 @@
-"""Many runs as a site: `site`."""
+"""Many runs as a site: `site`, and a run made ready for one: `submit`."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.shared import examples, print_lines, trust_argument
+from harness.cli.shared import examples, print_lines, programs_argument, trust_argument
 from harness.errors import Status, UserError
 
 
@@ -41,8 +41,19 @@ def add(commands: Any) -> None:
     site.add_argument(
         "--limit-seconds", type=float, default=1800.0, metavar="S", help="that one run may take to read"
     )
-    trust_argument(site)
     site.set_defaults(command=site_command)
+
+    submit = commands.add_parser(
+        "submit",
+        help="make a run ready to be given to others",
+        **examples("harness submit results/study --out submission --key ~/.ssh/id_ed25519"),
+    )
+    submit.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
+    submit.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where the submission goes")
+    submit.add_argument("--key", type=Path, metavar="FILE", help="private ssh key to sign with")
+    programs_argument(submit)
+    submit.set_defaults(command=submit_command)
+    trust_argument(site, submit)
 
 
 def site_command(args: argparse.Namespace) -> Status:
@@ -77,6 +88,16 @@ def site_command(args: argparse.Namespace) -> Status:
     for said in built.refused:
         sys.stderr.write(f"harness: not taken: {said}\n")
     return Status.INCOMPLETE if built.refused else Status.DONE
+
+
+def submit_command(args: argparse.Namespace) -> Status:
+    """`harness submit`."""
+    from harness.records.directory import RunDirectory
+    from harness.site.submit import submit
+
+    made = submit(RunDirectory(args.directory), args.out, args.key, run_programs=args.run_programs)
+    print_lines([made.summary, f"{args.out}: {'signed' if made.signed else 'not signed'}"])
+    return Status.DONE
 
 
 def _choice(text: str) -> int | None:
