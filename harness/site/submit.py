@@ -154,9 +154,9 @@ def _summary(
     again, of = (sum(getattr(one, name) for one in scores.values()) for name in ("again", "attempts"))
     yield f"# Submission: {escape_markdown(manifest.name)}"
     yield ""
-    yield f"{len(manifest.models)} models, {len(manifest.cells)} cells, {of:,} attempts, run of "
-    yield f"{manifest.created[:10]} by harness {escape_markdown(manifest.harness_version)}. {again:,} attempts "
-    yield "were scored again from their transcripts when this was written."
+    begun, version = manifest.created[:10], escape_markdown(manifest.harness_version)
+    yield f"{len(manifest.models)} models, {len(manifest.cells)} cells, {of:,} attempts, run of {begun} by "
+    yield f"harness {version}. {again:,} attempts were scored again from their transcripts for this."
     yield ""
     yield "| model | suite | attempts | scored again | failed | shown on a site |"
     yield "|---|---|---:|---:|---:|---|"
