@@ -94,6 +94,11 @@ def add(commands: Any) -> None:
     export.add_argument("directory", type=Path, metavar="DIR", help="a folder with records")
     export.add_argument("--format", required=True, metavar="FORMAT", help=", ".join(EXPORTS))
     export.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where files go")
+    export.add_argument(
+        "--all-texts",
+        action="store_true",
+        help="also what is not for everybody (requests for harm, closed questions): they are hashes else",
+    )
     export.set_defaults(command=export_command)
     suite_argument(replay, export)
     trust_argument(replay, show, export)
@@ -172,16 +177,19 @@ def show_command(args: argparse.Namespace) -> None:
 
 def export_command(args: argparse.Namespace) -> Status:
     """`harness export`."""
-    from harness.exports import export
+    from harness.exports import WITH_TEXTS, export, hashed_suites
     from harness.exports.prompts import Incomplete
     from harness.records.directory import RunDirectory
 
     try:
-        suites = pairs(args.suite, "--suite")
-        paths, lack = export(RunDirectory(args.directory), args.format, args.out, suites), None
+        suites, directory = pairs(args.suite, "--suite"), RunDirectory(args.directory)
+        paths = export(directory, args.format, args.out, suites, all_texts=args.all_texts)
+        lack = None
     except Incomplete as error:
         paths, lack = error.paths, error
     print_lines(f"written: {path}" for path in paths)
+    if args.format in WITH_TEXTS and not args.all_texts and (closed := hashed_suites(directory)):
+        print_lines([f"hashes stand for the texts of {', '.join(closed)}: --all-texts writes them"])
     if lack:
         sys.stderr.write(f"harness: {lack}\n")
     return Status.INCOMPLETE if lack else Status.DONE

@@ -12,7 +12,9 @@ from pathlib import Path
 from harness.disk import make_folder
 from harness.errors import DiskError, UserError
 from harness.exports.prompts import Incomplete
+from harness.exports.withheld import Withholding
 from harness.records.directory import RunDirectory
+from harness.suites import is_withheld
 from harness.suites.restore import Restored
 
 FORMATS = {
@@ -25,9 +27,17 @@ FORMATS = {
 }
 """Name -> function."""
 
+WITH_TEXTS = ("every-eval-ever", "inspect", "lm-eval")
+"""Those that hold what models were shown and wrote."""
+
 
 def export(
-    directory: RunDirectory, form: str, out: Path, suites: Mapping[str, str] | None = None
+    directory: RunDirectory,
+    form: str,
+    out: Path,
+    suites: Mapping[str, str] | None = None,
+    *,
+    all_texts: bool = False,
 ) -> list[Path]:
     """Write the records of a run in another format.
 
@@ -36,6 +46,7 @@ def export(
         form: a name of `FORMATS`.
         out: a folder, made if it is not there.
         suites: name -> where it is, of imported suites that AgentDojo does not have.
+        all_texts: whether texts are written too that are not for everybody, see `withheld`.
 
     Raises:
         UserError: there is no such format, or what it needs is not installed.
@@ -45,7 +56,8 @@ def export(
     if form not in FORMATS:
         raise UserError(f"there is no export format {form!r}: use one of {', '.join(FORMATS)}")
     module, _, name = FORMATS[form].partition(":")
-    write, run = getattr(import_module(module), name), Restored(directory, suites)
+    write = getattr(import_module(module), name)
+    run = (Restored if all_texts else Withholding)(directory, suites)
     make_folder(out)
     staging = Path(tempfile.mkdtemp(prefix=".export-", dir=out))  # beside its place: one file system
     lacking: Incomplete | None = None
@@ -67,3 +79,8 @@ def export(
     if lacking:
         raise Incomplete(str(lacking), places)
     return places
+
+
+def hashed_suites(directory: RunDirectory) -> list[str]:
+    """The suites of a run whose texts are hashes in an export, unless all texts are asked for."""
+    return sorted({cell.suite for cell in directory.manifest().cells.values() if is_withheld(cell)})

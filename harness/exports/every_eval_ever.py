@@ -203,7 +203,7 @@ def _rows(run: Restored, card: ModelScorecard, made: Prompts) -> Iterator[dict[s
         if cell.model != card.model.name:
             continue
         metrics = {metric.name: metric for metric in cell.metrics}
-        for record in run.directory.each_judged(cell):
+        for record in run.records(cell):
             prompt = "\n\n".join(made.texts(cell, record))
             for score in cell.counted(record):
                 if score.value is not None and score.metric in metrics:

@@ -75,7 +75,7 @@ async def _write_log(run: Restored, cell: CellEntry, prompts: Prompts, path: Pat
         await recorder.log_init(spec, str(path), clean=True)
         (log,) = recorder.data.values()
         await recorder.log_start(spec, EvalPlan())
-        for record in run.directory.each_judged(cell):
+        for record in run.records(cell):
             seen.add(record)
             sample = to_sample(model, cell, record, prompts.texts(cell, record))
             await recorder.log_sample(spec, condense_sample(sample))

@@ -193,7 +193,7 @@ def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) ->
             under: (stack.enter_context(tempfile.TemporaryFile(dir=path.parent)), list[Place]())
             for under in metrics.values()
         }
-        for record in run.directory.each_judged(cell):
+        for record in run.records(cell):
             if record.failure is not None:
                 continue
             doc_id = int(record.sample) if record.sample.isdecimal() else ranks[record.sample]

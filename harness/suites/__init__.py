@@ -49,9 +49,13 @@ IMPORTERS = {"agentdojo": "harness.suites.agentdojo.imported"}
 
 def publication(cell: CellEntry) -> Publication:
     """Whether the attempts of a cell may be shown to everybody, by its suite."""
-    if cell.protocol.get("task", "").startswith(CLOSED_TASKS):
-        return "numbers"
-    return PUBLICATION.get(cell.adapter, "numbers")
+    return "numbers" if is_withheld(cell) else PUBLICATION.get(cell.adapter, "numbers")
+
+
+def is_withheld(cell: CellEntry) -> bool:
+    """Whether a suite is known to hold what is not to be spread. Of one's own adapters nobody has said so."""
+    closed = cell.protocol.get("task", "").startswith(CLOSED_TASKS)
+    return closed or PUBLICATION.get(cell.adapter) == "numbers"
 
 
 def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None = None) -> list[Suite]:

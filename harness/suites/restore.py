@@ -3,7 +3,7 @@
 Needs no model. Of a checkpoint at most the tokenizer is read, for prompts that its chat template wrote.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 
 import msgspec
@@ -19,7 +19,7 @@ from harness.suites import imported_suite, load_suites
 from harness.suites.access import Access
 from harness.suites.base import Render, Suite
 from harness.trust import Untrusted, own_folder, reading_data
-from harness.types import CellEntry, Manifest, Message, Sample
+from harness.types import CellEntry, Manifest, Message, Record, Sample
 
 
 class Restored:
@@ -83,6 +83,10 @@ class Restored:
             f"{self.directory.config_path} makes no suite {cell.suite!r}, only "
             f"{', '.join(suites)}: use the versions that {self.directory.manifest_path.name} names"
         )
+
+    def records(self, cell: CellEntry) -> Iterator[Record]:
+        """The records of a cell with what judges said of them, some megabytes at a time."""
+        return self.directory.each_judged(cell)
 
     def samples(self, cell: CellEntry, suite: Suite) -> dict[str, Sample]:
         """Id -> sample, as the cell's model was shown it.
