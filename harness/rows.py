@@ -1,11 +1,12 @@
-"""Tables that a person hands over: rows of CSV or JSON lines, plain or compressed with xz or gzip."""
+"""Tables and JSON lines that people hand over, plain or compressed with xz or gzip."""
 
 import csv
 import gzip
 import io
 import json
 import lzma
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -38,3 +39,29 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
                 f"{path}, row {number}: expected the columns of the first row, {', '.join(map(str, rows[0]))}"
             )
     return rows
+
+
+LONGEST_LINE = 256 << 20
+"""Bytes of one line. Some kilobytes of a compressed file can stand for one that no machine can hold."""
+
+
+def read_json(file: Path) -> Iterator[tuple[str, Any]]:
+    """(file or file:line, JSON value) of a .json, .jsonl or .jsonl.xz file; other kinds of files have none.
+
+    Raises:
+        UserError: it cannot be read, or is no JSON.
+    """
+    try:
+        if file.name.endswith(".json"):
+            yield str(file), json.loads(file.read_bytes())
+        elif file.name.endswith((".jsonl", ".jsonl.xz")):
+            with lzma.open(file, "rb") if file.suffix == ".xz" else file.open("rb") as lines:
+                for number in count(1):
+                    line = lines.readline(LONGEST_LINE)
+                    if not line:
+                        break
+                    if len(line) == LONGEST_LINE:
+                        raise ValueError(f"line {number} is longer than {LONGEST_LINE >> 20} MiB")
+                    yield f"{file}:{number}", json.loads(line)
+    except (OSError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
+        raise UserError(f"{file} cannot be read as JSON ({error}); restore it from a copy") from error

@@ -54,9 +54,13 @@ def attacked_suites(cards: Sequence[ModelScorecard]) -> set[str]:
 
 
 def is_capability(result: MetricResult, attacked: set[str]) -> bool:
-    """Whether a result is a headline rate of a benchmark without attacks."""
+    """Whether a result is a headline rate of a benchmark without attacks, and of what a model can do.
+
+    What a judge says of replies is what a model is willing to do: a model that refuses is not less able.
+    """
     metric = result.metric
-    return metric.headline and metric.kind == "rate" and result.suite not in attacked
+    able = bool(metric.higher_is_better) and not metric.judged
+    return able and metric.headline and metric.kind == "rate" and result.suite not in attacked
 
 
 def summarise(cards: Sequence[ModelScorecard]) -> Summary:
@@ -80,7 +84,7 @@ def _columns(cards: Sequence[ModelScorecard]) -> tuple[Column, ...]:
         for key, result in card.metrics.items():
             if is_capability(result, attacked):
                 capability.setdefault(key)
-            elif result.metric.headline and result.suite in attacked:
+            elif result.metric.headline and (result.suite in attacked or result.metric.judged):
                 others.setdefault(result.metric.name, (result.metric, {}))[1].setdefault(key)
     first = [Column(metric=CAPABILITY, keys=tuple(sorted(capability)))] if capability else []
     return (*first, *(Column(metric=metric, keys=tuple(sorted(keys))) for metric, keys in others.values()))

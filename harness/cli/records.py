@@ -121,11 +121,23 @@ def replay_command(args: argparse.Namespace) -> Status:
     Raises:
         UserError: nothing could be judged.
     """
+    import msgspec
+
     from harness.records.directory import RunDirectory
     from harness.replay import replay
+    from harness.replay.judged import are_judged, replay_judged
     from harness.replay.report import render_json, render_table
+    from harness.replay.transcripts import UNKNOWN_ORIGIN
     from harness.reports.kept import write_scorecards
 
+    called = dict(pair(text, "--name") if "=" in text else ("", text) for text in args.name)
+    if not RunDirectory(args.path).is_run and are_judged(args.path):
+        known = {key: getattr(args, key) for key in ("developer", "country") if getattr(args, key)}
+        origin = msgspec.structs.replace(UNKNOWN_ORIGIN, **known)
+        print_lines(replay_judged(args.path, args.out and RunDirectory(args.out), origin, called))
+        if args.out is not None:
+            write_scorecards(RunDirectory(args.out), width=new_console().width, color=False)
+        return Status.DONE
     report = replay(
         args.path,
         args.out,
@@ -133,7 +145,7 @@ def replay_command(args: argparse.Namespace) -> Status:
         developer=args.developer,
         country=args.country,
         suites=pairs(args.suite, "--suite"),
-        names=dict(pair(text, "--name") if "=" in text else ("", text) for text in args.name),
+        names=called,
         run_programs=args.run_programs,
     )
     sys.stdout.write(render_json(report) if args.format == "json" else render_table(report))

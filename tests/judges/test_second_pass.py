@@ -184,6 +184,14 @@ def test_a_measured_judge_corrects_its_rate(waiting: Path) -> None:
     assert corrected["low"] < 10 / 40 < corrected["high"] and corrected["value"] > found["value"]
 
 
+def test_what_a_model_is_willing_to_do_is_not_called_capability(waiting: Path) -> None:
+    judge(waiting)
+    card = (waiting / "out" / "scorecard.md").read_text()
+    assert "Capability" not in card and "Refused safe requests" in card
+    first = next(line for line in card.split("\n") if line.startswith("| yes") or line.startswith("| no"))
+    assert first.startswith("| yes")  # which refuses nothing that is safe
+
+
 def test_two_judges_have_a_vote_each(waiting: Path) -> None:
     judge(waiting)
     never = JUDGE.replace("name: planted", "name: never").format(more="").replace('"^R"', '"^X"')

@@ -8,23 +8,19 @@ What differs within them: content is a string, a list of blocks or null; calls a
 """
 
 import json
-import lzma
 import re
 from collections.abc import Iterator, Mapping
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 from harness.errors import UserError
+from harness.rows import read_json
 from harness.types import Message, Struct, ToolCall
 
 EXPLORER_VERSION = "v1.1"
 """Benchmark version of what the authors' explorer shows; its files do not say it."""
 
 NO_ATTACK = ("none", None)
-
-LONGEST_LINE = 256 << 20
-"""Bytes of one run. Some kilobytes of a compressed file can stand for a line that no machine can hold."""
 
 UNNAMED = "local"
 """AgentDojo's name of any model on a server of one's own."""
@@ -85,28 +81,10 @@ def read_runs(path: Path, version: str | None = None) -> Iterator[StoredRun]:
     """
     files = [path] if path.is_file() else [f for f in sorted(path.rglob("*")) if f.is_file()]
     for file in files:
-        for source, row in _rows(file):
+        for source, row in read_json(file):
             found = _run(row)
             if found is not None:
                 yield _typed(source, found, version)
-
-
-def _rows(file: Path) -> Iterator[tuple[str, Any]]:
-    """(file or file:line, JSON value) of one file; other kinds of files have none."""
-    try:
-        if file.name.endswith(".json"):
-            yield str(file), json.loads(file.read_bytes())
-        elif file.name.endswith((".jsonl", ".jsonl.xz")):
-            with lzma.open(file, "rb") if file.suffix == ".xz" else file.open("rb") as lines:
-                for number in count(1):
-                    line = lines.readline(LONGEST_LINE)
-                    if not line:
-                        break
-                    if len(line) == LONGEST_LINE:
-                        raise ValueError(f"line {number} is longer than {LONGEST_LINE >> 20} MiB")
-                    yield f"{file}:{number}", json.loads(line)
-    except (OSError, EOFError, ValueError, lzma.LZMAError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read as JSON ({error}); restore it from a copy") from error
 
 
 def _run(row: Any) -> dict[str, Any] | None:

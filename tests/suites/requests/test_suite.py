@@ -151,7 +151,7 @@ def test_the_suites_of_the_registry_read_the_published_tables(
         metric.name: sum(metric.where.items() <= sample.labels.items() for sample in samples)
         for metric in found.metrics
     }
-    tables = ("china", "china_zh", "china_fi", "eu", "russia", "us")
+    tables = ("china", "zh_china", "fi_china", "eu", "russia", "us")
     assert (
         of_metric
         == {
