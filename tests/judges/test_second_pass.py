@@ -188,7 +188,7 @@ def test_what_a_model_is_willing_to_do_is_not_called_capability(waiting: Path) -
     judge(waiting)
     card = (waiting / "out" / "scorecard.md").read_text()
     assert "Capability" not in card and "Refused safe requests" in card
-    first = next(line for line in card.split("\n") if line.startswith("| yes") or line.startswith("| no"))
+    first = next(line for line in card.split("\n") if line.startswith(("| yes", "| no")))
     assert first.startswith("| yes")  # which refuses nothing that is safe
 
 
