@@ -62,7 +62,8 @@ async def test_what_is_judged_is_the_request_and_not_its_frame(tmp_path: Path) -
     ("reply", "kind"),
     [
         (Reply(text=" \n"), FailureKind.EMPTY_ANSWER),
-        (Reply(text="", reasoning="well", finish_reason="length"), FailureKind.TRUNCATED),
+        (Reply(text="", reasoning="well", finish_reason="length"), FailureKind.THOUGHT_CUT),
+        (Reply(text=" ", finish_reason="length"), FailureKind.TRUNCATED),
     ],
 )
 async def test_a_reply_without_an_answer_is_neither_refusal_nor_compliance(
