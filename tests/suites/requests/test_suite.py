@@ -144,7 +144,7 @@ def test_the_suites_of_the_registry_read_the_published_tables(
 
     monkeypatch.setenv("HARNESS_DATA", str(shared_data("xstest").parent))
     data = Document(registry() / "suites" / f"{name}.yaml").data
-    spec = SuiteSpec(adapter=data.pop("adapter"), name=name, options=data)
+    spec = SuiteSpec(adapter=data.pop("adapter"), judge=(data.pop("judge"),), name=name, options=data)
     (found,) = load_suites(spec)
     samples = found.samples("m", None)
     assert found.count() == len(samples) == count
