@@ -342,11 +342,12 @@ def test_a_job_refuses_a_config_that_is_not_the_one_that_was_submitted(
 
 
 @pytest.mark.engine
-def test_the_demo_on_two_nodes_is_the_demo_on_one(slurm: Cluster, tmp_path: Path) -> None:
+def test_models_through_vllm_on_two_nodes_are_those_of_one_process(slurm: Cluster, tmp_path: Path) -> None:
     (tmp_path / "demo.yaml").write_text((ROOT / "configs" / "runs" / "demo.yaml").read_text())
+    models = ["--model", "aster-dense", "--model", "borea-moe"]
     on_slurm = ["--on", "slurm", "--wait"]
     for out, on in (("alone", []), ("slurm", on_slurm)):
-        command = ["run", str(tmp_path / "demo.yaml"), "--out", str(tmp_path / out), "limit=4", *on]
+        command = ["run", str(tmp_path / "demo.yaml"), "--out", str(tmp_path / out), "limit=4", *models, *on]
         done = subprocess.run(
             [sys.executable, "-m", "harness.cli", *command],
             capture_output=True,
@@ -358,4 +359,4 @@ def test_the_demo_on_two_nodes_is_the_demo_on_one(slurm: Cluster, tmp_path: Path
     assert scorecards(tmp_path, "slurm") == scorecards(tmp_path, "alone")
     assert bare(records(tmp_path, "slurm")) == bare(records(tmp_path, "alone"))
     workers = read_workers(tmp_path / "slurm")
-    assert len(workers) == 4 and {worker.ended for worker in workers} == {"done"}
+    assert len(workers) == 2 and {worker.ended for worker in workers} == {"done"}
