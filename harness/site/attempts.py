@@ -6,7 +6,6 @@ shows it as text alone.
 
 import gzip
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -145,20 +144,24 @@ def _view(viewer: Viewer, record: Record) -> dict[str, Any]:
     except Exception as error:  # a transcript may hold anything that a suite does not expect
         said = f"the suite cannot explain it: {type(error).__name__}"
         view = Viewer(viewer.run, viewer.cell, None, {}, said).view(record)
-    shown: dict[str, Any] = _bare(msgspec.to_builtins(view), _text)
+    shown: dict[str, Any] = _bare(msgspec.to_builtins(view))
     return {"sample": _text(record.sample), "attempt": record.attempt, **shown}
 
 
-def _bare(value: Any, clean: Callable[[str], str]) -> Any:
+def _bare(value: Any) -> Any:
+    """A value of a view, whose keys are our own, without what is empty."""
     if isinstance(value, str):
-        return clean(value)
+        return _text(value)
     if isinstance(value, dict):
-        told = {key: item for key, item in value.items() if item is not None and item is not False}
-        return {clean(key): _bare(item, clean) for key, item in told.items() if item not in ((), [])}
-    return [_bare(item, clean) for item in value] if isinstance(value, list | tuple) else value
+        kept = {}
+        for key, item in value.items():
+            if item is not None and item is not False and item != ():
+                kept[key] = _bare(item)
+        return kept
+    return [_bare(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def _text(text: str) -> str:
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}\n[{len(text) - LONGEST:,} more characters]"
-    return strip_control(text).encode("utf-8", "replace").decode()
+    return strip_control(text)

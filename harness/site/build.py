@@ -11,6 +11,7 @@ import msgspec
 from harness.disk import make_folder
 from harness.errors import UserError
 from harness.hostile import page_template
+from harness.reports.words import comparisons
 from harness.site import downloads
 from harness.site.board import Board, make_board
 from harness.site.front import front
@@ -175,9 +176,10 @@ def _write(output: Output, board: Board, store: Store, cells: dict[str, tuple[Ta
     output.write("suites.html", suites_page(frame))
     for suite in sorted({column.suite for column in board.columns}):
         output.write(f"suites/{suite_slug(board, suite)}.html", suite_page(frame, suite, store))
-    output.write("origins.html", origins_page(frame, document, problem))
+    compared = comparisons(document) if document else []
+    output.write("origins.html", origins_page(frame, document, compared, problem))
     for kind, key in origin_keys(board):
-        output.write(origin_path(kind, key), origin_page(frame, kind, key, document))
+        output.write(origin_path(kind, key), origin_page(frame, kind, key, compared))
     for row in board.rows:
         output.write(model_path(row), model_page(frame, row))
         output.write(f"data/models/{row.id}.json", model_data(board, row))

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from harness.reports.document import Document
 from harness.reports.tables import origins_table
-from harness.reports.words import comparisons, notes
-from harness.site.board import Board, Row, slug
+from harness.reports.words import notes
+from harness.site.board import Board, Column, Facts, Row, slug
 from harness.site.front import headline_columns
-from harness.site.page import Frame, column_axis, heading, model_path, shown
+from harness.site.page import Frame, Shown, column_axis, heading, model_path, shown
 
 
 def origin_path(kind: str, key: str) -> str:
@@ -25,11 +25,11 @@ def origin_keys(board: Board) -> list[tuple[str, str]]:
     return sorted(found.values())
 
 
-def origin_page(frame: Frame, kind: str, key: str, document: Document | None) -> str:
-    """The page of a country or a developer."""
+def origin_page(frame: Frame, kind: str, key: str, compared: Sequence[str]) -> str:
+    """The page of a country or a developer. compared: sentences about countries."""
     board, path = frame.board, origin_path(kind, key)
     rows = [row for row in board.rows if origin_path(kind, getattr(row.facts, kind)) == path]
-    said = [s for s in comparisons(document) if f" {key} " in f" {s.replace(',', ' ')} "] if document else []
+    said = [s for s in compared if f" {key} " in f" {s.replace(',', ' ')} "]
     return frame.render(
         "origin.html.j2",
         path,
@@ -43,7 +43,7 @@ def origin_page(frame: Frame, kind: str, key: str, document: Document | None) ->
     )
 
 
-def origins_page(frame: Frame, document: Document | None, problem: str) -> str:
+def origins_page(frame: Frame, document: Document | None, compared: Sequence[str], problem: str) -> str:
     """All origins."""
     board = frame.board
     listed = [
@@ -55,18 +55,19 @@ def origins_page(frame: Frame, document: Document | None, problem: str) -> str:
         "origins.html",
         "Origins",
         listed=listed,
-        said=comparisons(document) if document else [],
+        said=compared,
         notes=notes(document) if document else [],
         table=origins_table(document.origins) if document else None,
         problem=problem,
     )
 
 
-def _columns(board: Board, rows: Sequence[Row]) -> list:  # type: ignore[type-arg]
+def _columns(board: Board, rows: Sequence[Row]) -> list[Column]:
     return [c for c in headline_columns(board) if any(c.id in row.numbers for row in rows)]
 
 
-def _models(board: Board, rows: Sequence[Row]) -> list:  # type: ignore[type-arg]
+def _models(board: Board, rows: Sequence[Row]) -> list[tuple[str, str, Facts, list[Shown | None]]]:
+    """(name, address, facts, numbers by column) of each model."""
     columns = _columns(board, rows)
     axes = [column_axis(board, column) for column in columns]
     found = []

@@ -18,7 +18,7 @@ from harness.types import Manifest
 
 MOST_CLAIMED = 150_000
 """Attempts behind headlines, more than which claims are left to the runs: they would take minutes."""
-MOST_PAIRED = 4_000
+MOST_PAIRED = 1_000
 """Comparisons of two models that are made ahead; of more pairs the page compares intervals."""
 
 
