@@ -9,9 +9,10 @@ from harness.config.document import Document, KeyPath, OptionError, dotted, expl
 from harness.config.paths import as_written, bare_name, base_folder, find, locate, names, registry
 from harness.config.resolve import load_config, load_model, load_options
 from harness.config.schemas import ENGINES, EngineSpec, ModelSpec, Openness, RunConfig, SuiteSpec, Switch
-from harness.config.variants import drawn_by
+from harness.config.variants import DRAWS, drawn_by
 
 __all__ = [
+    "DRAWS",
     "ENGINES",
     "Document",
     "EngineSpec",

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from harness import __version__
-from harness.config import ModelSpec, OptionError, RunConfig, digest, drawn_by
+from harness.config import DRAWS, ModelSpec, OptionError, RunConfig, digest, drawn_by
 from harness.engines import check_engine
 from harness.engines.layout import without_layout
 from harness.errors import Absent, UserError
@@ -75,6 +75,11 @@ class Plan:
         for name, model in self.models.items():
             found = model.architecture
             yield f"model {name}: {checkpoint.summary(found) if found else 'not read'}"
+            if asked := model.spec.variant.protocol:
+                drawn = msgspec.structs.asdict(drawn_by(self.config.sampling, model.spec))
+                told = {key.removeprefix("variant."): value for key, value in asked.items()}
+                told |= {key: f"{drawn[key]:g}" for key in DRAWS} if told.pop("sampling", None) else {}
+                yield f"  asked with {', '.join(f'{key} {value}' for key, value in told.items())}"
         for cell in self.cells:
             entry = cell.entry
             times = f" x {entry.attempts} attempts" if entry.attempts > 1 else ""

@@ -24,7 +24,7 @@ from harness.engines.endpoint import EndpointEngine, _connect
 from harness.engines.wire import Blame, Fault
 from harness.errors import AttemptFailure, ServerGone, UserError
 from harness.records.directory import RunDirectory
-from harness.types import FailureKind, Message, Sampling, Tool, ToolCall
+from harness.types import FailureKind, Message, Sampling, Tool, ToolCall, Variant
 from tests.conftest import ROOT
 from tests.engines import tiny
 
@@ -131,6 +131,25 @@ async def test_reply(server: Server, engine: EndpointEngine) -> None:
     assert (asked["max_tokens"], asked["top_k"], asked["stop"], asked["seed"]) == (9, 3, ["x"], 0)
     assert "tools" not in asked
     assert engine.facts.version == "9.9"
+
+
+async def test_a_variant_reaches_the_server(server: Server) -> None:
+    variant = Variant(
+        chat_template_kwargs={"enable_thinking": True, "reasoning_effort": "high"},
+        system_prompt="Be brief.",
+        thinking_token_budget=64,
+    )
+    told = chat_answer({"content": "Rain."})
+    told[1]["usage"] = {**USAGE, "completion_tokens_details": {"reasoning_tokens": 2}}
+    server.answers = [told]
+    engine = await EndpointEngine.start("tiny", variant, base_url=server.url, max_retries=0)
+    reply = await engine.chat(QUESTION, (), Sampling())
+    await engine.close()
+    asked = server.asked[0]
+    assert asked["chat_template_kwargs"] == {"enable_thinking": True}
+    assert (asked["reasoning_effort"], asked["thinking_token_budget"]) == ("high", 64)
+    assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert reply.reasoning_tokens == 2
 
 
 async def test_tool_calls(server: Server, engine: EndpointEngine) -> None:

@@ -369,6 +369,15 @@ def test_greedy_thinking_is_warned_of(tmp_path: Path) -> None:
     assert "greedy_thinking" not in thinking(tmp_path, "mode: instruct")
 
 
+def test_the_plan_says_how_a_variant_is_asked(tmp_path: Path) -> None:
+    thinking(tmp_path, "mode: thinking\n    sampling: recommended")
+    lines = list(make_plan(load_config(tmp_path / "run.yaml")).lines())
+    asked = "asked with mode thinking, temperature 0.6, top_p 1, top_k 0, min_p 0, repetition_penalty 1"
+    assert f"  {asked}" in lines
+    thinking(tmp_path, "as: plain")
+    assert not any("asked with" in line for line in make_plan(load_config(tmp_path / "run.yaml")).lines())
+
+
 def test_answers_are_not_scored_where_a_thought_comes_first(tmp_path: Path) -> None:
     assert {*thinking(tmp_path, "mode: thinking")["scored_in_a_thought"]} == {"choice"}
     assert "scored_in_a_thought" not in thinking(tmp_path, "mode: instruct")
