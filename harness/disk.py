@@ -28,6 +28,12 @@ def make_folder(path: Path) -> None:
         raise UserError(f"cannot write to {path}: you may not; give another --out")
 
 
+def check_regular(path: Path) -> None:
+    """Raises UserError for what is no file, such as a pipe, which would be waited for without an end."""
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is not a file; restore it from a copy")
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary file to write to, which takes the place of a file once it is whole and on the disk.

@@ -68,6 +68,20 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         Document(tmp_path / "config.yaml")
 
 
+@pytest.mark.parametrize("command", ["scorecard", "verify", "status", "merge", "replay"])
+def test_a_pipe_in_a_run_is_not_waited_for(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory = RunDirectory(tmp_path / "run")
+    shutil.copytree(ROOT / "results" / "demo", directory.path)
+    file = directory.complete_path(next(iter(directory.manifest().cells.values())))
+    file.unlink()
+    os.mkfifo(file)
+    out = ["--out", str(tmp_path / "out")] if command == "merge" else []
+    assert main([command, str(directory.path), *out]) != Status.DONE
+    assert f"{file} is not a file" in " ".join(capsys.readouterr().err.split())
+
+
 def test_a_file_without_an_end_is_not_read_to_it() -> None:
     with pytest.raises(UserError, match="is not a file"):
         Document(Path("/dev/zero"))

@@ -36,6 +36,7 @@ def file_hash(file: Path) -> str:
 
 
 def _read(file: Path) -> str:
+    disk.check_regular(file)
     size = file.stat().st_size
     with file.open("rb") as stream:
         if size <= WHOLE_FILE_LIMIT:

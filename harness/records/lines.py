@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from harness.disk import check_regular
 from harness.errors import UserError
 from harness.records.sane import NOT_RECORDS, check_record, check_version
 from harness.types import Record
@@ -71,6 +72,7 @@ class Lines:
         return self._damaged
 
     def _read(self) -> None:
+        check_regular(self.path)
         try:
             file = self.path.open("rb")
         except FileNotFoundError:  # compacted meanwhile
@@ -107,6 +109,7 @@ class Lines:
             Moved: the file is gone.
         """
         decoder = msgspec.json.Decoder(Record)
+        check_regular(self.path)
         try:
             file = self.path.open("rb")
         except FileNotFoundError as error:

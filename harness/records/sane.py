@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from harness.disk import check_regular
 from harness.errors import UserError
 from harness.types import LARGEST_COUNT, SCHEMA_VERSION, Record
 
@@ -119,6 +120,7 @@ def read_file(path: Path, kind: type[T]) -> T:
     Raises:
         UserError: it is not there, not one that this version can read, or not what is expected.
     """
+    check_regular(path)
     try:
         data = path.read_bytes()
     except OSError as error:

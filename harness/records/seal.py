@@ -5,7 +5,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.disk import replace
+from harness.disk import check_regular, replace
 from harness.errors import UserError
 from harness.records.layout import CELL, CHECKSUMS, INJECTIONS, RECORDS, VERDICTS
 from harness.records.sane import read_file
@@ -13,7 +13,8 @@ from harness.records.schema import Checksums
 
 
 def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hexadecimal."""
+    """SHA-256 of a file, in hexadecimal. Raises UserError if it is none."""
+    check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from harness.disk import replacing
+from harness.disk import check_regular, replacing
 from harness.errors import UserError
 from harness.records.sane import NOT_RECORDS, check_record, check_table, check_version
 from harness.types import SCHEMA_VERSION, CellEntry, FailureKind, Record, Score, Transcript, Usage
@@ -151,6 +151,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     try:
         with pq.ParquetFile(path, buffer_size=1 << 20) as file:
             yield file
@@ -165,6 +166,7 @@ def count_rows(path: Path) -> int:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
@@ -290,6 +292,7 @@ def read_columns(path: Path) -> "pa.Table":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    check_regular(path)
     try:
         with pq.ParquetFile(path) as file:
             told = file.metadata

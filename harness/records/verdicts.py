@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from harness.disk import check_regular
 from harness.errors import UserError
 from harness.hostile import without_surrogates
 from harness.records.append import LineWriter
@@ -47,6 +48,7 @@ class Verdicts:
     def _lines(self, judge: str) -> Iterator[JudgedAttempt]:
         decoder = msgspec.json.Decoder(JudgedAttempt)
         path = self._folder / f"{judge}.jsonl"
+        check_regular(path)
         try:
             with path.open("rb") as file:
                 for line in file:

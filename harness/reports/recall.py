@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from harness import disk
-from harness.errors import DiskError
+from harness.errors import DiskError, UserError
 from harness.models.hashes import file_hash
 from harness.records.directory import RunDirectory
 from harness.types import Struct
@@ -86,7 +86,7 @@ def made_of(directory: RunDirectory) -> str | None:
         for path in sorted(directory.files()):
             if path.exists():  # runs of others need no config
                 found.update(f"{path.relative_to(directory.path)} {file_hash(path)}\n".encode())
-    except (OSError, UnicodeError):
+    except (OSError, UnicodeError, UserError):
         return None
     return found.hexdigest()
 
