@@ -4,7 +4,7 @@ The keys of both differ. That nothing else does is known by the key that the lar
 attempts and the limit of the smaller one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
@@ -44,15 +44,28 @@ def is_part(small: CellEntry, large: CellEntry) -> bool:
     )
 
 
+Places = Mapping[str, Sequence[tuple[RunDirectory, Path]]]
+"""Model and suite, as the names of folders begin -> the runs and folders of their cells."""
+
+
+def places(runs: Iterable[RunDirectory]) -> Places:
+    """Where the cells of runs lie, of which nothing but the names of folders is read."""
+    found: dict[str, list[tuple[RunDirectory, Path]]] = {}
+    for run in runs:
+        for folder in run.layout.folders():
+            found.setdefault(folder.name.rpartition("--")[0], []).append((run, folder))
+    return found
+
+
 def extend(
-    cell: CellEntry, key_as: Callable[[CellEntry], str], runs: Sequence[RunDirectory], out: RunDirectory
+    cell: CellEntry, key_as: Callable[[CellEntry], str], there: Places, out: RunDirectory
 ) -> Taken | None:
     """Let a cell that has no record begin with those of the smaller cell that has most of them.
 
     Args:
         cell: of `out`, which asks for it.
         key_as: the key that it would have with the attempts and the limit of another.
-        runs: where smaller ones may lie.
+        there: where smaller ones may lie.
         out: the run.
 
     Returns:
@@ -63,17 +76,14 @@ def extend(
         DiskError: the disk does not take it.
     """
     found = []
-    for run in runs:
-        for folder in (run.path / "cells").glob(f"{cell_name(cell).rpartition('--')[0]}--*"):
-            if not (folder / CELL).is_file():
-                continue
-            try:
-                small = read_file(folder / CELL, CellFile).cell
-                sound = is_part(small, cell) and small.key == key_as(small) and _is_sound(run, small)
-                if sound and (count := run.count(small)):
-                    found.append((count, run, small))
-            except UserError:  # somebody else may have made it: what cannot be read is not taken
-                continue
+    for run, folder in there.get(cell_name(cell).rpartition("--")[0], ()):
+        try:
+            small = read_file(folder / CELL, CellFile).cell
+            sound = is_part(small, cell) and small.key == key_as(small) and _is_sound(run, small)
+            if sound and (count := run.count(small)):
+                found.append((count, run, small))
+        except UserError:  # somebody else may have made it: what cannot be read is not taken
+            continue
     if not found:
         return None
     count, run, small = max(found, key=lambda one: (one[0], str(one[1].path)))

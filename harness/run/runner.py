@@ -14,7 +14,7 @@ from harness.engines import one_load
 from harness.errors import DiskError, EngineDead, Status, UserError
 from harness.judges.second_pass import judge_runs
 from harness.records.directory import RunDirectory
-from harness.records.extend import extend
+from harness.records.extend import extend, places
 from harness.records.root import Root
 from harness.run.attempts import Progress
 from harness.run.fetch import check_lock
@@ -150,10 +150,10 @@ def _take_over(root: Path, plan: Plan, directory: RunDirectory, progress: Progre
 def _extend(root: Path | None, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
     """Let cells begin with what smaller ones have, of this run or below a root, and say so."""
     runs = [directory, *(run for run in (Root(root).runs if root else ()) if run.path != directory.path)]
-    for cell in plan.cells:
-        if directory.is_complete(cell.entry) or directory.count(cell.entry):
-            continue
-        if taken := extend(cell.entry, cell.key_as, runs, directory):
+    empty = [c for c in plan.cells if not directory.is_complete(c.entry) and not directory.count(c.entry)]
+    there = places(runs if empty else ())
+    for cell in empty:
+        if taken := extend(cell.entry, cell.key_as, there, directory):
             was, now = taken.source, taken.cell
             progress.note(
                 f"{now.suite} of {now.model}: {taken.attempts} of {now.samples * now.attempts} attempts are "
