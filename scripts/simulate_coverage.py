@@ -493,7 +493,7 @@ STEPS = "too wide: a lag goes in steps between release dates, and draws around e
 SKEWED = "costs of tasks are skewed (log-normal here), and so are means of some 50 of them"
 APART = "too wide as its method says: both models met the same tasks, and the sides are taken as independent"
 HARDLY = (
-    "too few events to tell that single goals decide: none, or at most 4 of one goal, in one run of seven; a "
+    "too few events to tell that single goals decide: none, or at most 4 of one goal, in one run of nine; a "
     "limit that held 7% where none of 560 is seen would be wider than where none of 144 is"
 )
 JUST = "too wide: the limit that remains where nothing is seen lies just above this rate"
