@@ -1,17 +1,19 @@
 """What stands in one column, which number counts, and how sure a rank is."""
 
 import csv
+import dataclasses
 import io
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from harness.analysis.compare import compare_metric
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.reports.document import read_document
-from harness.site.board import Board, make_board
+from harness.site.board import Board, _rank, make_board
 from harness.site.build import Built
 from harness.site.settings import SiteSettings, read_settings
 from harness.site.taken import Reading, Store, take_all
@@ -78,6 +80,23 @@ def test_ranks_hold_whoever_is_not_told_apart(board: Board) -> None:
         assert own.low is not None and own.high is not None
         surely = sum(e.high < own.low for n, e in values.items() if n in ranked and e.high is not None)
         assert best >= 1 + surely  # whose interval lies wholly below is above, where less is better
+
+
+def test_equal_numbers_have_equal_ranks_whatever_their_order(root: Path) -> None:
+    """HELM gave tied scores other win rates by the order of their rows: helm#2991."""
+    board = settled(root, PUBLIC)
+    column = next(column for column in board.columns if column.key == "questions/accuracy")
+    rows = board.having(column)
+    estimate = rows[0].numbers[column.id].estimate
+    for row in rows[:3]:
+        result = msgspec.structs.replace(row.numbers[column.id].result, estimate=estimate)
+        row.numbers[column.id] = dataclasses.replace(row.numbers[column.id], result=result)
+    _rank(column, board.rows)
+    assert len({row.ranks[column.id] for row in rows[:3]}) == 1
+    _rank(column, board.rows[::-1])
+    assert len({row.ranks[column.id] for row in rows[:3]}) == 1
+    best, worst, _ = rows[0].ranks[column.id]
+    assert best == 1 and worst >= 3
 
 
 def test_a_withdrawn_number_counts_no_more_and_says_why(root: Path, site: tuple[Path, Built]) -> None:

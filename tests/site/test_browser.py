@@ -120,6 +120,18 @@ def test_sorting_puts_the_best_first_and_stands_in_the_address(visit: Visit) -> 
     assert visit.names() == at_first and "sort=" not in page.url
 
 
+def test_who_has_no_number_comes_last_in_both_directions(visit: Visit) -> None:
+    """Missing values were sorted among the others, or above them: LiveBench#99, codabench#1284."""
+    page = visit.go("index.html")
+    place = page.locator("th", has_text="temperature 1.0").first.evaluate("cell => cell.cellIndex")
+    button = page.locator("#board thead th").nth(place).get_by_role("button")
+    for _ in range(2):
+        button.click()
+        cells = page.locator(f"#board tbody tr > :nth-child({place + 1})").all()
+        known = [cell.get_attribute("data-v") is not None for cell in cells]
+        assert known == [True] * 4 + [False] * 4
+
+
 def test_search_filters_and_columns_are_kept_in_the_address(visit: Visit) -> None:
     page = visit.go("index.html")
     page.get_by_label("Search").fill("borea-")
