@@ -56,11 +56,16 @@ async def test_a_model_that_gives_no_numbers_late_in_a_reply_fails(tmp_path: Pat
     try:
         prompt = engine.render(QUESTION)
         assert (await engine.complete(prompt, Sampling(max_tokens=2))).text == "It is 7and"
-        long, said = Sampling(max_tokens=64), "within 64 tokens the model came to give no numbers"
-        for call in (engine.complete(prompt, long), engine.chat(QUESTION, (), long)):
-            with pytest.raises(AttemptFailure, match=said) as found:
-                await call
-            assert found.value.kind is FailureKind.ENGINE_ERROR
+        for drawn in (
+            Sampling(max_tokens=64),
+            Sampling(max_tokens=3),
+            Sampling(max_tokens=4, temperature=0.7),
+        ):
+            said = f"within {drawn.max_tokens} tokens the model came to give no numbers"
+            for call in (engine.complete(prompt, drawn), engine.chat(QUESTION, (), drawn)):
+                with pytest.raises(AttemptFailure, match=said) as found:
+                    await call
+                assert found.value.kind is FailureKind.ENGINE_ERROR
     finally:
         await engine.close()
 

@@ -16,7 +16,8 @@ from harness.config import load_model, names
 from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
 from harness.models.parsers import REQUIRED, registered
 from harness.types import Message, Tool
-from tests.engines.reading import reader
+from tests.engines import test_formats
+from tests.engines.reading import WRITERS, reader
 
 pytestmark = [
     pytest.mark.engine,
@@ -106,12 +107,24 @@ PAIRS = sorted(
         if s.reasoning_parser in registered("reasoning")
     }
 )
+CALLING = test_formats.PAIRS
 TEXTUAL = [pair for pair in PAIRS if pair[1] != "openai_gptoss"]
 """Those whose parser reads text. Harmony's reads the tokens of a vocabulary that it downloads."""
 
 
 def test_every_family_of_the_registry_has_a_format() -> None:
     assert {reasoning for _, reasoning in PAIRS} == FORMATS.keys()
+
+
+def test_every_spec_of_the_registry_has_its_parsers_tried() -> None:
+    """Thoughts, answers, calls and calls after a thought: here, and in `test_formats`."""
+    untried = {
+        spec.name
+        for spec in SPECS
+        if (spec.reasoning_parser and (spec.tool_call_parser or "", spec.reasoning_parser) not in PAIRS)
+        or (spec.tool_call_parser and (spec.tool_call_parser, spec.reasoning_parser) not in CALLING)
+    }
+    assert untried == {"solar-open2-250b"}, "whose parsers no released vLLM has"
 
 
 def tokenizer_of(words: Iterable[str]) -> Any:
@@ -198,6 +211,18 @@ def test_tasks_are_given_what_lm_eval_makes_of_it(tool: str, reasoning: str, sto
         expected = postprocess_generated_text(text, [stop], form.end)
         assert postprocess_generated_text(read.text, [stop], None) == expected, text
         assert ANSWER in expected
+
+
+@pytest.mark.parametrize(("tool", "reasoning"), [p for p in TEXTUAL if p[0] and p[1] not in MARKED])
+def test_tasks_are_given_a_call_as_it_was_written(tool: str, reasoning: str) -> None:
+    """To lm-eval it is text like any other, after a thought and without one. In `MARKED` it is no answer."""
+    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
+    call = WRITERS[tool].write([test_formats.MEMO])
+    for text in (form.thinking.format(THOUGHT, call), form.answering.format(call)):
+        read = engine._read_text(prompt(engine, form.prompt), completion(engine, text))
+        assert postprocess_generated_text(read.text, ["never"], None) == postprocess_generated_text(
+            text, ["never"], form.end
+        )
 
 
 @pytest.mark.parametrize(("tool", "reasoning"), PAIRS)

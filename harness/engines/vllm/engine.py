@@ -63,6 +63,9 @@ FIRST_TOKENS = 64
 STUCK = 16
 """With so many tokens alike at the end of a reply, what the last one was drawn from is looked at."""
 
+OF_NO_NUMBERS = 0
+"""The token that a draw from no numbers gives: to torch's `argmax` the first of them is the largest."""
+
 
 class Reply(Struct):
     """What a parser made of a reply."""
@@ -403,15 +406,17 @@ class VllmEngine:
         return output
 
     async def _check_tail(self, output: Any) -> None:
-        """Ask what a reply that ends in one token over and over was drawn from.
+        """Ask what the last token of a reply was drawn from, where it may have been no numbers.
 
-        Where a model gives no numbers any more, vLLM goes on with the same token, and says nothing.
+        Where a model gives no numbers any more, it gives none to the end of the reply, whose keys and values
+        are none either. vLLM goes on with the same token, and says nothing.
 
         Raises:
             AttemptFailure: it was no numbers.
         """
         reply = output.outputs[0].token_ids
-        if len(reply) < STUCK or len(set(reply[-STUCK:])) > 1:
+        stuck = len(reply) >= STUCK and len(set(reply[-STUCK:])) == 1
+        if not reply or not (stuck or reply[-1] == OF_NO_NUMBERS):
             return
         tail = await self._ask([*output.prompt_token_ids, *reply[:-1]], {"logprob_token_ids": [reply[-1]]})
         (entries,) = tail.outputs[0].logprobs
