@@ -238,6 +238,24 @@ _ELEMENT = re.compile(r"<\|(?:open|close)\|>[^<]*<\|sep\|>")
 """A mark of Kimi K3's: its name stands between special tokens."""
 
 
+_TAG = re.compile(r"<([A-Za-z][\w.-]*)>")
+
+
+def framing_tokens(special: Sequence[str], spoken: str) -> tuple[str, ...]:
+    """The special tokens that frame a reply, and are no part of what it says.
+
+    That is all of them but pairs such as `<answer>` and `</answer>` that nobody but the model writes: who
+    trained it to answer between tags of its own has often made them special tokens.
+
+    Args:
+        special: of the tokenizer.
+        spoken: what frames conversations in words: chat template, code of the parsers, BOS and EOS.
+    """
+    pairs = [(tag, f"</{found[1]}>") for tag in special if (found := _TAG.fullmatch(tag))]
+    own = {t for pair in pairs if pair[1] in special and not any(t in spoken for t in pair) for t in pair}
+    return tuple(token for token in special if token not in own)
+
+
 def strip_tokens(text: str, special: Iterable[str]) -> str:
     """A text without the special tokens in it, and without the names that stand between some of them."""
     text = _ELEMENT.sub("", text)

@@ -66,6 +66,8 @@ def _build(
     tokenizer = tiny.tokenizer(chat_template)
     texts = dict.fromkeys(text for first, pieces in replies.items() for text in (first, *pieces) if text)
     tokenizer.add_tokens([AddedToken(text, special=text in special, normalized=False) for text in texts])
+    if special:
+        tokenizer.add_special_tokens({"additional_special_tokens": list(special)})
     after: dict[int | None, int] = {}
     for first, pieces in replies.items():
         said: list[int] = tokenizer.convert_tokens_to_ids(list(pieces))

@@ -95,5 +95,8 @@ async def test_a_model_without_parsers_keeps_its_special_tokens(tmp_path: Path) 
         stopped = await engine.complete(prompt, Sampling(stop=("\n\n",), max_tokens=8))
         assert (stopped.text, stopped.finish_reason) == ("<answer>It is 7</answer>", "stop")
         assert stopped.raw == "<answer>It is 7</answer>\n\n"
+        # Nobody but the model writes these: they are what it says, to agents too.
+        said = await engine.chat(QUESTION, (), Sampling(max_tokens=8))
+        assert said.text == "".join(pieces)
     finally:
         await engine.close()

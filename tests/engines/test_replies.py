@@ -6,6 +6,7 @@ import pytest
 from harness.engines.replies import (
     Marks,
     RawCall,
+    framing_tokens,
     message_to_openai,
     read_calls,
     strip_tokens,
@@ -147,3 +148,19 @@ def test_messages_in_the_api_format() -> None:
 
 def test_special_tokens_are_stripped() -> None:
     assert strip_tokens("<s>a</s>b", ["<s>", "</s>"]) == "ab"
+
+
+@pytest.mark.parametrize(
+    ("special", "spoken", "framing"),
+    [
+        (("<|im_end|>", "<answer>", "</answer>"), "<|im_end|>", ("<|im_end|>",)),
+        (("<answer>", "</answer>"), "between <answer> and", ("<answer>", "</answer>")),  # the template's
+        (("<s>", "</s>", "<unk>"), "<s> </s>", ("<s>", "</s>", "<unk>")),  # BOS and EOS
+        (("<tool_call>", "</tool_call>"), 'start = "<tool_call>"', ("<tool_call>", "</tool_call>")),
+        (("<pad>", "<image>", "[INST]", "[/INST]"), "", ("<pad>", "<image>", "[INST]", "[/INST]")),
+    ],
+)
+def test_only_pairs_that_nobody_else_writes_are_a_part_of_a_reply(
+    special: tuple[str, ...], spoken: str, framing: tuple[str, ...]
+) -> None:
+    assert framing_tokens(special, spoken) == framing

@@ -250,3 +250,17 @@ def test_agents_are_given_the_answer(tool: str, reasoning: str) -> None:
     assert (closed.text, closed.reasoning) == (ANSWER, None)
     for reply in (thinking, answering, closed):
         assert (reply.tool_calls, reply.error) == ((), None)
+
+
+# Of Muse Glimmer's the header is left; the attempt is a failure all the same, since it was cut off.
+@pytest.mark.parametrize(("tool", "reasoning"), [p for p in TEXTUAL if p[1] != "muse_glimmer"])
+def test_a_thought_that_the_budget_cut_off_is_no_answer_of_an_agents(tool: str, reasoning: str) -> None:
+    """As in vllm #35221, where it came back as the answer."""
+    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
+    text = form.thinking.format(THOUGHT, "").split(form.end)[0]
+    request = _chat_request(CHAT, [NOTE])
+    read = engine._parse(
+        request, prompt(engine, form.prompt), completion(engine, text, "length"), CHAT, [NOTE]
+    )
+    assert (read.text.strip(), read.tool_calls) == ("", ())
+    assert read.reasoning is not None and THOUGHT in read.reasoning

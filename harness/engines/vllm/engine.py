@@ -8,9 +8,11 @@ import asyncio
 import copy
 import gc
 import hashlib
+import inspect
 import itertools
 import math
 import os
+import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +30,7 @@ from harness.engines.replies import (
     Marks,
     RawCall,
     count_calls,
+    framing_tokens,
     message_to_openai,
     read_calls,
     settle_calls,
@@ -100,10 +103,10 @@ class VllmEngine:
         self._llm = llm
         self._guard = guard
         self._tokenizer = llm.renderer.get_tokenizer()
-        self._special = tuple(self._tokenizer.all_special_tokens)
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
         self._decoder = Decoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
+        self._special = framing_tokens(self._tokenizer.all_special_tokens, self._spoken())
         self._parses_reasoning = reasoning_parser is not None
         # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
         self._templated = type(llm.renderer).__name__ == "HfRenderer"
@@ -325,6 +328,14 @@ class VllmEngine:
         self._shared.broken = True
         details = {**self.facts.details, "log_probabilities": "not numbers: its weights are damaged"}
         self.facts = msgspec.structs.replace(self.facts, details=details)
+
+    def _spoken(self) -> str:
+        """All that may write special tokens but the model: template, parsers, the tokenizer's own names."""
+        kinds = [getattr(self._chat.parser, f"{kind}_parser_cls", None) for kind in ("tool", "reasoning")]
+        modules = {base.__module__ for kind in kinds if kind for base in kind.__mro__}
+        code = [inspect.getsource(sys.modules[name]) for name in modules if name.startswith("vllm.")]
+        named = getattr(self._tokenizer, "special_tokens_map", {}).values()
+        return "\n".join(map(str, (getattr(self._tokenizer, "chat_template", ""), *named, *code)))
 
     def _template_head(self) -> str:
         """The special token that the chat template begins conversations with, empty if there is none."""
@@ -636,8 +647,9 @@ class VllmEngine:
             if answer is None or not formats:
                 return Reply(text=strip_tokens(written, self._special), reasoning=thought, error=problem)
             reasoning, content, found = None, None, None  # the format itself may be read all the same
-        if answer is None and thought and not reasoning:
-            return Reply(text="", reasoning=thought)  # a parser that leaves thoughts in the answer
+        if answer is None and thought and not (reasoning and (found or (content or "").strip())):
+            # The parser leaves thoughts in the answer, or this one has neither ended nor called anything.
+            return Reply(text="", reasoning=thought)
         if answer is None:
             thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
         text, parsed = strip_tokens(content or "", self._special), _raw_calls(found or ())
