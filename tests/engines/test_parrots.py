@@ -42,6 +42,10 @@ async def test_a_thinking_model(tmp_path: Path) -> None:
             assert text.text == postprocess_generated_text(raw, [stop], "</think>")
             assert text.finish_reason == "stop"
         assert text.reasoning == pieces[1]
+        # A template that opens the thought, and a stop string that only the thought holds (vllm #52393).
+        opened = await engine.complete(f"{prompt}<think>", Sampling(stop=("or",), max_tokens=32))
+        assert opened.text == postprocess_generated_text("".join(pieces[1:]), ["or"], "</think>")
+        assert (opened.reasoning, opened.text) == (pieces[1], "The answer is 7\n\n\nSix")
         cut = await engine.complete(prompt, Sampling(max_tokens=2))
         assert (cut.text, cut.reasoning, cut.finish_reason) == ("", pieces[1], "length")
         said = await engine.chat(QUESTION, [NOTE], Sampling(max_tokens=32))
