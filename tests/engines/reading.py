@@ -337,7 +337,7 @@ def reader(tools: str, reasoning: str | None = None) -> VllmEngine:
 
     writer, harmony = WRITERS[tools], tools == "openai"
     made = object.__new__(VllmEngine)
-    made._parses_reasoning = reasoning is not None
+    made._parses_reasoning, made._templated = reasoning is not None, False
     made._tokenizer = Harmony() if harmony else tokenizer(writer)
     made._special = tuple(made._tokenizer.all_special_tokens)
     kind = SimpleNamespace(model_type=writer.model_type)

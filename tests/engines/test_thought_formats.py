@@ -169,7 +169,7 @@ def engine_of(tool: str, reasoning: str) -> VllmEngine:
     made = object.__new__(VllmEngine)
     made._tokenizer = tokenizer_of(dict.fromkeys(wanted))
     made._special = ("<eos>",)
-    made._parses_reasoning = True
+    made._parses_reasoning, made._templated = True, False
     config = SimpleNamespace(model_type="x")
     config = SimpleNamespace(hf_config=config, hf_text_config=config, hf_overrides=None)
     made._llm = SimpleNamespace(model_config=config)
