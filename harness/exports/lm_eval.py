@@ -1,14 +1,12 @@
 """What lm-eval writes: `results_<time>.json` and `samples_<task>_<time>.jsonl`, a folder a model.
 
-As in lm-eval there is a line for every document and filter, `doc_id` is the document's, and `stderr` is the
-sample's standard deviation over the root of n; where lm-eval would bootstrap (corpus metrics) it is `N/A`, as
-lm-eval has it with `bootstrap_iters=0`. lm-eval knows no missing scores: failed attempts have no line, and
-`n-samples` says how many were measured. Corpus metrics have their value, but nothing in the lines.
+As in lm-eval there is a line for every document and filter, `doc_id` is the document's, members of a group go
+by the names of their tasks, and standard errors are lm-eval's (`errors.py`). lm-eval knows no missing scores:
+failed attempts have no line, and `n-samples` says how many were measured.
 """
 
 import hashlib
 import json
-import math
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,17 +17,19 @@ from pathlib import Path
 from typing import IO, Any
 
 import msgspec
-import numpy as np
 
 from harness.analysis.benchmarks import by_benchmark
-from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
+from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.disk import replace
+from harness.errors import UserError
+from harness.exports.errors import ITERATIONS, NOT_KNOWN, standard_error
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
+from harness.suites.lm_eval.metrics import items_of
 from harness.suites.lm_eval.suite import Item, LmEvalSuite
 from harness.suites.restore import Restored
-from harness.types import CellEntry, Metric, Record, Sample, Score
+from harness.types import CellEntry, Metric, Record, Sample, Score, Struct
 
 NO_FILTER = "none"
 """lm-eval's name of the filter of a task that states none."""
@@ -48,60 +48,72 @@ def write(run: Restored, out: Path) -> list[Path]:
 
 
 def _write_model(run: Restored, card: ModelScorecard, folder: Path, prompts: Prompts) -> list[Path]:
-    cells = {c.suite: c for c in run.manifest.cells.values() if c.model == card.model.name}
+    cells = _by_task([c for c in run.manifest.cells.values() if c.model == card.model.name])
     folder.mkdir(parents=True, exist_ok=True)
     time = run.manifest.created.replace(":", "-")
-    paths = [folder / f"results_{time}.json"]
-    for suite, name in file_names(cells).items():
-        cell, path = cells[suite], folder / f"samples_{name}_{time}.jsonl"
-        _write_samples(run, cell, prompts, path)
-        paths.append(path)
-    found = _results(run, card, cells, folder.name)
-    replace(paths[0], json.dumps(found, indent=2, ensure_ascii=False).encode())
+    paths, hashes = [folder / f"results_{time}.json"], {}
+    for task, name in file_names(cells).items():
+        paths.append(folder / f"samples_{name}_{time}.jsonl")
+        hashes[task] = _write_samples(run, cells[task], prompts, paths[-1])
+    found = _results(run, card, cells, folder.name) | {"task_hashes": hashes}
+    replace(paths[0], json.dumps(found, indent=2, ensure_ascii=False, default=str).encode())
     return paths
+
+
+def _by_task(cells: Sequence[CellEntry]) -> dict[str, CellEntry]:
+    """Cells by lm-eval's names: members of a group go by their task's, where no other suite does."""
+    names = [
+        task if cell.suite.endswith(f"/{task}") else cell.suite
+        for cell in cells
+        for task in [cell.protocol.get("task", cell.suite)]
+    ]
+    return {
+        name if names.count(name) == 1 else cell.suite: cell for name, cell in zip(names, cells, strict=True)
+    }
 
 
 def _results(
     run: Restored, card: ModelScorecard, cells: Mapping[str, CellEntry], sanitized: str
 ) -> dict[str, Any]:
-    model = card.model
+    model, tasks = card.model, {cell.suite: task for task, cell in cells.items()}
     numbers: dict[str, dict[str, Any]] = {
-        suite: {"name": suite, "alias": suite, "sample_len": card.cells[suite].finished} for suite in cells
+        task: {"name": task, "alias": task, "sample_len": card.cells[cell.suite].finished}
+        for task, cell in cells.items()
     }
-    better: dict[str, dict[str, bool | None]] = {suite: {} for suite in cells}
+    better: dict[str, dict[str, bool | None]] = {task: {} for task in cells}
     for result in (*card.metrics.values(), *card.members.values()):
         # Samples here are attempts that did not fail; a benchmark of several suites has rows of its groups.
-        if result.suite in cells and result.estimate.value is not None and not result.metric.booking:
-            name, under = named(result.metric)
-            numbers[result.suite][f"{name},{under}"] = result.estimate.value
-            numbers[result.suite][f"{name}_stderr,{under}"] = standard_error(result)
-            better[result.suite][name] = result.metric.higher_is_better
-    groups = _groups(run, card)
+        if result.suite in tasks and result.estimate.value is not None and not result.metric.booking:
+            (name, under), task = named(result.metric), tasks[result.suite]
+            numbers[task][f"{name},{under}"] = result.estimate.value
+            numbers[task][f"{name}_stderr,{under}"] = standard_error(result)
+            better[task][name] = result.metric.higher_is_better
+    groups = _groups(run, card, tasks, numbers)
     return {
         "results": {**numbers, **groups},
         **({"groups": groups} if groups else {}),
         "group_subtasks": {
-            group.name: [*group.subgroups, *group.members]
+            group.name: [*group.subgroups, *(tasks[suite] for suite in group.members)]
             for group in run.manifest.groups
-            if set(group.members) <= cells.keys()
+            if set(group.members) <= tasks.keys()
         },
-        "configs": {suite: _config(cell) for suite, cell in cells.items()},
-        "versions": {suite: _version(cell) for suite, cell in cells.items()},
-        "n-shot": {suite: _shots(cell) for suite, cell in cells.items()},
+        "configs": {task: _config(run, task, cell) for task, cell in cells.items()},
+        "versions": {task: _version(cell) for task, cell in cells.items()},
+        "n-shot": {task: _shots(cell) for task, cell in cells.items()},
         "higher_is_better": better,
         "n-samples": {
-            suite: {
+            task: {
                 "original": _documents(run, cell),
-                "effective": card.cells[suite].finished - sum(card.cells[suite].failures.values()),
+                "effective": card.cells[cell.suite].finished - sum(card.cells[cell.suite].failures.values()),
             }
-            for suite, cell in cells.items()
+            for task, cell in cells.items()
         },
         "config": {
             "model": model.engine.name if model.engine else "unknown",
             "model_args": {"pretrained": model.name},
             "batch_size": "auto",
             "limit": _limit(cells.values()),
-            "bootstrap_iters": 0,
+            "bootstrap_iters": ITERATIONS,
             "origin": msgspec.to_builtins(model.origin),
         },
         "git_hash": None,
@@ -112,7 +124,6 @@ def _results(
         "model_name": model.name,
         "model_name_sanitized": sanitized,
         "chat_template_sha": model.architecture.chat_template_hash if model.architecture else None,
-        "task_hashes": {},
         "total_evaluation_time_seconds": None if model.imported else str(card.usage.engine_seconds),
     }
 
@@ -123,24 +134,39 @@ def named(metric: Metric) -> tuple[str, str]:
     return name, under or metric.filter or NO_FILTER
 
 
-def standard_error(result: MetricResult) -> float | str:
-    """As lm-eval has it for means; not a number for anything else, and for one score."""
-    values = result.observations.values
-    if result.metric.kind == "corpus" or result.metric.aggregation != "mean" or len(values) < 2:
-        return "N/A"
-    return float(np.std(np.asarray(values, dtype=float), ddof=1)) / math.sqrt(len(values))
+def _groups(
+    run: Restored,
+    card: ModelScorecard,
+    tasks: Mapping[str, str],
+    numbers: Mapping[str, Mapping[str, Any]],
+) -> dict[str, dict[str, Any]]:
+    """A row for every group that lm-eval averages, from the rows of its tasks."""
+    from lm_eval.api.metrics import pooled_sample_stderr, unweighted_mean_stderr
 
-
-def _groups(run: Restored, card: ModelScorecard) -> dict[str, dict[str, Any]]:
-    """A row for every group that lm-eval averages."""
-    rows: dict[str, dict[str, Any]] = {}
+    averages: dict[str, float | None] = {}
     for whole in by_benchmark([card], run.manifest)[0].suites.values():
-        for key, value in whole.group_averages.items():
-            group, _, metric = key.rpartition("/")
-            name, _, under = metric.partition(",")
-            row = rows.setdefault(group, {"name": group, "alias": group})
-            row[f"{name},{under or NO_FILTER}"] = value
-            row[f"{name}_stderr,{under or NO_FILTER}"] = "N/A"
+        averages |= whole.group_averages
+    rows: dict[str, dict[str, Any]] = {}
+    for group in run.manifest.groups:
+        row: dict[str, Any] = {}
+        counts: dict[str, int] = {}
+        for metric in group.metrics:
+            if (value := averages.get(f"{group.name}/{metric.name}")) is None:
+                continue
+            name, _, under = metric.name.partition(",")
+            key, under = f"{name},{under or NO_FILTER}", f"{name}_stderr,{under or NO_FILTER}"
+            sizes = [numbers[tasks[suite]]["sample_len"] for suite in metric.members]
+            errors = [numbers[tasks[suite]].get(under, NOT_KNOWN) for suite in metric.members]
+            error: float | str = NOT_KNOWN
+            if NOT_KNOWN not in errors:
+                pooled = pooled_sample_stderr(errors, sizes) if metric.weight_by_size else None
+                error = float(unweighted_mean_stderr(errors) if pooled is None else pooled)
+            row |= {key: value, under: error}
+            counts[key] = sum(sizes)
+        if row:
+            size = sum(numbers[tasks[suite]]["sample_len"] for suite in group.members)
+            about = {"name": group.name, "alias": group.name, "sample_len": size}
+            rows[group.name] = about | row | {"sample_count": counts}
     return rows
 
 
@@ -155,23 +181,36 @@ def _documents(run: Restored, cell: CellEntry) -> int:
     """How many documents the task has, those beyond a limit included."""
     if cell.adapter != "lm_eval" or cell.protocol.get("limit", "None") == "None":
         return cell.samples * cell.attempts
-    suite = run.suite(cell)
-    assert isinstance(suite, LmEvalSuite)
-    return suite.documents * cell.attempts
+    suite = _suite(run, cell)
+    return (cell.samples if suite is None else suite.documents) * cell.attempts
 
 
-def _config(cell: CellEntry) -> dict[str, Any]:
-    return {
-        "task": cell.suite,
-        "dataset_path": cell.protocol.get("dataset_path", cell.suite),
+def _suite(run: Restored, cell: CellEntry) -> LmEvalSuite | None:
+    """The task of a cell, None where it is not lm-eval's or its data are not here."""
+    try:
+        suite = run.suite(cell)
+    except UserError:
+        return None
+    return suite if isinstance(suite, LmEvalSuite) else None
+
+
+def _config(run: Restored, task: str, cell: CellEntry) -> dict[str, Any]:
+    """What lm-eval logs of a task, as far as it can be made again, and the protocol."""
+    suite = _suite(run, cell)
+    stated = {} if suite is None else suite.task_config()
+    own = {
+        "task": task,
+        "dataset_path": stated.get("dataset_path") or cell.protocol.get("dataset_path", cell.suite),
         "output_type": cell.protocol.get("output_type", "generate_until"),
         "repeats": cell.attempts,
-        "metadata": cell.protocol,
+        "metadata": cell.protocol | (stated.get("metadata") or {}),
     }
+    return stated | own
 
 
-def _version(cell: CellEntry) -> str:
-    return cell.protocol.get("task_version") or cell.protocol.get("benchmark_version") or "0"
+def _version(cell: CellEntry) -> str | float:
+    version = cell.protocol.get("task_version") or cell.protocol.get("benchmark_version") or "0"
+    return int(version) if version.isdecimal() else version
 
 
 def _shots(cell: CellEntry) -> int:
@@ -179,13 +218,14 @@ def _shots(cell: CellEntry) -> int:
     return int(shots) if shots.isdecimal() else 0
 
 
-def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) -> None:
+def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) -> str:
     """A line for every filter and attempt that did not fail, in the order of filters, documents, attempts.
 
     Records come in the order of their names: lines are written as they come, then put in order by where they
-    lie, so that no more than their places are in memory.
+    lie, so that no more than their places are in memory. Returns the hash of them all.
     """
     metrics = {metric.name: named(metric)[1] for metric in cell.metrics if not metric.booking}
+    suite = _suite(run, cell)
     ranks = {name: number for number, name in enumerate(sorted(run.directory.samples(cell)))}
     with ExitStack() as stack:
         file = stack.enter_context(path.open("wb"))
@@ -197,14 +237,15 @@ def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) ->
             if record.failure is not None:
                 continue
             doc_id = int(record.sample) if record.sample.isdecimal() else ranks[record.sample]
-            common = _line(record, doc_id, made.sample(cell, record), target_of(cell, record))
+            common = _line(record, doc_id, made.sample(cell, record), suite, target_of(cell, record))
             for under, (lines, places) in kept.items():
                 scores = [score for score in record.scores if metrics.get(score.metric) == under]
-                line = common | {"filter": under} | _scores(scores, record)
+                line = common | {"filter": under} | _scores(scores, _likelihoods(record, suite))
                 places.append((doc_id, record.attempt, lines.tell()))
                 lines.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
         for lines, places in kept.values():
             _in_order(lines, places, file)
+    return _task_hash(path)
 
 
 Place = tuple[int, int, int]
@@ -222,15 +263,46 @@ def _in_order(lines: IO[bytes], places: list[Place], out: IO[bytes]) -> None:
         out.write(lines.readline())
 
 
-def _scores(scores: Sequence[Score], record: Record) -> dict[str, Any]:
+class _Hashes(Struct, forbid_unknown_fields=False):
+    """Of a line, what the hash of a task is made of."""
+
+    doc_hash: str
+    target_hash: str
+    prompt_hash: str | None = None
+
+
+def _task_hash(path: Path) -> str:
+    """As lm-eval makes it of the lines of a task."""
+    whole, decoder = hashlib.sha256(), msgspec.json.Decoder(_Hashes)
+    with path.open("rb") as lines:
+        for line in lines:
+            of = decoder.decode(line)
+            whole.update(f"{of.doc_hash}{of.prompt_hash or ''}{of.target_hash}".encode())
+    return whole.hexdigest()
+
+
+def _likelihoods(record: Record, suite: LmEvalSuite | None) -> list[Any]:
+    """As lm-eval's model gave them: of whole texts it says nothing but the number."""
+    likely = record.transcript.loglikelihoods
+    if suite is not None and suite.output_type == "loglikelihood_rolling":
+        return [str(x.logprob) for x in likely]
+    return [[str(x.logprob), str(x.is_greedy)] for x in likely]
+
+
+def _scores(scores: Sequence[Score], likely: list[Any]) -> dict[str, Any]:
     """What one filter made of the replies, and its scores."""
-    likely = [[str(x.logprob), str(x.is_greedy)] for x in record.transcript.loglikelihoods]
     answers = [score.answer for score in scores if score.answer is not None]
-    found = {score.metric.partition(",")[0]: score.value for score in scores if score.value is not None}
+    found: dict[str, Any] = {}
+    for score in scores:
+        value = score.value if score.operands is None else items_of([score.operands])[0]
+        if value is not None:
+            found[score.metric.partition(",")[0]] = value
     return {"filtered_resps": likely or answers[:1], "metrics": list(found), **found}
 
 
-def _line(record: Record, doc_id: int, sample: Sample | None, target: str) -> dict[str, Any]:
+def _line(
+    record: Record, doc_id: int, sample: Sample | None, suite: LmEvalSuite | None, target: str
+) -> dict[str, Any]:
     """What the lines of all filters have."""
     transcript = record.transcript
     asked = "\n\n".join(m.content for m in transcript.messages if m.role in ("system", "user"))
@@ -238,7 +310,9 @@ def _line(record: Record, doc_id: int, sample: Sample | None, target: str) -> di
     arguments = [list(instance.args) for instance in item.instances] if item else [[asked]] if asked else []
     # lm-eval logs what its filters read.
     replies: list[Any] = [[reply.raw if item is None else reply.text] for reply in transcript.generations]
-    replies += [[[str(x.logprob), str(x.is_greedy)]] for x in transcript.loglikelihoods]
+    replies += [[likely] for likely in _likelihoods(record, suite)]
+    if suite is not None and item is not None:
+        target = suite.target(item.doc)
     if item is None:
         doc = {"id": record.sample, "attempt": record.attempt, **record.clusters, **record.labels}
         text = msgspec.json.format(

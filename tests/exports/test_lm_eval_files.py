@@ -1,6 +1,7 @@
 """`export --format lm-eval` writes what lm-eval itself writes, for a model that always says the same."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.base import Engine
-from harness.engines.scripted import Reply, ScriptedEngine
+from harness.engines.scripted import Reply, ScriptedEngine, hashed_score
+from harness.exports import errors
 from harness.exports.names import file_names
 
 TASK = """\
@@ -68,15 +70,123 @@ def test_results_and_samples_are_those_of_lm_eval(tmp_path: Path, tasks: Path, l
     theirs = lm_evals(tasks, limit)
     ours = json.loads(next((tmp_path / "e" / "parrot").glob("results_*.json")).read_text())
     assert ours["results"] == theirs["results"]
+    assert ours["task_hashes"] == theirs["task_hashes"]
     for key in ("n-samples", "higher_is_better", "n-shot", "group_subtasks"):
         assert ours[key] == theirs[key], key
     assert ours["config"]["limit"] == theirs["config"]["limit"]
     for task, samples in theirs["samples"].items():
-        file = next((tmp_path / "e" / "parrot").glob(f"samples_{task}_*.jsonl"))
+        file = next((tmp_path / "e" / "parrot").glob(f"samples_{task}_2*.jsonl"))
         assert [json.loads(line) for line in file.read_text().splitlines()] == samples
 
 
-def lm_evals(tasks: Path, limit: int | None) -> dict[str, Any]:
+KINDS = {
+    "generate_until": 'doc_to_text: "Say {{q}}:"\ndoc_to_target: "{{a}}"\n'
+    'generation_kwargs: {until: ["\\n"], do_sample: false, max_gen_toks: 8}\n'
+    "metric_list: [{metric: exact_match}, {metric: bleu}, {metric: chrf}, {metric: ter}]\n",
+    "multiple_choice": 'doc_to_text: "Is {{q}}?"\ndoc_to_target: label\ndoc_to_choice: ["no", "yes"]\n'
+    "metric_list: [{metric: acc}, {metric: acc_norm}, {metric: f1}, {metric: mcc}]\n",
+    "loglikelihood": 'doc_to_text: "Go on, {{q}}:"\ndoc_to_target: " {{a}}"\n'
+    "metric_list: [{metric: perplexity}, {metric: acc}]\n",
+    "loglikelihood_rolling": 'doc_to_text: ""\ndoc_to_target: "{{q}} {{a}}"\n'
+    "metric_list: [{metric: word_perplexity}, {metric: bits_per_byte}]\n",
+}
+GROUP = """\
+group: every
+task: [task_multiple_choice, task_other_choice]
+aggregate_metric_list:
+  - {metric: acc, weight_by_size: true}
+  - {metric: acc_norm, weight_by_size: false}
+  - {metric: mcc, weight_by_size: true}
+metadata: {version: 1}
+"""
+CORPUS_RUN = """\
+name: said
+models: [{{name: parrot, path: parrot, origin: {{developer: A, country: XA}}}}]
+suites: [{suites}]
+sampling: {{max_tokens: 16}}
+engine: {{kind: "tests.exports.test_lm_eval_files:start_scorer"}}
+"""
+
+
+async def start_scorer(model: ModelSpec, args: dict[str, Any]) -> Engine:
+    return ScriptedEngine(complete=lambda prompt, sampling: Reply(text="lol a b"))
+
+
+def corpus_tasks(folder: Path) -> list[str]:
+    """A task of every type of output, with the metrics over all of a corpus, and a group of two of them."""
+    folder.mkdir()
+    rows = [
+        {"q": f"number {n}", "a": ("yes", "no", "lol a c")[n % 3], "label": n * n % 5 % 2} for n in range(23)
+    ]
+    (folder / "data.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for name, kind in [*((kind, kind) for kind in KINDS), ("other_choice", "multiple_choice")]:
+        data = f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {folder / 'data.jsonl'}}}}}\n"
+        text = f"task: task_{name}\n{data}test_split: test\noutput_type: {kind}\n{KINDS[kind]}"
+        text = text.replace("Is {{q}}", "Was {{q}}") if name == "other_choice" else text
+        (folder / f"{name}.yaml").write_text(f"{text}metadata: {{version: 1}}\n")
+    (folder / "every.yaml").write_text(GROUP)
+    return ["task_generate_until", "every", "task_loglikelihood", "task_loglikelihood_rolling"]
+
+
+def test_corpus_metrics_and_groups_are_those_of_lm_eval(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Standard errors that lm-eval resamples too: its draws, its rows of groups, its lines."""
+    monkeypatch.setattr(errors, "ITERATIONS", 100)
+    monkeypatch.setenv("DISABLE_MULTIPROC", "1")
+    names = corpus_tasks(tmp_path / "tasks")
+    suites = ", ".join(
+        f"{{adapter: lm_eval, name: {name}, task: {name}, include_path: {tmp_path / 'tasks'}}}"
+        for name in names
+    )
+    (tmp_path / "run.yaml").write_text(CORPUS_RUN.format(suites=suites))
+    assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == 0
+    assert main(["export", str(tmp_path / "out"), "--format", "lm-eval", "--out", str(tmp_path / "e")]) == 0
+    ours = json.loads(next((tmp_path / "e" / "parrot").glob("results_*.json")).read_text())
+    theirs = lm_evals(tmp_path / "tasks", None, names, model=scorer(), bootstrap_iters=100)
+    for part in ("results", "groups"):
+        assert ours[part].keys() == theirs[part].keys()
+        for name, row in theirs[part].items():
+            assert ours[part][name].keys() == row.keys()
+            for key, value in row.items():
+                number = isinstance(value, float)
+                assert ours[part][name][key] == (pytest.approx(value, rel=1e-9) if number else value), key
+    for key in ("n-samples", "group_subtasks", "task_hashes"):
+        assert ours[key] == theirs[key], key
+    for task, samples in theirs["samples"].items():
+        file = next((tmp_path / "e" / "parrot").glob(f"samples_{task}_2*.jsonl"))
+        assert [json.loads(line) for line in file.read_text().splitlines()] == samples
+        assert ours["configs"][task]["metric_list"] == theirs["configs"][task]["metric_list"]
+
+
+def scorer() -> Any:
+    """A model of lm-eval's that says and scores what the engine does."""
+    from lm_eval.api.model import LM
+
+    class Scorer(LM):
+        def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            best: dict[str, float] = {}
+            for request in requests:
+                context = request.args[0]
+                best[context] = max(best.get(context, -99), hashed_score(*request.args))
+            return [(hashed_score(*r.args), hashed_score(*r.args) == best[r.args[0]]) for r in requests]
+
+        def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            return [hashed_score("", request.args[0]) for request in requests]
+
+        def generate_until(self, requests: Any, disable_tqdm: bool = False) -> Any:
+            return ["lol a b" for _ in requests]
+
+    return Scorer()
+
+
+def lm_evals(
+    tasks: Path,
+    limit: int | None,
+    names: Sequence[str] = ("two_filters", "one_filter"),
+    model: Any = "dummy",
+    **more: Any,
+) -> dict[str, Any]:
     """What lm-eval writes, with its lines read back under `samples`."""
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
@@ -84,19 +194,20 @@ def lm_evals(tasks: Path, limit: int | None) -> dict[str, Any]:
 
     tracker = EvaluationTracker(output_path=str(tasks / "theirs"))
     found = simple_evaluate(
-        model="dummy",
-        tasks=["two_filters", "one_filter"],
+        model=model,
+        tasks=list(names),
         task_manager=TaskManager(include_path=str(tasks)),
         evaluation_tracker=tracker,
         log_samples=True,
         limit=limit,
+        **more,
     )
     samples = found.pop("samples")
     tracker.save_results_aggregated(results=found, samples=samples)
     for task in found["configs"]:
         tracker.save_results_samples(task_name=task, samples=samples[task])
     (results,) = (tasks / "theirs").rglob("results_*.json")
-    lines = {task: next((tasks / "theirs").rglob(f"samples_{task}_*.jsonl")).read_text() for task in samples}
+    lines = {task: next((tasks / "theirs").rglob(f"samples_{task}_2*.jsonl")).read_text() for task in samples}
     return {
         **json.loads(results.read_text()),
         "samples": {task: [json.loads(line) for line in text.splitlines()] for task, text in lines.items()},

@@ -228,6 +228,20 @@ class LmEvalSuite(Suite):
             data=dict(revisions),
         )
 
+    @property
+    def output_type(self) -> str:
+        """What lm-eval asks of a model for it, such as `generate_until`."""
+        return str(self._task.OUTPUT_TYPE)
+
+    def task_config(self) -> dict[str, Any]:
+        """The task as lm-eval logs it in its results."""
+        found: dict[str, Any] = self._task.dump_config()
+        return found
+
+    def target(self, doc: Any) -> str:
+        """The right answer of a document as lm-eval logs it: of a choice its number."""
+        return str(self._task.doc_to_target(doc))
+
     @cached_property
     def protocol(self) -> dict[str, str]:
         """See `Suite.protocol`."""
@@ -250,7 +264,7 @@ class LmEvalSuite(Suite):
             if options.system_instruction
             else "none",
             "limit": str(options.limit),
-            "output_type": str(self._task.OUTPUT_TYPE),
+            "output_type": self.output_type,
             "generation_kwargs": json.dumps(config.generation_kwargs or {}, sort_keys=True, default=str),
             "max_gen_toks": self._budget(),
             **({"sampling": options.sampling} if options.sampling == "run" else {}),
