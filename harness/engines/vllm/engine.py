@@ -95,6 +95,8 @@ class VllmEngine:
     """One model in vLLM's `AsyncLLM`, asked as one of its variants. Build it with `start`."""
 
     _variant = Variant()
+    _templated = True
+    """Whether prompts come of a chat template; other renderers (Mistral's, DeepSeek's) write them in code."""
 
     def __init__(
         self, llm: Any, guard: Guard, tool_call_parser: str | None, reasoning_parser: str | None
@@ -108,7 +110,6 @@ class VllmEngine:
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
         self._special = framing_tokens(self._tokenizer.all_special_tokens, self._spoken())
         self._parses_reasoning = reasoning_parser is not None
-        # The other renderers (Mistral's, DeepSeek's) write prompts in code, without a template.
         self._templated = type(llm.renderer).__name__ == "HfRenderer"
         self._encoder = Encoder(
             self._tokenizer, head=self._template_head(), appended=appended_tokens(self._tokenizer)
