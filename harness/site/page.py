@@ -88,9 +88,9 @@ def suite_slug(board: Board, suite: str) -> str:
 class Bar(Struct):
     """An interval on the axis of its column, in percent of its width."""
 
-    low: float
-    high: float
-    at: float
+    low: int
+    high: int
+    at: int
 
 
 class Shown(Struct):
@@ -130,7 +130,7 @@ def shown(
         same=text.format_same_tasks(estimate, metric),
         corrected=text.format_corrected(estimate, metric),
         rank="" if rank is None else format_rank(rank),
-        sort="" if estimate.value is None else f"{estimate.value:.6g}",
+        sort="" if estimate.value is None else f"{estimate.value:.5g}",
         bar=_bar(estimate, ends),
         lacking=misses_much(estimate),
     )
@@ -147,10 +147,10 @@ def _bar(estimate: Estimate, ends: tuple[float, float]) -> Bar | None:
     if estimate.value is None:
         return None
 
-    def at(value: float | None) -> float:
+    def at(value: float | None) -> int:
         known = estimate.value if value is None else value
         assert known is not None
-        return round(100 * min(1.0, max(0.0, (known - low) / (high - low))), 1)
+        return round(100 * min(1.0, max(0.0, (known - low) / (high - low))))  # a pixel is about 1%
 
     return Bar(low=at(estimate.low), high=at(estimate.high), at=at(estimate.value))
 
