@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+import msgspec
+
 from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.records.schema import EndFile, WorkerFile
@@ -94,7 +96,10 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
     for name in dict.fromkeys(cell.model for cell in cells):
         owed = sum(cell.total - cell.done for cell in cells if cell.model == name)
         if name in workers:
-            models.append(_model(workers[name], owed, time.time() if now is None else now))
+            found = _model(workers[name], owed, time.time() if now is None else now)
+            if found.log and not (directory.path / found.log).exists():  # its engine said nothing
+                found = msgspec.structs.replace(found, log=None)
+            models.append(found)
         elif owed and name in submitted:
             models.append(ModelStatus(model=name, state="waiting"))
     return RunStatus(

@@ -114,6 +114,9 @@ def test_what_was_submitted_and_has_not_begun_waits(owing: RunDirectory) -> None
 def test_problems_and_logs_are_told_where_something_is_wrong(owing: RunDirectory) -> None:
     problem = Caution(check="x", text="model one: its process was killed 3 times", model="one")
     write_worker(owing.path, "w", worker(ended="done", problems=(problem,), log="logs/slurm-1_0.log"))
+    assert not [line for line in status_lines(status(owing, NOW)) if "log" in line], "there is none"
+    (owing.path / "logs").mkdir()
+    (owing.path / "logs" / "slurm-1_0.log").touch()
     lines = [*status_lines(status(owing, NOW))]
     assert "one: its process was killed 3 times" in lines and "one: its log: logs/slurm-1_0.log" in lines
 
