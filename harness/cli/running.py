@@ -58,6 +58,11 @@ def add(commands: Any) -> None:
         help="a folder of run directories: cells that are complete in one of them are taken, not run again",
     )
     run.add_argument(
+        "--same-engine",
+        action="store_true",
+        help="take from --root only what the versions of vLLM, torch and transformers computed that are here",
+    )
+    run.add_argument(
         "--workers",
         type=int,
         metavar="N",
@@ -203,7 +208,13 @@ def run_command(args: argparse.Namespace) -> Status:
         directory.prepare(config)
         try:
             elsewhere = run(
-                plan, directory, progress, launcher, retry_failures=args.retry_failures, root=args.root
+                plan,
+                directory,
+                progress,
+                launcher,
+                retry_failures=args.retry_failures,
+                root=args.root,
+                same_engine=args.same_engine,
             )
         except (UserError, KeyboardInterrupt) as error:
             ended = error

@@ -48,7 +48,7 @@ class Root:
                 yield run
 
     def take(
-        self, cells: Sequence[CellEntry], out: RunDirectory
+        self, cells: Sequence[CellEntry], out: RunDirectory, versions: Mapping[str, str] | None = None
     ) -> tuple[dict[Path, list[CellEntry]], list[str]]:
         """Copy complete cells into a run that asks for them and has nothing of them.
 
@@ -58,6 +58,7 @@ class Root:
         Args:
             cells: that the run asks for.
             out: the run.
+            versions: package -> version that its engines must have had; None where any will do.
 
         Returns:
             (run directory -> cells that came from it, why others were not taken, a sentence each).
@@ -71,7 +72,7 @@ class Root:
                 if run.path.resolve() == out.path.resolve():
                     continue
                 try:
-                    why = _why_not(run, cell.key)
+                    why = _why_not(run, cell.key, versions)
                     if why is None:
                         copy_cell(run, {}, cell, out)
                         taken.setdefault(run.path, []).append(cell)
@@ -82,13 +83,17 @@ class Root:
         return taken, refused
 
 
-def _why_not(run: RunDirectory, key: str) -> str | None:
+def _why_not(run: RunDirectory, key: str, versions: Mapping[str, str] | None) -> str | None:
     """Why a cell cannot be taken from a run, None if it can."""
     cell = read_cell(run.layout, key).cell
     if not run.is_complete(cell):
         return "it is not complete"
     if is_imported(run, key):
         return "others ran it"
+    for engine in read_engines(run.layout, key).values() if versions is not None else ():
+        for package, version in (versions or {}).items():
+            if (had := engine.versions.get(package)) != version:
+                return f"its engine had {package} {had}, and here is {version}"
     return what_changed(run, cell)
 
 

