@@ -339,3 +339,24 @@ def test_a_job_refuses_a_config_that_is_not_the_one_that_was_submitted(
     assert "is not the config that was submitted: give `harness run` again" in capsys.readouterr().err
     assert main(["job", out, "other"]) == Status.WRONG_INPUT
     assert "has no model 'other': give one of one" in capsys.readouterr().err
+
+
+@pytest.mark.engine
+def test_models_through_vllm_on_two_nodes_are_those_of_one_process(slurm: Cluster, tmp_path: Path) -> None:
+    (tmp_path / "demo.yaml").write_text((ROOT / "configs" / "runs" / "demo.yaml").read_text())
+    models = ["--model", "aster-dense", "--model", "borea-moe"]
+    on_slurm = ["--on", "slurm", "--wait"]
+    for out, on in (("alone", []), ("slurm", on_slurm)):
+        command = ["run", str(tmp_path / "demo.yaml"), "--out", str(tmp_path / out), "limit=4", *models, *on]
+        done = subprocess.run(
+            [sys.executable, "-m", "harness.cli", *command],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            check=False,
+        )
+        assert done.returncode == 0, f"{done.stderr} {done.stdout}"
+    assert scorecards(tmp_path, "slurm") == scorecards(tmp_path, "alone")
+    assert bare(records(tmp_path, "slurm")) == bare(records(tmp_path, "alone"))
+    workers = read_workers(tmp_path / "slurm")
+    assert len(workers) == 2 and {worker.ended for worker in workers} == {"done"}
