@@ -17,6 +17,7 @@ from harness.analysis.build import MetricResult, ModelScorecard, SuiteResult, es
 from harness.analysis.columns import Factor, pool_factors
 from harness.analysis.derived import Observations
 from harness.suites.declared import groups
+from harness.suites.warned import gathered
 from harness.types import GroupMetric, Manifest, Metric, SuiteGroup
 
 
@@ -169,7 +170,8 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
     measured = [result for result in results if len(result.observations.values)] or results[:1]
     observations = _joined(measured)
     missing = sum(result.estimate.missing for result in results)
-    estimate = stats.estimated(estimate_metric, metric, observations, missing=missing)
+    with gathered() as said:
+        estimate = stats.estimated(estimate_metric, metric, observations, missing=missing)
     cut = sum(result.estimate.contexts_cut for result in results)
     method = f"{estimate.method}; every question of {len(results)} suites counts once"
     return MetricResult(
@@ -177,6 +179,7 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
         metric=metric,
         estimate=msgspec.structs.replace(estimate, method=method, contexts_cut=cut),
         observations=observations,
+        warnings=tuple(dict.fromkeys(said)),
     )
 
 

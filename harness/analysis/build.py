@@ -26,6 +26,7 @@ from harness.analysis.pooled import Pooled, pool
 from harness.errors import UserError
 from harness.suites.corpus import corpus
 from harness.suites.declared import declared
+from harness.suites.warned import gathered
 from harness.types import (
     LARGEST_COUNT,
     CellEntry,
@@ -50,6 +51,8 @@ class MetricResult(Struct):
     metric: Metric
     estimate: Estimate
     observations: Observations
+    warnings: tuple[str, ...] = ()
+    """What was warned of as the estimate was computed, each text once."""
 
 
 class SuiteResult(Struct):
@@ -261,8 +264,11 @@ def _metric_result(
     def estimator(one: Measured) -> Estimate:
         return estimate_metric(one.metric, one.observations(attempts), missing=one.missing.size)
 
-    estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
-    estimate = qualified(estimate, measured, attempts, estimator)
+    with gathered() as said:
+        estimate = stats.estimated(
+            estimate_metric, measured.metric, observations, missing=measured.missing.size
+        )
+        estimate = qualified(estimate, measured, attempts, estimator)
     cut = int(attempts.shortened[measured.rows].sum())
     estimate = msgspec.structs.replace(estimate, contexts_cut=cut)
     unseen = without_condition(measured, attempts)
@@ -271,7 +277,13 @@ def _metric_result(
     if measured.note:
         estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
     estimate = with_errors(estimate, measured.metric, judges, model)
-    return MetricResult(suite=suite, metric=measured.metric, estimate=estimate, observations=observations)
+    return MetricResult(
+        suite=suite,
+        metric=measured.metric,
+        estimate=estimate,
+        observations=observations,
+        warnings=tuple(dict.fromkeys(said)),
+    )
 
 
 def estimate_metric(metric: Metric, observations: Observations, *, missing: int) -> Estimate:

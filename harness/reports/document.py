@@ -91,6 +91,8 @@ UNREAD = "unreadable_records"
 """The check of a caution about records that cannot be read."""
 SCORING = "scoring_warning"
 """The check of a caution about what was warned of as replies were scored."""
+ESTIMATING = "estimating_warning"
+"""The check of a caution about what was warned of as metrics were computed from scores."""
 
 
 def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
@@ -118,6 +120,22 @@ def _warned(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
                     "`harness show` tells an attempt's"
                 )
                 yield Caution(check=SCORING, text=said, model=card.model.name, suite=name)
+
+
+def _estimated(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
+    """What was warned of as metrics were computed, each text with a metric that it was said of."""
+    for card in cards:
+        texts: dict[str, list[str]] = {}
+        for key, result in {**card.metrics, **card.members}.items():
+            for text in result.warnings:
+                texts.setdefault(text, []).append(key)
+        for text, keys in [*texts.items()][:FEW_WARNINGS]:
+            what = f"{len(keys):,} metrics such as {keys[0]}" if keys[1:] else keys[0]
+            said = f"computing {what} gave the warning: {text}"
+            yield Caution(check=ESTIMATING, text=said, model=card.model.name)
+        if len(texts) > FEW_WARNINGS:
+            said = f"computing metrics gave {len(texts) - FEW_WARNINGS:,} other warnings"
+            yield Caution(check=ESTIMATING, text=said, model=card.model.name)
 
 
 def read_document(
@@ -182,7 +200,7 @@ def document_of(
         differences=differences(own),
         versions={"harness": manifest.harness_version, **manifest.versions},
         hardware=manifest.hardware,
-        cautions=(*manifest.cautions, *_unread(cards), *_warned(cards)),
+        cautions=(*manifest.cautions, *_unread(cards), *_warned(cards), *_estimated(cards)),
     )
 
 

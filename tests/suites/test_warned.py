@@ -166,3 +166,32 @@ def test_what_a_task_warns_of_as_it_scores_stands_on_the_card(
     assert "no number in the reply" in page and "<b>" not in page
     assert main(["show", str(out), "--pair", "numbers/1", "--trust-code", str(tmp_path)]) == 0
     assert "no number in the reply" in capsys.readouterr().out
+
+
+METRICS = "metric_list: [{metric: acc, aggregation: mean, higher_is_better: true}]"
+OF_CLASSES = """metric_list:
+  - {metric: f1, aggregation: f1, higher_is_better: true}
+  - {metric: f1_again, aggregation: f1, higher_is_better: true}
+"""
+
+
+def test_what_an_aggregation_warns_of_stands_on_the_card(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "numbers.yaml").write_text(TASK.replace(METRICS, OF_CLASSES))
+    (tmp_path / "tasks" / "own.py").write_text(
+        "def results(doc, replies):\n    return {'f1': (0, 0), 'f1_again': (0, 0)}\n"
+    )
+    (tmp_path / "tasks" / "test.jsonl").write_text("".join(json.dumps({"n": n}) + "\n" for n in range(20)))
+    (tmp_path / "run.yaml").write_text(CONFIG)
+    out = tmp_path / "out"
+    assert main(["run", str(tmp_path / "run.yaml"), "--out", str(out)]) == 0
+    assert "ill-defined" not in capsys.readouterr().err
+    found = json.loads((out / "scorecard.json").read_text())["cautions"]
+    (said,) = [one for one in found if one["check"] == "estimating_warning"]
+    assert said["model"] == "aster-dense"
+    assert said["text"].startswith(
+        "computing 2 metrics such as numbers/f1 gave the warning: UndefinedMetricWarning: F-score is ill"
+    )
