@@ -281,10 +281,13 @@ def _percentiles(
         return None, None, ": no interval, it is not finite"
     generator = np.random.default_rng(seed)
     values = np.full(resamples, math.nan)
+    alike = len({len(group) for group in groups}) == 1
+    stacked = np.stack(groups) if alike else None  # a look-up, instead of joining thousands of arrays
     for i in range(resamples):
         drawn = generator.integers(len(groups), size=len(groups))
+        rows = np.concatenate([groups[j] for j in drawn]) if stacked is None else stacked[drawn].ravel()
         with suppress(Exception):  # code of the metric's own, on samples that it may not be defined for
-            values[i] = of_rows(np.concatenate([groups[j] for j in drawn]))
+            values[i] = of_rows(rows)
     defined = values[~np.isnan(values)]
     if np.isinf(defined).any():
         return None, None, ": no interval, it is not finite"

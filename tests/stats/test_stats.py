@@ -350,6 +350,17 @@ def test_bootstrap_draws_whole_clusters() -> None:
     assert (whole.high - whole.low) > 2 * (alone.high - alone.low)
 
 
+@pytest.mark.parametrize("sizes", [[2] * 12, [1, 2, 3] * 4])
+def test_clusters_are_drawn_as_one_operand_a_cluster_is(sizes: list[int]) -> None:
+    ends = np.cumsum(sizes)
+    numbers = np.random.default_rng(2).normal(size=ends[-1])
+    parts = np.split(numbers, ends[:-1])
+    cluster = np.repeat(np.arange(len(sizes)), sizes)
+    found = stats.bootstrap(numbers.tolist(), lambda v: float(np.mean(v)), {"passage": cluster})
+    same = stats.bootstrap(parts, lambda v: float(np.mean(np.concatenate(v))))
+    assert (found.value, found.low, found.high) == (same.value, same.low, same.high)
+
+
 def test_bootstrap_of_something_not_finite_has_no_interval() -> None:
     found = stats.bootstrap([1.0, math.inf], sum)
     assert (found.value, found.low, found.high) == (None, None, None)
