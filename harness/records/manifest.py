@@ -9,7 +9,7 @@ from harness.records.layout import CELL, EARLIER, RUN, Layout
 from harness.records.sane import read_file
 from harness.records.schema import CellFile, EngineFile, RunFile
 from harness.records.verdicts import Verdicts, is_judged
-from harness.types import CellEntry, EngineFacts, JudgeEntry, Manifest, ModelEntry, SuiteGroup
+from harness.types import CellEntry, EngineFacts, GroupMetric, JudgeEntry, Manifest, ModelEntry, SuiteGroup
 
 
 def read_manifest(layout: Layout) -> Manifest:
@@ -113,8 +113,22 @@ def _groups(several: Iterable[Sequence[SuiteGroup]]) -> tuple[SuiteGroup, ...]:
     found: dict[str, SuiteGroup] = {}
     for groups in several:
         for group in groups:
-            found.setdefault(group.name, group)
+            found.setdefault(group.name, _in_order(group))
     return tuple(found.values())
+
+
+def _in_order(group: SuiteGroup) -> SuiteGroup:
+    """The group with the members of its averages in lm-eval's order: files hold the keys of a mapping sorted.
+
+    A sum in another order may differ from lm-eval's in its last digit.
+    """
+    places = {suite: place for place, suite in enumerate(group.members)}
+
+    def ordered(metric: GroupMetric) -> GroupMetric:
+        members = sorted(metric.members.items(), key=lambda member: places.get(member[0], len(places)))
+        return msgspec.structs.replace(metric, members=dict(members))
+
+    return msgspec.structs.replace(group, metrics=tuple(map(ordered, group.metrics)))
 
 
 def groups_with(groups: Iterable[SuiteGroup], cell: CellEntry) -> tuple[SuiteGroup, ...]:

@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from harness.analysis.benchmarks import group_average
+from harness.cli import main
 from harness.config import EngineSpec, ModelSpec, RunConfig, SuiteSpec
 from harness.engines.scripted import ScriptedEngine, hashed_score
+from harness.records.directory import RunDirectory
+from harness.reports.document import read_document
 from harness.run.plan import make_manifest, make_plan
 from harness.suites.access import Access
 from harness.suites.lm_eval.data import Source
@@ -180,3 +183,24 @@ def test_the_manifest_keeps_each_group_once(folder: Path) -> None:
     assert [problem.text for problem in problems] == [
         "two suites are called 'one': give one of them another `name`"
     ]
+
+
+def test_averages_out_of_a_run_are_lm_evals_to_the_last_digit(folder: Path, tmp_path: Path) -> None:
+    """Files keep the keys of mappings sorted, which is not the order in which lm-eval adds up."""
+    suite = {"adapter": "lm_eval", "task": "life", "include_path": str(folder), "num_fewshot": 0}
+    config = {
+        "name": "groups",
+        "models": ["aster-dense"],
+        "suites": [suite],
+        "sampling": {},
+        "engine": {"kind": "tests.fakes:start"},
+    }
+    (tmp_path / "run.json").write_text(json.dumps(config))
+    assert main(["run", str(tmp_path / "run.json"), "--out", str(tmp_path / "out")]) == 0
+    found = read_document(RunDirectory(tmp_path / "out")).models[0].suites["life"].group_averages
+    assert found == {
+        f"{group}/{key}": value
+        for group, averages in lm_evals_own(folder, "life").items()
+        for key, value in averages.items()
+        if key.startswith("acc") and "stderr" not in key
+    }
