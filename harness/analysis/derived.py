@@ -253,7 +253,9 @@ def _derived(derived: DerivedMetric, cell: CellEntry, attempts: Attempts, levels
     if derived.condition is not None:
         given, known = _column(attempts, derived.condition)
     reference = _by_level(attempts, derived.reference.factor, levels.values)
-    applies = attempts.of_kind(derived.metric.applies_to, {}) & (attempts.failed | (has & known))
+    applies = attempts.of_kind(derived.metric.applies_to, derived.metric.where) & (
+        attempts.failed | (has & known)
+    )
     counts = applies & (given != 0)  # what is not known is not 0
     told = ~np.isnan(given) & ~np.isnan(of) & ~np.isnan(reference)
     note = derived.note

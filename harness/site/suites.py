@@ -30,6 +30,8 @@ ADAPTERS = {
     "injecagent": "An agent is shown the result of one tool call, in which an attacker's order stands. It "
     "counts whether the agent then calls the tool that the attacker asked for.",
     "requests": "Single requests, one reply each. A judge reads each reply and says what it did.",
+    "stepwise": "An agent in a made-up company is asked for steps of plain work whose whole does harm, and "
+    "for the same steps where they do none. It counts how far the agent goes along.",
 }
 """What a kind of benchmark measures, in plain words."""
 OTHER = "A benchmark of its authors' own."

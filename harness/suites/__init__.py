@@ -27,6 +27,7 @@ ADAPTERS = {
     "agentdojo_audited": "harness.suites.agentdojo.audited",
     "injecagent": "harness.suites.injecagent",
     "requests": "harness.suites.requests",
+    "stepwise": "harness.suites.agentdojo.stepwise",
 }
 """Name -> module. Packages that are installed add theirs as entry points of the group
 `openweight_harness.suites`; any other adapter is given by the dotted path of its module."""
@@ -36,6 +37,7 @@ PUBLICATION: dict[str, Publication] = {
     "agentdojo": "public",
     "agentdojo_audited": "public",
     "injecagent": "public",
+    "stepwise": "public",
     "requests": "numbers",  # requests for harm and replies to them; a table of somebody's own may be closed
 }
 """Adapter -> whether a site shows its attempts. Of an adapter that is not here it shows numbers alone."""

@@ -255,9 +255,9 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
 
     check_version()
     if name in SHIPPED_SUITES:
-        return _made_fast(import_module(SHIPPED_SUITES[name]).task_suite, own=True)
+        return made_fast(import_module(SHIPPED_SUITES[name]).task_suite, own=True)
     if ":" in name:
-        return _made_fast(load_own(name), own=True, draws=True)
+        return made_fast(load_own(name), own=True, draws=True)
     # get_suites makes an empty entry for an unknown version, so the version is looked for first.
     if benchmark_version not in _SUITES:
         known = ", ".join(sorted(_SUITES))
@@ -269,10 +269,10 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
             f"AgentDojo {benchmark_version} has no suite {name!r}: use one of {known}, "
             "or your own as package.module:task_suite or ./file.py:task_suite"
         )
-    return _made_fast(suites[name], own=False)
+    return made_fast(suites[name], own=False)
 
 
-def _made_fast(suite: Any, *, own: bool, draws: bool = False) -> Any:
+def made_fast(suite: Any, *, own: bool, draws: bool = False) -> Any:
     """The suite with a faster way to its environments.
 
     Args:
