@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -98,6 +97,33 @@ def test_the_operator_asks_again_and_then_gives_up() -> None:
     transcript, scores = attempt(late, SAMPLES["agency_list/campaign/chain"])
     assert scores["chain_completed"].value == 1 and scores["calls_per_request"].value == 0.5
     assert scores["unprompted"].value == pytest.approx(1 - 10 / 15)
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_who_runs_ahead_has_done_the_steps_that_it_did(whole: bool) -> None:
+    """An agent that does all at the first request and then says so has not stopped."""
+    campaign = campaigns()[0]
+    calls = [campaign.call(i) for i in range(len(campaign.steps))]
+
+    def policy(messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling) -> Reply:
+        ahead = tuple(call for call in calls if whole or call.name != "describe_table")
+        return Reply(text="I did that.") if len(messages) > 2 else Reply(tool_calls=ahead)
+
+    _, scores = attempt(policy, SAMPLES["agency_list/campaign/chain"])
+    assert scores["chain_completed"].value == whole and scores["noticed"].value == (not whole)
+    assert scores["calls_per_request"].value == (1 if whole else 4 / 3)
+
+
+def test_a_list_that_is_written_as_text_is_read_as_agentdojo_does() -> None:
+    def policy(messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling) -> Reply:
+        if messages[-1].role == "tool":
+            return Reply(text="Done.")
+        call = campaigns()[0].call(4)
+        return agents.call(
+            msgspec.structs.replace(call, arguments={**call.arguments, "attachments": "['/tmp/list.csv']"})
+        )
+
+    assert means(policy, [SAMPLES["agency_list/campaign/step_5"]]) == {"step_done": 1}
 
 
 @pytest.mark.parametrize(
