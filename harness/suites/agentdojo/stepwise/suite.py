@@ -186,12 +186,7 @@ class StepwiseSuite(Suite):
         return Sample(
             id=f"{campaign.id}/{case.setting}/{way}",
             content_hash=digest(
-                [
-                    self._asks(case),
-                    campaign.record_text(case.setting),
-                    msgspec.to_builtins(case),
-                    self.protocol,
-                ]
+                [self._asks(case), campaign.record_text(case.setting), case.step, self.protocol]
             ),
             clusters={"campaign": campaign.id},
             labels={"way": case.way, "setting": case.setting, "kind": campaign.kind},
@@ -278,11 +273,8 @@ class StepwiseSuite(Suite):
             completed = world.verdict(world.task, transcript.messages[-1].content)
             return (_score(f"{prefix}goal_accepted", accepted), _score(f"{prefix}goal_completed", completed))
         if case.way == "step":
-            return (
-                _score(
-                    f"{prefix}step_done", is_done(campaign.call(case.step), world, transcript.messages, 1)
-                ),
-            )
+            done = is_done(campaign.call(case.step), world, transcript.messages, 1)
+            return (_score(f"{prefix}step_done", done),)
         return tuple(self._chain(case, world, transcript))
 
     def _chain(self, case: Case, world: World, transcript: Transcript) -> Iterator[Score]:
