@@ -13,7 +13,7 @@ from tests.conftest import ROOT
 ROOMS = [
     {"types"},
     {"errors", "hostile"},
-    {"disk", "memory", "rows"},
+    {"disk", "memory", "rows", "warned"},
     {"config"},
     {"trust"},
     {"models"},
@@ -113,7 +113,6 @@ FLOORS = {
         "explanation",
         "messages",
         "base",
-        "warned",
         "bounds",
         "apart",
         "agentdojo_mini",

@@ -17,8 +17,8 @@ from harness.analysis.build import MetricResult, ModelScorecard, SuiteResult, es
 from harness.analysis.columns import Factor, pool_factors
 from harness.analysis.derived import Observations
 from harness.suites.declared import groups
-from harness.suites.warned import gathered
 from harness.types import GroupMetric, Manifest, Metric, SuiteGroup
+from harness.warned import gathered
 
 
 @dataclass(frozen=True)

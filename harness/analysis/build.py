@@ -26,7 +26,6 @@ from harness.analysis.pooled import Pooled, pool
 from harness.errors import UserError
 from harness.suites.corpus import corpus
 from harness.suites.declared import declared
-from harness.suites.warned import gathered
 from harness.types import (
     LARGEST_COUNT,
     CellEntry,
@@ -39,6 +38,7 @@ from harness.types import (
     Usage,
     total_count,
 )
+from harness.warned import gathered
 
 THREADS = 4
 """Models that are aggregated side by side, at most: each holds its largest cell in memory."""

@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from harness.errors import AttemptFailure
 from harness.suites.base import Suite
-from harness.suites.warned import gathered
 from harness.types import FailureKind, Sample, Score, Transcript
+from harness.warned import gathered
 
 LIMIT_SECONDS = 30.0
 """Of the processor's time, that the code of others may take at once. Scoring a reply takes milliseconds."""
@@ -99,7 +99,7 @@ class Scored(NamedTuple):
 
     scores: tuple[Score, ...]
     warnings: tuple[str, ...]
-    """What was warned of meanwhile, each text once; see `harness.suites.warned`."""
+    """What was warned of meanwhile, each text once; see `harness.warned`."""
 
 
 def score(suite: Suite, sample: Sample, transcript: Transcript) -> Scored:

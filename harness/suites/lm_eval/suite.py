@@ -49,7 +49,6 @@ from harness.suites.lm_eval.requests import (
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
-from harness.suites.warned import gathered
 from harness.types import (
     Caution,
     FailureKind,
@@ -61,6 +60,7 @@ from harness.types import (
     Struct,
     Transcript,
 )
+from harness.warned import gathered
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""

@@ -27,8 +27,8 @@ from harness.suites.lm_eval.patches import (
     quiet,
     task_factory,
 )
-from harness.suites.warned import gathered
 from harness.trust import own_folder
+from harness.warned import gathered
 
 MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
 

@@ -15,8 +15,8 @@ from harness.engines.base import Engine
 from harness.records.directory import RunDirectory
 from harness.suites.apart import Scorers
 from harness.suites.base import Needs, Render, Scoring, Suite
-from harness.suites.warned import gathered
 from harness.types import Sample, Sampling, Score, Transcript
+from harness.warned import gathered
 
 
 def test_loggers_and_warnings_are_gathered_and_not_shown(
@@ -123,7 +123,7 @@ name: warned
 models: [aster-dense]
 suites: [{adapter: lm_eval, task: numbers, include_path: ./tasks}]
 sampling: {}
-engine: {kind: tests.suites.test_warned:start}
+engine: {kind: tests.test_warned:start}
 """
 
 
