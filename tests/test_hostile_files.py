@@ -20,7 +20,6 @@ from harness.config import Document
 from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import read_columns, read_parquet
-from harness.suites.agentdojo import stored
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
 from harness.suites.injecagent.cases import read_json
@@ -123,7 +122,7 @@ def test_parquet_that_is_none_is_said(tmp_path: Path, content: bytes) -> None:
 def test_a_line_that_unpacks_to_more_than_can_be_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stored, "LONGEST_LINE", 1 << 20)
+    monkeypatch.setattr("harness.rows.LONGEST_LINE", 1 << 20)
     (tmp_path / "runs.jsonl.xz").write_bytes(lzma.compress(b'{"a": "' + b"a" * (1 << 22)))
     with pytest.raises(UserError, match="line 1 is longer than 1 MiB"):
         list(read_runs(tmp_path))

@@ -46,7 +46,10 @@ def add(commands: Any) -> None:
     submit = commands.add_parser(
         "submit",
         help="make a run ready to be given to others",
-        **examples("harness submit results/study --out submission --key ~/.ssh/id_ed25519"),
+        **examples(
+            "harness submit results/study --out submission",
+            "harness submit results/study --out submission --key ~/.ssh/id_ed25519",
+        ),
     )
     submit.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
     submit.add_argument("--out", type=Path, required=True, metavar="DIR2", help="where the submission goes")

@@ -16,6 +16,9 @@ from harness.types import SCHEMA_VERSION, CellEntry, FailureKind, Record, Score,
 if TYPE_CHECKING:
     import pyarrow as pa
 
+NOT_ROWS = (*NOT_RECORDS, KeyError, AttributeError)
+"""What reading raises at rows that are no records: arrays of another type lack what a list or struct has."""
+
 
 _FLAT = ("cell", "sample", "attempt", "content_hash", "failure", "failure_message", "truncated")
 """Fields of a record that are columns as they are."""
@@ -229,7 +232,7 @@ def _from_batch(path: Path, batch: "pa.RecordBatch", first: int) -> Iterator[Rec
     try:
         check_table(batch, record_schema())
         records = _to_records(path, batch)
-    except (*NOT_RECORDS, KeyError):  # which row it is comes out below
+    except NOT_ROWS:  # which row it is comes out below
         yield from _one_by_one(path, batch, first)
     else:
         yield from records
@@ -241,7 +244,7 @@ def _one_by_one(path: Path, batch: "pa.RecordBatch", first: int) -> Iterator[Rec
             (record,) = _to_records(path, batch.slice(number, 1))
             record = msgspec.convert(msgspec.to_builtins(record), Record)
             check_record(record)
-        except (*NOT_RECORDS, KeyError) as error:
+        except NOT_ROWS as error:
             raise UserError(
                 f"{path}, row {first + number + 1}: not a record ({error}); restore it from a copy"
             ) from error

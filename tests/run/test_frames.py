@@ -77,6 +77,7 @@ class Engine(vllm.VllmEngine):
     """The real one, with nothing of vLLM but a stub of its call."""
 
     def __init__(self) -> None:
+        self._shared, self._max_num_seqs = vllm.Shared(), 1
         self._llm, self._parses_reasoning, self._templated = Stub(), False, False
         self.facts = EngineFacts(name="stub", version="1", details={})
 
