@@ -4,7 +4,7 @@ A run config is YAML. Names in `models` and `suites` stand for files of `configs
 `configs/suites`; what is kept with the results is the resolved config, with no names left in it.
 """
 
-from harness.config.digests import digest, to_yaml
+from harness.config.digests import changed_keys, digest, to_yaml
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, unknown_key
 from harness.config.paths import as_written, bare_name, base_folder, find, locate, names, registry
 from harness.config.resolve import load_config, load_model, load_options
@@ -26,6 +26,7 @@ __all__ = [
     "as_written",
     "bare_name",
     "base_folder",
+    "changed_keys",
     "digest",
     "dotted",
     "drawn_by",

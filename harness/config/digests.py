@@ -1,6 +1,7 @@
 """Resolved configs as text: what is kept with results, and what tells two of them apart."""
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -46,3 +47,8 @@ def digest(config: RunConfig) -> str:
     for place in (data, *data["suites"]):
         place.pop("judge", None)
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]
+
+
+def changed_keys(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """The keys, in order, whose values differ; those that one of them has not, too."""
+    return [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]

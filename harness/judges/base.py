@@ -1,6 +1,7 @@
 """A judge at work: a request and a reply in, a verdict out."""
 
 import asyncio
+import hashlib
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -22,6 +23,11 @@ class Exchange(Struct):
 
     request: str
     reply: str
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of both, by which a verdict says what it was about."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -29,11 +29,6 @@ class Owed:
     content_hash: str
     exchange: Exchange
 
-    @property
-    def digest(self) -> str:
-        """Of what is judged."""
-        return hashlib.sha256(msgspec.json.encode(self.exchange)).hexdigest()
-
 
 @dataclass
 class Judged:
@@ -67,7 +62,7 @@ def owed(directory: RunDirectory, cell: CellEntry, judge: str) -> Iterator[Owed]
                 row["content_hash"],
                 Exchange(request=request, reply=reply),
             )
-            if kept is None or kept.verdict.verdict is None or kept.judged != waiting.digest:
+            if kept is None or kept.verdict.verdict is None or kept.judged != waiting.exchange.digest:
                 yield waiting
 
 
@@ -109,10 +104,11 @@ async def judge_runs(
         (d, cell)
         for d in directories
         for cell in d.whole_manifest().cells.values()
-        if is_judged(cell) and (suites is None or cell.suite in suites)
+        if is_judged(cell.metrics) and (suites is None or cell.suite in suites)
     ]
-    cells = [(d, cell) for d, cell in judged if not not_told(spec, cell.metrics)]
-    why = {cell.suite: reason for _, cell in judged if (reason := not_told(spec, cell.metrics))}
+    reasons = [not_told(spec, cell.metrics) for _, cell in judged]
+    cells = [one for one, reason in zip(judged, reasons, strict=True) if not reason]
+    why = {cell.suite: reason for (_, cell), reason in zip(judged, reasons, strict=True) if reason}
     for suite, reason in why.items():
         if cells:
             note(f"{suite} is not read: {reason}")
@@ -147,7 +143,7 @@ async def judge_runs(
                             attempt=one.attempt,
                             content_hash=one.content_hash,
                             verdict=verdict,
-                            judged=one.digest,
+                            judged=one.exchange.digest,
                             started=started,
                         )
                     )

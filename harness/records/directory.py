@@ -15,7 +15,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from harness import config as configs
-from harness.config import RunConfig
+from harness.config import RunConfig, changed_keys
 from harness.disk import make_folder, replace
 from harness.engines.layout import without_layout
 from harness.errors import UserError
@@ -258,7 +258,7 @@ class RunDirectory:
 
     def _check_same(self, cell: CellEntry, was: EngineFacts, now: EngineFacts) -> None:
         old, new = ({"name": f.name, "version": f.version, **without_layout(f.details)} for f in (was, now))
-        changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+        changed = changed_keys(old, new)
         if said := ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed):
             raise UserError(
                 f"{self.path} has a part of {cell.suite} of {cell.model} from another engine ({said}): "

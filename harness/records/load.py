@@ -140,7 +140,7 @@ class CellRecords:
             yield self._with_verdicts(record, votes)
 
     def _votes(self) -> dict[Name, list[Verdict]] | None:
-        return Verdicts(self.paths.verdicts).votes() if is_judged(self.cell) else None
+        return Verdicts(self.paths.verdicts).votes() if is_judged(self.cell.metrics) else None
 
     def _with_verdicts(self, record: Record, votes: dict[Name, list[Verdict]] | None) -> Record:
         said = (votes or {}).get((record.sample, record.attempt))
@@ -230,7 +230,7 @@ class CellRecords:
             UserError: as `each_record`.
         """
         fields = Outcome.__struct_fields__
-        if not self.complete or is_judged(self.cell):
+        if not self.complete or is_judged(self.cell.metrics):
             yield from (Outcome(**{f: getattr(r, f) for f in fields}) for r in self.each_judged())
             return
         rows = read_table(self.paths.complete, list(fields)).to_pylist()

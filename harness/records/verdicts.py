@@ -7,7 +7,7 @@ A verdict is not written into the record that it is about: records stay as they 
 may be asked years later.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +92,9 @@ class VerdictWriter(LineWriter):
         self.write(add_checksum(msgspec.json.encode(without_surrogates(msgspec.to_builtins(said)))))
 
 
-def is_judged(cell: CellEntry) -> bool:
-    """Whether a judge scores any metric of a cell."""
-    return any(metric.judged for metric in cell.metrics)
+def is_judged(metrics: Iterable[Metric]) -> bool:
+    """Whether a judge scores any of the metrics of a cell or a suite."""
+    return any(metric.judged for metric in metrics)
 
 
 def judged_value(metric: Metric, votes: Sequence[Verdict]) -> float | None:

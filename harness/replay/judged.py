@@ -9,7 +9,6 @@ Format: github.com/xlr8harder/llm-compliance, `analysis/`.
 """
 
 import datetime
-import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -20,8 +19,9 @@ import msgspec
 
 from harness.config import load_model, names
 from harness.errors import UserError
+from harness.judges.base import Exchange
 from harness.records.directory import RunDirectory
-from harness.replay.transcripts import empty_manifest
+from harness.replay.transcripts import empty_manifest, imported_cell
 from harness.rows import read_json
 from harness.suites.digests import digest
 from harness.types import (
@@ -37,7 +37,6 @@ from harness.types import (
     ModelEntry,
     Origin,
     Record,
-    Sampling,
     Score,
     Struct,
     Transcript,
@@ -193,21 +192,11 @@ def _cell(model: str, replies: Mapping[str, Reply]) -> CellEntry:
                where={"table": table})
         for table in tables
     ]  # fmt: skip
-    protocol = {
-        "adapter": "requests",
-        "requests": digest(sorted((reply.sample, reply.request) for reply in replies.values())),
-        **{f"sampling.{name}": "unknown" for name in Sampling.__struct_fields__},
-    }
-    key = hashlib.sha256(msgspec.json.encode([IMPORTED, model, protocol], order="sorted")).hexdigest()
-    return CellEntry(
-        key=key,
-        model=model,
-        suite=SUITE,
-        adapter="requests",
-        protocol=protocol,
+    requests = digest(sorted((reply.sample, reply.request) for reply in replies.values()))
+    return msgspec.structs.replace(
+        imported_cell(model, SUITE, {"adapter": "requests", "requests": requests}),
         metrics=tuple(msgspec.structs.replace(metric, judged=("complete",)) for metric in metrics),
         samples=len(replies),
-        attempts=1,
     )
 
 
@@ -288,6 +277,6 @@ def _verdict(cell: CellEntry, reply: Reply) -> JudgedAttempt:
             failure=FailureKind.SCORER_ERROR if none else None,
             failure_message=reply.said if none else None,
         ),
-        judged=digest([reply.request, reply.text]),
+        judged=Exchange(request=reply.request, reply=reply.text).digest,
         started=reply.time,
     )

@@ -216,7 +216,7 @@ class Collection:
             )
         if found is None:
             self._hold(out)
-            entry = cell_entry(suite, model)
+            entry = imported_cell(model, suite.name, suite.protocol)
             for path in out.appended_paths(entry):  # of an import that did not finish
                 path.unlink()
             found = Cell(suite, entry, out.writer(entry))
@@ -296,15 +296,20 @@ def to_record(key: str, run: StoredRun, judged: Judged, attempt: int) -> Record:
     )
 
 
-def cell_entry(suite: ImportedSuite, model: str) -> CellEntry:
-    """A cell that nothing has come in for yet. How its tokens were drawn is not known."""
-    sampling = {f"sampling.{name}": "unknown" for name in Sampling.__struct_fields__}
-    protocol = {**suite.protocol, **sampling}
+def imported_cell(model: str, suite: str, own: Mapping[str, str]) -> CellEntry:
+    """A cell that nothing has come in for yet. How its tokens were drawn is not known.
+
+    Args:
+        model: as it is called here.
+        suite: its name.
+        own: the suite's protocol.
+    """
+    protocol = {**own, **{f"sampling.{name}": "unknown" for name in Sampling.__struct_fields__}}
     key = hashlib.sha256(msgspec.json.encode([IMPORTED, model, protocol], order="sorted")).hexdigest()
     return CellEntry(
         key=key,
         model=model,
-        suite=suite.name,
+        suite=suite,
         adapter=protocol["adapter"],
         protocol=protocol,
         metrics=(),

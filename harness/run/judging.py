@@ -7,6 +7,7 @@ from harness.errors import UserError
 from harness.judges.second_pass import not_told
 from harness.judges.spec import JudgeSpec, load_judge
 from harness.models.forecast import Request, gpu_problems
+from harness.records.verdicts import is_judged
 from harness.run.models import check_model
 from harness.suites.base import Suite
 from harness.types import Caution
@@ -42,7 +43,7 @@ def plan_judges(suites: Iterable[Suite], asked: Mapping[str, Sequence[str]]) -> 
         Unjudged: a judge is none, or tells nothing of what a suite counts.
     """
     found: dict[str, PlannedJudge] = {}
-    for suite in filter(is_judged, suites):
+    for suite in [suite for suite in suites if is_judged(suite.metrics)]:
         for name in asked[suite.name]:
             try:
                 judge = found.setdefault(name, PlannedJudge(load_judge(name)))
@@ -54,14 +55,9 @@ def plan_judges(suites: Iterable[Suite], asked: Mapping[str, Sequence[str]]) -> 
     return found
 
 
-def is_judged(suite: Suite) -> bool:
-    """Whether a suite leaves its replies to a judge."""
-    return any(metric.judged for metric in suite.metrics)
-
-
 def waiting(suites: Iterable[Suite], asked: Mapping[str, Sequence[str]]) -> Iterator[Caution]:
     """The suites whose replies will wait for a judge, since the config names none."""
-    for suite in filter(is_judged, suites):
+    for suite in [suite for suite in suites if is_judged(suite.metrics)]:
         if not asked[suite.name]:
             yield Caution(
                 check="judge",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.config import ModelSpec, as_written
+from harness.config import ModelSpec, as_written, changed_keys
 from harness.disk import replace
 from harness.errors import UserError
 from harness.models import checkpoint
@@ -99,16 +99,14 @@ def differences(
     for name, content in suites.items():
         if (locked := lock.suites.get(name)) is None:
             yield f"suite {name} is not in the lock"
-        elif changed := _changed(locked, content):
+        elif changed := changed_keys(locked, content):
             yield f"suite {name} is not the one that was fetched ({', '.join(changed)} changed)"
     for name, spec in specs.items():
         if (model := lock.models.get(name)) is None:
             yield f"model {name} is not in the lock"
         elif not same_model(spec, model):
             yield f"model {name} is not the one that was fetched (path or revision changed)"
-        elif (folder := checkpoint.find(spec)) and (changed := _changed(model.files, file_hashes(folder))):
+        elif (folder := checkpoint.find(spec)) and (
+            changed := changed_keys(model.files, file_hashes(folder))
+        ):
             yield f"model {name} is not the one that was fetched ({', '.join(changed)} in {folder} changed)"
-
-
-def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
-    return [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]

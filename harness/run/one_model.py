@@ -94,8 +94,7 @@ def _other_cell(directory: RunDirectory, cell: PlannedCell) -> Caution:
         for other in directory.manifest().cells.values()
         if (other.model, other.suite) == (entry.model, entry.suite)
     ]
-    was = planned[0].protocol if planned else {}
-    changed = [key for key in sorted(was.keys() | entry.protocol) if was.get(key) != entry.protocol.get(key)]
+    changed = configs.changed_keys(planned[0].protocol if planned else {}, entry.protocol)
     what = ", ".join(changed) or "weights or engine arguments"
     return problem(
         "not_as_planned",

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.config import RunConfig
+from harness.config import RunConfig, changed_keys
 from harness.engines import one_load
 from harness.errors import DiskError, EngineDead, Status, UserError
 from harness.judges.second_pass import judge_runs
@@ -194,8 +194,7 @@ def _left_aside(plan: Plan, directory: RunDirectory, left: Sequence[CellEntry]) 
     said = []
     for old in left[:FEW_NAMES]:
         now = asked.get((old.model, old.suite))
-        was, new = old.protocol, now.protocol if now else {}
-        changed = [key for key in sorted(was.keys() | new.keys()) if was.get(key) != new.get(key)]
+        changed = changed_keys(old.protocol, now.protocol if now else {})
         changed += ["attempts"] if now and now.attempts != old.attempts else []
         why = f" ({', '.join(changed) or 'weights or engine arguments'} changed)" if now else ""
         said.append(f"{old.suite} of {old.model}{why}")

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from harness import __version__
 from harness.analysis.claims import Claims
+from harness.config import changed_keys
 from harness.reports.claims_text import claim_sentences, claim_tables
 from harness.reports.document import Document
 from harness.site.board import Board, Number
@@ -131,10 +132,7 @@ def _change(number: Number, before: Number | None) -> str:
         changed.append("harness")
     if _engine(number) != _engine(before):
         changed.append("engine")
-    details = [_details(one) for one in (number, before)]
-    changed += sorted(
-        k for k in details[0].keys() | details[1].keys() if details[0].get(k) != details[1].get(k)
-    )
+    changed += changed_keys(_details(before), _details(number))
     return "; ".join(
         [*said, f"changed: {', '.join(changed)}" if changed else "nothing that is told has changed"]
     )
