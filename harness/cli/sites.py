@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     )
     site.add_argument("--quick", action="store_true", help="do not score again, and show no prompts")
     site.add_argument(
-        "--cache", type=Path, metavar="DIR", help="what is kept for the next time (default: .SITE-cache)"
+        "--cache", type=Path, metavar="DIR", help="what is kept for the next time (default: in ~/.cache)"
     )
     site.add_argument(
         "--limit-seconds", type=float, default=1800.0, metavar="S", help="that one run may take to read"

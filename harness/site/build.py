@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from harness.disk import make_folder
+from harness.disk import cache_folder, make_folder
 from harness.errors import UserError
 from harness.hostile import page_template
 from harness.reports.words import comparisons
@@ -105,18 +105,24 @@ def build_site(
         root: a folder of run directories.
         out: where the site goes: an empty folder, or an earlier site.
         settings: `site.yaml`.
-        store: where it is kept what runs came to; beside `out` if not given.
+        store: where it is kept what runs came to; in the reader's own cache folder if not given.
         reading: how runs are read, apart from the settings.
         tell: is called with a line for each run that was read anew.
 
     Raises:
-        UserError: there are no runs, none could be taken, the settings are not right, or `out` is no site.
+        UserError: there are no runs, none could be taken, the settings are not right, `out` is no site, or
+            `store` may have come with the runs.
     """
     began = time.monotonic()
     kept = read_settings(settings)
+    # What is kept is believed, and holds objects of Python: it must not be what somebody sent.
+    if store is not None and store.resolve().is_relative_to(root.resolve()):
+        raise UserError(
+            f"--cache {store} is inside of {root} and may have come with the runs: give a folder of your own"
+        )
     output = Output(out)
     reading = msgspec.structs.replace(reading or Reading(), settings=kept)
-    made = Store(store or out.with_name(f".{out.name}-cache"))
+    made = Store(store or cache_folder() / "site")
     runs = take_all(root, made, reading, tell)
     board = make_board(runs, made, kept)
     if not board.runs:

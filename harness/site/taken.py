@@ -202,7 +202,9 @@ def _each(owed: Sequence[tuple[Path, str]], store: Store, reading: Reading) -> I
             process = context.Process(target=_take, args=(path, key, store.path, reading, share))
             process.start()
             running.append((process, path, key, time.monotonic()))
-        multiprocessing.connection.wait([process.sentinel for process, *_ in running], timeout=1.0)
+        left = min(began for *_, began in running) + reading.seconds - time.monotonic()
+        sentinels = [process.sentinel for process, *_ in running]
+        multiprocessing.connection.wait(sentinels, timeout=min(1.0, max(0.0, left)))
         for one in list(running):
             process, path, key, began = one
             seconds = time.monotonic() - began

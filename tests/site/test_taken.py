@@ -7,9 +7,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness.disk import cache_folder
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.site import taken
+from harness.site.build import build_site
 from harness.site.settings import SiteSettings
 from harness.site.taken import Reading, Store, Taken, run_folders, take_all
 from tests.conftest import lacking
@@ -122,3 +124,16 @@ def test_signatures_are_checked(tmp_path: Path) -> None:
     assert found["signed"].signer == "ann@lab" and found["unsigned"].signer is None
     assert not found["unsigned"].refused
     assert "not a signature by anyone" in found["forged"].refused[0]
+
+
+def test_nothing_is_believed_that_may_have_come_with_the_runs(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make(root / "one")
+    with pytest.raises(UserError, match=r"is inside of .* and may have come with the runs"):
+        build_site(root, tmp_path / "site", store=root / "cache")
+    # Beside the site, where a folder that somebody sent could hold one too, nothing is looked for.
+    forged = tmp_path / ".site-cache"
+    forged.mkdir()
+    build_site(root, tmp_path / "site", reading=Reading(quick=True))
+    assert {path.name for path in (cache_folder() / "site").iterdir()} == {"attempts", "runs", "scores"}
+    assert not (root / "cache").exists() and not any(forged.iterdir())
