@@ -21,6 +21,13 @@ from harness.errors import Status, UserError
 
 def add(commands: Any) -> None:
     """Add the commands to the command line."""
+    _add_merge(commands)
+    _add_replay(commands)
+    _add_show(commands)
+    _add_export(commands)
+
+
+def _add_merge(commands: Any) -> None:
     merge = commands.add_parser(
         "merge",
         help="put runs together, or parts of one",
@@ -33,6 +40,8 @@ def add(commands: Any) -> None:
     merge.add_argument("--out", type=Path, required=True, help="where the run goes that has the cells of all")
     merge.set_defaults(command=merge_command)
 
+
+def _add_replay(commands: Any) -> None:
     replay = commands.add_parser(
         "replay",
         help="score transcripts again, without a model",
@@ -55,7 +64,11 @@ def add(commands: Any) -> None:
     replay.add_argument("--country", help="where: ISO 3166-1 alpha-2")
     programs_argument(replay)
     replay.set_defaults(command=replay_command)
+    suite_argument(replay)
+    trust_argument(replay)
 
+
+def _add_show(commands: Any) -> None:
     show = commands.add_parser(
         "show",
         help="print one attempt, or list those that failed",
@@ -82,7 +95,10 @@ def add(commands: Any) -> None:
     show.add_argument("--attempt", type=int, default=0, help="which, where there are several; from 0")
     show.add_argument("--format", choices=("terminal", "html"), default="terminal")
     show.set_defaults(command=show_command)
+    trust_argument(show)
 
+
+def _add_export(commands: Any) -> None:
     export = commands.add_parser(
         "export",
         help="write records in a format of other tools",
@@ -100,8 +116,8 @@ def add(commands: Any) -> None:
         help="also what is not for everybody (requests for harm, closed questions): they are hashes else",
     )
     export.set_defaults(command=export_command)
-    suite_argument(replay, export)
-    trust_argument(replay, show, export)
+    suite_argument(export)
+    trust_argument(export)
 
 
 def merge_command(args: argparse.Namespace) -> None:

@@ -26,6 +26,13 @@ from harness.errors import Status, UserError
 
 def add(commands: Any) -> None:
     """Add the commands to the command line."""
+    _add_scorecard(commands)
+    _add_compare(commands)
+    _add_claims(commands)
+    _add_verify(commands)
+
+
+def _add_scorecard(commands: Any) -> None:
     scorecard = commands.add_parser(
         "scorecard",
         help="print the scorecards of a run",
@@ -41,7 +48,10 @@ def add(commands: Any) -> None:
     full_argument(scorecard)
     cache_argument(scorecard)
     scorecard.set_defaults(command=scorecard_command)
+    trust_argument(scorecard)
 
+
+def _add_compare(commands: Any) -> None:
     compare = commands.add_parser(
         "compare",
         help="compare two models, paired by sample",
@@ -57,7 +67,10 @@ def add(commands: Any) -> None:
     allow_argument(compare)
     full_argument(compare)
     compare.set_defaults(command=compare_command)
+    trust_argument(compare)
 
+
+def _add_claims(commands: Any) -> None:
     claims = commands.add_parser(
         "claims",
         help="gaps, abilities, size and cost, each with its instrument",
@@ -77,8 +90,10 @@ def add(commands: Any) -> None:
     allow_argument(claims)
     full_argument(claims)
     claims.set_defaults(command=claims_command)
-    trust_argument(scorecard, compare, claims)
+    trust_argument(claims)
 
+
+def _add_verify(commands: Any) -> None:
     verify = commands.add_parser(
         "verify",
         help="check that a run's files are what its records give",

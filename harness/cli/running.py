@@ -39,6 +39,14 @@ WATCH_SECONDS = 2.0
 
 def add(commands: Any) -> None:
     """Add the commands to the command line."""
+    _add_run(commands)
+    _add_job(commands)
+    _add_fetch(commands)
+    _add_plan(commands)
+    _add_status(commands)
+
+
+def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="run a config; the same command resumes",
@@ -84,6 +92,8 @@ def add(commands: Any) -> None:
     _end_arguments(run)
     run.set_defaults(command=run_command)
 
+
+def _add_job(commands: Any) -> None:
     job = commands.add_parser(
         "job",
         help="run one model of a run that was planned, as jobs of a scheduler do; without MODEL: end the run",
@@ -102,6 +112,8 @@ def add(commands: Any) -> None:
     _end_arguments(job)
     job.set_defaults(command=job_command, owned=True)
 
+
+def _add_fetch(commands: Any) -> None:
     fetch = commands.add_parser(
         "fetch",
         help="download models and data, and write a lock of what they are",
@@ -110,6 +122,8 @@ def add(commands: Any) -> None:
     config_arguments(fetch)
     fetch.set_defaults(command=fetch_command)
 
+
+def _add_plan(commands: Any) -> None:
     plan = commands.add_parser(
         "plan",
         help="show cells, sample counts and what is missing",
@@ -124,6 +138,8 @@ def add(commands: Any) -> None:
     plan.add_argument("--measured", type=Path, metavar="DIR", help="results of a run to take the speed from")
     plan.set_defaults(command=plan_command)
 
+
+def _add_status(commands: Any) -> None:
     status = commands.add_parser(
         "status",
         help="say how far a run is",
