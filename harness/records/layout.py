@@ -130,5 +130,10 @@ def cell_name(cell: CellEntry) -> str:
 
     Names of models and suites may hold anything; the key keeps the cleaned-up names apart.
     """
-    readable = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{cell.model}--{cell.suite}")[:120].lstrip(".")
+    readable = file_name(f"{cell.model}--{cell.suite}")[:120].lstrip(".")
     return readable + _end(cell.key)
+
+
+def file_name(text: str) -> str:
+    """A text as part of a file's name on any machine: what does not belong there is `_`."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", text)

@@ -4,13 +4,13 @@ A worker writes its own file every few seconds, so that any machine that sees th
 where, and what was killed: a file that says of no end and has not been written for a while.
 """
 
-import re
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from harness.disk import make_folder, replace
+from harness.records.layout import file_name
 from harness.records.sane import read_file
 from harness.records.schema import Submission, WorkerFile
 
@@ -37,21 +37,17 @@ def remove_worker(run: Path, writer: str, worker: WorkerFile) -> None:
 
 
 def _worker_path(run: Path, writer: str, model: str) -> Path:
-    return run / WORKERS / f"{_clean(model)}-{writer}.json"
+    return run / WORKERS / f"{file_name(model)[:100]}-{writer}.json"
 
 
 def log_path(run: Path, writer: str, model: str) -> Path:
     """Where the output of a worker's engine goes."""
-    return run / LOGS / f"{_clean(model)}-{writer}.log"
-
-
-def _clean(model: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", model)[:100]
+    return run / LOGS / f"{file_name(model)[:100]}-{writer}.log"
 
 
 def write_submission(run: Path, submission: Submission) -> None:
     """Keep what was submitted. Raises DiskError."""
-    write_small(run / SUBMISSIONS / f"{re.sub(r'[^0-9A-Za-z_.-]', '_', submission.job)}.json", submission)
+    write_small(run / SUBMISSIONS / f"{file_name(submission.job)}.json", submission)
 
 
 def write_small(path: Path, value: msgspec.Struct) -> None:

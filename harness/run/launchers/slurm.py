@@ -22,6 +22,7 @@ from harness import config as configs
 from harness.config.clusters import ClusterSpec
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
+from harness.records.layout import file_name
 from harness.records.schema import Submission
 from harness.records.workers import LOGS, read_submissions, write_submission
 from harness.run.attempts import Progress
@@ -156,7 +157,7 @@ class Slurm:
     def _head(self, job: Job, log: str, further: Mapping[str, object], options: Sequence[str]) -> str:
         cluster = self._cluster
         common = {
-            "job-name": f"harness-{re.sub('[^A-Za-z0-9_.-]+', '_', job.config.name)}",
+            "job-name": f"harness-{file_name(job.config.name)}",
             "output": _escaped(log),
             "open-mode": "append",
             "nodes": 1,
