@@ -48,9 +48,13 @@ def attacked_suites(cards: Sequence[ModelScorecard]) -> set[str]:
         name
         for card in cards
         for name, suite in card.suites.items()
-        if suite.by_injection_task
-        or any(r.metric.hijack or r.metric.given for r in card.metrics.values() if r.suite == name)
+        if suite.by_injection_task or any(is_of_attacks(r) for r in card.metrics.values() if r.suite == name)
     }
+
+
+def is_of_attacks(result: MetricResult) -> bool:
+    """Whether a result measures hijacking, or is given that it can be measured."""
+    return result.metric.hijack or bool(result.metric.given)
 
 
 def is_capability(result: MetricResult, attacked: set[str]) -> bool:

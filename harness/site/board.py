@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 
 import msgspec
@@ -17,7 +17,7 @@ from harness.analysis.claims.hardware import smallest_gpu
 from harness.analysis.comparability import NONE
 from harness.analysis.missing import misses_much
 from harness.analysis.origins import GROUPINGS
-from harness.analysis.summary import is_capability
+from harness.analysis.summary import is_capability, is_of_attacks
 from harness.config import ModelSpec, Openness
 from harness.models.registry import Node, lineage, specs
 from harness.site.settings import Change, SiteSettings
@@ -271,8 +271,7 @@ def _columns(numbers: Sequence[tuple[str, Number]]) -> dict[str, Column]:
     """Capability first, then what attacks, by benchmark; of one benchmark the headlines first."""
     attacked: set[str] = set()
     for _, number in numbers:
-        metric = number.result.metric
-        if metric.hijack or metric.given or number.suite.by_injection_task:
+        if is_of_attacks(number.result) or number.suite.by_injection_task:
             attacked.add(number.result.suite)
     found: dict[str, Column] = {}
     for _, number in numbers:
@@ -303,17 +302,7 @@ def _told_apart(columns: list[Column], rows: Iterable[Row]) -> list[Column]:
         for column in same:
             values = ((f, column.protocol.get(f, NONE)) for f in unlike)
             told = tuple((f, value if len(value) <= TOLD else value[:8]) for f, value in values)
-            found.append(
-                Column(
-                    id=column.id,
-                    suite=column.suite,
-                    metric=column.metric,
-                    protocol=column.protocol,
-                    attacked=column.attacked,
-                    capability=column.capability,
-                    differs=told,
-                )
-            )
+            found.append(replace(column, differs=told))
 
     def place(column: Column) -> tuple[bool, bool, str, bool, str, int, str]:
         metric = column.metric
@@ -362,14 +351,20 @@ def _rank(column: Column, rows: Sequence[Row]) -> None:
         row.ranks[column.id] = (best, worst, len(ranked))
 
 
+def main_columns(board: Board, columns: Iterable[Column]) -> list[Column]:
+    """Of each metric of a benchmark the one of some columns that most models have: its main protocol."""
+    sizes = Counter(name for row in board.rows for name in row.numbers)
+    main: dict[str, Column] = {}
+    for column in columns:
+        if column.key not in main or sizes[column.id] > sizes[main[column.key].id]:
+            main[column.key] = column
+    return list(main.values())
+
+
 def _add_capability(board: Board) -> None:
     """The mean over benchmarks without attacks, of models that have all of them."""
-    sizes = Counter(name for row in board.rows for name in row.numbers)
-    best: dict[str, Column] = {}
-    for column in board.columns:
-        if column.capability and sizes[column.id] > (sizes[best[column.key].id] if column.key in best else 0):
-            best[column.key] = column
-    board.capability = tuple(column.id for column in best.values())
+    able = [c for c in board.columns if c.capability and any(c.id in row.numbers for row in board.rows)]
+    board.capability = tuple(column.id for column in main_columns(board, able))
     for row in board.rows:
         own = [row.numbers[name].estimate for name in board.capability if name in row.numbers]
         whole = len(own) == len(board.capability) and all(e.value is not None for e in own)

@@ -10,7 +10,7 @@ from harness.site.page import (
     Heading,
     Shown,
     badges,
-    column_axis,
+    cells_of,
     heading,
     model_path,
     shown,
@@ -52,7 +52,6 @@ def front(frame: Frame) -> str:
     """The page."""
     board = frame.board
     columns = headline_columns(board)
-    axes = [column_axis(board, column) for column in columns]
     composite = len(board.capability) > 1
     headings = [heading(board, column) for column in columns]
     if composite:
@@ -64,7 +63,7 @@ def front(frame: Frame) -> str:
         "index.html",
         "Models",
         headings=headings,
-        lines=[_line(row, columns, axes, composite=composite) for row in rows],
+        lines=[_line(board, row, columns, composite=composite) for row in rows],
         facets=[(name, said, _values(board, name)) for name, said in FACETS],
         few=FEW if len(headings) > MANY else 0,
         runs=len(board.runs),
@@ -103,16 +102,11 @@ def _place(row: Row, first: Column | None, *, composite: bool) -> tuple[bool, fl
     return value is None, sign * (value or 0.0), row.model.name.lower()
 
 
-def _line(
-    row: Row, columns: Sequence[Column], axes: Sequence[tuple[float, float]], *, composite: bool
-) -> Line:
+def _line(board: Board, row: Row, columns: Sequence[Column], *, composite: bool) -> Line:
     cells: list[Shown | None] = []
     if composite:
         cells.append(shown(row.capability, CAPABILITY, (0.0, 1.0), None) if row.capability else None)
-    for column, ends in zip(columns, axes, strict=True):
-        number = row.numbers.get(column.id)
-        rank = row.ranks.get(column.id)
-        cells.append(None if number is None else shown(number.estimate, column.metric, ends, rank))
+    cells += cells_of(board, row, columns)
     facts = row.facts
     return Line(
         name=row.model.name,

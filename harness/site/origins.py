@@ -7,7 +7,7 @@ from harness.reports.tables import origins_table
 from harness.reports.words import notes
 from harness.site.board import Board, Column, Facts, Row, slug
 from harness.site.front import headline_columns
-from harness.site.page import Frame, Shown, column_axis, heading, model_path, shown
+from harness.site.page import Frame, Shown, cells_of, heading, model_path
 
 
 def origin_path(kind: str, key: str) -> str:
@@ -69,14 +69,6 @@ def _columns(board: Board, rows: Sequence[Row]) -> list[Column]:
 def _models(board: Board, rows: Sequence[Row]) -> list[tuple[str, str, Facts, list[Shown | None]]]:
     """(name, address, facts, numbers by column) of each model."""
     columns = _columns(board, rows)
-    axes = [column_axis(board, column) for column in columns]
-    found = []
-    for row in rows:
-        cells = [
-            shown(row.numbers[c.id].estimate, c.metric, ends, row.ranks.get(c.id))
-            if c.id in row.numbers
-            else None
-            for c, ends in zip(columns, axes, strict=True)
-        ]
-        found.append((row.model.name, f"../{model_path(row)}", row.facts, cells))
-    return found
+    return [
+        (row.model.name, f"../{model_path(row)}", row.facts, cells_of(board, row, columns)) for row in rows
+    ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,7 @@ class Heading(Struct):
     """Of the benchmark's page."""
 
 
+@cache  # every model's page has the same ones
 def heading(board: Board, column: Column) -> Heading:
     """The heading of a column."""
     better = column.metric.higher_is_better
@@ -186,10 +188,21 @@ def heading(board: Board, column: Column) -> Heading:
     )
 
 
+@cache
 def column_axis(board: Board, column: Column) -> tuple[float, float]:
     """The range of a column over all models."""
     own = [row.numbers[column.id].estimate for row in board.rows if column.id in row.numbers]
     return axis(column.metric, own)
+
+
+def cells_of(board: Board, row: Row, columns: Sequence[Column]) -> list[Shown | None]:
+    """A model's numbers by column, None where it has none."""
+    return [
+        shown(number.estimate, c.metric, column_axis(board, c), row.ranks.get(c.id))
+        if (number := row.numbers.get(c.id))
+        else None
+        for c in columns
+    ]
 
 
 def badges(numbers: Sequence[Number], *, imported: bool) -> Iterator[tuple[str, str]]:

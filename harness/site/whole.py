@@ -13,7 +13,7 @@ from harness.analysis.build import ModelScorecard
 from harness.analysis.compare import compare_metric
 from harness.errors import UserError
 from harness.reports.document import Document, document_of
-from harness.site.board import Board, Row
+from harness.site.board import Board, Row, main_columns
 from harness.types import Manifest
 
 MOST_CLAIMED = 150_000
@@ -24,15 +24,10 @@ MOST_PAIRED = 1_000
 
 def main_cards(board: Board) -> list[ModelScorecard]:
     """The scorecard of each model over the main protocol of each benchmark."""
-    sizes = Counter(name for row in board.rows for name in row.numbers)
-    main: dict[str, str] = {}
-    for column in board.columns:
-        if column.key not in main or sizes[column.id] > sizes[main[column.key]]:
-            main[column.key] = column.id
-    chosen = {column.id: column for column in board.columns if main[column.key] == column.id}
+    chosen = main_columns(board, board.columns)
     cards = []
     for row in board.rows:
-        own = {c.key: row.numbers[name] for name, c in chosen.items() if name in row.numbers}
+        own = {c.key: row.numbers[c.id] for c in chosen if c.id in row.numbers}
         # One suite has one protocol: that of its first number; others of the suite come from the same run.
         suites = {number.result.suite: number for number in own.values()}
         metrics = {
