@@ -88,7 +88,7 @@ def _columns(cards: Sequence[ModelScorecard]) -> tuple[Column, ...]:
         for key, result in card.metrics.items():
             if is_capability(result, attacked):
                 capability.setdefault(key)
-            elif result.metric.headline and (result.suite in attacked or result.metric.judged):
+            elif result.metric.headline and (result.suite in attacked or result.metric.kind == "rate"):
                 others.setdefault(result.metric.name, (result.metric, {}))[1].setdefault(key)
     first = [Column(metric=CAPABILITY, keys=tuple(sorted(capability)))] if capability else []
     return (*first, *(Column(metric=metric, keys=tuple(sorted(keys))) for metric, keys in others.values()))
