@@ -16,6 +16,7 @@ import pytest
 from harness.analysis.build import build_scorecards
 from harness.analysis.origins import build_origins
 from harness.cli import main, parse, parser
+from harness.config import digest, load_config
 from harness.records.directory import RunDirectory
 from tests.conftest import ROOT
 from tests.run.test_runner import CONFIG, config
@@ -201,10 +202,44 @@ def test_an_override_is_blamed_for_its_own_typo(tmp_path: Path, capsys: pytest.C
     assert f"{path}:13: unknown key `limt`" in refused(capsys, "plan", path, "limit=3")
 
 
-def test_a_command_without_its_config_asks_for_that_alone(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["run"])
-    assert capsys.readouterr().err.endswith("the following arguments are required: CONFIG\n")
+@pytest.mark.parametrize("arguments", [["run"], ["plan", "limit=3"], ["run", "--model", "aster-dense"]])
+def test_a_command_without_its_config_asks_for_that_alone(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, *arguments)
+    assert said.endswith("give CONFIG, or --model MODEL and --suite SUITE\n")
+
+
+def test_a_model_and_a_suite_are_run_without_a_config(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits.yaml").write_text("{adapter: tests.fakes, samples: 20}\n")
+    (tmp_path / "theirs").mkdir()
+    asked = ["--model", "theirs", "--suite", "digits.yaml", "--attempts", "2", "--limit", "3"]
+    engine = "engine={kind: tests.fakes:start, max_concurrency: 8}"
+    assert main(["run", engine, *asked, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert not (tmp_path / "results").exists()
+    (tmp_path / "printed.yaml").write_text(printed)
+    resolved = load_config(tmp_path / "printed.yaml")
+    assert (resolved.name, resolved.attempts, resolved.limit) == ("theirs", 2, 3)
+    assert not resolved.models[0].origin.stated
+    assert main(["plan", engine, *asked]) == 0
+    assert main(["run", *asked, "--out", "out", engine]) == 0
+    assert "theirs: digits 6/6" in capsys.readouterr().out
+    kept = RunDirectory(tmp_path / "out").config()
+    assert digest(kept) == digest(resolved)
+
+
+def test_what_is_wrong_on_a_command_line_without_a_config_is_said(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = ["run", "--suite", "planted_choice", "--dry-run"]
+    assert "there is no model 'aster-dens' in" in refused(capsys, *asked, "--model", "aster-dens")
+    said = refused(capsys, *asked, "--model", "aster-dense", "--limit", "few")
+    assert said == "harness: override 'limit=few': key `limit`: expected `int | null`, got `str`\n"
+    assert "unknown key `limt`" in refused(capsys, *asked, "--model", "aster-dense", "limt=3")
 
 
 def test_a_directory_that_is_not_there_is_said_to_be_that(

@@ -70,6 +70,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         top.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         args.overrides = [*args.overrides, *rest]
+    if "overrides" in args and args.config and "=" in str(args.config) and not args.config.exists():
+        args.overrides, args.config = [str(args.config), *args.overrides], None  # there is no CONFIG
     return args
 
 

@@ -50,10 +50,16 @@ def _add_run(commands: Any) -> None:
     run = commands.add_parser(
         "run",
         help="run a config; the same command resumes",
-        **examples("harness run demo", "harness run configs/runs/hijack.yaml --out results/hijack limit=10"),
+        **examples(
+            "harness run configs/runs/hijack.yaml --out results/hijack limit=10",
+            "harness run --model Qwen/Qwen3-8B --suite banking --suite battery_gsm8k",
+        ),
     )
     config_arguments(run)
     run.add_argument("--out", type=Path, help="where results go (default: results/<name>-<digest>)")
+    run.add_argument(
+        "--dry-run", action="store_true", help="print the resolved config as YAML, and start nothing"
+    )
     run.add_argument(
         "--retry-failures",
         action="store_true",
@@ -201,6 +207,9 @@ def run_command(args: argparse.Namespace) -> Status:
     from harness.run.runner import outcome, plan_run, run
 
     config = load(args)
+    if args.dry_run:
+        sys.stdout.write(configs.to_yaml(config))
+        return Status.DONE
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     config = directory.dated(config)
     cluster = _cluster(args)
@@ -211,7 +220,7 @@ def run_command(args: argparse.Namespace) -> Status:
         gpus,
         cluster=cluster,
         wait=args.wait,
-        lock=args.config if lock_path(args.config).is_file() else None,
+        lock=args.config if args.config and lock_path(args.config).is_file() else None,
         finish=finish_arguments(args),
     )
     if args.notify:

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,7 +54,13 @@ def examples(*commands: str) -> dict[str, Any]:
 
 def config_arguments(command: argparse.ArgumentParser) -> None:
     """A run config, and what is set otherwise than in it."""
-    command.add_argument("config", type=Path, metavar="CONFIG", help="a run config (YAML)")
+    command.add_argument(
+        "config",
+        type=Path,
+        nargs="?",
+        metavar="CONFIG",
+        help="a run config (YAML); none is needed where --model and --suite say what is measured",
+    )
     command.add_argument(
         "--model",
         action="append",
@@ -62,6 +68,15 @@ def config_arguments(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="in place of the config's models: a name of the registry, a spec, a folder or a hub id",
     )
+    command.add_argument(
+        "--suite",
+        action="append",
+        default=[],
+        metavar="SUITE",
+        help="in place of the config's suites: a name of the registry, or a YAML file",
+    )
+    command.add_argument("--attempts", metavar="N", help="repetitions of each sample, each with its own seed")
+    command.add_argument("--limit", metavar="N", help="only the first samples of suites that set no limit")
     command.add_argument(
         "overrides",
         nargs="*",
@@ -155,12 +170,23 @@ def print_lines(lines: Iterable[str]) -> None:
 
 def load(args: argparse.Namespace) -> "RunConfig":
     """The config of a command. Raises UserError."""
-    from harness.config import load_config
+    from harness.config import bare_name, load_config
 
-    return load_config(args.config, [*_models_override(args.model), *args.overrides])
+    overrides = [
+        *_named("models", args.model, Path.exists),
+        *_named("suites", args.suite, Path.is_file),
+    ]
+    overrides += [f"{key}={value}" for key in ("attempts", "limit") if (value := getattr(args, key))]
+    if args.config is None:
+        if not (args.model and args.suite):
+            raise UserError("nothing says what to measure: give CONFIG, or --model MODEL and --suite SUITE")
+        first, *others = args.model
+        name = bare_name(first) + (f"-and-{len(others)}-more" if others else "")
+        overrides = [f"name={json.dumps(name)}", "sampling={}", *overrides]
+    return load_config(args.config, [*overrides, *args.overrides])
 
 
-def _models_override(given: Sequence[str]) -> list[str]:
-    """The override that `--model` stands for. Paths are of the working directory, not of the config's."""
-    models = [str(Path(text).absolute()) if Path(text).exists() else text for text in given]
-    return [f"models={json.dumps(models)}"] if models else []
+def _named(key: str, given: Sequence[str], is_path: Callable[[Path], bool]) -> list[str]:
+    """The override that `--model` or `--suite` stands for. Paths are of the working directory."""
+    found = [str(Path(text).absolute()) if is_path(Path(text)) else text for text in given]
+    return [f"{key}={json.dumps(found)}"] if found else []

@@ -76,6 +76,17 @@ class Document:
             raise UserError(f"{self.where(at + key)}: {message}") from error
 
 
+class NoDocument(Document):
+    """What there is where no file is given, and the command line sets every key."""
+
+    def __init__(self) -> None:
+        self.path, self.data, self.overrides, self.lines = Path(), {}, {}, {}
+
+    def where(self, key: KeyPath) -> str:
+        """The override that set the key, or the command line."""
+        return super().where(key) if key in self.overrides else "the command line"
+
+
 MAX_BYTES, MAX_NODES, MAX_DEPTH = 16 << 20, 200_000, 64
 """Of a YAML file, its aliases written out: some lines of them can stand for more than a machine can hold."""
 

@@ -9,7 +9,16 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.config.checks import check
-from harness.config.document import Document, KeyPath, OptionError, dotted, explain, fields, unknown_key
+from harness.config.document import (
+    Document,
+    KeyPath,
+    NoDocument,
+    OptionError,
+    dotted,
+    explain,
+    fields,
+    unknown_key,
+)
 from harness.config.paths import bare_name, find, locate, names, relative_paths
 from harness.config.schemas import ModelSpec, RunConfig
 from harness.config.variants import VariantEntry, named, pass_on, split_name, sweep, vary
@@ -54,26 +63,27 @@ def load_model(name: str, folder: Path | None = None) -> ModelSpec:
     return document.convert(data, ModelSpec)
 
 
-def load_config(path: Path, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
+def load_config(path: Path | None, overrides: Sequence[str] = (), folder: Path | None = None) -> RunConfig:
     """Read, override, check and resolve a run config.
 
     Args:
-        path: the YAML file, or the name of one that ships with the harness.
+        path: the YAML file, or the name of one that ships with the harness; None where overrides say it all.
         overrides: `key=value`, keys dotted (`sampling.max_tokens=64`, `suites.0.limit=10`), values YAML.
-        folder: what ./ and ../ of the file are relative to; its own folder if not given.
+        folder: what ./ and ../ of the file are relative to; its own folder if not given (without a file, the
+            working directory).
 
     Raises:
         UserError: anything about it is wrong; the sentence says where and what to do.
     """
-    if not path.exists() and re.fullmatch(r"[\w-]+", str(path)):
+    if path and not path.exists() and re.fullmatch(r"[\w-]+", str(path)):
         path = find("runs", str(path))
-    document = Document(path)
+    document = Document(path) if path else NoDocument()
     if not isinstance(document.data, dict):
         raise UserError(f"{path}: expected a mapping with the keys {', '.join(fields(RunConfig))}")
     data = dict(document.data)
     for override in overrides:
         document.overrides[_override(data, override)] = override
-    folder = folder or path.parent
+    folder = folder or (path.parent if path else Path())
     for key, resolve in (("models", _resolve_model), ("suites", _resolve_suite)):
         entries = data.get(key)
         if not isinstance(entries, list) or not entries:
@@ -192,7 +202,8 @@ def _resolve_suite(document: Document, entry: Any, at: KeyPath, folder: Path) ->
             named = Document(find("suites", entry))
         except UserError as error:
             raise UserError(f"{document.where(at)}: {error}") from error
-        return {"name": entry, **_resolve_suite(named, named.data, (), folder)}
+        name = Path(entry).stem if entry.endswith((".yaml", ".yml")) else entry
+        return {"name": name, **_resolve_suite(named, named.data, (), folder)}
     if not isinstance(entry, dict) or not isinstance(entry.get("adapter"), str):
         raise UserError(
             f"{document.where(at)}: expected the name of a suite ({', '.join(names('suites'))}), "

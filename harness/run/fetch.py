@@ -19,12 +19,12 @@ CONTENT_FIELDS = ("data", "revision", "config", "version", "suite_version", "det
 """Fields of a suite's protocol that say what was fetched for it, and what its samples are."""
 
 
-def fetch(config: RunConfig, path: Path) -> Iterator[str]:
+def fetch(config: RunConfig, path: Path | None) -> Iterator[str]:
     """Download models and data through the hub's cache, and write the lock; yields a line for each.
 
     Args:
         config: what is needed.
-        path: the config's file, which the lock is put beside.
+        path: the config's file, which the lock is put beside; None where there is none: nothing is locked.
 
     Raises:
         UserError: something is gated or cannot be reached, or the hub may not be asked.
@@ -47,10 +47,11 @@ def fetch(config: RunConfig, path: Path) -> Iterator[str]:
         datasets |= revisions
         said = [f"{asked.partition('@')[0]}@{commit}" for asked, commit in revisions.items()]
         yield f"suite {name}: {suite.count()} samples, {', '.join(said) or 'no repository'}"
-    yield f"written: {write_lock(path, Lock(models=models, datasets=datasets, suites=suites))}"
+    if path is not None:
+        yield f"written: {write_lock(path, Lock(models=models, datasets=datasets, suites=suites))}"
 
 
-def check_lock(path: Path, plan: Plan) -> list[str]:
+def check_lock(path: Path | None, plan: Plan) -> list[str]:
     """What differs between the lock beside a config and what would be run, a sentence each.
 
     Of a run that will be published also the data sets that nothing holds at a commit.

@@ -45,14 +45,14 @@ def lock_path(config: Path) -> Path:
     return config.with_name(f"{config.stem}.lock.json")
 
 
-def read_lock(config: Path) -> Lock | None:
-    """The lock beside a config, None if there is none.
+def read_lock(config: Path | None) -> Lock | None:
+    """The lock beside a config, None if there is none, as where no file has the config.
 
     Raises:
         UserError: it cannot be read.
     """
-    path = lock_path(config)
-    if not path.is_file():
+    path = lock_path(config) if config else None
+    if path is None or not path.is_file():
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Lock)

