@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
-from harness.types import Message, Tool
+from harness.engines.vllm.chat_requests import chat_request
+from harness.engines.vllm.reading import Reader, Reply
+from harness.types import Message, Tool, Variant
 
 Call = tuple[str, dict[str, Any]]
 QUESTION = (Message(role="user", content="Please."),)
@@ -331,46 +332,42 @@ def tokenizer(writer: Writer) -> Any:
     return made
 
 
-def reader(tools: str, reasoning: str | None = None) -> VllmEngine:
+def reader(tools: str, reasoning: str | None = None) -> Reader:
     """What reading a reply needs of an engine, without a model."""
     from vllm.parser import ParserManager
 
     writer, harmony = WRITERS[tools], tools == "openai"
-    made = object.__new__(VllmEngine)
-    made._parses_reasoning, made._templated = reasoning is not None, False
-    made._tokenizer = Harmony() if harmony else tokenizer(writer)
-    made._special = tuple(made._tokenizer.all_special_tokens)
+    tokens = Harmony() if harmony else tokenizer(writer)
     kind = SimpleNamespace(model_type=writer.model_type)
     config = SimpleNamespace(hf_config=kind, hf_text_config=kind, hf_overrides=None)
-    made._llm = SimpleNamespace(model_config=config)
     parser = ParserManager.get_parser(
         tool_parser_name=tools.partition(" ")[0],
         reasoning_parser_name=reasoning,
         enable_auto_tools=True,
         model_name="x",
         is_harmony=harmony,
-        tokenizer=made._tokenizer,
+        tokenizer=tokens,
     )
     chat: Any = SimpleNamespace(
         parser=parser, effective_chat_template_kwargs=lambda request: {}, use_harmony=harmony
     )
-    made._chat = chat
-    return made
+    special = tuple(tokens.all_special_tokens)
+    return Reader(chat, tokens, config, special=special, parses_reasoning=reasoning is not None)
 
 
-def read(engine: VllmEngine, text: str, *, prompt: str = "assistant\n", finish: str = "stop") -> Reply:
-    """What the engine makes of a reply.
+def read(reader: Reader, text: str, *, prompt: str = "assistant\n", finish: str = "stop") -> Reply:
+    """What is made of a reply.
 
     Args:
-        engine: made by `reader`.
+        reader: made by `reader`.
         text: what the model wrote.
         prompt: how the conversation before it ends.
         finish: `length` where the budget cut it off.
     """
-    tokens = engine._tokenizer.encode(text, add_special_tokens=False)
+    tokens = reader.tokenizer.encode(text, add_special_tokens=False)
     completion = SimpleNamespace(text=text, token_ids=tokens, finish_reason=finish, stop_reason=None)
-    before = engine._tokenizer.encode(prompt, add_special_tokens=False)
-    return engine._parse(_chat_request(QUESTION, TOOLS), before, completion, QUESTION, TOOLS)
+    before = reader.tokenizer.encode(prompt, add_special_tokens=False)
+    return reader.read(chat_request(QUESTION, TOOLS, Variant()), before, completion, QUESTION, TOOLS)
 
 
 def calls_of(reply: Reply) -> list[Call]:

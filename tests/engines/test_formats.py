@@ -12,8 +12,10 @@ import pytest
 from harness.cli import main
 from harness.config import load_model, names
 from harness.engines.formats import FORMATS
-from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
+from harness.engines.vllm.chat_requests import chat_request
+from harness.engines.vllm.reading import Reader, Reply
 from harness.models.parsers import FAILED, LIMITS, registered
+from harness.types import Variant
 from tests.engines.reading import (
     ANSWERS,
     QUESTION,
@@ -54,7 +56,7 @@ THOUGHT = "The guest asks, so I note it."
 
 
 @cache
-def engine(tools: str, reasoning: str | None = None) -> VllmEngine:
+def reader_of(tools: str, reasoning: str | None = None) -> Reader:
     made = reader(tools, reasoning)
     for name in ("vllm.tool_parsers", "vllm.reasoning", "vllm.parser"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -67,7 +69,7 @@ def say(pair: tuple[str, str | None], text: str, *, think: bool = True) -> Reply
     opens, closes = THOUGHTS.get(reasoning, ("<think>", "</think>"))
     thought = opens + THOUGHT + closes if reasoning and think else ""
     prompt = WRITERS[tools].prompt + ("<think>\n" if reasoning and not opens else "")
-    return read(engine(tools, reasoning), thought + text, prompt=prompt)
+    return read(reader_of(tools, reasoning), thought + text, prompt=prompt)
 
 
 def final(pair: tuple[str, str | None], text: str) -> str:
@@ -103,7 +105,7 @@ def test_a_call_that_is_only_thought_of_is_none(pair: tuple[str, str | None]) ->
     opens, closes = THOUGHTS.get(pair[1], ("<think>", "</think>"))
     prompt = WRITERS[pair[0]].prompt + ("" if opens else "<think>\n")
     thought = f"I could write {WRITERS[pair[0]].write([MEMO])}, which nobody wants."
-    reply = read(engine(*pair), f"{opens}{thought}{closes}{final(pair, 'All is done.')}", prompt=prompt)
+    reply = read(reader_of(*pair), f"{opens}{thought}{closes}{final(pair, 'All is done.')}", prompt=prompt)
     assert reply.tool_calls == ()
     if pair[0] not in ENDED_BY_A_CALL:
         assert (reply.error, reply.text.strip()) == (None, "All is done.")
@@ -258,10 +260,10 @@ def test_known_limits_of_parsers_are_still_there_and_do_no_harm(fault: str, tool
     v11 = tools == "mistral" and fault in ("union", "no arguments")
     name = "mistral (v11)" if v11 else tools
     text, calls = PROBES[fault](WRITERS[name])
-    speaker = engine(name)
-    request = _chat_request(QUESTION, TOOLS)
-    tokens = speaker._tokenizer.encode(text, add_special_tokens=False)
-    parser = speaker._parser(speaker._chat.parser, request, [])
+    speaker = reader_of(name)
+    request = chat_request(QUESTION, TOOLS, Variant())
+    tokens = speaker.tokenizer.encode(text, add_special_tokens=False)
+    parser = speaker._parser(speaker.chat.parser, request, [])
     _, content, found = parser.parse(text, request, enable_auto_tools=True, model_output_token_ids=tokens)
     by_vllm = [(call.name, json.loads(call.arguments)) for call in found or ()]
     assert by_vllm != calls or (fault == "prose" and not content)

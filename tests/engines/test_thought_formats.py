@@ -13,9 +13,10 @@ import pytest
 from lm_eval.models.utils import postprocess_generated_text
 
 from harness.config import load_model, names
-from harness.engines.vllm.engine import Reply, VllmEngine, _chat_request
+from harness.engines.vllm.chat_requests import chat_request
+from harness.engines.vllm.reading import Reader, Reply
 from harness.models.parsers import REQUIRED, registered
-from harness.types import Message, Tool
+from harness.types import Message, Tool, Variant
 from tests.engines import test_formats
 from tests.engines.reading import WRITERS, reader
 
@@ -153,8 +154,8 @@ SPECIAL = (*MARKED, "mistral")
 """Parsers that look for special tokens, which the tokenizer of a format's calls has."""
 
 
-def engine_of(tool: str, reasoning: str) -> VllmEngine:
-    """An engine without a model: what reading replies needs of it."""
+def reader_of(tool: str, reasoning: str) -> Reader:
+    """A reader of replies without a model."""
     from vllm.parser import ParserManager
 
     if reasoning in SPECIAL:
@@ -166,48 +167,44 @@ def engine_of(tool: str, reasoning: str) -> VllmEngine:
     ]
     if reasoning == "olmo3":  # which writes its marks in plain tokens
         wanted = [word for word in wanted if "think>" not in word]
-    made = object.__new__(VllmEngine)
-    made._tokenizer = tokenizer_of(dict.fromkeys(wanted))
-    made._special = ("<eos>",)
-    made._parses_reasoning, made._templated = True, False
+    tokenizer = tokenizer_of(dict.fromkeys(wanted))
     config = SimpleNamespace(model_type="x")
     config = SimpleNamespace(hf_config=config, hf_text_config=config, hf_overrides=None)
-    made._llm = SimpleNamespace(model_config=config)
     parser = ParserManager.get_parser(
         tool_parser_name=tool or None,
         reasoning_parser_name=reasoning,
         enable_auto_tools=True,
-        tokenizer=made._tokenizer,
+        tokenizer=tokenizer,
     )
-    made._chat = SimpleNamespace(
+    chat = SimpleNamespace(
         parser=parser, effective_chat_template_kwargs=lambda request: {}, use_harmony=False
     )
-    return made
+    return Reader(chat, tokenizer, config, special=("<eos>",), parses_reasoning=True)
 
 
-def completion(engine: VllmEngine, text: str, reason: str = "stop") -> Any:
-    tokens = engine._tokenizer.encode(text, add_special_tokens=False)
+def completion(reader: Reader, text: str, reason: str = "stop") -> Any:
+    tokens = reader.tokenizer.encode(text, add_special_tokens=False)
     return SimpleNamespace(text=text, token_ids=tokens, finish_reason=reason, stop_reason=None)
 
 
-def prompt(engine: VllmEngine, text: str) -> list[int]:
-    return list(engine._tokenizer.encode(text, add_special_tokens=False))
+def prompt(reader: Reader, text: str) -> list[int]:
+    return list(reader.tokenizer.encode(text, add_special_tokens=False))
 
 
-def as_agent(engine: VllmEngine, before: str, text: str) -> Reply:
-    request = _chat_request(CHAT, [NOTE])
-    return engine._parse(request, prompt(engine, before), completion(engine, text), CHAT, [NOTE])
+def as_agent(reader: Reader, before: str, text: str) -> Reply:
+    request = chat_request(CHAT, [NOTE], Variant())
+    return reader.read(request, prompt(reader, before), completion(reader, text), CHAT, [NOTE])
 
 
 @pytest.mark.parametrize(("tool", "reasoning"), PAIRS)
 @pytest.mark.parametrize("stop", ["\n\n", "\n", "never"])
 def test_tasks_are_given_what_lm_eval_makes_of_it(tool: str, reasoning: str, stop: str) -> None:
-    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
+    speaker, form = reader_of(tool, reasoning), FORMATS[reasoning]
     answer = f"{ANSWER}\nand that is all\n\nQuestion: 8?"
     # Bare: a thought that the task's own prefix, or a switch of the template, did away with.
     bare = () if reasoning in MARKED else (answer, f"\n\n{answer}")
     for text in (form.thinking.format(THOUGHT, answer), form.answering.format(answer), *bare):
-        read = engine._read_text(prompt(engine, form.prompt), completion(engine, text))
+        read = speaker.read_text(prompt(speaker, form.prompt), completion(speaker, text))
         expected = postprocess_generated_text(text, [stop], form.end)
         assert postprocess_generated_text(read.text, [stop], None) == expected, text
         assert ANSWER in expected
@@ -216,10 +213,10 @@ def test_tasks_are_given_what_lm_eval_makes_of_it(tool: str, reasoning: str, sto
 @pytest.mark.parametrize(("tool", "reasoning"), [p for p in TEXTUAL if p[0] and p[1] not in MARKED])
 def test_tasks_are_given_a_call_as_it_was_written(tool: str, reasoning: str) -> None:
     """To lm-eval it is text like any other, after a thought and without one. In `MARKED` it is no answer."""
-    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
+    speaker, form = reader_of(tool, reasoning), FORMATS[reasoning]
     call = WRITERS[tool].write([test_formats.MEMO])
     for text in (form.thinking.format(THOUGHT, call), form.answering.format(call)):
-        read = engine._read_text(prompt(engine, form.prompt), completion(engine, text))
+        read = speaker.read_text(prompt(speaker, form.prompt), completion(speaker, text))
         assert postprocess_generated_text(read.text, ["never"], None) == postprocess_generated_text(
             text, ["never"], form.end
         )
@@ -227,26 +224,26 @@ def test_tasks_are_given_a_call_as_it_was_written(tool: str, reasoning: str) -> 
 
 @pytest.mark.parametrize(("tool", "reasoning"), PAIRS)
 def test_a_thought_that_the_budget_cut_off_is_no_answer(tool: str, reasoning: str) -> None:
-    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
+    speaker, form = reader_of(tool, reasoning), FORMATS[reasoning]
     text = form.thinking.format(THOUGHT, "").split(form.end)[0]
-    read = engine._read_text(prompt(engine, form.prompt), completion(engine, text, "length"))
+    read = speaker.read_text(prompt(speaker, form.prompt), completion(speaker, text, "length"))
     assert read.text == ""
     assert read.reasoning is not None and THOUGHT in read.reasoning
     if reasoning in MARKED:
         return
     # What the model ended itself lm-eval scores as it is.
-    ended = engine._read_text(prompt(engine, form.prompt), completion(engine, text))
+    ended = speaker.read_text(prompt(speaker, form.prompt), completion(speaker, text))
     assert ended.text == postprocess_generated_text(text, None, form.end)
 
 
 @pytest.mark.parametrize(("tool", "reasoning"), TEXTUAL)
 def test_agents_are_given_the_answer(tool: str, reasoning: str) -> None:
-    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
-    thinking = as_agent(engine, form.prompt, form.thinking.format(THOUGHT, ANSWER))
+    speaker, form = reader_of(tool, reasoning), FORMATS[reasoning]
+    thinking = as_agent(speaker, form.prompt, form.thinking.format(THOUGHT, ANSWER))
     assert (thinking.text.strip(), (thinking.reasoning or "").strip()) == (ANSWER, THOUGHT)
-    answering = as_agent(engine, form.prompt, form.answering.format(ANSWER))
+    answering = as_agent(speaker, form.prompt, form.answering.format(ANSWER))
     assert (answering.text.strip(), answering.reasoning) == (ANSWER, None)
-    closed = as_agent(engine, THINK, form.answering.format(ANSWER) if reasoning in MARKED else ANSWER)
+    closed = as_agent(speaker, THINK, form.answering.format(ANSWER) if reasoning in MARKED else ANSWER)
     assert (closed.text, closed.reasoning) == (ANSWER, None)
     for reply in (thinking, answering, closed):
         assert (reply.tool_calls, reply.error) == ((), None)
@@ -256,11 +253,11 @@ def test_agents_are_given_the_answer(tool: str, reasoning: str) -> None:
 @pytest.mark.parametrize(("tool", "reasoning"), [p for p in TEXTUAL if p[1] != "muse_glimmer"])
 def test_a_thought_that_the_budget_cut_off_is_no_answer_of_an_agents(tool: str, reasoning: str) -> None:
     """As in vllm #35221, where it came back as the answer."""
-    engine, form = engine_of(tool, reasoning), FORMATS[reasoning]
+    speaker, form = reader_of(tool, reasoning), FORMATS[reasoning]
     text = form.thinking.format(THOUGHT, "").split(form.end)[0]
-    request = _chat_request(CHAT, [NOTE])
-    read = engine._parse(
-        request, prompt(engine, form.prompt), completion(engine, text, "length"), CHAT, [NOTE]
+    request = chat_request(CHAT, [NOTE], Variant())
+    read = speaker.read(
+        request, prompt(speaker, form.prompt), completion(speaker, text, "length"), CHAT, [NOTE]
     )
     assert (read.text.strip(), read.tool_calls) == ("", ())
     assert read.reasoning is not None and THOUGHT in read.reasoning

@@ -25,7 +25,8 @@ from typing import Any
 import pytest
 
 from harness.config import ModelSpec, load_model, names
-from harness.engines.vllm.engine import VllmEngine, _chat_request
+from harness.engines.vllm.chat_requests import chat_request
+from harness.engines.vllm.engine import VllmEngine
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.pieces import Pieces
 from harness.errors import EngineDead, UserError
@@ -34,7 +35,7 @@ from harness.models.inspection import layers_of
 from harness.models.layers import MODEL_TYPES, count_parameters, text_config
 from harness.models.tensors import count_tensors
 from harness.run.plan import installed_versions
-from harness.types import Generation, Message, Sampling, Tool, ToolCall
+from harness.types import Generation, Message, Sampling, Tool, ToolCall, Variant
 from tests.models.formats import Format
 from tests.models.tiny_families import FAMILIES, LOADED, UNTRIED, Family, build, build_speaker
 
@@ -365,7 +366,7 @@ async def _talk(
 
 async def _check_prompt(engine: VllmEngine, written: Format) -> None:
     """What the model is shown has the tools and the past calls in it, in the tokens of the whole text."""
-    inputs = await engine._render_chat(_chat_request(CONVERSATION, TOOLS))
+    inputs = await engine._render_chat(chat_request(CONVERSATION, TOOLS, Variant()))
     tokens, encoder = inputs["prompt_token_ids"], _encoder(engine)
     shown = encoder.decode(tokens)
     assert all(tool.name in shown and tool.description in shown for tool in TOOLS)
@@ -391,7 +392,7 @@ async def _read(
     engine: VllmEngine, written: str, tools: Sequence[Tool], switch: str | None = None
 ) -> Generation:
     """The generation that the engine makes of a reply, as if the model had written it."""
-    request = _chat_request(CONVERSATION[:1], tools)
+    request = chat_request(CONVERSATION[:1], tools, Variant())
     request.chat_template_kwargs = {switch: True} if switch else None
     inputs = await engine._render_chat(request)
     if engine._chat.use_harmony:
@@ -402,5 +403,5 @@ async def _read(
     output = SimpleNamespace(
         outputs=[completion], prompt_token_ids=inputs["prompt_token_ids"], num_cached_tokens=0
     )
-    reply = engine._parse(request, output.prompt_token_ids, completion, CONVERSATION[:1], tools)
+    reply = engine._reader.read(request, output.prompt_token_ids, completion, CONVERSATION[:1], tools)
     return engine._generation(output, reply, started=0.0)

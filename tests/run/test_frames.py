@@ -14,26 +14,62 @@ import harness
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.vllm import engine as vllm
+from harness.engines.vllm.reading import Reply
+from harness.engines.vllm.scoring import Scorer
 from harness.types import EngineFacts, Generation
 
-FRAMES = {
+RUN = {
     "main": "parses the command line; errors become sentences and exit statuses",
     "run_command": "reads the config; a terminal watches; scorecards are written however it ends",
     "run": "from a plan to jobs; what could not be measured is kept",
     "InProcess.run": "where and when jobs are run; another launcher stands here",
     "Job.run": "one engine, from its load to its end",
     "Asked.attempt": "one attempt, from its sample to its record",
+}
+AGENTS = {
+    **RUN,
     "AgentDojoSuite.run": "what is asked",
     "MeteredEngine.chat": "what it cost",
     "VllmEngine.chat": "messages become tokens, tokens a reply",
 }
+REPLIES = {
+    **RUN,
+    "LmEvalSuite.run": "what is asked",
+    "MeteredEngine.complete": "what it cost",
+    "VllmEngine.complete": "a text becomes tokens, tokens a reply",
+}
+CHOICES = {
+    **RUN,
+    "LmEvalSuite.run": "what is asked",
+    "MeteredEngine.score": "what it cost",
+    "VllmEngine.score": "texts become tokens",
+}
+SCORING = {
+    "Scorer.score": "pairs that share a context are put together",
+    "Scorer._of_context": "single tokens in one request, longer continuations in their own",
+    "Scorer._once": "what was asked before is not asked again",
+    "Scorer.next_tokens": "more candidates than a request may name are several requests",
+    "VllmEngine._ask": "vLLM's errors are classified",
+}
+"""How one question becomes the cheapest requests: within the engine, of log-likelihoods alone."""
 
 CONFIG = """\
 name: deep
 models: [{name: m, path: m, origin: {developer: A, country: XA}}]
-suites: [{adapter: agentdojo, suite: banking, attack: null, limit: 1}]
+suites: [SUITE]
 sampling: {temperature: 0.0}
 engine: {kind: "tests.run.test_frames:start"}
+"""
+TASK = """\
+task: OUTPUT
+dataset_path: json
+dataset_kwargs: {data_files: {test: one.jsonl}}
+test_split: test
+output_type: OUTPUT
+doc_to_text: "{{question}}"
+doc_to_target: OF
+doc_to_choice: ["a", "b"]
+metadata: {version: 1.0}
 """
 
 STACKS: list[list[str]] = []
@@ -45,8 +81,9 @@ class Stub:
 
     async def generate(self, *_: Any) -> AsyncIterator[Any]:
         STACKS.append([*waiting(), *running(sys._getframe(1))])
-        completion = SimpleNamespace(finish_reason="stop", token_ids=[1])
-        yield SimpleNamespace(outputs=[completion], prompt_token_ids=[1])
+        chances = {token: SimpleNamespace(logprob=-1.0) for token in (1, 2)}
+        completion = SimpleNamespace(finish_reason="stop", token_ids=[1], logprobs=[chances])
+        yield SimpleNamespace(outputs=[completion], prompt_token_ids=[1], num_cached_tokens=0)
 
 
 def running(frame: FrameType | None) -> list[str]:
@@ -77,8 +114,20 @@ class Engine(vllm.VllmEngine):
     """The real one, with nothing of vLLM but a stub of its call."""
 
     def __init__(self) -> None:
-        self._shared, self._max_num_seqs = vllm.Shared(), 1
-        self._llm, self._parses_reasoning, self._templated = Stub(), False, False
+        self._shared, self._max_num_seqs, self._max_model_len = vllm.Shared(), 1, 100
+        self._llm, self._templated = Stub(), False
+        self._chat: Any = SimpleNamespace(use_harmony=False)
+        self._encoder: Any = SimpleNamespace(
+            encode=lambda text: [1],
+            pair=lambda context, rest: ([1], [1 if rest.strip() == "a" else 2]),
+            leading_bos=lambda tokens: 0,
+        )
+        self._reader: Any = SimpleNamespace(
+            reasons=False,
+            read=lambda *_: Reply(text="Done."),
+            read_text=lambda *_: Reply(text="Done."),
+        )
+        self._scorer = Scorer(self._ask, None, 8)
         self.facts = EngineFacts(name="stub", version="1", details={})
 
     @asynccontextmanager
@@ -90,16 +139,10 @@ class Engine(vllm.VllmEngine):
 
     def _check_chat(self, tools: bool) -> None: ...
 
-    def _stop_token_ids(self) -> list[int]:
-        return []
-
     def _sampling_params(self, *_: Any) -> Any:
         return SimpleNamespace(detokenize=True)
 
-    def _parse(self, *_: Any) -> vllm.Reply:
-        return vllm.Reply(text="Done.")
-
-    def _generation(self, output: Any, reply: vllm.Reply, started: float) -> Generation:
+    def _generation(self, output: Any, reply: Reply, started: float) -> Generation:
         return Generation(
             text=reply.text, raw=reply.text, finish_reason="stop", prompt_tokens=1, completion_tokens=1
         )
@@ -111,13 +154,35 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     return Engine()
 
 
+@pytest.mark.parametrize(
+    ("suite", "frames", "beyond"),
+    [
+        ("{adapter: agentdojo, suite: banking, attack: null, limit: 1}", AGENTS, {}),
+        ("{adapter: lm_eval, task: generate_until, include_path: ./tasks}", REPLIES, {}),
+        ("{adapter: lm_eval, task: multiple_choice, include_path: ./tasks}", CHOICES, SCORING),
+    ],
+    ids=["agents", "replies", "choices"],
+)
 def test_every_call_between_the_command_line_and_vllm_has_a_reason(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    suite: str,
+    frames: dict[str, str],
+    beyond: dict[str, str],
 ) -> None:
-    monkeypatch.setattr(vllm, "_chat_request", lambda *_: SimpleNamespace(structured_outputs=None))
+    monkeypatch.setattr(vllm, "chat_request", lambda *_, **__: SimpleNamespace(structured_outputs=None))
+    monkeypatch.setattr(vllm, "_final_only", lambda **_: None)
+    for name, stub in (("vllm", {}), ("vllm.inputs", {"tokens_input": list})):
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(**stub))
+    (tmp_path / "tasks").mkdir()
+    (tmp_path / "tasks" / "one.jsonl").write_text('{"question": "Which?", "answer": "a"}\n')
+    for output, target in (("generate_until", '"{{answer}}"'), ("multiple_choice", "0")):
+        task = TASK.replace("OUTPUT", output).replace("OF", target)
+        (tmp_path / "tasks" / f"{output}.yaml").write_text(task)
     path = tmp_path / "deep.yaml"
-    path.write_text(CONFIG)
+    path.write_text(CONFIG.replace("SUITE", suite))
+    STACKS.clear()
     assert main(["run", str(path), "--out", str(tmp_path / "out")]) == 0
     (stack,) = STACKS
-    assert sorted(stack) == sorted(FRAMES)
-    assert len(stack) <= 9
+    assert sorted(stack) == sorted([*frames, *beyond])
+    assert len(frames) <= 9

@@ -1,7 +1,7 @@
-"""vLLM inside this process: rendering and parsing here, the model in vLLM's own core process.
+"""vLLM inside this process: prompts are made and replies read here, the model is in vLLM's own core process.
 
-With vllm_start.py and energy.py the only file that imports vllm, and only inside functions. Written for
-vLLM 0.32 and 0.33, whose `AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
+Only this room and energy.py import vllm, and only inside functions. Written for vLLM 0.32 and 0.33, whose
+`AsyncLLM`, `OnlineRenderer` and `ParserManager` are not public interfaces.
 """
 
 import asyncio
@@ -14,37 +14,23 @@ import math
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from harness.engines.base import Load
-from harness.engines.formats import FORMATS, Format, Written, read_written
-from harness.engines.rendering import Shown, begun_by, check_template, hiding_prompt, render, tell_day
-from harness.engines.replies import (
-    Marks,
-    RawCall,
-    count_calls,
-    framing_tokens,
-    message_to_openai,
-    read_calls,
-    settle_calls,
-    strip_tokens,
-    tool_to_openai,
-    unfinished_call,
-    unread_call,
-    without_arguments,
-)
-from harness.engines.vllm.decoder import PRIMED, Decoder
+from harness.engines.rendering import check_template, hiding_prompt, render, tell_day
+from harness.engines.replies import framing_tokens
+from harness.engines.vllm.chat_requests import chat_request
+from harness.engines.vllm.decoder import Decoder
 from harness.engines.vllm.orphans import Guard
+from harness.engines.vllm.reading import Reader, Reply
 from harness.engines.vllm.scoring import Scorer, readable_block_size
 from harness.engines.vllm.start import Launch, chat_renderer, facts, last_words, launch, max_candidates
-from harness.engines.vllm.thoughts import ThoughtMarks, marks_of, release_calls, split
 from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, first_place, fit
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import (
@@ -54,9 +40,7 @@ from harness.types import (
     LogLikelihood,
     Message,
     Sampling,
-    Struct,
     Tool,
-    ToolCall,
     Variant,
 )
 
@@ -69,16 +53,8 @@ STUCK = 16
 OF_NO_NUMBERS = 0
 """The token that a draw from no numbers gives: to torch's `argmax` the first of them is the largest."""
 
-
-class Reply(Struct):
-    """What a parser made of a reply."""
-
-    text: str
-    reasoning: str | None = None
-    tool_calls: tuple[ToolCall, ...] = ()
-    error: str | None = None
-    stopped: bool = False
-    """A stop string ends the answer, which vLLM was not told about."""
+TokenPair = tuple[Tokens, Tokens]
+"""(context, continuation)."""
 
 
 @dataclass
@@ -108,8 +84,13 @@ class VllmEngine:
         self._special_ids = frozenset(self._tokenizer.all_special_ids)
         self._decoder = Decoder(self._tokenizer)
         self._chat = chat_renderer(llm, tool_call_parser, reasoning_parser)
-        self._special = framing_tokens(self._tokenizer.all_special_tokens, self._spoken())
-        self._parses_reasoning = reasoning_parser is not None
+        self._reader = Reader(
+            self._chat,
+            self._tokenizer,
+            llm.model_config,
+            special=framing_tokens(self._tokenizer.all_special_tokens, self._spoken()),
+            parses_reasoning=reasoning_parser is not None,
+        )
         self._templated = type(llm.renderer).__name__ == "HfRenderer"
         self._encoder = Encoder(
             self._tokenizer, head=self._template_head(), appended=appended_tokens(self._tokenizer)
@@ -188,23 +169,8 @@ class VllmEngine:
             )
         other = copy.copy(self)
         other._variant = variant
-        for cached in ("_thoughts", "_answer_parser"):  # some parsers go by the template's variables
-            other.__dict__.pop(cached, None)
+        other._reader = replace(self._reader, variant=variant)
         return other
-
-    @property
-    def _reasons(self) -> bool:
-        """Whether there may be a thought in a reply."""
-        return self._parses_reasoning and not self._variant.instruct
-
-    def _chat_request(self, messages: Sequence[Message], tools: Sequence[Tool]) -> Any:
-        variant = self._variant
-        request = _chat_request(begun_by(messages, variant.system_prompt), tools, self._templated)
-        if variant.chat_template_kwargs:
-            request.chat_template_kwargs = variant.chat_template_kwargs
-            if self._chat.use_harmony:  # whose prompts are written in code
-                request.reasoning_effort = variant.chat_template_kwargs.get("reasoning_effort")
-        return request
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -218,19 +184,21 @@ class VllmEngine:
         """
         started = time.perf_counter()
         self._check_chat(bool(tools))
-        request = self._chat_request(messages, tools)
+        request = chat_request(
+            messages, tools, self._variant, templated=self._templated, harmony=self._chat.use_harmony
+        )
         inputs = await self._render_chat(request)
         stops = self._stop_token_ids()
         params = self._sampling_params(self._drawn(sampling), len(inputs["prompt_token_ids"]), stops)
         # Parsers may ask for a grammar, as they do in vLLM's own server.
         params.structured_outputs = request.structured_outputs
         output: Any = None
-        async with self._request() as request_id:  # not by `_generate`: the way to vLLM is deep as it is
+        async with self._request() as request_id:
             async for part in self._llm.generate(inputs, params, request_id):
                 output = part
         self._write_text(_finished(output), params)
         await self._check_tail(output)
-        reply = self._parse(request, output.prompt_token_ids, output.outputs[0], messages, tools)
+        reply = self._reader.read(request, output.prompt_token_ids, output.outputs[0], messages, tools)
         generation = self._generation(output, self._cut(reply, sampling), started)
         hiding = hiding_prompt(inputs.get("prompt"), messages)
         return generation if hiding is None else msgspec.structs.replace(generation, prompt=hiding)
@@ -241,13 +209,19 @@ class VllmEngine:
         The text of the reply is what lm-eval makes of it (`postprocess_generated_text`): all that the model
         wrote, special tokens included, after its thought if it has a reasoning parser.
         """
+        from vllm.inputs import tokens_input
+
         started = time.perf_counter()
         tokens = self._encoder.encode(prompt)
-        stops = self._stop_token_ids() if self._reasons else ()
+        stops = self._stop_token_ids() if self._reader.reasons else ()
         params = self._sampling_params(self._drawn(sampling), len(tokens), stops)
-        output = await self._generate_from(tokens, params)
+        output: Any = None
+        async with self._request() as request_id:
+            async for part in self._llm.generate(tokens_input(tokens), params, request_id):
+                output = part
+        self._write_text(_finished(output), params)
         await self._check_tail(output)
-        reply = self._read_text(output.prompt_token_ids, output.outputs[0])
+        reply = self._reader.read_text(output.prompt_token_ids, output.outputs[0])
         return self._generation(output, self._cut(reply, sampling), started)
 
     async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
@@ -265,13 +239,15 @@ class VllmEngine:
                 raise AttemptFailure(
                     FailureKind.ENGINE_ERROR, f"the continuation {text!r} has no token to score"
                 )
-        return await self._score_pairs(pairs)
+        fitted = self._fitted(pairs)
+        return self._placed(await self._scorer.score(fitted), fitted, pairs)
 
     async def score_rolling(self, text: str) -> LogLikelihood:
         """Log-likelihood of a whole text, in disjoint windows. Raises as `score` does."""
         # One token of context, and one that vLLM must be allowed to generate.
         pairs = self._encoder.windows(text, self._max_model_len - 2)
-        parts = await self._score_pairs(pairs)
+        fitted = self._fitted(pairs)
+        parts = self._placed(await self._scorer.score(fitted), fitted, pairs)
         return LogLikelihood(
             logprob=sum(part.logprob for part in parts),
             is_greedy=all(part.is_greedy for part in parts),
@@ -377,7 +353,11 @@ class VllmEngine:
 
     @asynccontextmanager
     async def _request(self) -> AsyncIterator[str]:
-        """A request id, and the one place where vLLM's errors are classified."""
+        """A request id, and the one place where vLLM's errors are classified.
+
+        Cancelling whoever waits for vLLM's answer inside aborts the request in vLLM. Each loop over its
+        answers stands where it is wanted: the way to vLLM is deep as it is.
+        """
         from vllm.exceptions import VLLMError
         from vllm.v1.engine.exceptions import EngineDeadError
 
@@ -400,22 +380,6 @@ class VllmEngine:
             raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {error.__cause__ or error}") from error
         finally:
             self._shared.in_flight -= 1
-
-    async def _generate(self, tokens: Tokens, params: Any) -> Any:
-        """The finished `RequestOutput`. Cancelling the caller aborts the request in vLLM."""
-        from vllm.inputs import tokens_input
-
-        output: Any = None
-        async with self._request() as request_id:
-            async for part in self._llm.generate(tokens_input(tokens), params, request_id):
-                output = part
-        return _finished(output)
-
-    async def _generate_from(self, tokens: Tokens, params: Any) -> Any:
-        """The same with its text."""
-        output = await self._generate(tokens, params)
-        self._write_text(output, params)
-        return output
 
     async def _check_tail(self, output: Any) -> None:
         """Ask what the last token of a reply was drawn from, where it may have been no numbers.
@@ -449,12 +413,12 @@ class VllmEngine:
 
     def _drawn(self, sampling: Sampling) -> Sampling:
         """The sampling as vLLM is told: a stop string inside of the reasoning must not end the reply."""
-        return msgspec.structs.replace(sampling, stop=()) if self._reasons else sampling
+        return msgspec.structs.replace(sampling, stop=()) if self._reader.reasons else sampling
 
     def _cut(self, reply: Reply, sampling: Sampling) -> Reply:
         """The reply up to the first stop string in its answer, where vLLM was not told of them."""
         found = [at for stop in sampling.stop if (at := reply.text.find(stop)) >= 0]
-        if not self._reasons or not found:
+        if not self._reader.reasons or not found:
             return reply
         return msgspec.structs.replace(reply, text=reply.text[: min(found)], stopped=True)
 
@@ -489,11 +453,11 @@ class VllmEngine:
         Raises:
             AttemptFailure: the thought is longer than its budget allows.
         """
-        if not self._parses_reasoning:
+        if not self._reader.parses_reasoning:
             return None, False
         if not reply.reasoning:
             return 0, False
-        tokens, marks = list(output.outputs[0].token_ids), self._thoughts
+        tokens, marks = list(output.outputs[0].token_ids), self._reader.thoughts
         end = self._encoder.encode_bare(marks.end) if marks is not None and not marks.shared else []
         ended_at = first_place(tokens, end)
         if reply.text or reply.tool_calls or ended_at is not None:
@@ -508,7 +472,7 @@ class VllmEngine:
         begun = first_place(tokens, begin)
         if begun is not None:
             counted = thought - begun - len(begin)
-        elif self._opened(output.prompt_token_ids, marks):
+        elif self._reader.opened(output.prompt_token_ids, marks):
             counted = thought + (first_place(output.prompt_token_ids[::-1], begin[::-1]) or 0)
         else:
             return thought, False
@@ -583,138 +547,17 @@ class VllmEngine:
 
         return list(get_encoding().stop_tokens_for_assistant_actions())
 
-    @cached_property
-    def _thoughts(self) -> ThoughtMarks | None:
-        """How thoughts are marked in the model's format; None where it has none, or only vLLM knows."""
-        parser = (
-            self._parser(self._chat.parser, self._chat_request((), ()), []) if self._chat.parser else None
-        )
-        return marks_of(parser.reasoning_parser) if parser and parser.reasoning_parser else None
-
-    @cached_property
-    def _answer_parser(self) -> Any:
-        """The class of the parser of what follows a thought, which must not look for another one."""
-        if self._thoughts is None or self._thoughts.shared:
-            return self._chat.parser
-        return type("AnswerParser", (self._chat.parser,), {"reasoning_parser_cls": None})
-
-    def _opened(self, prompt_tokens: Tokens, marks: ThoughtMarks) -> bool:
-        tail = self._tokenizer.decode(prompt_tokens[-PRIMED:], skip_special_tokens=False)
-        return marks.opened_by(tail)
-
-    def _read_text(self, prompt_tokens: Tokens, completion: Any) -> Reply:
-        """Thought and answer in the continuation of a text."""
-        raw, marks = completion.text, self._thoughts
-        if not self._reasons:
-            return Reply(text=raw)
-        if marks is None or marks.shared:
-            return self._parse(self._chat_request((), ()), prompt_tokens, completion, (), ())
-        thought, answer = split(raw, marks, opened=self._opened(prompt_tokens, marks), last=True)
-        if answer is None and completion.finish_reason == "stop":
-            return Reply(text=raw.lstrip())  # lm-eval keeps what ended by itself
-        return Reply(text=(answer or "").lstrip(), reasoning=thought)
-
-    def _parse(
-        self,
-        request: Any,
-        prompt_tokens: Tokens,
-        completion: Any,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-    ) -> Reply:
-        """Reasoning, answer and tool calls in a reply to a conversation."""
-        raw, marks = completion.text, self._thoughts
-        if self._chat.parser is None:
-            return Reply(text=strip_tokens(raw, self._special))
-        thought, answer = None, None
-        if marks is not None and not self._chat.use_harmony:
-            opened = self._opened(prompt_tokens, marks)
-            thought, answer = (None, raw) if self._variant.instruct else split(raw, marks, opened=opened)
-        kind = self._chat.parser if answer is None else self._answer_parser
-        parser = self._parser(kind, request, prompt_tokens)
-        call_marks, formats = _marks(parser), _formats(parser.tool_parser)
-        if answer is not None and not tools:
-            return Reply(text=strip_tokens(answer, self._special), reasoning=thought)
-        if thought and answer is not None and not answer.strip():
-            thought, answer = release_calls(thought, call_marks.begin)
-        written = raw if answer is None else answer
-        try:
-            reasoning, content, found = parser.parse(
-                written, request, enable_auto_tools=True, model_output_token_ids=completion.token_ids
-            )
-        except Exception as error:
-            # The parser is vLLM's, its input is the model's: whatever it raises, it could not read it.
-            problem = f"{type(error).__name__}: {error}"
-            if answer is None or not formats:
-                return Reply(text=strip_tokens(written, self._special), reasoning=thought, error=problem)
-            reasoning, content, found = None, None, None  # the format itself may be read all the same
-        if answer is None and thought and not (reasoning and (found or (content or "").strip())):
-            # The parser leaves thoughts in the answer, or this one has neither ended nor called anything.
-            return Reply(text="", reasoning=thought)
-        if answer is None:
-            thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
-        text, parsed = strip_tokens(content or "", self._special), _raw_calls(found or ())
-        if tools and formats:
-            read = self._settle(read_written(answer, formats), text, parsed, raw, messages, tools)
-        else:
-            read = self._read_calls(answer, text, parsed, call_marks, raw, messages, tools)
-        return msgspec.structs.replace(read, reasoning=thought)
-
-    def _settle(
-        self,
-        written: Written,
-        text: str,
-        parsed: Sequence[RawCall],
-        raw: str,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-    ) -> Reply:
-        """The calls of an answer in a format that is known, where vLLM's reading and the format's agree."""
-        calls, problem = settle_calls(written, parsed, tools, raw, count_calls(messages))
-        other = len(parsed) != len(written.calls) or written.rest != written.text
-        if written.problem is None and (other or not text.strip()):
-            text = strip_tokens(written.text, self._special).strip()
-        if problem is None and (written.bare or not calls):
-            problem = unread_call(written.rest, written.rest, 0, (), tools)
-        return Reply(text=text, tool_calls=calls, error=problem)
-
-    def _read_calls(
-        self,
-        answer: str,
-        text: str,
-        parsed: Sequence[RawCall],
-        marks: Marks,
-        raw: str,
-        messages: Sequence[Message],
-        tools: Sequence[Tool],
-    ) -> Reply:
-        """The calls that vLLM's parser found in an answer, in a format of which only marks are known."""
-        calls, problem = read_calls(parsed, raw, count_calls(messages))
-        if tools and problem is None:
-            if problem := unfinished_call(answer, marks):
-                calls = calls[:-1]
-            else:
-                problem = unread_call(without_arguments(answer, calls), text, len(calls), marks.begin, tools)
-        return Reply(text=text, tool_calls=calls, error=problem)
-
-    def _parser(self, kind: Any, request: Any, prompt_tokens: Tokens) -> Any:
-        # Parsers keep state: one for each reply.
-        parser = kind(
-            self._tokenizer,
-            request.tools,
-            chat_template_kwargs=self._chat.effective_chat_template_kwargs(request),
-            model_config=self._llm.model_config,
-        )
-        parser.set_prompt_token_ids(prompt_tokens)
-        return parser
-
     # Scoring
 
-    async def _score_pairs(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[LogLikelihood]:
-        # vLLM must be allowed to generate one token.
-        limit = self._max_model_len - 1
-        fitted = [(fit(context, rest, limit), rest) for context, rest in pairs]
-        answers = await self._scorer.score(fitted)
+    def _fitted(self, pairs: Sequence[TokenPair]) -> list[TokenPair]:
+        """Contexts without the first tokens, where they are too long."""
+        limit = self._max_model_len - 1  # vLLM must be allowed to generate one token
+        return [(fit(context, rest, limit), rest) for context, rest in pairs]
+
+    def _placed(
+        self, answers: Sequence[LogLikelihood], fitted: Sequence[TokenPair], pairs: Sequence[TokenPair]
+    ) -> list[LogLikelihood]:
+        """The answers with how their prompts began, and what these lost."""
         return [
             msgspec.structs.replace(
                 answer,
@@ -725,8 +568,15 @@ class VllmEngine:
         ]
 
     async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:
+        """The finished `RequestOutput` of one token. Raises as `chat` does."""
+        from vllm.inputs import tokens_input
+
         params = _final_only(max_tokens=1, temperature=0.0, detokenize=False, **arguments)
-        return await self._generate(tokens, params)
+        output: Any = None
+        async with self._request() as request_id:
+            async for part in self._llm.generate(tokens_input(tokens), params, request_id):
+                output = part
+        return _finished(output)
 
 
 # Conversions
@@ -756,94 +606,7 @@ def _do_nothing() -> None:
     pass
 
 
-def _chat_request(messages: Sequence[Message], tools: Sequence[Tool], templated: bool = False) -> Any:
-    request = _empty_request(msgspec.json.encode(tools), templated).model_copy()
-    request.messages = [message_to_openai(message) for message in messages]
-    return request
-
-
-@lru_cache(maxsize=64)
-def _empty_request(tools: bytes, templated: bool) -> Any:
-    """A request with tools, from their JSON, and no messages.
-
-    To write two dozen tools anew takes milliseconds a turn, to validate messages half of what a request does.
-    """
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
-
-    request = ChatCompletionRequest(
-        model="",
-        messages=[],
-        tool_choice="none",
-        request_id="",  # vLLM is told another, and to draw one is a system call
-    )
-    if params := _tool_params(tools, templated):  # set afterwards: they were validated when they were made
-        request.tools = params
-        request.tool_choice = "auto"
-    return request
-
-
-def _tool_params(tools: bytes, templated: bool) -> list[Any]:
-    """Tools as requests hold them, from their JSON."""
-    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
-
-    class Param(ChatCompletionToolsParam):  # type: ignore[misc]
-        __slots__ = ("written",)  # pydantic takes long to find a private attribute
-
-        def model_dump(self, **options: Any) -> Any:
-            if options:
-                return super().model_dump(**options)
-            # The sandbox lets no template change what it is shown; a renderer in code may.
-            return self.written if templated else copy.deepcopy(self.written)
-
-    params = [Param(**tool_to_openai(tool)) for tool in msgspec.json.decode(tools, type=list[Tool])]
-    for param in params:
-        written = ChatCompletionToolsParam.model_dump(param)
-        object.__setattr__(param, "written", Shown(written) if templated else written)
-    return params
-
-
-def _raw_calls(found: Iterable[Any]) -> list[RawCall]:
-    return [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in found]
-
-
 def _finish_reason(reason: str, called: bool) -> FinishReason:
     if reason == "length":
         return "length"
     return "tool_calls" if called else "stop"
-
-
-def _formats(tool_parser: Any) -> tuple[Format, ...]:
-    """How the calls that a parser reads are written, empty if that is not known."""
-    from vllm.tool_parsers import ToolParserManager
-
-    made_by = type(tool_parser).__name__
-    names = [name for name, (_, by) in ToolParserManager.lazy_parsers.items() if by == made_by]
-    return next((FORMATS[name] for name in names if name in FORMATS), ())
-
-
-def _marks(parser: Any) -> Marks:
-    """How tool calls begin and end, as far as the parser says."""
-    tool_parser = parser.tool_parser
-    engine = getattr(tool_parser, "_parser_engine", None)
-    if engine is not None:
-        return _grammar_marks(engine.parser_engine_config)
-    names = ("tool_call_start_token", "tool_calls_start_token", "tool_start_token", "bot_token")
-    return Marks(begin=tuple({mark for name in names if (mark := getattr(tool_parser, name, None))}))
-
-
-def _grammar_marks(grammar: Any) -> Marks:
-    """The terminals around a call in the grammar of one of vLLM's newer parsers."""
-    begin = _terminals(grammar, "TOOL_CALL_START")
-    # Arguments in JSON tell by themselves that they have ended.
-    return Marks(begin=begin, end=() if grammar.tool_args_json else _terminals(grammar, "TOOL_CALL_END"))
-
-
-def _terminals(grammar: Any, event: str) -> tuple[str, ...]:
-    """The terminals by which an event comes about."""
-    found = {
-        terminal
-        for (_, terminal), transition in grammar.transitions.items()
-        if any(each.name == event for each in transition.events)
-    }
-    literals = (grammar.terminal_literal(terminal) for terminal in sorted(found))
-    return tuple(literal for literal in literals if literal)

@@ -91,7 +91,9 @@ class Scorer:
         long = [rest for rest in rests if len(rest) != 1]
         found: dict[tuple[int, ...], LogLikelihood] = {}
         if single:
-            found |= zip(single, await self._short(context, [token for (token,) in single]), strict=True)
+            tokens = [token for (token,) in single]
+            answers = await self._once(_key(context, tokens), lambda: self.next_tokens(context, tokens))
+            found |= zip(single, answers, strict=True)
         ahead = await self._go_ahead(context, long)
         answers = await asyncio.gather(*(self._long(context, list(rest)) for rest in long))
         found |= zip(long, answers, strict=True)
@@ -111,9 +113,6 @@ class Scorer:
             return [_costing(NOTHING, [await self._ask(context, {})])]
 
         return (await self._once(_key(context, []), compute))[0]
-
-    async def _short(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
-        return await self._once(_key(context, tokens), lambda: self.next_tokens(context, tokens))
 
     async def _long(self, context: Tokens, rest: Tokens) -> LogLikelihood:
         if not rest:
@@ -147,7 +146,7 @@ class Scorer:
     async def next_tokens(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
         """Different candidates for the token after a context, a hundred-odd of them a request."""
         chunks = [tokens[i : i + self._candidates] for i in range(0, len(tokens), self._candidates)]
-        outputs = await asyncio.gather(*(self._next(context, chunk) for chunk in chunks))
+        outputs = await asyncio.gather(*(self._ask(context, _named(chunk)) for chunk in chunks))
         chances = {
             token: entry.logprob for out in outputs for token, entry in out.outputs[0].logprobs[0].items()
         }
@@ -169,7 +168,7 @@ class Scorer:
         if first - len(context) > MOST_STEPS or None in rows:
             return await self.plain(context, rest)
         lost = range(len(context), first)
-        steps = await asyncio.gather(*(self._next(whole[:i], [whole[i]]) for i in lost))
+        steps = await asyncio.gather(*(self._ask(whole[:i], _named([whole[i]])) for i in lost))
         found = [_step(step, whole[i]) for step, i in zip(steps, lost, strict=True)]
         return _sum([*found, *(row for row in rows if row)], [output, *steps])
 
@@ -181,9 +180,6 @@ class Scorer:
         if None in rows:
             raise RuntimeError("vLLM's prompt_logprobs name other tokens than the prompt's")
         return _sum([row for row in rows if row], [output])
-
-    async def _next(self, context: Tokens, candidates: Tokens) -> Any:
-        return await self._ask(context, {"logprob_token_ids": candidates})
 
 
 def readable_block_size(config: Any) -> int | None:
@@ -197,6 +193,10 @@ def readable_block_size(config: Any) -> int | None:
     if not cache.enable_prefix_caching or model.is_hybrid or model.is_attention_free:
         return None
     return int(cache.block_size)
+
+
+def _named(candidates: Tokens) -> dict[str, Any]:
+    return {"logprob_token_ids": candidates}
 
 
 def _prompt_logprobs(**more: Any) -> dict[str, Any]:

@@ -1,7 +1,4 @@
-"""Starting vLLM: its arguments checked, its core process launched, what it runs on read back.
-
-With vllm.py the only file that imports vllm, and only inside functions.
-"""
+"""Starting vLLM: its arguments checked, its core process launched, what it runs on read back."""
 
 import asyncio
 import dataclasses

@@ -3,7 +3,8 @@
 import asyncio
 import copy
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 from typing import Any, TypeVar
 
@@ -82,33 +83,43 @@ def stop_strings(stated: Mapping[str, Any]) -> list[str]:
     return [text for text in ([until] if isinstance(until, str) else until) if text]
 
 
-async def log_likelihoods(instances: Sequence[Any], engine: Engine) -> list[LogLikelihood]:
-    """Log-likelihoods in the order of the requests, one call for each distinct context."""
-    by_context: dict[tuple[str, ...], list[int]] = defaultdict(list)
-    for position, instance in enumerate(instances):
+def by_context(instances: Sequence[Any]) -> list[list[int]]:
+    """The places of requests that share a context; each text that is scored whole is one of its own."""
+    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    for place, instance in enumerate(instances):
         rolling = instance.request_type == "loglikelihood_rolling"
-        by_context[("text", str(position)) if rolling else ("context", instance.args[0])].append(position)
+        found[("text", str(place)) if rolling else ("context", instance.args[0])].append(place)
+    return list(found.values())
 
-    async def ask(positions: list[int]) -> list[LogLikelihood]:
-        first = instances[positions[0]]
-        if first.request_type == "loglikelihood_rolling":
-            return [await engine.score_rolling(first.args[0])]
-        return await engine.score(first.args[0], [instances[p].args[1] for p in positions])
 
-    answers = await together([ask(positions) for positions in by_context.values()])
+def scoring(
+    instances: Sequence[Any], places: Sequence[int], engine: Engine
+) -> Coroutine[Any, Any, LogLikelihood | list[LogLikelihood]]:
+    """The call that scores requests which share a context. places: theirs."""
+    first = instances[places[0]]
+    if first.request_type == "loglikelihood_rolling":
+        return engine.score_rolling(first.args[0])
+    return engine.score(first.args[0], [instances[place].args[1] for place in places])
+
+
+def in_order(
+    contexts: Sequence[Sequence[int]], answers: Sequence[LogLikelihood | list[LogLikelihood]]
+) -> tuple[LogLikelihood, ...]:
+    """What `scoring` gave for each of `by_context`, in the order of the requests."""
     found = {
-        position: answer
-        for positions, group in zip(by_context.values(), answers, strict=True)
-        for position, answer in zip(positions, group, strict=True)
+        place: answer
+        for places, given in zip(contexts, answers, strict=True)
+        for place, answer in zip(places, given if isinstance(given, list) else [given], strict=True)
     }
-    return [found[position] for position in range(len(instances))]
+    return tuple(found[place] for place in sorted(found))
 
 
-async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results of calls made at once. The first error is raised as it is, when no call is left running."""
+@asynccontextmanager
+async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> AsyncIterator[Awaitable[list[T]]]:
+    """Results of calls made at once, to wait for inside. An error is raised when no call is left running."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
-        return await asyncio.gather(*tasks)
+        yield asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

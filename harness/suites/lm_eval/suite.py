@@ -5,7 +5,7 @@ task asks, and what it makes of a reply, is what lm-eval's `simple_evaluate` wou
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
@@ -41,11 +41,13 @@ from harness.suites.lm_eval.patches import quiet
 from harness.suites.lm_eval.requests import (
     answered,
     budget_of,
+    by_context,
     chat_template,
     check_bos,
     check_generation_kwargs,
-    log_likelihoods,
+    in_order,
     reply_sampling,
+    scoring,
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
@@ -449,26 +451,29 @@ class LmEvalSuite(Suite):
         instances = sample.payload.instances
         generated = [i for i in instances if i.request_type == "generate_until"]
         scored = [i for i in instances if i.request_type != "generate_until"]
-        generations = await self._generations(generated, engine, sampling)
+        async with together(self._replies(generated, engine, sampling)) as replies:
+            generations = await replies
         if any(map(_only_thought, generations)):
             raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the model ended its thought and gave no answer")
-        likelihoods = await log_likelihoods(scored, engine)
-        transcript = Transcript(generations=tuple(generations), loglikelihoods=tuple(likelihoods))
+        contexts = by_context(scored)
+        async with together([scoring(scored, places, engine) for places in contexts]) as answers:
+            likelihoods = in_order(contexts, await answers)
+        transcript = Transcript(generations=tuple(generations), loglikelihoods=likelihoods)
         if not self.options.double_bos:
             check_bos(self.name, instances, transcript)
         return transcript
 
-    async def _generations(
+    def _replies(
         self, instances: Sequence[Any], engine: Engine, sampling: Sampling
-    ) -> list[Generation]:
-        """`repeats` replies to each request, each with a seed of its own."""
+    ) -> list[Coroutine[Any, Any, Generation]]:
+        """Calls for `repeats` replies to each request, each with a seed of its own."""
         calls = []
         for instance in instances:
             prompt, stated = instance.args
             drawn = self._reply_sampling(stated, sampling)
             seeds = range(sampling.seed, sampling.seed + instance.repeats)
             calls += [engine.complete(prompt, msgspec.structs.replace(drawn, seed=seed)) for seed in seeds]
-        return await together(calls)
+        return calls
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """Filter and score the replies as lm-eval does. A reply that was cut off is scored as it is.

@@ -8,6 +8,7 @@ import pytest
 
 from harness.cli import main
 from harness.config import ModelSpec
+from harness.engines.vllm.chat_requests import chat_request
 from harness.engines.vllm.engine import VllmEngine
 from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
@@ -77,7 +78,7 @@ async def test_what_is_planted_for_each_variant_comes_back(tmp_path: Path) -> No
             one = engine.as_variant(variant)
             spec = ModelSpec(name="m", path=str(folder), variant=variant)
             assert one.render(QUESTION) == renderer(spec)(QUESTION, True)
-            request = one._chat_request(QUESTION, ())
+            request = chat_request(QUESTION, (), variant, templated=True)
             sent = (await one._render_chat(request))["prompt_token_ids"]
             assert sent == engine._encoder.encode_bare(one.render(QUESTION))
         prompt = engine.as_variant(Variant(system_prompt="Be brief.")).render

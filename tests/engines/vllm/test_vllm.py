@@ -15,12 +15,13 @@ from jinja2.exceptions import SecurityError
 
 from harness.engines.base import Load
 from harness.engines.replies import message_to_openai, tool_to_openai
-from harness.engines.vllm.engine import VllmEngine, _chat_request
+from harness.engines.vllm.chat_requests import chat_request
+from harness.engines.vllm.engine import VllmEngine
 from harness.engines.vllm.pieces import CHECKED
 from harness.engines.vllm.scoring import Scorer
 from harness.engines.vllm.tokens import Encoder, Tokens
 from harness.errors import AttemptFailure, EngineDead, UserError
-from harness.types import FailureKind, Generation, Message, Sampling, Tool, ToolCall
+from harness.types import FailureKind, Generation, Message, Sampling, Tool, ToolCall, Variant
 from tests.engines import tiny
 
 pytestmark = [
@@ -59,7 +60,7 @@ async def engine(checkpoint: Path) -> AsyncIterator[VllmEngine]:
 
 async def say(engine: VllmEngine, written: str, *, reason: str = "stop") -> Generation:
     """The generation that the engine makes of a reply, as if the model had written it."""
-    request = _chat_request(QUESTION, [WEATHER])
+    request = chat_request(QUESTION, [WEATHER], Variant())
     inputs = await engine._render_chat(request)
     tokens = engine._encoder.encode_bare(written)
     # The EOS token that ended a reply is among its tokens, but not in its text.
@@ -68,7 +69,7 @@ async def say(engine: VllmEngine, written: str, *, reason: str = "stop") -> Gene
     output = SimpleNamespace(
         outputs=[completion], prompt_token_ids=inputs["prompt_token_ids"], num_cached_tokens=0
     )
-    reply = engine._parse(request, output.prompt_token_ids, completion, QUESTION, [WEATHER])
+    reply = engine._reader.read(request, output.prompt_token_ids, completion, QUESTION, [WEATHER])
     return engine._generation(output, reply, started=0.0)
 
 
@@ -94,7 +95,7 @@ async def test_prompts_in_pieces_are_those_of_the_whole_text(engine: VllmEngine)
     """More prompts than are tokenised both ways."""
     for city in map(str, range(2 * CHECKED)):
         question = Message(role="user", content=f"Weather in {city}?")
-        inputs = await engine._render_chat(_chat_request((question,), [WEATHER]))
+        inputs = await engine._render_chat(chat_request((question,), [WEATHER], Variant()))
         text = engine._tokenizer.apply_chat_template(
             [message_to_openai(question)],
             tools=[tool_to_openai(WEATHER)],
@@ -119,14 +120,14 @@ async def test_remembered_tools_are_shown_as_vllm_shows_them(engine: VllmEngine)
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionToolsParam
 
     for _ in range(2):
-        [shown] = _chat_request(QUESTION, [WEATHER]).tools
+        [shown] = chat_request(QUESTION, [WEATHER], Variant()).tools
         written = shown.model_dump()
         assert written == ChatCompletionToolsParam(**tool_to_openai(WEATHER)).model_dump()
         written["function"]["name"] = "changed"  # by whom it was shown to
 
 
 async def test_a_template_cannot_change_the_tools_that_others_are_shown(engine: VllmEngine) -> None:
-    tools = [tool.model_dump() for tool in _chat_request(QUESTION, [WEATHER], templated=True).tools]
+    tools = [tool.model_dump() for tool in chat_request(QUESTION, [WEATHER], Variant(), templated=True).tools]
     for change in ("tools[0].pop('function')", "tools[0].function.update(name='x')", "tools.append(1)"):
         with pytest.raises(SecurityError):
             engine._tokenizer.apply_chat_template([{}], tools=tools, chat_template=f"{{{{ {change} }}}}")
@@ -219,13 +220,14 @@ async def test_stop_strings_and_budget(engine: VllmEngine) -> None:
 
 
 def reply_with(engine: VllmEngine, text: str) -> Any:
-    """In place of `_generate_from`: the model writes this, whatever vLLM would be told."""
+    """In place of vLLM's `generate`: the model writes this, whatever vLLM would be told."""
 
-    async def generate(tokens: Tokens, params: Any) -> Any:
+    async def generate(inputs: Any, params: Any, request_id: str) -> Any:
         told.append(params)
         ids = engine._encoder.encode_bare(text)
         completion = SimpleNamespace(text=text, token_ids=ids, finish_reason="length", stop_reason=None)
-        return SimpleNamespace(outputs=[completion], prompt_token_ids=tokens, num_cached_tokens=0)
+        tokens = inputs["prompt_token_ids"]
+        yield SimpleNamespace(outputs=[completion], prompt_token_ids=tokens, num_cached_tokens=0)
 
     told: list[Any] = []
     generate.told = told  # type: ignore[attr-defined]
@@ -236,7 +238,7 @@ async def test_stop_strings_are_for_the_answer_not_for_the_reasoning(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generate = reply_with(engine, "<think>first\n\nthen Q: no</think>The answer is 4\n\nQ: more")
-    monkeypatch.setattr(engine, "_generate_from", generate)
+    monkeypatch.setattr(engine._llm, "generate", generate)
     prompt = engine.render(QUESTION)
     generation = await engine.complete(prompt, Sampling(stop=("\n\n", "Q:")))
     assert list(generate.told[0].stop) == []
@@ -254,7 +256,7 @@ async def test_stop_strings_are_for_the_answer_not_for_the_reasoning(
 async def test_reasoning_that_the_budget_cut_off_is_no_answer(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engine, "_generate_from", reply_with(engine, "<think>let me see, 4 or 5"))
+    monkeypatch.setattr(engine._llm, "generate", reply_with(engine, "<think>let me see, 4 or 5"))
     generation = await engine.complete(engine.render(QUESTION), Sampling())
     assert (generation.text, generation.finish_reason) == ("", "length")
     assert generation.reasoning == "let me see, 4 or 5"
@@ -297,6 +299,14 @@ async def score_alone(engine: VllmEngine, context: Tokens, rest: Tokens) -> tupl
     return part.logprob, part.is_greedy
 
 
+async def continued(engine: VllmEngine, context: Tokens, tokens: int) -> Any:
+    """What vLLM writes after a context, greedily."""
+    from vllm.inputs import tokens_input
+
+    params = engine._sampling_params(Sampling(max_tokens=tokens), len(context))
+    return [part async for part in engine._llm.generate(tokens_input(context), params, "continued")][-1]
+
+
 async def test_single_tokens_score_as_prompt_logprobs_do(engine: VllmEngine) -> None:
     context = engine._encoder.encode("Question: what is the weather?\nAnswer:")
     # Of every token of the vocabulary: more than one request may ask for.
@@ -306,7 +316,7 @@ async def test_single_tokens_score_as_prompt_logprobs_do(engine: VllmEngine) -> 
         part = together[token]
         assert (part.logprob, part.is_greedy) == await score_alone(engine, context, [token])
     greedy = max(range(300), key=lambda token: together[token].logprob)
-    written = await engine._generate_from(context, engine._sampling_params(Sampling(max_tokens=1), 9))
+    written = await continued(engine, context, 1)
     next_token = written.outputs[0].token_ids[0]
     if next_token < 300:
         assert next_token == greedy
@@ -361,7 +371,7 @@ async def test_equal_questions_are_computed_once(engine: VllmEngine) -> None:
 
 async def test_greedy_continuation_is_greedy(engine: VllmEngine) -> None:
     context = engine._encoder.encode("The weather")
-    written = await engine._generate_from(context, engine._sampling_params(Sampling(max_tokens=6), 3))
+    written = await continued(engine, context, 6)
     tokens = list(written.outputs[0].token_ids)
     assert (await engine._scorer.plain(context, tokens)).is_greedy
     tokens[3] = tokens[3] + 1

@@ -650,8 +650,12 @@ def test_the_first_error_ends_the_other_calls() -> None:
         await asyncio.sleep(0)
         raise AttemptFailure(FailureKind.ENGINE_ERROR, "no")
 
+    async def both() -> None:
+        async with together([wait(), fail()]) as answers:
+            await answers
+
     with pytest.raises(AttemptFailure, match="no"):
-        asyncio.run(together([wait(), fail()]))
+        asyncio.run(both())
     assert ended == ["waiting call"]
 
 
