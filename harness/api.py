@@ -228,8 +228,9 @@ def evaluate(
     path, asked = _read_config(config, overrides)
     directory = RunDirectory(Path(out) if out else Path("results") / f"{asked.name}-{configs.digest(asked)}")
     asked = directory.dated(asked)
-    gpus = [gpu.uuid for gpu in machine_gpus()] if asked.engine.kind == "vllm" else []
-    plan = plan_run(asked, path, len(gpus))
+    there = machine_gpus() if asked.engine.kind == "vllm" else []
+    gpus = [gpu.uuid for gpu in there]
+    plan = plan_run(asked, path, [gpu.sized for gpu in there])
     plan.check()
     with directory.lock(), LiveProgress(Console()) as progress:
         directory.prepare(asked)

@@ -22,6 +22,7 @@ from harness.errors import DiskError, Status, UserError
 
 if TYPE_CHECKING:
     from harness.config.clusters import ClusterSpec
+    from harness.models.forecast import MachineGpu
     from harness.records.directory import RunDirectory
     from harness.run.json_log import JsonProgress
     from harness.run.progress import LiveProgress
@@ -81,6 +82,12 @@ def _add_run(commands: Any) -> None:
         type=int,
         metavar="N",
         help="models at once, each in a process and on GPUs of its own (default: as many as there are GPUs)",
+    )
+    run.add_argument(
+        "--gpus",
+        metavar="LIST",
+        help="GPUs of this machine that may be used, such as 0,1 or UUIDs (default: all that "
+        "CUDA_VISIBLE_DEVICES leaves)",
     )
     run.add_argument(
         "--on",
@@ -199,9 +206,9 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def run_command(args: argparse.Namespace) -> Status:
     """`harness run`."""
     from harness import config as configs
-    from harness.models.forecast import machine_gpus
     from harness.records.directory import RunDirectory
     from harness.run.launchers import open_launcher
+    from harness.run.launchers.slurm import node_gpus
     from harness.run.lock import lock_path
     from harness.run.notify import NOTIFY
     from harness.run.runner import outcome, plan_run, run
@@ -213,11 +220,11 @@ def run_command(args: argparse.Namespace) -> Status:
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     config = directory.dated(config)
     cluster = _cluster(args)
-    gpus = [gpu.uuid for gpu in machine_gpus()] if config.engine.kind == "vllm" and not cluster else []
+    there = _own_gpus(args) if config.engine.kind == "vllm" and not cluster else []
     launcher = open_launcher(
         args.on,
         args.workers,
-        gpus,
+        [gpu.uuid for gpu in there],
         cluster=cluster,
         wait=args.wait,
         lock=args.config if args.config and lock_path(args.config).is_file() else None,
@@ -225,7 +232,7 @@ def run_command(args: argparse.Namespace) -> Status:
     )
     if args.notify:
         os.environ[NOTIFY] = args.notify  # what is submitted inherits it, and no file has it
-    plan = plan_run(config, args.config, cluster.gpus_per_node if cluster else len(gpus))
+    plan = plan_run(config, args.config, node_gpus(cluster) if cluster else [gpu.sized for gpu in there])
     plan.check()
     ended: UserError | KeyboardInterrupt | None = None
     elsewhere: list[str] = []
@@ -251,6 +258,17 @@ def run_command(args: argparse.Namespace) -> Status:
         return conclude(args, directory, progress, ended, plan.problems)
 
 
+def _own_gpus(args: argparse.Namespace) -> "list[MachineGpu]":
+    """The GPUs of this machine that a run may use, which alone its engines see. Raises UserError."""
+    from harness.models.forecast import chosen_gpus, machine_gpus
+
+    there = machine_gpus()
+    if args.gpus is not None:
+        there = chosen_gpus(there, args.gpus)
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(gpu.uuid for gpu in there)
+    return there
+
+
 def _cluster(args: argparse.Namespace) -> "ClusterSpec | None":
     """What Slurm is asked for, None where it is not. Raises UserError."""
     from harness.config.clusters import ClusterSpec, load_cluster
@@ -261,6 +279,8 @@ def _cluster(args: argparse.Namespace) -> "ClusterSpec | None":
                 f"{'--cluster' if args.cluster else '--wait'} needs --on slurm: add that, or take it out"
             )
         return None
+    if args.gpus is not None:
+        raise UserError("--gpus is for this machine: for Slurm say gpus_per_node in the file of --cluster")
     return load_cluster(args.cluster) if args.cluster else ClusterSpec()
 
 
@@ -376,7 +396,8 @@ def plan_command(args: argparse.Namespace) -> Status:
     config = load(args)
     found = [] if args.gpus else machine_gpus()
     gpus = args.gpus or written(found)
-    plan = plan_run(config, args.config, parse_gpus(gpus)[0] if gpus else 0, download=False)
+    count, gpu = parse_gpus(gpus) if gpus else (0, None)
+    plan = plan_run(config, args.config, [gpu] * count if gpu else [], download=False)
     print_lines(plan.lines())
     if gpus:
         price = plan.config.price_per_gpu_hour if args.price is None else args.price

@@ -213,6 +213,13 @@ class MachineGpu(NamedTuple):
     """GiB."""
     uuid: str
     """As `CUDA_VISIBLE_DEVICES` may name it."""
+    number: str = ""
+    """The driver's number of it; a MIG instance has none."""
+
+    @property
+    def sized(self) -> Gpu:
+        """What is known of how much it holds."""
+        return Gpu(self.name, self.memory, 0, 0, "the driver")
 
 
 def machine_gpus() -> list[MachineGpu]:
@@ -227,7 +234,7 @@ def machine_gpus() -> list[MachineGpu]:
     query = [command, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, check=False)
     rows = [line.split(", ") for line in answer.stdout.splitlines() if answer.returncode == 0]
-    whole = {index: MachineGpu(name, float(memory) / 1024, uuid) for index, uuid, name, memory in rows}
+    whole = {index: MachineGpu(name, float(memory) / 1024, uuid, index) for index, uuid, name, memory in rows}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return list(whole.values())
@@ -239,6 +246,25 @@ def machine_gpus() -> list[MachineGpu]:
         if len(gpus) != 1:
             break
         found += gpus
+    return found
+
+
+def chosen_gpus(there: Sequence[MachineGpu], wanted: str) -> list[MachineGpu]:
+    """Those of some GPUs that are named, by index or by the beginning of a UUID, in the order of the names.
+
+    Raises:
+        UserError: one is not there, or named twice.
+    """
+    found: list[MachineGpu] = []
+    for name in wanted.replace(" ", "").split(","):
+        named = [gpu for gpu in there if name and (name == gpu.number or gpu.uuid.startswith(name))]
+        if len(named) != 1 or named[0] in found:
+            known = ", ".join(gpu.number or gpu.uuid for gpu in there) or "none"
+            raise UserError(
+                f"--gpus {wanted!r}: {name!r} is {'named twice' if named else 'not there'}: expected "
+                f"GPUs that this process may use ({known}), such as 0,1"
+            )
+        found += named
     return found
 
 
@@ -257,7 +283,7 @@ def written(found: Sequence[MachineGpu]) -> str | None:
     """GPUs as `--gpus` takes them, None if there are none."""
     if not found:
         return None
-    name, memory, _ = min(found, key=lambda gpu: gpu.memory)
+    name, memory, *_ = min(found, key=lambda gpu: gpu.memory)
     known = next((gpu for gpu in fit.GPUS.values() if _same(gpu, name, memory)), None)
     kind = known.name if known else f"{''.join(c for c in name if c.isalnum())}:{memory:.1f}"
     return f"{len(found)}x{kind}"
@@ -271,6 +297,37 @@ def gpus_wanted(engine_args: Mapping[str, Any]) -> int:
     """GPUs that an engine takes with these arguments, where it runs on GPUs."""
     kinds = ("tensor", "pipeline", "data")
     return math.prod(int(engine_args.get(f"{kind}_parallel_size", 1)) for kind in kinds)
+
+
+def stated_layout(spec: ModelSpec, engine_args: dict[str, Any], there: Sequence[Gpu]) -> dict[str, Any]:
+    """The arguments of the layout by which a model is spread over several GPUs; empty where one is enough.
+
+    It is the one of the spec's `layouts` that takes fewest GPUs and holds the model, as far as its size is
+    known on this machine. What `engine_args` ask for themselves is left as it is.
+
+    Args:
+        spec: of the model.
+        engine_args: of the run and the model.
+        there: the GPUs, of memory 0 where that is not known.
+    """
+    if fit.asked_layout(engine_args) is not None:
+        return {}
+    stated = {gpus: args for gpus, args in sorted(spec.layouts.items()) if gpus <= len(there)}
+    for gpus, args in stated.items():
+        if gpus == gpus_wanted(args) and _holds(spec, engine_args, args, there[0]):
+            return args if gpus > 1 else {}
+    return {}
+
+
+def _holds(spec: ModelSpec, engine_args: dict[str, Any], layout: Mapping[str, Any], gpu: Gpu) -> bool:
+    """Whether GPUs hold a model in a layout; True where its size or theirs is not known here."""
+    asked = fit.asked_layout(layout)
+    if not gpu.memory or asked is None or checkpoint.find(spec) is None:
+        return True
+    try:
+        return fit.place(read_footprint(spec, engine_args), gpu, asked).concurrency > 0
+    except UserError:  # of a family that is not known
+        return True
 
 
 def gpu_problems(requests: Sequence[Request], there: int) -> Iterator[tuple[str, str]]:

@@ -85,6 +85,8 @@ class WorkerFile(Struct):
     """What it sees of the machine's, as in `CUDA_VISIBLE_DEVICES`."""
     log: str | None = None
     """Where its engine's output goes, told from the run directory."""
+    share: tuple[int, int] = (0, 1)
+    """(which, of how many) replicas of the model's engine, which share its attempts out."""
     loaded: float | None = None
     """When the model was loaded; None until then."""
     answered: float | None = None

@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from harness.config import EngineSpec, ModelSpec, RunConfig, drawn_by
@@ -57,6 +57,8 @@ class Job:
     """Unix time; an attempt whose engine or scorer failed before it is owed again."""
     opening: Opening = field(default_factory=lambda: open_variants)
     """How its engines are got."""
+    share: tuple[int, int] = (0, 1)
+    """(which, of how many): it makes a range of each cell's attempts, and replicas of it make the others."""
     problems: list[Caution] = field(default_factory=list)
     """What could not be measured, and why."""
     deaths: Deaths = field(default_factory=Deaths)
@@ -88,6 +90,24 @@ class Job:
             for entry in entries
         )
         return sum(tokens) * (read.active_params if read else 1)
+
+    @property
+    def owed(self) -> int:
+        """Attempts that are left to make."""
+        return sum(
+            cell.entry.samples * cell.entry.attempts - self._count_finished(cell)
+            for cell in self.cells
+            if self.retry_before or not self._complete(cell)
+        )
+
+    def split(self, count: int) -> "list[Job]":
+        """Replicas, each of which makes a share of the attempts."""
+        if count == 1:
+            return [self]
+        return [
+            replace(self, cells=[*self.cells], share=(which, count), problems=[], deaths=Deaths())
+            for which in range(count)
+        ]
 
     @property
     def suites(self) -> list[Suite]:
@@ -221,7 +241,7 @@ class Job:
             name = cell.entry.model
             try:
                 yield from owed_attempts(
-                    self.directory, cell, called[name], asked.engines[name], self.retry_before
+                    self.directory, cell, called[name], asked.engines[name], self.retry_before, self.share
                 )
             except DiskError:
                 raise
@@ -324,6 +344,7 @@ def owed_attempts(
     called: str,
     engine: Engine,
     retry_before: float = 0.0,
+    share: tuple[int, int] = (0, 1),
 ) -> list[Attempt]:
     """The attempts of a cell that have no record yet, or one that is to be superseded.
 
@@ -333,6 +354,8 @@ def owed_attempts(
         called: how its model is called in prose.
         engine: what its model is asked through.
         retry_before: as of a `Job`.
+        share: as of a `Job`: a range of the attempts, whether they are owed or not, so that replicas which
+            begin at different times agree about it.
 
     Raises:
         UserError: a record that is there was made of another sample than there is now.
@@ -352,12 +375,10 @@ def owed_attempts(
             f"otherwise now, {others[0]} for one: restore the data, template and day that it was begun with, "
             "or give another --out"
         )
-    return [
-        Attempt(cell, sample, number)
-        for number in range(cell.entry.attempts)
-        for sample in samples
-        if (sample.id, number) not in finished
-    ]
+    every = [(sample, number) for number in range(cell.entry.attempts) for sample in samples]
+    which, count = share
+    mine = every[len(every) * which // count : len(every) * (which + 1) // count]
+    return [Attempt(cell, sample, number) for sample, number in mine if (sample.id, number) not in finished]
 
 
 async def _sync(writers: Collection[RecordWriter], done: asyncio.Event) -> None:

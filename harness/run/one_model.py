@@ -74,8 +74,8 @@ def run_model(
 
 def _plan(job: Job, lock: Path) -> None:
     """Fill a job with the cells that the run asks for. Raises UserError."""
-    gpus = len(machine_gpus()) if job.config.engine.kind == "vllm" else 0
-    plan = plan_run(job.config, lock, gpus)
+    there = machine_gpus() if job.config.engine.kind == "vllm" else []
+    plan = plan_run(job.config, lock, [gpu.sized for gpu in there])
     job.problems += plan.problems
     prepare(plan)
     asked = job.directory.asked_keys()

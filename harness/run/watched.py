@@ -46,6 +46,7 @@ class Watched:
             beat=now,
             job=os.environ.get(JOB),
             gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
+            share=job.share,
             log=os.path.relpath(Path(log).resolve(), job.directory.path.resolve()) if log else None,
         )
 

@@ -1,13 +1,16 @@
 """What `harness plan --gpus` prints, and what is refused because the machine is too small."""
 
 import dataclasses
+import re
 from pathlib import Path
 
 import pytest
 
 from harness.config import ModelSpec
+from harness.errors import UserError
 from harness.models import forecast
-from harness.models.forecast import Request, Task
+from harness.models.fit import Gpu
+from harness.models.forecast import MachineGpu, Request, Task
 from harness.types import Origin
 from tests.models.test_checkpoint import make
 from tests.models.test_layers import BY_ID
@@ -180,3 +183,43 @@ def test_the_driver_is_asked(
     assert [gpu.uuid for gpu in found] == uuids.split()
     monkeypatch.setenv("PATH", "/nowhere")
     assert forecast.machine_gpus() == []
+
+
+def test_gpus_are_chosen_by_number_or_uuid() -> None:
+    there = [
+        MachineGpu("H200", 140, "GPU-aaa1", "0"),
+        MachineGpu("H200", 140, "GPU-bbb2", "2"),
+        MachineGpu("MIG-1g", 18, "MIG-ddd4"),
+    ]
+    assert [gpu.uuid for gpu in forecast.chosen_gpus(there, "2, 0")] == ["GPU-bbb2", "GPU-aaa1"]
+    assert [gpu.uuid for gpu in forecast.chosen_gpus(there, "MIG-d")] == ["MIG-ddd4"]
+    for wanted, says in (
+        ("0,1", "'1' is not there: expected GPUs that this process may use (0, 2, MIG-ddd4), such as 0,1"),
+        ("0,0", "'0' is named twice"),
+        ("0,", "'' is not there"),
+        ("0,GPU-a", "'GPU-a' is named twice"),
+    ):
+        with pytest.raises(UserError, match=re.escape(says)):
+            forecast.chosen_gpus(there, wanted)
+    with pytest.raises(UserError, match=re.escape("may use (none)")):
+        forecast.chosen_gpus([], "0")
+
+
+def test_a_model_is_spread_as_its_spec_states_over_the_fewest_gpus_that_hold_it(llama: Path) -> None:
+    """16 GB of weights do not fit on a GPU of 16 GiB, but on two."""
+    layouts = {n: {"tensor_parallel_size": n} for n in (1, 2, 4)}
+    spec = ModelSpec(name="m", path=str(llama), layouts=layouts)
+    args = {"max_model_len": 4096}
+
+    def stated(count: int, memory: float, **further: object) -> dict[str, object]:
+        gpus = [Gpu("some", memory, 0, 0, "made up")] * count
+        return forecast.stated_layout(spec, {**args, **further}, gpus)
+
+    assert stated(4, 140) == {}
+    assert stated(4, 16) == {"tensor_parallel_size": 2}
+    assert stated(1, 16) == {}, "where nothing holds it, that is said when it is loaded"
+    assert stated(8, 0) == {}
+    assert stated(4, 16, tensor_parallel_size=1) == {}, "what is asked for is done"
+    spec = ModelSpec(name="m", path="some/model", layouts={8: {"tensor_parallel_size": 8}})
+    assert stated(8, 80) == {"tensor_parallel_size": 8}
+    assert stated(4, 80) == {}

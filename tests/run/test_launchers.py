@@ -17,10 +17,11 @@ from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import Status
+from harness.models.forecast import MachineGpu
 from harness.records.workers import read_workers
 from harness.run.jobs import Job
 from harness.run.launchers.in_process import InProcess
-from harness.run.launchers.processes import Processes
+from harness.run.launchers.processes import Processes, replicas
 from harness.types import Record, Usage
 from tests import fakes
 from tests.attempted import Unwatched
@@ -126,6 +127,25 @@ def test_a_worker_that_dies_again_and_again_is_given_up_and_the_rest_is_measured
     assert len(records(tmp_path)) == 160
 
 
+@pytest.mark.parametrize("kills", [0, 1])
+def test_a_model_alone_gets_replicas_that_share_its_attempts_out(
+    tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str], kills: int
+) -> None:
+    """Also where each of them is killed once: it goes on with its own share."""
+    assert run(tmp_path, "--workers", "5", KILLS=str(2 * kills)) == 0
+    said = capsys.readouterr().out
+    assert "one: 3 engines share its attempts out\n" in said
+    assert "two: 2 engines share its attempts out\n" in said
+    assert said.count("one: loading") == 1 and said.count("one: many 120/120") == 1
+    workers = read_workers(tmp_path / "out")
+    shares = {(worker.model, worker.share) for worker in workers}
+    assert shares == {("one", (which, 3)) for which in range(3)} | {("two", (which, 2)) for which in range(2)}
+    if not kills:
+        did = {(worker.model, worker.share[0]): worker.finished for worker in workers}
+        assert did == {("one", 0): 53, ("one", 1): 53, ("one", 2): 54, ("two", 0): 80, ("two", 1): 80}
+    assert_same(tmp_path, alone)
+
+
 def is_running(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
@@ -214,6 +234,24 @@ def test_no_two_engines_share_a_gpu_and_the_widest_comes_first(tmp_path: Path) -
             assert name == other or apart or not {*seen.split(",")} & {*seen_2.split(",")}
 
 
+def test_a_large_box_is_filled_with_replicas_where_they_have_enough_to_do(tmp_path: Path) -> None:
+    jobs = fake_jobs(tmp_path, {"small": 1, "wide": 4})
+
+    def counts(owed: dict[str, int], workers: int, gpus: int | None) -> dict[str, int]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Fake, "owed", property(lambda job: owed[job.name]))
+            return replicas(jobs, workers, gpus)
+
+    many = {"small": 10_000, "wide": 10_000}
+    assert counts(many, 8, 4) == {"small": 1, "wide": 1}, "they take turns"
+    assert counts(many, 8, 8) == {"small": 4, "wide": 1}
+    assert counts(many, 8, 16) == {"small": 4, "wide": 3}
+    assert counts(many, 3, 16) == {"small": 2, "wide": 1}
+    assert counts(many, 6, None) == {"small": 3, "wide": 3}
+    few = {"small": 257, "wide": 256}
+    assert counts(few, 8, 64) == {"small": 2, "wide": 1}, "one engine has 256 in flight"
+
+
 def test_no_more_run_at_once_than_there_are_workers(tmp_path: Path) -> None:
     list(Processes(2).run(fake_jobs(tmp_path, dict.fromkeys("abcde", 1)), Unwatched()))
     spans = [(tmp_path / name).read_text().split() for name in "abcde"]
@@ -237,3 +275,22 @@ def test_a_launcher_of_ones_own_is_named(tmp_path: Path, capsys: pytest.CaptureF
     assert "--on 'slrm': there is no such launcher" in capsys.readouterr().err
     assert run(tmp_path, "--workers", "0") == Status.WRONG_INPUT
     assert "--workers 0: expected" in capsys.readouterr().err
+
+
+def test_a_run_is_kept_to_some_gpus_which_alone_its_engines_see(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = [MachineGpu("H200", 140.0, f"GPU-{letter}", str(n)) for n, letter in enumerate("abc")]
+    monkeypatch.setattr("harness.models.forecast.machine_gpus", lambda: there)
+    monkeypatch.setattr("harness.run.runner.run", lambda *arguments, **options: ["elsewhere"])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    LAUNCHED.clear()
+    command = ["run", "--model", "aster-dense", "--suite", "planted_choice", "--out", str(tmp_path / "out")]
+    own = ["--on", "tests.run.test_launchers:own_launcher"]
+    assert main([*command, *own, "--gpus", "2,0"]) == 0
+    assert LAUNCHED == [(None, ["GPU-c", "GPU-a"])]
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "GPU-c,GPU-a"
+    assert main([*command, "--gpus", "3"]) == Status.WRONG_INPUT
+    assert "--gpus '3': '3' is not there" in capsys.readouterr().err
+    assert main([*command, "--on", "slurm", "--gpus", "1"]) == Status.WRONG_INPUT
+    assert "--gpus is for this machine" in capsys.readouterr().err

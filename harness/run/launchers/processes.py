@@ -51,11 +51,21 @@ class Processes:
         self._free = list(gpus)
         self._on_gpus = bool(gpus)
         self._running: dict[Connection, Worker] = {}
-        self._deaths: Counter[str] = Counter()
+        self._deaths: Counter[Share] = Counter()
+        self._told: set[tuple[str, str]] = set()
+        """(job, what progress was told of it once, whichever replica said so)."""
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
-        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest, if it finds room."""
-        owed = sorted(jobs, key=lambda job: (-job.gpus, -job.work))
+        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest, if it finds room.
+
+        Where all find room and leave some, replicas share out the attempts of those that have most.
+        """
+        whole = {job.name: job for job in jobs}
+        left = replicas(jobs, self._workers, len(self._free) if self._on_gpus else None)
+        parts = [part for job in jobs for part in job.split(left[job.name])]
+        owed = sorted(parts, key=lambda job: (-job.gpus, -job.work))
+        for name in [name for name, count in left.items() if count > 1]:
+            progress.note(f"{name}: {left[name]} engines share its attempts out")
         try:
             while owed or self._running:
                 for job in [*owed]:
@@ -66,12 +76,13 @@ class Processes:
                     assert isinstance(connection, Connection)
                     if (ended := self._hear(connection, progress)) is None:
                         continue
-                    if ended.over:
-                        for name in ended.names:
-                            progress.ended(name)
-                        yield ended
-                    else:
+                    if not ended.over:
                         owed.insert(0, ended)
+                        continue
+                    left[ended.name] -= 1
+                    job = _with(whole[ended.name], ended)
+                    if not left[ended.name]:
+                        yield from _told(job, progress)
         finally:
             self._stop()
 
@@ -105,6 +116,10 @@ class Processes:
         else:
             name, arguments = message
             worker.finished += name == "finished"
+            first = (arguments[0], name) not in self._told
+            if worker.job.share[1] > 1 and name in ("begun", "loaded") and not first:
+                return None
+            self._told.add((arguments[0], name))
             told: dict[str, Callable[..., None]] = {
                 "begun": progress.begun,
                 "loaded": progress.loaded,
@@ -127,8 +142,9 @@ class Processes:
             job.problems, job.over = ended.problems, True
             return job
         how = _how(worker.process.exitcode)
-        self._deaths[job.name] = 1 if worker.finished else self._deaths[job.name] + 1
-        if self._deaths[job.name] > MAX_BARREN:
+        part = job.name, job.share
+        self._deaths[part] = 1 if worker.finished else self._deaths[part] + 1
+        if self._deaths[part] > MAX_BARREN:
             job.leave_out(
                 ENGINE_DIED,
                 f"model {job.name}: its process {how}, again and again; the same command resumes",
@@ -149,6 +165,57 @@ class Processes:
             worker.process.join()
             connection.close()
         self._running.clear()
+
+
+def _told(job: Job, progress: Progress) -> Iterator[Job]:
+    """A job that has ended, which progress is told."""
+    for name in job.names:
+        progress.ended(name)
+    yield job
+
+
+def _with(job: Job, part: Job) -> Job:
+    """A job, with what came of a share of it."""
+    job.over = True
+    job.problems += [found for found in part.problems if found not in job.problems]
+    return job
+
+
+Share = tuple[str, tuple[int, int]]
+"""(name of a job, which share of it)."""
+
+
+def replicas(jobs: Sequence[Job], workers: int, gpus: int | None) -> dict[str, int]:
+    """Job -> how many engines it is given, of those that find room beside the others.
+
+    Another one is given to the job whose engines have most attempts each. One engine keeps
+    `max_concurrency` attempts in flight: more engines than fill that would only wait for each other.
+
+    Args:
+        jobs: all of them.
+        workers: engines at once, at most.
+        gpus: that there are; None where engines run on the CPU.
+    """
+    counts = {job.name: 1 for job in jobs}
+    room = workers - len(jobs)
+    free = None if gpus is None else gpus - sum(job.gpus for job in jobs)
+    if room <= 0 or (free is not None and free <= 0):
+        return counts
+    owed = {job.name: job.owed for job in jobs}
+    while room > 0:
+        more = [
+            job
+            for job in jobs
+            if (free is None or job.gpus <= free)
+            and owed[job.name] > counts[job.name] * job.config.engine.max_concurrency
+        ]
+        if not more:
+            break
+        chosen = max(more, key=lambda job: owed[job.name] / counts[job.name])
+        counts[chosen.name] += 1
+        room -= 1
+        free = None if free is None else free - chosen.gpus
+    return counts
 
 
 @dataclass

@@ -21,6 +21,7 @@ from pathlib import Path
 from harness import config as configs
 from harness.config.clusters import ClusterSpec
 from harness.errors import UserError
+from harness.models.fit import GPUS, Gpu
 from harness.records.directory import RunDirectory
 from harness.records.layout import file_name
 from harness.records.schema import Submission
@@ -192,6 +193,12 @@ class Slurm:
             yield f"--retry-before={job.retry_before!r}"
         if self._lock is not None:
             yield f"--lock={self._lock.resolve()}"
+
+
+def node_gpus(cluster: ClusterSpec) -> list[Gpu]:
+    """The GPUs of a node, as far as they are known."""
+    kind = (cluster.gpu_type or "").lower()
+    return [GPUS.get(kind, Gpu(kind, 0, 0, 0, "not known"))] * cluster.gpus_per_node
 
 
 def _in_quotes(text: str) -> str:
