@@ -225,7 +225,7 @@ def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) ->
     lie, so that no more than their places are in memory. Returns the hash of them all.
     """
     metrics = {metric.name: named(metric)[1] for metric in cell.metrics if not metric.booking}
-    suite = _suite(run, cell)
+    suite, encode = _suite(run, cell), msgspec.json.Encoder(enc_hook=str).encode
     ranks = {name: number for number, name in enumerate(sorted(run.directory.samples(cell)))}
     with ExitStack() as stack:
         file = stack.enter_context(path.open("wb"))
@@ -233,16 +233,19 @@ def _write_samples(run: Restored, cell: CellEntry, made: Prompts, path: Path) ->
             under: (stack.enter_context(tempfile.TemporaryFile(dir=path.parent)), list[Place]())
             for under in metrics.values()
         }
+        ends = dict.fromkeys(kept, 0)
         for record in run.records(cell):
             if record.failure is not None:
                 continue
             doc_id = int(record.sample) if record.sample.isdecimal() else ranks[record.sample]
-            common = _line(record, doc_id, made.sample(cell, record), suite, target_of(cell, record))
+            likely = _likelihoods(record, suite)
+            common = _line(record, doc_id, made.sample(cell, record), suite, target_of(cell, record), likely)
             for under, (lines, places) in kept.items():
                 scores = [score for score in record.scores if metrics.get(score.metric) == under]
-                line = common | {"filter": under} | _scores(scores, _likelihoods(record, suite))
-                places.append((doc_id, record.attempt, lines.tell()))
-                lines.write(msgspec.json.encode(line, enc_hook=str) + b"\n")
+                places.append((doc_id, record.attempt, ends[under]))
+                ends[under] += lines.write(
+                    encode({**common, "filter": under, **_scores(scores, likely)}) + b"\n"
+                )
         for lines, places in kept.values():
             _in_order(lines, places, file)
     return _task_hash(path)
@@ -301,7 +304,12 @@ def _scores(scores: Sequence[Score], likely: list[Any]) -> dict[str, Any]:
 
 
 def _line(
-    record: Record, doc_id: int, sample: Sample | None, suite: LmEvalSuite | None, target: str
+    record: Record,
+    doc_id: int,
+    sample: Sample | None,
+    suite: LmEvalSuite | None,
+    target: str,
+    likely: list[Any],
 ) -> dict[str, Any]:
     """What the lines of all filters have."""
     transcript = record.transcript
@@ -310,16 +318,15 @@ def _line(
     arguments = [list(instance.args) for instance in item.instances] if item else [[asked]] if asked else []
     # lm-eval logs what its filters read.
     replies: list[Any] = [[reply.raw if item is None else reply.text] for reply in transcript.generations]
-    replies += [[likely] for likely in _likelihoods(record, suite)]
+    replies += [[one] for one in likely]
     if suite is not None and item is not None:
         target = suite.target(item.doc)
     if item is None:
         doc = {"id": record.sample, "attempt": record.attempt, **record.clusters, **record.labels}
-        text = msgspec.json.format(
-            msgspec.json.encode(doc)
-        ).decode()  # the same of texts, in a tenth of the time
+        text = msgspec.json.format(msgspec.json.encode(doc))  # the same of texts, in a tenth of the time
     else:
-        doc, text = item.doc, json.dumps(item.doc, indent=2, default=str, ensure_ascii=False)
+        doc = item.doc
+        text = json.dumps(doc, indent=2, default=str, ensure_ascii=False).encode()
     return {
         "doc_id": doc_id,
         "doc": doc,
@@ -332,7 +339,7 @@ def _line(
         "filtered_resps": [],
         "filter": NO_FILTER,
         "metrics": [],
-        "doc_hash": sha256(text),
+        "doc_hash": hashlib.sha256(text).hexdigest(),
         "prompt_hash": sha256(str(arguments[0][0])) if arguments else None,
         "target_hash": sha256(target),
     }

@@ -330,11 +330,10 @@ def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
     if "warnings" in names and batch["warnings"].flatten().null_count:
         raise ValueError("a warning has no text")
     flat = [batch[name].to_pylist() for name in _FILLED]
-    usage = [batch[name].to_pylist() if name in names else [None] * len(batch) for name in _USAGE]
     later = [batch[name].to_pylist() if name in names else [0] * len(batch) for name in _LATER]
     warned = batch["warnings"].to_pylist() if "warnings" in names else [None] * len(batch)
     failures = [None if text is None else FailureKind(text) for text in batch["failure"].to_pylist()]
-    decoder = msgspec.json.Decoder(Transcript)
+    decode = msgspec.json.Decoder(Transcript).decode
     return [
         Record(
             cell=cell,
@@ -346,37 +345,50 @@ def _to_records(path: Path, batch: "pa.RecordBatch") -> list[Record]:
             seconds=seconds,
             failure=failure,
             failure_message=message,
-            **{name: count or 0 for name, count in zip(_LATER, counts, strict=True)},
+            lost_tokens=lost or 0,
+            thoughts_cut=cut or 0,
+            thoughts_ended=ended or 0,
             warnings=tuple(warnings or ()),
-            usage=Usage(**dict(zip(_USAGE, spent, strict=True))),
+            usage=usage,
             scores=scores,
             clusters=clusters,
             labels=labels,
-            transcript=decoder.decode(transcript),
+            transcript=decode(transcript),
         )
         for (
-            (cell, sample, attempt, content_hash, truncated, started, seconds, transcript),
-            failure,
-            message,
-            counts,
-            warnings,
-            spent,
-            scores,
-            clusters,
-            labels,
+            cell, sample, attempt, content_hash, truncated, started, seconds, transcript,
+            failure, message, lost, cut, ended, warnings, usage, scores, clusters, labels,
         ) in zip(
-            zip(*flat, strict=True),
+            *flat,
             failures,
             batch["failure_message"].to_pylist(),
-            zip(*later, strict=True),
+            *later,
             warned,
-            zip(*usage, strict=True),
+            _to_usages(batch),
             _to_scores(batch["scores"]),
             _to_dicts(batch["clusters"]),
             _to_dicts(batch["labels"]),
             strict=True,
         )
-    ]
+    ]  # fmt: skip
+
+
+def _to_usages(batch: "pa.RecordBatch") -> Iterator[Usage]:
+    """What each row cost."""
+    names = batch.schema.names
+    columns = [batch[name].to_pylist() if name in names else [None] * len(batch) for name in _USAGE]
+    return (
+        Usage(
+            engine_seconds=busy,
+            prompt_tokens=read,
+            completion_tokens=written,
+            cached_tokens=cached,
+            reasoning_tokens=thought,
+            requests=requests,
+            joules=joules,
+        )
+        for busy, read, written, cached, thought, requests, joules in zip(*columns, strict=True)
+    )
 
 
 def _to_scores(rows: "pa.ListArray") -> Iterator[tuple[Score, ...]]:
