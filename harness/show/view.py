@@ -28,7 +28,7 @@ from harness.types import (
 )
 
 
-class Piece(Struct):
+class Piece(Struct, omit_defaults=True):
     """A part of a text."""
 
     text: str
@@ -36,7 +36,7 @@ class Piece(Struct):
     """The attacker wrote it."""
 
 
-class Call(Struct):
+class Call(Struct, omit_defaults=True):
     """A tool call."""
 
     name: str
@@ -46,7 +46,7 @@ class Call(Struct):
     """None where nothing is known of them."""
 
 
-class Step(Struct):
+class Step(Struct, omit_defaults=True):
     """One message."""
 
     role: str
@@ -57,7 +57,7 @@ class Step(Struct):
     notes: tuple[str, ...] = ()
 
 
-class Verdict(Struct):
+class Verdict(Struct, omit_defaults=True):
     """A score and what it rests on."""
 
     metric: str
@@ -66,7 +66,7 @@ class Verdict(Struct):
     answer: str | None
 
 
-class View(Struct):
+class View(Struct, omit_defaults=True):
     """An attempt."""
 
     pair: str

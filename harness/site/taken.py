@@ -324,7 +324,8 @@ def _scores(
     if kept.exists():
         return msgspec.json.decode(kept.read_bytes(), type=CellScores)
     found = score_cell(run, cell)
-    replace(kept, msgspec.json.encode(found))
+    if found.again:  # else it took no time
+        replace(kept, msgspec.json.encode(found))
     return found
 
 

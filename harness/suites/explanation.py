@@ -5,15 +5,15 @@ what each verdict rests on.
 from harness.types import Struct
 
 
-class Change(Struct):
+class Change(Struct, omit_defaults=True):
     """A value of the environment that a tool call changed. None: there was, or is, no such value."""
 
     path: str
-    before: str | None
-    after: str | None
+    before: str | None = None
+    after: str | None = None
 
 
-class Effects(Struct):
+class Effects(Struct, omit_defaults=True):
     """What a tool call did."""
 
     changes: tuple[Change, ...] = ()

@@ -43,10 +43,14 @@ class Restored:
     @cached_property
     def _suites(self) -> tuple[dict[str, Suite], list[UserError]]:
         """(suites by name, why others could not be made)."""
-        access = Access(download=False, locked=self._revisions())
         found: dict[str, Suite] = {}
         refused: list[UserError] = []
-        for spec in self.config.suites:
+        try:
+            access = Access(download=False, locked=self._revisions())
+            specs = self.config.suites
+        except UserError as error:  # kept too: every cell asks
+            return found, [error]
+        for spec in specs:
             try:
                 found |= {suite.name: suite for suite in load_suites(spec, self.config.limit, access)}
             except UserError as error:
