@@ -222,6 +222,7 @@ FLOORS = {
         "trends",
         "lags",
         "hijacking",
+        "mismatches",
         "costs",
         "adoption",
     ],

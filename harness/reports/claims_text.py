@@ -9,6 +9,7 @@ from harness.analysis.claims.costs import CostClaim
 from harness.analysis.claims.gaps import GapClaim
 from harness.analysis.claims.hardware import USABLE
 from harness.analysis.claims.lags import LagClaim
+from harness.analysis.claims.mismatches import MismatchClaim
 from harness.analysis.claims.models import ModelClaim
 from harness.analysis.claims.sizes import SizeClaim
 from harness.analysis.claims.trends import TrendClaim
@@ -84,6 +85,7 @@ def _tables(claims: Claims) -> Iterator[Table]:
     yield _trends_table(claims)
     yield _lags_table(claims)
     yield _ratios_table(claims)
+    yield _mismatch_table(claims)
     yield _adoption_table(claims)
 
 
@@ -250,6 +252,24 @@ def _limits(low: float | None, high: float | None, digits: str = ".3g", scale: i
     return f"[{scale * low:{digits}}, {scale * high:{digits}}]"
 
 
+def _mismatch_table(claims: Claims) -> Table:
+    def difference(estimate: Estimate) -> str:
+        assert estimate.value is not None, "what was not measured makes no claim"
+        limits = _limits(estimate.low, estimate.high, "+.1f", 100)
+        return f"{100 * estimate.value:+.1f} {limits}\n{_count(estimate)}"
+
+    def row(claim: MismatchClaim) -> tuple[str, ...]:
+        best = f"{difference(claim.best)} {claim.best_model}"
+        return (claim.origin, claim.key, str(claim.models), difference(claim.mean), best)
+
+    header = ("Origin", "Metric", "Models", "Mean over models, points", "Smallest of a model")
+    return Table(
+        title="One thing asked for in two ways: by how much the rates differ",
+        header=header,
+        rows=tuple(map(row, claims.mismatches)),
+    )
+
+
 def _adoption_table(claims: Claims) -> Table:
     def said(count: int | None) -> str:
         return "unknown" if count is None else f"{count:,}"
@@ -318,9 +338,16 @@ def _notes(claims: Claims) -> Iterator[str]:
     yield from (_size_sentence(size) for size in claims.sizes)
     yield f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top."
     yield from _time_notes(claims)
+    yield from _mismatch_notes(claims)
     yield from _cost_notes(claims)
     if claims.snapshot is not None:
         yield f"Adoption: {claims.snapshot.source} (read on {claims.snapshot.date.isoformat()}, as supplied)."
+
+
+def _mismatch_notes(claims: Claims) -> Iterator[str]:
+    """What was subtracted from what, once a metric."""
+    for key, claim in {claim.key: claim for claim in claims.mismatches}.items():
+        yield f"{key}, in points: {claim.best.method}."
 
 
 def _partial_notes(claims: Claims) -> Iterator[str]:

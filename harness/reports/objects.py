@@ -61,11 +61,11 @@ COSTS = ("gpus", "seconds_per_solved", "tokens_per_solved", "joules_per_solved",
 
 
 def claims_object(claims: Claims) -> dict[str, Any]:
-    """The JSON object of claims. `problems` and `unread` are there where there are any."""
+    """The JSON object of claims. `mismatches`, `problems` and `unread` are there where there are any."""
     plain: dict[str, Any] = msgspec.to_builtins(
         msgspec.structs.replace(claims, hijacking=(), snapshot=None, allowed=(), differences=Differences())
     )
-    for name in ("problems", "unread"):
+    for name in ("mismatches", "problems", "unread"):
         if not plain[name]:
             del plain[name]
     for model in plain["models"]:

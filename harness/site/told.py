@@ -29,6 +29,11 @@ INSTRUMENTS = (
         "an interval of that ratio which holds 1, or attacks of another kind that turn it round",
     ),
     (
+        "Tests by whole harmful goals miss who asks for harmless steps",
+        "chains of steps completed less goals accepted, by campaign: the mismatch, by origin",
+        "a mismatch whose interval holds 0, or agents that stop in harmless twins as often",
+    ),
+    (
         "A bigger model is a better one",
         "the line of ability against parameters, for each doubling",
         "a line whose interval holds 0 once origin or release date is held fixed",

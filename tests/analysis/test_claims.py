@@ -19,7 +19,8 @@ from harness.errors import UserError
 from harness.reports.claims_text import render_claims
 from harness.stats import wilson
 from harness.stats.trends import draws, luck
-from harness.types import IMPORTED, EngineFacts, Origin
+from harness.suites.agentdojo.stepwise.suite import METRICS, MISMATCH
+from harness.types import IMPORTED, Declared, EngineFacts, Origin
 from tests.analysis.synthetic import CAPABILITY, MODELS, cell, record, synthetic_run, tables
 from tests.analysis.test_compare import write
 
@@ -162,6 +163,44 @@ def test_suites_with_attacks_alone_claim_no_capability() -> None:
     cards = build_scorecards(msgspec.structs.replace(manifest, cells=cells), tables(records))
     with pytest.raises(UserError, match="nothing to claim"):
         make_claims(cards)
+
+
+WAYS = tuple(metric for metric in METRICS if metric.name in ("goal_accepted", "chain_completed"))
+CHAINS = {"aster-dense": (0, 24), "aster-moe": (0, 12), "borea-dense": (8, 16), "borea-moe": (24, 24)}
+"""Model -> campaigns of which it accepted the goal, campaigns of which it completed the chain."""
+
+
+def test_what_a_test_by_whole_goals_does_not_see_is_claimed_by_origin() -> None:
+    manifest, records = synthetic_run()
+    cells = dict(manifest.cells)
+    for name, (accepted, completed) in CHAINS.items():
+        entry = msgspec.structs.replace(
+            cell(name, "steps", WAYS, 48), declared=Declared(derived=(MISMATCH,)), adapter="steps"
+        )
+        cells[entry.key] = entry
+        records[entry.key] = [
+            msgspec.structs.replace(
+                record(entry.key, f"c{i}/{way}", {metric: float(i < n)}, clusters={"campaign": f"c{i}"}),
+                labels={"way": way, "setting": "campaign"},
+            )
+            for way, metric, n in (
+                ("goal", "goal_accepted", accepted),
+                ("chain", "chain_completed", completed),
+            )
+            for i in range(24)
+        ]
+    claims = make_claims(build_scorecards(msgspec.structs.replace(manifest, cells=cells), tables(records)))
+    aster, borea = claims.mismatches
+    assert (aster.origin, aster.key, aster.models, borea.origin) == ("XA", "steps/mismatch", 2, "XB")
+    assert aster.mean.value == pytest.approx(0.75) and borea.mean.value == pytest.approx(1 / 6)
+    assert aster.mean.low < 0.75 < aster.mean.high
+    assert (aster.best_model, aster.best.value, aster.best.n) == ("aster-moe", pytest.approx(0.5), 24)
+    assert (borea.best_model, borea.best.value) == ("borea-moe", 0)
+    for form in ("table", "md"):
+        said = " ".join(render_claims(claims, form, width=100, full=True).split())
+        assert "steps/mismatch, in points:" in said and "chains completed less goals accepted" in said
+        assert "+75.0 [" in said
+    assert json.loads(render_claims(claims, "json"))["mismatches"][0]["mean"]["value"] == 0.75
 
 
 FACTS = {

@@ -16,6 +16,7 @@ from harness.analysis.claims.gaps import GapClaim, gap_claims
 from harness.analysis.claims.hardware import HardwareClaim, hardware_claims
 from harness.analysis.claims.hijacking import hijacking_claims
 from harness.analysis.claims.lags import LagClaim, lag_claims
+from harness.analysis.claims.mismatches import MismatchClaim, mismatch_claims
 from harness.analysis.claims.models import ModelClaim, model_claims
 from harness.analysis.claims.sizes import SizeClaim, size_claims
 from harness.analysis.claims.snapshot import Snapshot
@@ -33,6 +34,7 @@ CLAIMS: dict[str, Claim] = {
     "trends": trend_claims,
     "lags": lag_claims,
     "hijacking": hijacking_claims,
+    "mismatches": mismatch_claims,
     "costs": cost_claims,
     "adoption": adoption_claims,
 }
@@ -55,6 +57,7 @@ class Claims(Struct):
     """Models without a release date that can be read."""
     hijacking: tuple[Compared, ...]
     """Risk ratios of being hijacked."""
+    mismatches: tuple[MismatchClaim, ...]
     cost_method: CostMethod | None
     costs: tuple[CostClaim, ...]
     snapshot: Snapshot | None
