@@ -113,6 +113,7 @@ FLOORS = {
         "explanation",
         "messages",
         "base",
+        "second",
         "bounds",
         "apart",
         "agentdojo_mini",
@@ -137,6 +138,7 @@ FLOORS = {
         "detectors",
         "patches",
         "attacks",
+        "attackers",
         "defences",
         "environments",
         "world",
@@ -149,6 +151,7 @@ FLOORS = {
         "suite",
         "imported",
         "audited",
+        "searched",
     ],
     "suites.agentdojo.stepwise": ["acts", "campaigns", "company", "suite"],
     "suites.lm_eval": [

@@ -189,6 +189,8 @@ class Job:
         except ExceptionGroup as errors:
             self._stopped(errors, asked)
         finally:
+            for suite in self.suites:
+                await suite.close()
             await engine.close()
         self._settle(asked)
 

@@ -270,7 +270,7 @@ def _conversation(
         reply = replies.popleft() if replies and _is_from(message, replies[0]) else None
         yield Step(
             role=message.role,
-            title=f"result of {message.name}" if message.role == "tool" else message.role,
+            title=f"result of {message.name}" if message.role == "tool" else message.name or message.role,
             pieces=tuple(_pieces(message, injections)),
             reasoning=message.reasoning,
             calls=tuple(

@@ -27,6 +27,8 @@ ADAPTERS = {
     "whether the user's task is done, and whether the attacker's goal was reached.",
     "agentdojo_audited": "As AgentDojo, with checkers that were looked over one by one. An agent with tools "
     "does a task for its user while something that it reads holds an order from an attacker.",
+    "agentdojo_searched": "As AgentDojo, with an attacker who tries again: texts are developed on some "
+    "user tasks, and measured on the others.",
     "injecagent": "An agent is shown the result of one tool call, in which an attacker's order stands. It "
     "counts whether the agent then calls the tool that the attacker asked for.",
     "requests": "Single requests, one reply each. A judge reads each reply and says what it did.",

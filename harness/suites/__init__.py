@@ -25,6 +25,7 @@ ADAPTERS = {
     "lm_eval": "harness.suites.lm_eval",
     "agentdojo": "harness.suites.agentdojo",
     "agentdojo_audited": "harness.suites.agentdojo.audited",
+    "agentdojo_searched": "harness.suites.agentdojo.searched",
     "injecagent": "harness.suites.injecagent",
     "requests": "harness.suites.requests",
     "stepwise": "harness.suites.agentdojo.stepwise",
@@ -36,6 +37,7 @@ PUBLICATION: dict[str, Publication] = {
     "lm_eval": "public",
     "agentdojo": "public",
     "agentdojo_audited": "public",
+    "agentdojo_searched": "numbers",  # attacks that work, found for a model
     "injecagent": "public",
     "stepwise": "public",
     "requests": "numbers",  # requests for harm and replies to them; a table of somebody's own may be closed

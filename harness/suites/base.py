@@ -187,6 +187,9 @@ class Suite(ABC):
     def prepare(self) -> None:  # noqa: B027  (most suites have nothing to do here)
         """Get and load what a run needs, before any model that is measured is loaded. Raises as `check`."""
 
+    async def close(self) -> None:  # noqa: B027  (most suites have nothing to do here)
+        """Release what attempts have loaded beside the measured model, whose engine has done its work."""
+
     # What a reader should know
 
     def cautions(self, config: RunConfig) -> Iterable[Caution]:
