@@ -82,7 +82,9 @@ class Options(agentdojo.Options):
     attacker_engine: EngineSpec = EngineSpec()
     """For a model: what computes it, beside the engine of the run."""
     attacker_temperature: float = 1.0
+    """At 0 the likeliest token is taken each time."""
     attacker_max_tokens: AtLeastOne = 1024
+    """Of one of its texts, with its thoughts, in tokens."""
 
 
 class Pair(Task):

@@ -103,7 +103,9 @@ class Options(Struct):
     operator_engine: EngineSpec = EngineSpec()
     """For a model: what computes it, beside the engine of the run."""
     operator_temperature: float = 0.0
+    """At 0 the likeliest token is taken each time."""
     operator_max_tokens: AtLeastOne = 256
+    """Of one message of it, with its thoughts, in tokens."""
     max_turns: AtLeastOne = 10
     """Replies to one request."""
     human_seconds_per_step: Annotated[float, msgspec.Meta(gt=0)] = 60.0
