@@ -235,6 +235,7 @@ FLOORS = {
         "document",
         "words",
         "tables",
+        "defences",
         "objects",
         "terminal",
         "html",
