@@ -92,7 +92,10 @@ def _add_run(commands: Any) -> None:
     run.add_argument(
         "--on",
         metavar="LAUNCHER",
-        help="what runs jobs: slurm, or package.module:function (default: this machine)",
+        help="what runs jobs: slurm, ray, or package.module:function (default: this machine)",
+    )
+    run.add_argument(
+        "--address", metavar="HOST:PORT", help="of the head of a Ray cluster (default: this machine's own)"
     )
     run.add_argument(
         "--cluster",
@@ -208,6 +211,7 @@ def run_command(args: argparse.Namespace) -> Status:
     from harness import config as configs
     from harness.records.directory import RunDirectory
     from harness.run.launchers import open_launcher
+    from harness.run.launchers.ray import Ray
     from harness.run.launchers.slurm import node_gpus
     from harness.run.lock import lock_path
     from harness.run.notify import NOTIFY
@@ -220,7 +224,7 @@ def run_command(args: argparse.Namespace) -> Status:
     directory = RunDirectory(args.out or Path("results") / f"{config.name}-{configs.digest(config)}")
     config = directory.dated(config)
     cluster = _cluster(args)
-    there = _own_gpus(args) if config.engine.kind == "vllm" and not cluster else []
+    there = _own_gpus(args) if config.engine.kind == "vllm" and args.on not in ("slurm", "ray") else []
     launcher = open_launcher(
         args.on,
         args.workers,
@@ -229,10 +233,14 @@ def run_command(args: argparse.Namespace) -> Status:
         wait=args.wait,
         lock=args.config if args.config and lock_path(args.config).is_file() else None,
         finish=finish_arguments(args),
+        address=args.address,
     )
     if args.notify:
         os.environ[NOTIFY] = args.notify  # what is submitted inherits it, and no file has it
-    plan = plan_run(config, args.config, node_gpus(cluster) if cluster else [gpu.sized for gpu in there])
+    gpus = node_gpus(cluster) if cluster else [gpu.sized for gpu in there]
+    if isinstance(launcher, Ray):
+        gpus = launcher.node_gpus()
+    plan = plan_run(config, args.config, gpus)
     plan.check()
     ended: UserError | KeyboardInterrupt | None = None
     elsewhere: list[str] = []
@@ -273,14 +281,16 @@ def _cluster(args: argparse.Namespace) -> "ClusterSpec | None":
     """What Slurm is asked for, None where it is not. Raises UserError."""
     from harness.config.clusters import ClusterSpec, load_cluster
 
+    if args.address and args.on != "ray":
+        raise UserError("--address needs --on ray: add that, or take it out")
+    if args.gpus is not None and args.on in ("slurm", "ray"):
+        raise UserError("--gpus is for this machine: --on slurm and --on ray know the GPUs of their nodes")
     if args.on != "slurm":
         if args.cluster or args.wait:
             raise UserError(
                 f"{'--cluster' if args.cluster else '--wait'} needs --on slurm: add that, or take it out"
             )
         return None
-    if args.gpus is not None:
-        raise UserError("--gpus is for this machine: for Slurm say gpus_per_node in the file of --cluster")
     return load_cluster(args.cluster) if args.cluster else ClusterSpec()
 
 

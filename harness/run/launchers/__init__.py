@@ -10,6 +10,7 @@ from harness.run.attempts import Progress
 from harness.run.jobs import Job
 from harness.run.launchers.in_process import InProcess
 from harness.run.launchers.processes import Processes
+from harness.run.launchers.ray import Ray
 from harness.run.launchers.slurm import Slurm
 from harness.trust import load_object, plugins
 
@@ -37,18 +38,20 @@ def open_launcher(
     wait: bool = False,
     lock: Path | None = None,
     finish: Sequence[str] = (),
+    address: str | None = None,
 ) -> Launcher:
     """A launcher.
 
     Args:
-        name: `slurm`, or that of an entry point of `openweight_harness.launchers`, or the dotted path of a
-            function `(workers, gpus) -> Launcher`; None for this machine.
+        name: `slurm`, `ray`, that of an entry point of `openweight_harness.launchers`, or the dotted path
+            of a function `(workers, gpus) -> Launcher`; None for this machine.
         workers: jobs at once. If not given: as many as there are GPUs, one where there is none.
         gpus: of this machine, as `CUDA_VISIBLE_DEVICES` may name them.
         cluster: what Slurm is asked for.
         wait: whether to wait for what Slurm was given.
         lock: the config beside which a lock lies, for jobs that begin elsewhere.
         finish: arguments of the command that ends a run elsewhere.
+        address: of the Ray cluster.
 
     Raises:
         UserError: there is no such launcher, or workers are fewer than one.
@@ -60,12 +63,14 @@ def open_launcher(
         return Processes(count, gpus) if count > 1 else InProcess()
     if name == "slurm":
         return Slurm(cluster or ClusterSpec(), wait=wait, lock=lock, finish=finish)
+    if name == "ray":
+        return Ray(address or "auto", lock=lock)
     known = plugins("launchers")
     if name not in known and ":" not in name:
         found = f"those of installed packages are {', '.join(known)}" if known else "no package has any"
         raise UserError(
             f"--on {name!r}: there is no such launcher ({found}): leave it out for this machine, or give "
-            "slurm, or package.module:function of your own"
+            "slurm, ray, or package.module:function of your own"
         )
     launcher: Launcher = load_object(known.get(name, name), "--on")(workers, gpus)
     return launcher
