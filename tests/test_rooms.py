@@ -105,6 +105,7 @@ FLOORS = {
         "directory",
         "merge",
         "root",
+        "prune",
         "extend",
     ],
     "suites": [

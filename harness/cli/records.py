@@ -25,6 +25,7 @@ def add(commands: Any) -> None:
     _add_replay(commands)
     _add_show(commands)
     _add_export(commands)
+    _add_prune(commands)
 
 
 def _add_merge(commands: Any) -> None:
@@ -120,6 +121,19 @@ def _add_export(commands: Any) -> None:
     trust_argument(export)
 
 
+def _add_prune(commands: Any) -> None:
+    prune = commands.add_parser(
+        "prune",
+        help="say what may go beside the records of runs: logs, leftovers, what the config asks for no more",
+        **examples("harness prune results", "harness prune results/demo --yes"),
+    )
+    prune.add_argument(
+        "directory", type=Path, metavar="DIR", help="a folder that `run` writes, or a folder of such folders"
+    )
+    prune.add_argument("--yes", action="store_true", help="remove it; records of a run are never removed")
+    prune.set_defaults(command=prune_command)
+
+
 def merge_command(args: argparse.Namespace) -> None:
     """`harness merge`."""
     from harness.records.directory import RunDirectory
@@ -201,6 +215,35 @@ def show_command(args: argparse.Namespace) -> None:
         color=console.is_terminal,
     )
     sys.stdout.write(text)
+
+
+def prune_command(args: argparse.Namespace) -> None:
+    """`harness prune`."""
+    from harness.disk import cache_folder
+    from harness.records.prune import leftovers, remove
+
+    found, skipped = leftovers(args.directory, cache_folder())
+    for text in skipped:
+        sys.stderr.write(f"harness: {text}\n")
+    print_lines(f"{left.path}  {_written(left.size)}  {left.what}" for left in found)
+    total = _written(sum(left.size for left in found))
+    if not found:
+        print_lines(["nothing may go: there are records alone, and what is made of them"])
+    elif args.yes:
+        for left in found:
+            remove(left)
+        print_lines([f"removed: {total}"])
+    else:
+        print_lines([f"{total} may go: --yes removes it"])
+
+
+def _written(size: float) -> str:
+    """Bytes as a person reads them."""
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while size >= 1000 and len(units) > 1:
+        size /= 1000
+        units.pop(0)
+    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def export_command(args: argparse.Namespace) -> Status:
