@@ -8,11 +8,15 @@ import lzma
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from harness.disk import check_regular
 from harness.errors import UserError
 
-_UNPACKED: dict[str, Callable[[bytes], bytes]] = {".xz": lzma.decompress, ".gz": gzip.decompress}
+_OPENERS: dict[str, Callable[..., IO[bytes]]] = {".xz": lzma.open, ".gz": gzip.open}
+
+LARGEST_TABLE = 256 << 20
+"""Bytes of a table that is read whole, unpacked. Some kilobytes can stand for more than any machine has."""
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -21,8 +25,13 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: the file cannot be read, has no row, or rows of other columns.
     """
+    check_regular(path)
     try:
-        text = _UNPACKED.get(path.suffix, bytes)(path.read_bytes()).decode("utf-8-sig")
+        with _OPENERS.get(path.suffix, Path.open)(path, "rb") as file:
+            content = file.read(LARGEST_TABLE + 1)
+        if len(content) > LARGEST_TABLE:
+            raise ValueError(f"it is larger than {LARGEST_TABLE >> 20} MiB, unpacked")
+        text = content.decode("utf-8-sig")
         if ".jsonl" in path.suffixes:
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
         else:
@@ -55,7 +64,7 @@ def read_json(file: Path) -> Iterator[tuple[str, Any]]:
         if file.name.endswith(".json"):
             yield str(file), json.loads(file.read_bytes())
         elif file.name.endswith((".jsonl", ".jsonl.xz")):
-            with lzma.open(file, "rb") if file.suffix == ".xz" else file.open("rb") as lines:
+            with _OPENERS.get(file.suffix, Path.open)(file, "rb") as lines:
                 for number in count(1):
                     line = lines.readline(LONGEST_LINE)
                     if not line:

@@ -1,5 +1,6 @@
 """Files that stand for more than a machine can hold, or for something to run, are refused in one sentence."""
 
+import gzip
 import json
 import lzma
 import os
@@ -7,6 +8,8 @@ import pickle
 import resource
 import shutil
 import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from harness.config import Document
 from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import read_columns, read_parquet
+from harness.rows import read_rows
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
 from harness.suites.injecagent.cases import read_json
@@ -126,6 +130,21 @@ def test_a_line_that_unpacks_to_more_than_can_be_is_refused(
     (tmp_path / "runs.jsonl.xz").write_bytes(lzma.compress(b'{"a": "' + b"a" * (1 << 22)))
     with pytest.raises(UserError, match="line 1 is longer than 1 MiB"):
         list(read_runs(tmp_path))
+
+
+@pytest.mark.parametrize("pack", [lzma.compress, gzip.compress], ids=["xz", "gz"])
+def test_a_table_that_unpacks_to_more_than_can_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr("harness.rows.LARGEST_TABLE", 1 << 20)
+    file = tmp_path / f"labels.csv.{'xz' if pack is lzma.compress else 'gz'}"
+    file.write_bytes(pack(b"request,reply\n" + b"a,b\n" * (8 << 20)))
+    assert file.stat().st_size < 1 << 16
+    tracemalloc.start()
+    with pytest.raises(UserError, match=r"labels\.csv\.[xg]z cannot be read \(it is larger than 1 MiB"):
+        read_rows(file)
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
 
 
 def test_nesting_without_an_end_is_said(tmp_path: Path) -> None:

@@ -22,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from harness.trust import trusting
 
     args = parse(arguments)
-    # What reads results reads what anybody may have made; a run's engine knows best what it needs.
-    limit = within_memory() if "trust_code" in args else nullcontext()
+    # Anybody may have made what is read; an engine knows best what it needs.
+    limit = nullcontext() if "loads_engines" in args else within_memory()
     try:
         with trusting(_trust(args)), limit, rare_collections():
             status: Status | None = args.command(args)
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         sys.stderr.write(
             "harness: this takes more memory than is free here: free some and try again, and do not trust "
-            "results of somebody else's whose files are small\n"
+            "files of somebody else's that are small\n"
         )
         return Status.WRONG_INPUT
     except OSError as error:

@@ -31,7 +31,7 @@ def add(commands: Any) -> None:
     calibrate.add_argument(
         "--out", type=Path, metavar="FILE", help="keep it here, for `calibration` of the judge"
     )
-    calibrate.set_defaults(command=calibrate_command)
+    calibrate.set_defaults(command=calibrate_command, loads_engines=True)
 
     judge = commands.add_parser(
         "judge",
@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
     )
     judge.add_argument("directories", type=Path, nargs="+", metavar="DIR", help="folders that `run` wrote")
     judge.add_argument("--judge", required=True, metavar="JUDGE", help="of the registry, or a YAML file")
-    judge.set_defaults(command=judge_command)
+    judge.set_defaults(command=judge_command, loads_engines=True)
 
 
 def calibrate_command(args: argparse.Namespace) -> None:

@@ -106,7 +106,7 @@ def _add_run(commands: Any) -> None:
         "--wait", action="store_true", help="wait for what Slurm was given, and print the scorecards"
     )
     _end_arguments(run)
-    run.set_defaults(command=run_command)
+    run.set_defaults(command=run_command, loads_engines=True)
 
 
 def _add_job(commands: Any) -> None:
@@ -126,7 +126,7 @@ def _add_job(commands: Any) -> None:
         help="run attempts again whose engine or scorer failed before this Unix time",
     )  # fmt: skip
     _end_arguments(job)
-    job.set_defaults(command=job_command, owned=True)
+    job.set_defaults(command=job_command, owned=True, loads_engines=True)
 
 
 def _add_fetch(commands: Any) -> None:

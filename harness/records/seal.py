@@ -20,7 +20,11 @@ def checksum(path: Path) -> str:
 
 
 def write(path: Path, value: msgspec.Struct) -> None:
-    """Write a JSON file for people and programs. Nothing is written where that is what it holds."""
+    """Write a JSON file for people and programs. Nothing is written where that is what it holds.
+
+    Raises:
+        DiskError: it could not be written.
+    """
     content = msgspec.json.format(msgspec.json.encode(value, order="sorted")) + b"\n"
     if not path.exists() or path.read_bytes() != content:
         replace(path, content)
@@ -51,7 +55,7 @@ def seal_cell(folder: Path) -> None:
 def seal_verdicts(folder: Path) -> None:
     """Keep the checksums of what judges said of a complete cell, as it is now."""
     kept = sealed(folder)
-    said = {f"{VERDICTS}/{path.name}": checksum(path) for path in sorted((folder / VERDICTS).iterdir())}
+    said = {f"{VERDICTS}/{path.name}": checksum(path) for path in sorted(folder.glob(f"{VERDICTS}/*"))}
     write(folder / CHECKSUMS, Checksums(files={**kept, **said}))
 
 

@@ -9,10 +9,11 @@ from typing import TypeVar
 
 import msgspec
 
-from harness.disk import make_folder, replace
+from harness.disk import make_folder
 from harness.records.layout import file_name
 from harness.records.sane import read_file
 from harness.records.schema import Submission, WorkerFile
+from harness.records.seal import write
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -27,8 +28,10 @@ WORKERS, SUBMISSIONS, LOGS, END = "workers", "submissions", "logs", "end.json"
 
 
 def write_worker(run: Path, writer: str, worker: WorkerFile) -> None:
-    """Replace a worker's own file. writer: its name among those that write. Raises DiskError."""
-    write_small(_worker_path(run, writer, worker.model), worker)
+    """Replace a worker's own file. writer: its name among those that write. Raises UserError."""
+    path = _worker_path(run, writer, worker.model)
+    make_folder(path.parent)
+    write(path, worker)
 
 
 def remove_worker(run: Path, writer: str, worker: WorkerFile) -> None:
@@ -46,14 +49,9 @@ def log_path(run: Path, writer: str, model: str) -> Path:
 
 
 def write_submission(run: Path, submission: Submission) -> None:
-    """Keep what was submitted. Raises DiskError."""
-    write_small(run / SUBMISSIONS / f"{file_name(submission.job)}.json", submission)
-
-
-def write_small(path: Path, value: msgspec.Struct) -> None:
-    """Replace a small JSON file, with its folder if there is none. Raises UserError."""
-    make_folder(path.parent)
-    replace(path, msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    """Keep what was submitted. Raises UserError where it cannot be written."""
+    make_folder(run / SUBMISSIONS)
+    write(run / SUBMISSIONS / f"{file_name(submission.job)}.json", submission)
 
 
 def read_workers(run: Path, model: str | None = None) -> list[WorkerFile]:

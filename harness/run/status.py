@@ -9,7 +9,8 @@ import msgspec
 from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.records.schema import EndFile, WorkerFile
-from harness.records.workers import END, SILENT_SECONDS, read_submissions, read_workers, write_small
+from harness.records.seal import write
+from harness.records.workers import END, SILENT_SECONDS, read_submissions, read_workers
 from harness.types import Caution, Struct
 
 STUCK_SECONDS = 600.0
@@ -241,5 +242,5 @@ def write_end(
         failures=dict(sorted(failures.items())),
         problems=tuple(dict.fromkeys(problem.text for problem in problems)),
     )
-    write_small(directory.path / END, end)
+    write(directory.path / END, end)
     return end
