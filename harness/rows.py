@@ -8,12 +8,12 @@ import lzma
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from harness.disk import check_regular
 from harness.errors import UserError
 
-_OPENERS: dict[str, Callable[..., IO[bytes]]] = {".xz": lzma.open, ".gz": gzip.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".xz": lzma.open, ".gz": gzip.open}
 
 LARGEST_TABLE = 256 << 20
 """Bytes of a table that is read whole, unpacked. Some kilobytes can stand for more than any machine has."""

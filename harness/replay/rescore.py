@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from harness.errors import AttemptFailure, classify
-from harness.suites import bounds
+from harness.suites import scoring
 from harness.suites.base import Suite
 from harness.types import CellEntry, FailureKind, Record, Sample, Score, Struct
 
@@ -49,7 +49,7 @@ def score_again(suite: Suite, sample: Sample | None, record: Record) -> tuple[Va
         return {}, "the suite has no such sample any more"
     try:
         if record.failure in (None, FailureKind.SCORER_ERROR):
-            return values(bounds.score(suite, sample, record.transcript).scores), None
+            return values(scoring.score(suite, sample, record.transcript).scores), None
         return values(suite.score_failed(sample, record.transcript, record.failure)), None
     except Exception as error:  # a transcript may hold anything
         failure: AttemptFailure = classify(error, FailureKind.SCORER_ERROR)

@@ -14,10 +14,11 @@ from collections.abc import Iterable
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
+from harness import bounded
 from harness.errors import AttemptFailure, UserError, classify
-from harness.suites import bounds
+from harness.suites import scoring
 from harness.suites.base import Scoring, Suite
-from harness.suites.bounds import Scored
+from harness.suites.scoring import Scored
 from harness.types import FailureKind, Sample, Transcript
 
 SCORERS = 2
@@ -59,21 +60,21 @@ class Scorers:
         self._open, self._processes = [], []
 
     async def score(self, suite: Suite, sample: Sample, transcript: Transcript) -> Scored:
-        """`bounds.score`, where the suite is scored.
+        """`scoring.score`, where the suite is scored.
 
         Raises:
             AttemptFailure: it took too long, or ended the process that it ran in; and what the suite raises.
         """
         if suite.needs.scoring is Scoring.THREADS:
-            return await asyncio.to_thread(bounds.score, suite, sample, transcript)
+            return await asyncio.to_thread(scoring.score, suite, sample, transcript)
         if not self._open or self._suites.get(suite.name) is not suite:
-            return bounds.score(suite, sample, transcript)
+            return scoring.score(suite, sample, transcript)
         answer = await self._ask(pickle.dumps((suite.name, sample, transcript)))
         if answer is None:
             raise AttemptFailure(
                 FailureKind.SCORER_ERROR,
-                f"scoring {bounds.named(suite, sample)} took longer than {bounds.LIMIT_SECONDS:g} s, heeded "
-                "no signal, or ended the process that it ran in",
+                f"scoring {scoring.named(suite, sample)} took longer than {bounded.LIMIT_SECONDS:g} s, "
+                "heeded no signal, or ended the process that it ran in",
             )
         scored, failure = answer
         if isinstance(failure, str):
@@ -135,9 +136,9 @@ def _supervise(requests: Connection, suites: dict[str, Any], others: Iterable[Co
 def _wait(process: int, connections: list[Connection]) -> list[Any]:
     """Those of the connections that have something, none where a process took longer than it may."""
     clock = (~process << 3) | 2  # as `clock_getcpuclockid` of Linux has it
-    spent = time.clock_gettime(clock) + bounds.LIMIT_SECONDS + GRACE_SECONDS
-    waited = time.monotonic() + bounds.WAITING * bounds.LIMIT_SECONDS + GRACE_SECONDS
-    while not (ready := wait(connections, bounds.TICK_SECONDS)):
+    spent = time.clock_gettime(clock) + bounded.LIMIT_SECONDS + GRACE_SECONDS
+    waited = time.monotonic() + bounded.WAITING * bounded.LIMIT_SECONDS + GRACE_SECONDS
+    while not (ready := wait(connections, bounded.TICK_SECONDS)):
         if time.monotonic() >= waited or time.clock_gettime(clock) >= spent:
             return []
     return ready
@@ -166,7 +167,7 @@ def _answer(
 ) -> tuple[Scored | None, str | tuple[FailureKind, str] | None]:
     """(scores, what was raised instead: the sentence of a `UserError`, or kind and message of a failure)."""
     try:
-        return bounds.score(suite, sample, transcript), None
+        return scoring.score(suite, sample, transcript), None
     except UserError as error:
         return None, str(error)
     except Exception as error:

@@ -34,7 +34,7 @@ class Scoring(StrEnum):
     """Where a suite's attempts are scored."""
 
     INLINE = "inline"
-    """In the process of the run, one at a time, within `bounds.LIMIT_SECONDS`."""
+    """In the process of the run, one at a time, within `bounded.LIMIT_SECONDS`."""
     PROCESS = "process"
     """In a process of its own that can be killed: scoring is code that is not ours, on what a model wrote."""
     THREADS = "threads"

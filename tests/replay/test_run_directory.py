@@ -7,13 +7,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from harness import bounded
 from harness.cli import main
 from harness.config import ModelSpec, load_config
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import write_parquet
 from harness.replay import replay
-from harness.suites import bounds, restore
+from harness.suites import restore
 from harness.suites.restore import Restored, renderer
 from harness.types import CellEntry, FailureKind, Message, Origin, Record
 
@@ -150,7 +151,7 @@ def test_the_tokenizer_is_read_outside_of_the_time_that_a_prompt_may_take(
     within: list[bool] = []
     load = restore.load_template
     monkeypatch.setattr(
-        restore, "load_template", lambda *args: (within.append(bool(bounds._active)), load(*args))[1]
+        restore, "load_template", lambda *args: (within.append(bool(bounded._active)), load(*args))[1]
     )
     run = Restored(RunDirectory(recorded))
     sums = cell(run.directory, "sums")

@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from harness import bounded as bound
+from harness.bounded import bounded
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
-from harness.suites import apart, bounds
+from harness.suites import apart, scoring
 from harness.suites.apart import Scorers
 from harness.suites.base import Needs, Render, Scoring, Suite
-from harness.suites.bounds import bounded
 from harness.types import FailureKind, Sample, Sampling, Score, Transcript
 
 TEXT = "so it seems that the reader who looks at this long line of thought never finds an end to it"
@@ -26,8 +27,8 @@ ENDLESS = re.compile(r"(?:so) ((?:[a-z]+,? ?)+)\.")
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "LIMIT_SECONDS", 0.4)
-    monkeypatch.setattr(bounds, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(bound, "LIMIT_SECONDS", 0.4)
+    monkeypatch.setattr(bound, "TICK_SECONDS", 0.1)
     monkeypatch.setattr(apart, "GRACE_SECONDS", 0.3)
 
 
@@ -99,14 +100,14 @@ def test_a_section_that_does_not_end_is_ended(name: str) -> None:
     suite = Checked()
     began = time.monotonic()
     with pytest.raises(AttemptFailure, match=f"scoring document {name} of s took longer than 0.4 s") as found:
-        bounds.score(suite, sample(name), Transcript())
+        scoring.score(suite, sample(name), Transcript())
     assert found.value.kind is FailureKind.SCORER_ERROR and time.monotonic() - began < 5
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
 def test_waiting_for_a_busy_machine_is_not_counted_as_what_the_processor_does() -> None:
     with bounded("a filter"):
-        time.sleep(2 * bounds.LIMIT_SECONDS)
+        time.sleep(2 * bound.LIMIT_SECONDS)
     with pytest.raises(AttemptFailure, match="took longer"), bounded("a filter"):
         time.sleep(60)
 
@@ -127,7 +128,7 @@ def test_inside_of_a_section_and_in_threads_nothing_changes() -> None:
 
 
 def test_the_first_interrupt_ends_a_section(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "LIMIT_SECONDS", 60.0)
+    monkeypatch.setattr(bound, "LIMIT_SECONDS", 60.0)
 
     async def hang() -> None:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -174,7 +175,7 @@ def test_scorers_are_processes_that_are_replaced() -> None:
 
 
 def test_a_run_that_is_stopped_waits_for_no_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bounds, "LIMIT_SECONDS", 60.0)
+    monkeypatch.setattr(bound, "LIMIT_SECONDS", 60.0)
     suite = Checked()
 
     async def stopped(scorers: Scorers) -> None:

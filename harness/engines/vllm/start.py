@@ -13,15 +13,21 @@ from contextlib import nullcontext
 from functools import lru_cache
 from typing import Any
 
+from harness.bounded import bounded
 from harness.engines.rendering import recall_json
 from harness.engines.vllm.last_words import CONFIG, LastWords, shorten
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.pieces import Pieces
-from harness.errors import EngineDead, UserError
-from harness.types import EngineFacts, Struct
+from harness.errors import AttemptFailure, EngineDead, UserError
+from harness.memory import within_memory
+from harness.types import EngineFacts, FailureKind, Struct
 
 CPU_KV_CACHE_BYTES = 1 << 30
 """Memory for the key-value cache where vLLM runs on a CPU and the spec does not say."""
+
+RENDERING = "rendering the chat template"
+TEMPLATE_MEMORY = 1 << 30
+"""Bytes, beyond what the process has, in which a chat template must write a prompt."""
 
 OWN_ARGUMENTS = {"model", "revision", "tokenizer_revision", "trust_remote_code", "reasoning_parser"}
 """Arguments of vLLM that the model's own spec already gives."""
@@ -103,14 +109,25 @@ def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str 
 def render_quickly(renderer: Any) -> None:
     """Let vLLM's renderer of Hugging Face chat templates write tools and tokenise messages once.
 
-    Templates are rendered in the event loop: one takes less time than its way to a thread and back.
+    Templates are rendered in the event loop: one takes less time than its way to a thread and back. There
+    it is bounded in time (in a program's main thread) and memory.
     """
     if type(renderer).__name__ != "HfRenderer":
         return
     from vllm.renderers.hf import safe_apply_chat_template
 
     async def apply_template(*arguments: Any, **options: Any) -> Any:
-        return safe_apply_chat_template(*arguments, **options)
+        # Harmless in trials, a template may write without an end where a conversation is longer.
+        try:
+            with bounded(RENDERING, FailureKind.ENGINE_ERROR), within_memory(TEMPLATE_MEMORY):
+                return safe_apply_chat_template(*arguments, **options)
+        except Exception as error:  # vLLM wraps whatever a template raises
+            if not isinstance(error.__cause__, MemoryError):
+                raise
+        # Raised here: the error before holds all that was written.
+        raise AttemptFailure(
+            FailureKind.ENGINE_ERROR, f"{RENDERING} needs more than {TEMPLATE_MEMORY >> 20} MiB of memory"
+        )
 
     pieces, tokenize = Pieces(renderer.get_tokenizer()), renderer._tokenize_prompt_async
 

@@ -6,6 +6,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+from harness.bounded import bounded
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
 from harness.suites.agentdojo.attacks import (
@@ -31,7 +32,6 @@ from harness.suites.agentdojo.own_suites import own_identity
 from harness.suites.agentdojo.patches import CLOCK, quick_attacks
 from harness.suites.agentdojo.world import Checker, Task, World, load_task_suite
 from harness.suites.base import Needs, Render, Suite
-from harness.suites.bounds import bounded
 from harness.suites.digests import digest
 from harness.suites.explanation import Explanation
 from harness.suites.messages import assistant_message

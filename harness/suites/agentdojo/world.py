@@ -9,13 +9,13 @@ from functools import cached_property
 from importlib import import_module
 from typing import Any
 
+from harness.bounded import bounded
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own_suites import load_own
 from harness.suites.agentdojo.patches import check_version, fixed_clock, pruned_diffs
 from harness.suites.agentdojo.yaml_text import dump
-from harness.suites.bounds import bounded
 from harness.types import FailureKind, Message, Struct, ToolCall
 
 SHIPPED_SUITES = {"agentdojo_mini": "harness.suites.agentdojo_mini"}

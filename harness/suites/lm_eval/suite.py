@@ -14,12 +14,12 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from harness.bounded import bounded
 from harness.config import RunConfig
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import Access
 from harness.suites.base import Needs, Render, Scoring, Suite
-from harness.suites.bounds import bounded
 from harness.suites.digests import digest
 from harness.suites.lm_eval.cautions import documents, drawing, of_lm_eval
 from harness.suites.lm_eval.data import Source, one_line

@@ -13,8 +13,10 @@ import pytest
 import pytest_asyncio
 from jinja2.exceptions import SecurityError
 
+from harness import bounded
 from harness.engines.base import Load
 from harness.engines.replies import message_to_openai, tool_to_openai
+from harness.engines.vllm import start
 from harness.engines.vllm.chat_requests import chat_request
 from harness.engines.vllm.engine import VllmEngine
 from harness.engines.vllm.pieces import CHECKED
@@ -297,6 +299,28 @@ async def test_bad_sampling_is_the_users_error(engine: VllmEngine) -> None:
 async def score_alone(engine: VllmEngine, context: Tokens, rest: Tokens) -> tuple[float, bool]:
     part = await engine._scorer.plain(context, rest)
     return part.logprob, part.is_greedy
+
+
+NESTED = "{% for i in range(99999) %}{% for j in range(99999) %}CONTENT{% endfor %}{% endfor %}"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("", r"took longer than 0\.3 s"), ("{{ messages }}" * 9, "needs more than 64 MiB")]
+)
+async def test_a_template_that_writes_without_an_end_costs_one_attempt(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch, content: str, said: str
+) -> None:
+    monkeypatch.setattr(start, "TEMPLATE_MEMORY", 64 << 20)
+    monkeypatch.setattr(bounded, "LIMIT_SECONDS", 20.0 if content else 0.3)
+    monkeypatch.setattr(bounded, "TICK_SECONDS", 0.1)
+    template = engine._tokenizer.chat_template
+    engine._tokenizer.chat_template = NESTED.replace("CONTENT", content)
+    try:
+        with pytest.raises(AttemptFailure, match=f"rendering the chat template {said}"):
+            await engine.chat(QUESTION, (), Sampling())
+    finally:
+        engine._tokenizer.chat_template = template
+    assert (await engine.chat(QUESTION, (), Sampling(max_tokens=2))).completion_tokens
 
 
 async def continued(engine: VllmEngine, context: Tokens, tokens: int) -> Any:

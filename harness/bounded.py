@@ -13,12 +13,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NamedTuple
 
 from harness.errors import AttemptFailure
-from harness.suites.base import Suite
-from harness.types import FailureKind, Sample, Score, Transcript
-from harness.warned import gathered
+from harness.types import FailureKind
 
 LIMIT_SECONDS = 30.0
 """Of the processor's time, that the code of others may take at once. Scoring a reply takes milliseconds."""
@@ -92,23 +89,3 @@ def bounded(what: str, kind: FailureKind = FailureKind.SCORER_ERROR) -> Iterator
 
 
 _active: list[_Section] = []
-
-
-class Scored(NamedTuple):
-    """What scoring a reply came to."""
-
-    scores: tuple[Score, ...]
-    warnings: tuple[str, ...]
-    """What was warned of meanwhile, each text once; see `harness.warned`."""
-
-
-def score(suite: Suite, sample: Sample, transcript: Transcript) -> Scored:
-    """`Suite.score` within the bound. Raises as `bounded`, and what the suite raises."""
-    with bounded(f"scoring {named(suite, sample)}"), gathered() as said:
-        return Scored(suite.score(sample, transcript), tuple(dict.fromkeys(said)))
-    raise AssertionError("a bounded section that was ended raises")
-
-
-def named(suite: Suite, sample: Sample) -> str:
-    """A sample in a sentence."""
-    return f"document {sample.id} of {suite.name}"
