@@ -98,7 +98,8 @@ class RunDirectory:
         if self.layout.earlier:
             raise UserError(
                 f"{self.path} was written by an earlier version, whose files ({EARLIER}, records/) are read "
-                "and not added to: give another --out, or go on there with the version that wrote it"
+                "and not added to: give another --out, or finish it with harness "
+                f"{self.manifest().harness_version}, which wrote it"
             )
         return lock.lock(self.path)
 

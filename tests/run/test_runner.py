@@ -476,15 +476,31 @@ def test_a_damaged_line_is_owed_again_and_said(
     assert scorecards(tmp_path) == scorecards(good)
 
 
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "half-finished"])
 def test_results_of_an_earlier_version_are_not_added_to(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], finished: bool
 ) -> None:
-    shutil.copytree(ROOT / "results" / "demo", tmp_path / "out")
+    directory = RunDirectory(Path(shutil.copytree(ROOT / "results" / "demo", tmp_path / "out")))
+    if not finished:
+        cell = next(iter(directory.manifest().cells.values()))
+        complete = directory.complete_path(cell)
+        lines = [msgspec.json.encode(record) + b"\n" for record in [*directory.records(cell)][:27]]
+        complete.with_suffix(".jsonl").write_bytes(b"".join(lines))
+        complete.unlink()
     before = contents(tmp_path / "out")
     assert run(tmp_path) == 2
     said = capsys.readouterr().err
-    assert "was written by an earlier version" in said and said.count("\n") == 1
+    assert "give another --out, or finish it with harness 0.1.0, which wrote it" in said
+    assert said.count("\n") == 1
+    assert main(["status", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "12 of 12 cells" in told if finished else "11 of 12 cells are complete, 989 of 1016" in told
     assert contents(tmp_path / "out") == before
+    if not finished:  # what there is can be put into a directory as this version writes it
+        assert main(["merge", str(tmp_path / "out"), "--out", str(tmp_path / "new")]) == 0
+        capsys.readouterr()
+        assert main(["status", str(tmp_path / "new")]) == 0
+        assert "11 of 12 cells are complete, 989 of 1016" in capsys.readouterr().out
 
 
 def contents(folder: Path) -> dict[str, bytes]:
