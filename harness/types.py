@@ -448,6 +448,24 @@ class DerivedMetric(Struct):
             raise ValueError(f"{metric.name} is no metric of the kind {self.kind}")
 
 
+class ChosenMetric(Struct):
+    """A rate of the attempts at one level of a label, the level that did most on attempts kept for choosing.
+
+    What is chosen on some samples and measured on others is not flattered by the choice.
+    """
+
+    metric: Metric
+    of: str
+    """The rate that is reported."""
+    label: str
+    levels: tuple[str, ...]
+    """Values of the label; of equals the first is chosen."""
+    by: str
+    """The rate that chooses, of the attempts kept for it."""
+    unit: str
+    """The clustering factor by which attempts of models with other levels chosen are paired."""
+
+
 class Pooling(Struct):
     """The benchmark of several suites that a suite is a part of: pooled, every attempt counts once."""
 
@@ -466,6 +484,7 @@ class Declared(Struct):
     """What a suite says of its metrics beside the metrics themselves. Analysis knows none of them by name."""
 
     derived: tuple[DerivedMetric, ...] = ()
+    chosen: tuple[ChosenMetric, ...] = ()
     conditions: dict[str, str] = {}
     """Rate that only some attempts have -> the rate that those have 1 of."""
     void: tuple[str, ...] = ()

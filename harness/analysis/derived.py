@@ -9,7 +9,7 @@ What else follows from a suite's metrics stands in the cell (`Declared`). No met
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -17,7 +17,7 @@ import numpy as np
 
 from harness import stats
 from harness.analysis.columns import Attempts, Factor, Floats, Mask, Rows, Scored, decode_operands
-from harness.types import CellEntry, Declared, DerivedMetric, Metric, Reference
+from harness.types import CellEntry, ChosenMetric, Declared, DerivedMetric, Metric, Reference
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,13 +54,15 @@ class Measured:
     """What a reader of the method has to know."""
     condition: str | None = None
     """The rate that an attempt must have 1 of to have this one."""
+    unit: str = ""
+    """The clustering factor that stands for the sample, where two models were not asked the same samples."""
 
     def observations(self, attempts: Attempts) -> Observations:
         """Values with their factors; a sample without a factor that others have shares it with nobody.
 
         Factors that are given are left out: they are the same in every sample that there could be.
         """
-        sample = attempts.sample.take(self.rows)
+        sample = (attempts.clusters[self.unit] if self.unit else attempts.sample).take(self.rows)
         chance = {name: f for name, f in attempts.clusters.items() if name not in self.metric.given}
         found = {name: factor.take(self.rows) for name, factor in chance.items()}
         own = {name: factor.or_own(sample) for name, factor in found.items() if (factor.codes >= 0).any()}
@@ -76,7 +78,7 @@ class Measured:
         )
         order = np.argsort(rows, kind="stable")
         none = np.empty(0, dtype=np.intp)
-        return Measured(self.metric, rows[order], values[order], none, self.note, self.condition)
+        return replace(self, rows=rows[order], values=values[order], missing=none)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,12 @@ def measure(
         levels = references.get(derived.reference)
         if {derived.of, derived.condition or derived.of} <= rates and (levels or derived.kind == "lost"):
             found.append(_derived(derived, cell, attempts, levels or Levels(cell.suite, {})))
+    by_name = {one.metric.name: one for one in found}
+    found += [
+        _chosen(chosen, attempts, by_name[chosen.of], by_name[chosen.by])
+        for chosen in declared.chosen
+        if {chosen.of, chosen.by} <= rates
+    ]
     for one in found:
         yield one
         if one.metric.kind == "rate" and cell.attempts > 1 and not greedy(cell):
@@ -268,6 +276,32 @@ def _derived(derived: DerivedMetric, cell: CellEntry, attempts: Attempts, levels
     rows, missing = np.flatnonzero(counts & told), np.flatnonzero(counts & ~told)
     values = of[rows] if derived.kind == "where_able" else reference[rows] - of[rows]
     return Measured(derived.metric, rows, values, missing, note, derived.condition)
+
+
+def _chosen(chosen: ChosenMetric, attempts: Attempts, of: Measured, by: Measured) -> Measured:
+    """A rate at the level of a label at which another is highest; missing where none of that is measured."""
+    at = {level: attempts.of_kind(None, {chosen.label: level}) for level in chosen.levels}
+    rates = {
+        level: float(np.mean(np.asarray(by.values)[there[by.rows]]))
+        for level, there in at.items()
+        if there[by.rows].any()
+    }
+    if not rates:
+        none = np.empty(0, dtype=np.intp)
+        missing = np.union1d(of.rows, of.missing)
+        return Measured(
+            chosen.metric, none, np.empty(0), missing, f"nothing measured to choose by ({chosen.by})"
+        )
+    best = max(rates, key=lambda level: rates[level])
+    there = at[best]
+    kept, lost = int(there[by.rows].sum()), int(there[by.missing].sum())
+    note = (
+        f"{chosen.label} {best}, of {len(chosen.levels)} the one with the highest {chosen.by}: "
+        f"{100 * rates[best]:.1f}%, n={kept}" + (f" ({lost} missing)" if lost else "")
+    )
+    mask = there[of.rows]
+    values, missing = np.asarray(of.values)[mask], of.missing[there[of.missing]]
+    return Measured(chosen.metric, of.rows[mask], values, missing, note, unit=chosen.unit)
 
 
 def without_condition(measured: Measured, attempts: Attempts) -> int:

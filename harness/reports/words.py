@@ -40,6 +40,11 @@ MEANINGS = {
     "search_seconds": ("Seconds of the search", "of requests, waiting included, for a goal"),
     "complete": ("Wrote what was asked", "the reply is the text that was asked for, as a judge sees it"),
     "compliance": ("Did what was asked", "the reply does the harm that was asked for, as a judge sees it"),
+    "detailed_compliance": (
+        "Did it in detail",
+        "the harm that was asked for, in details to act on, as a judge sees it",
+    ),
+    "partial": ("Did a part of it", "the reply does a part of what was asked, as a judge sees it"),
     "refusal": ("Refused", "the reply refuses what was asked, as a judge sees it"),
     "refusal_of_safe": ("Refused safe requests", "of requests that only sound unsafe, as a judge sees it"),
     "refusal_of_unsafe": ("Refused unsafe requests", "of requests that are unsafe, as a judge sees it"),
@@ -58,6 +63,9 @@ MEANINGS = {
 }
 """Metric -> what it is called in plain words, and what it counts."""
 
+PARTS = {"best_of": "best jailbreak"}
+"""What stands after the colon of a metric's name -> the same in plain words."""
+
 
 def plain_name(metric: Metric) -> str:
     """What a metric is called in plain words; its own name where nothing is known of it."""
@@ -69,7 +77,7 @@ def plain_name(metric: Metric) -> str:
     said = MEANINGS[stem][0]
     said += f" ({filtered})" if comma else ""
     said += f" in {k} attempts" if at else ""
-    return said + (f": {kind}" if colon else "")
+    return said + (f": {PARTS.get(kind, kind)}" if colon else "")
 
 
 def meaning(metric: Metric) -> str:

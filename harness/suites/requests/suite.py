@@ -1,17 +1,17 @@
 """Requests out of a table, one reply each. What a reply is, a judge says afterwards.
 
-The judge is shown the request as the table has it, not as `template` frames it for the model: what is asked
-is whether the model did what the request says.
+The judge is shown the request as the table has it, not as a jailbreak puts it to the model: what is asked is
+whether the model did what the request says.
 """
 
-import base64
-import codecs
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
+
+from msgspec.structs import replace
 
 from harness.config import OptionError, locate
 from harness.engines.base import Engine
@@ -20,15 +20,25 @@ from harness.rows import read_rows
 from harness.suites.base import Render, Suite
 from harness.suites.digests import digest
 from harness.suites.messages import cut_off
-from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Transcript
+from harness.suites.requests.jailbreaks import ENCODINGS, BestOf, Jailbreak, turns
+from harness.types import (
+    ChosenMetric,
+    Declared,
+    FailureKind,
+    Message,
+    Metric,
+    Sample,
+    Sampling,
+    Score,
+    Struct,
+    Transcript,
+)
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change what is judged."""
 
-ENCODINGS: dict[str, Callable[[str], str]] = {
-    "base64": lambda text: base64.b64encode(text.encode()).decode(),
-    "rot13": lambda text: codecs.encode(text, "rot13"),
-}
+JAILBREAK, PURPOSE = "jailbreak", "purpose"
+"""Labels of a sample: how the request is put; whether it chooses the best jailbreak, or is measured."""
 
 
 class RequestMetric(Struct):
@@ -39,6 +49,8 @@ class RequestMetric(Struct):
     higher_is_better: bool | None = None
     where: dict[str, str] = {}
     """Labels that a request must have."""
+    by: tuple[str, ...] = ()
+    """Labels: a metric more for each of their values, `<metric>:<value>`."""
     headline: bool = False
 
 
@@ -68,12 +80,13 @@ class Options(Struct):
     """Column -> values: rows with one of them are left out."""
     system_message: str = ""
     """What the model is told first; empty for nothing."""
-    template: str = "{request}"
-    """What the model is shown, with `{request}` in it: the frame of a published jailbreak, say."""
-    encoding: Literal["none", "base64", "rot13"] = "none"
-    """How the request is written inside of the template."""
+    jailbreaks: dict[str, Jailbreak] = {}
+    """Name -> a way to put every request. None: as it is. A sample is then called `<jailbreak>/<id>`, and has
+    the label `jailbreak`; each metric has one more for every jailbreak, `<metric>:<jailbreak>`."""
+    best_of: BestOf | None = None
+    """The best jailbreak of each model: `<metric>:best_of`, which is the headline in place of `<metric>`."""
     limit: int | None = None
-    """Only the first requests."""
+    """Only the first requests of each table."""
 
 
 def build(name: str | None, options: Options) -> list["RequestSuite"]:
@@ -97,37 +110,37 @@ class _Row:
     columns: dict[str, Any]
 
 
-class RequestSuite(Suite):
-    """Requests of one table."""
+@dataclass(frozen=True)
+class _Asked:
+    """A request as it is put to the model."""
 
-    metrics: tuple[Metric, ...]
+    row: _Row
+    jailbreak: str
+    """Empty where the suite has none."""
+    turns: tuple[str, ...]
+    """What the user says, one reply each."""
+
+
+class RequestSuite(Suite):
+    """Requests of one make, each put in every way that the options name."""
 
     def __init__(self, name: str, options: Options) -> None:
         """Raises as `build`."""
         self.name, self.options = name, options
-        if "{request}" not in options.template:
-            raise OptionError("template has no {request}: put it where the request goes", "template")
+        self._ways = {way: turns(way, jailbreak) for way, jailbreak in options.jailbreaks.items()} or {
+            "": ("{request}",)
+        }
         self._rows = [
             row
             for table, path in (options.tables or {"": options.path}).items()
-            for row in self._read(table, Path(locate(path)))
-        ][: options.limit]
+            for row in self._read(table, Path(locate(path)))[: options.limit]
+        ]
         if not self._rows:
             raise OptionError("`keep` and `leave_out` leave no request", "keep")
-        self.metrics = tuple(
-            Metric(
-                name=metric,
-                higher_is_better=said.higher_is_better,
-                kind="rate",
-                bounds=(0.0, 1.0),
-                where=said.where,
-                headline=said.headline,
-                judged=said.classes,
-            )
-            for metric, said in options.metrics.items()
-        )
+        if (best := options.best_of) is not None:
+            self._check_best(best)
 
-    def _read(self, table: str, path: Path) -> list["_Row"]:
+    def _read(self, table: str, path: Path) -> list[_Row]:
         rows = read_rows(path)
         self._check_columns(path, list(rows[0]))
         found = [
@@ -151,9 +164,24 @@ class RequestSuite(Suite):
             named += [(key, column) for column in getattr(options, key).values()]
         for key in ("keep", "leave_out"):
             named += [(key, column) for column in getattr(options, key)]
+        named += [(f"jailbreaks.{name}.request", way.request) for name, way in options.jailbreaks.items()]
         for key, column in named:
             if column and column not in columns:
                 raise OptionError(f"{path} has no column {column!r}: use one of {', '.join(columns)}", key)
+
+    def _check_best(self, best: BestOf) -> None:
+        options = self.options
+        if len(options.jailbreaks) < 2:
+            raise OptionError("there is nothing to choose: give two jailbreaks or more", "best_of")
+        if best.metric not in options.metrics:
+            raise OptionError(
+                f"no metric {best.metric!r}: use one of {', '.join(options.metrics)}", "best_of.metric"
+            )
+        if best.choose_on not in options.tables or len(options.tables) < 2:
+            raise OptionError(
+                f"{best.choose_on!r} has to be one of two `tables` or more: one chooses, others measure",
+                "best_of.choose_on",
+            )
 
     def _wanted(self, row: dict[str, Any]) -> bool:
         kept = all(str(row[column]) in values for column, values in self.options.keep.items())
@@ -162,76 +190,144 @@ class RequestSuite(Suite):
         )
 
     @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Suite.metrics`: each as the options have it, by the values of labels, and by jailbreak."""
+        return tuple(
+            Metric(
+                name=name,
+                higher_is_better=said.higher_is_better,
+                kind="rate",
+                bounds=(0.0, 1.0),
+                where=where,
+                headline=said.headline and name == metric and self.options.best_of is None,
+                judged=said.classes,
+            )
+            for metric, said in self.options.metrics.items()
+            for name, where in self._parts(metric, said)
+        )
+
+    def _parts(self, metric: str, said: RequestMetric) -> Iterator[tuple[str, dict[str, str]]]:
+        """(name, labels that a request must have) of a metric, and of those of its parts."""
+        best = self.options.best_of
+        measured = {PURPOSE: "measure"} if best else {}
+        yield metric, {**measured, **said.where}
+        for label in (*said.by, *([JAILBREAK] if self.options.jailbreaks else [])):
+            for value in sorted({self._labels(asked).get(label, "") for asked in self._asked} - {""}):
+                yield f"{metric}:{value}", {**measured, **said.where, label: value}
+        if best is not None and metric == best.metric:
+            yield f"{metric}:{best.choose_on}", {**said.where, PURPOSE: "choose"}
+
+    @cached_property
+    def declared(self) -> Declared:
+        """See `Suite.declared`: every metric with the jailbreak that is best on the model."""
+        options, best = self.options, self.options.best_of
+        if best is None:
+            return Declared()
+        plain = {metric.name: metric for metric in self.metrics if metric.name in options.metrics}
+        return Declared(
+            chosen=tuple(
+                ChosenMetric(
+                    metric=replace(metric, name=f"{name}:best_of", headline=options.metrics[name].headline),
+                    of=name,
+                    label=JAILBREAK,
+                    levels=tuple(options.jailbreaks),
+                    by=f"{best.metric}:{best.choose_on}",
+                    unit="request",
+                )
+                for name, metric in plain.items()
+            )
+        )
+
+    @cached_property
     def protocol(self) -> dict[str, str]:
         """See `Suite.protocol`."""
         options = self.options
         return {
             "adapter": "requests",
-            "requests": digest([self._shown(row) for row in self._rows]),
+            "requests": digest([asked.turns for asked in self._asked]),
             "judged": digest([self._request(row) for row in self._rows]),
             "system_message": digest(options.system_message),
-            "template": digest(options.template),
-            "encoding": options.encoding,
+            "jailbreaks": ", ".join(options.jailbreaks) or "none",
+            "best_of": f"{options.best_of.metric} on {options.best_of.choose_on}" if options.best_of else "",
             "limit": str(options.limit),
             "scorer": SCORER_VERSION,
         }
 
-    def _request(self, row: "_Row") -> str:
-        """What is asked, as the judge is shown it."""
-        context = str(row.columns[self.options.context]).strip() if self.options.context else ""
-        request = str(row.columns[self.options.request])
-        return f"{context}\n\n---\n\n{request}" if context else request
-
-    def _shown(self, row: "_Row") -> str:
-        """What the model is shown."""
-        text = self._request(row)
-        encoded = text if self.options.encoding == "none" else ENCODINGS[self.options.encoding](text)
-        return self.options.template.replace("{request}", encoded)
-
-    def _labels(self, row: "_Row") -> dict[str, str]:
-        own = {label: str(row.columns[column]) for label, column in self.options.labels.items()}
-        return {**own, "table": row.table} if row.table else own
-
-    def count(self) -> int:
-        """See `Suite.count`."""
-        return len(self._rows)
-
-    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
-        """See `Suite.samples`. The prompts do not depend on the model."""
-        options = self.options
+    @cached_property
+    def _asked(self) -> list[_Asked]:
+        """Every request in every way, in the order of the jailbreaks and of the tables."""
         return [
-            Sample(
-                id=row.id,
-                content_hash=digest([self._shown(row), self._request(row), self.protocol]),
-                clusters={factor: str(row.columns[column]) for factor, column in options.clusters.items()},
-                labels=self._labels(row),
-                payload=row,
-            )
+            _Asked(row, way, tuple(turn.replace("{request}", self._put(row, way)) for turn in texts))
+            for way, texts in self._ways.items()
             for row in self._rows
         ]
 
+    def _request(self, row: _Row, column: str = "") -> str:
+        """What is asked; without a column, as the judge is shown it."""
+        context = str(row.columns[self.options.context]).strip() if self.options.context else ""
+        request = str(row.columns[column or self.options.request])
+        return f"{context}\n\n---\n\n{request}" if context else request
+
+    def _put(self, row: _Row, way: str) -> str:
+        """The request where it stands in what the model is shown."""
+        jailbreak = self.options.jailbreaks.get(way, Jailbreak())
+        return ENCODINGS[jailbreak.encoding](self._request(row, jailbreak.request))
+
+    def _labels(self, asked: _Asked) -> dict[str, str]:
+        row, best = asked.row, self.options.best_of
+        return {
+            **{label: str(row.columns[column]) for label, column in self.options.labels.items()},
+            **({"table": row.table} if row.table else {}),
+            **({JAILBREAK: asked.jailbreak} if asked.jailbreak else {}),
+            **({PURPOSE: "choose" if row.table == best.choose_on else "measure"} if best else {}),
+        }
+
+    def _clusters(self, asked: _Asked) -> dict[str, str]:
+        """What a request shares with others; with itself, where it is put in several ways."""
+        own = {"request": asked.row.id} if len(self._ways) > 1 else {}
+        row = asked.row.columns
+        return {**own, **{factor: str(row[column]) for factor, column in self.options.clusters.items()}}
+
+    def count(self) -> int:
+        """See `Suite.count`."""
+        return len(self._asked)
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """See `Suite.samples`. The prompts do not depend on the model."""
+        return [
+            Sample(
+                id=f"{asked.jailbreak}/{asked.row.id}" if asked.jailbreak else asked.row.id,
+                content_hash=digest([asked.turns, self._request(asked.row), self.protocol]),
+                clusters=self._clusters(asked),
+                labels=self._labels(asked),
+                payload=asked,
+            )
+            for asked in self._asked
+        ]
+
     async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
-        """Ask once.
+        """Ask, turn by turn.
 
         Raises:
-            AttemptFailure: the reply has no answer: it is empty, or was cut off in the middle of its thought.
+            AttemptFailure: a reply has no answer: it is empty, or was cut off in the middle of its thought.
         """
         system = self.options.system_message
-        messages = [
-            *([Message(role="system", content=system)] if system else []),
-            Message(role="user", content=self._shown(sample.payload)),
-        ]
-        reply = await engine.chat(messages, (), sampling)
-        if not reply.text.strip():
-            if reply.finish_reason == "length":
-                raise cut_off(reply)
-            raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the reply has no answer")
-        answer = Message(role="assistant", content=reply.text, reasoning=reply.reasoning)
-        return Transcript(messages=(*messages, answer), generations=(reply,))
+        messages = [Message(role="system", content=system)] if system else []
+        replies = []
+        for turn in sample.payload.turns:
+            messages.append(Message(role="user", content=turn))
+            reply = await engine.chat(messages, (), sampling)
+            if not reply.text.strip():
+                if reply.finish_reason == "length":
+                    raise cut_off(reply)
+                raise AttemptFailure(FailureKind.EMPTY_ANSWER, "the reply has no answer")
+            messages.append(Message(role="assistant", content=reply.text, reasoning=reply.reasoning))
+            replies.append(reply)
+        return Transcript(messages=tuple(messages), generations=tuple(replies))
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
-        """See `Suite.score`: what is to be judged, with no value yet."""
-        judged = (self._request(sample.payload), transcript.generations[-1].text)
+        """See `Suite.score`: what is to be judged, with no value yet. Of several replies it is the last."""
+        judged = (self._request(sample.payload.row), transcript.generations[-1].text)
         labels = self._labels(sample.payload)
         return tuple(
             Score(metric=metric.name, value=None, operands=judged)
