@@ -397,6 +397,10 @@ class Metric(Struct):
     words for the reader. Empty, as it is for all that the harness itself says: a failed attempt is missing.
     Such a metric is shown apart: it is no headline and no rate of being hijacked."""
 
+    contrast: str = ""
+    """A label by whose values metrics of this name are set against one another: between models is compared by
+    how much a model's rates differ from one value to another, on the same samples."""
+
     judged: tuple[str, ...] = ()
     """Classes of a judge's verdict of which the score is 1; of its others it is 0. Empty for a metric that
     the suite scores itself. Until a judge was asked the score is None, and its operands are what is judged:

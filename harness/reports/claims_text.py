@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from harness import stats
 from harness.analysis.claims import Claims
 from harness.analysis.claims.adoption import AdoptionClaim
+from harness.analysis.claims.contrasts import ContrastClaim
 from harness.analysis.claims.costs import CostClaim
 from harness.analysis.claims.gaps import GapClaim
 from harness.analysis.claims.hardware import USABLE
@@ -21,7 +22,7 @@ from harness.reports.objects import claims_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import Table
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
-from harness.reports.words import PAIRED, decided, points, ratio_sentence
+from harness.reports.words import PAIRED, decided, gap_sentence, points, ratio_sentence
 from harness.types import Estimate
 
 METHODS = {
@@ -86,6 +87,7 @@ def _tables(claims: Claims) -> Iterator[Table]:
     yield _lags_table(claims)
     yield _ratios_table(claims)
     yield _mismatch_table(claims)
+    yield _contrast_table(claims)
     yield _adoption_table(claims)
 
 
@@ -270,6 +272,26 @@ def _mismatch_table(claims: Claims) -> Table:
     )
 
 
+def _contrast_table(claims: Claims) -> Table:
+    def row(claim: ContrastClaim) -> tuple[str, ...]:
+        (one, other), found = claim.kinds, claim.difference
+        assert found.value is not None, "what was not measured makes no claim"
+        limits = _limits(found.low, found.high, "+.1f", 100)
+        return (
+            f"{claim.suite}/{claim.metric}",
+            f"{one} less {other}",
+            f"{claim.a} {100 * claim.of_a:+.1f}\n{claim.b} {100 * claim.of_b:+.1f}",
+            f"{100 * found.value:+.1f} {limits}\nn={found.n}",
+        )
+
+    header = ("Metric", "Kinds", "Of each origin, points", "Difference, points")
+    return Table(
+        title="Between two kinds of requests: by how much origins differ on the same requests",
+        header=header,
+        rows=tuple(map(row, claims.contrasts)),
+    )
+
+
 def _adoption_table(claims: Claims) -> Table:
     def said(count: int | None) -> str:
         return "unknown" if count is None else f"{count:,}"
@@ -294,6 +316,7 @@ def _before(claims: Claims) -> Iterator[str]:
     yield from (f"Not read: {said}." for said in claims.unread)
     yield from (_gap_sentence(gap) for gap in claims.gaps)
     yield from (ratio_sentence(ratio) for ratio in claims.hijacking if ratio.comparison.metric.headline)
+    yield from map(gap_sentence, claims.judged)
     yield from sentences_of(claims.differences)
     yield from map(allowance, claims.allowed)
     yield from _partial_notes(claims)
@@ -313,6 +336,18 @@ def _gap_sentence(gap: GapClaim) -> str:
 
 
 def _notes(claims: Claims) -> Iterator[str]:
+    if claims.models:
+        yield from _ability_notes(claims)
+    yield from _time_notes(claims)
+    yield from _mismatch_notes(claims)
+    yield from _contrast_notes(claims)
+    yield from _cost_notes(claims)
+    if claims.snapshot is not None:
+        yield f"Adoption: {claims.snapshot.source} (read on {claims.snapshot.date.isoformat()}, as supplied)."
+
+
+def _ability_notes(claims: Claims) -> Iterator[str]:
+    """How capability and its abilities were computed, and what holds the models."""
     yield (
         f"Ability: Rasch model by marginal maximum likelihood over {claims.questions} questions, in logits, "
         "with 95% limits; 0 solves the average question half of the time; difficulties have a spread of "
@@ -337,17 +372,23 @@ def _notes(claims: Claims) -> Iterator[str]:
         yield PAIRED
     yield from (_size_sentence(size) for size in claims.sizes)
     yield f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top."
-    yield from _time_notes(claims)
-    yield from _mismatch_notes(claims)
-    yield from _cost_notes(claims)
-    if claims.snapshot is not None:
-        yield f"Adoption: {claims.snapshot.source} (read on {claims.snapshot.date.isoformat()}, as supplied)."
 
 
 def _mismatch_notes(claims: Claims) -> Iterator[str]:
     """What was subtracted from what, once a metric."""
     for key, claim in {claim.key: claim for claim in claims.mismatches}.items():
         yield f"{key}, in points: {claim.best.method}."
+
+
+def _contrast_notes(claims: Claims) -> Iterator[str]:
+    if claims.contrasts:
+        yield (
+            "Some kinds of requests are harder than others for every model, so that their rates are not "
+            "compared with each other. That cancels out in the difference between origins, which is true of "
+            "the models measured, on requests that all of them have a measurement of."
+        )
+    if named := sorted({claim.shared for claim in claims.contrasts} - {""}):
+        yield f"Kinds that ask the same, by {', '.join(named)}, are paired by it; others are independent."
 
 
 def _partial_notes(claims: Claims) -> Iterator[str]:

@@ -161,8 +161,13 @@ def test_suites_with_attacks_alone_claim_no_capability() -> None:
     manifest, records = synthetic_run()
     cells = {key: cell for key, cell in manifest.cells.items() if cell.suite == "agent"}
     cards = build_scorecards(msgspec.structs.replace(manifest, cells=cells), tables(records))
+    claims = make_claims(cards)
+    assert claims.hijacking and not claims.problems
+    assert (claims.models, claims.gaps, claims.trends, claims.costs, claims.lags) == ((), (), (), (), ())
+    said = " ".join(render_claims(claims, "table", full=True).split())
+    assert "XB was hijacked" in said and "Ability" not in said
     with pytest.raises(UserError, match="nothing to claim"):
-        make_claims(cards)
+        make_claims(build_scorecards(msgspec.structs.replace(manifest, cells={}), {}))
 
 
 WAYS = tuple(metric for metric in METRICS if metric.name in ("goal_accepted", "chain_completed"))

@@ -9,12 +9,14 @@ from typing import Any
 
 from harness.analysis.build import ModelScorecard
 from harness.analysis.claims.adoption import AdoptionClaim, adoption_claims
+from harness.analysis.claims.contrasts import ContrastClaim, contrast_claims
 from harness.analysis.claims.costs import CostClaim, cost_claims
 from harness.analysis.claims.dates import date_models
 from harness.analysis.claims.evidence import Asked, Claim, CostMethod, Evidence, gather
 from harness.analysis.claims.gaps import GapClaim, gap_claims
 from harness.analysis.claims.hardware import HardwareClaim, hardware_claims
 from harness.analysis.claims.hijacking import hijacking_claims
+from harness.analysis.claims.judged import judged_claims
 from harness.analysis.claims.lags import LagClaim, lag_claims
 from harness.analysis.claims.mismatches import MismatchClaim, mismatch_claims
 from harness.analysis.claims.models import ModelClaim, model_claims
@@ -34,7 +36,9 @@ CLAIMS: dict[str, Claim] = {
     "trends": trend_claims,
     "lags": lag_claims,
     "hijacking": hijacking_claims,
+    "judged": judged_claims,
     "mismatches": mismatch_claims,
+    "contrasts": contrast_claims,
     "costs": cost_claims,
     "adoption": adoption_claims,
 }
@@ -57,7 +61,10 @@ class Claims(Struct):
     """Models without a release date that can be read."""
     hijacking: tuple[Compared, ...]
     """Risk ratios of being hijacked."""
+    judged: tuple[Compared, ...]
+    """Gaps in what a judge saw in replies, of the best models of each pair of origins."""
     mismatches: tuple[MismatchClaim, ...]
+    contrasts: tuple[ContrastClaim, ...]
     cost_method: CostMethod | None
     costs: tuple[CostClaim, ...]
     snapshot: Snapshot | None
@@ -85,7 +92,7 @@ def make_claims(
     asked: Asked | None = None,
     origins: Sequence[OriginScorecard] | None = None,
 ) -> Claims:
-    """Claims about every model that has a capability suite, and the gaps between origins.
+    """Claims about every model, and the gaps between origins.
 
     Args:
         cards: of the models.
@@ -93,8 +100,8 @@ def make_claims(
         origins: those of `build_origins` for it, where they are there already.
 
     Raises:
-        UserError: no model has a headline rate of a suite without attacks, no suite links all models that
-            have one, protocols differ, models cannot be grouped as asked, or the snapshot has none of them.
+        UserError: nothing was measured that a claim is made of, no suite links all models that have a
+            capability, protocols differ, models cannot be grouped as asked, or the snapshot has none of them.
     """
     asked = asked or Asked()
     allowed = check_protocols(cards, asked.allow)

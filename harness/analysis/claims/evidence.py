@@ -65,6 +65,8 @@ class Evidence:
 
     asked: Asked
     origins: Sequence[OriginScorecard]
+    cards: Mapping[str, ModelScorecard]
+    """By name, of every model of the run."""
     keys: Mapping[str, str]
     """Model -> its origin, of every model of the run."""
     models: tuple[Measured, ...]
@@ -96,6 +98,8 @@ class Evidence:
     def pairs(self) -> list[tuple[str, str]]:
         """The pairs of origins whose best models are compared."""
         best = self.best()
+        if not best:
+            return []
         return pairs(list(best), max(best, key=lambda origin: self.models[best[origin]].ability))
 
 
@@ -122,15 +126,15 @@ def gather(
         origins: those of `build_origins` for it, where they are there already.
 
     Raises:
-        UserError: no model has a headline rate of a suite without attacks, no suite links all models that
-            have one, protocols differ, or models cannot be grouped as asked.
+        UserError: nothing was measured that a claim is made of, no suite links all models that have a
+            capability, protocols differ, or models cannot be grouped as asked.
     """
     origins = build_origins(cards, asked.by, asked.allow) if origins is None else origins
     attacked = attacked_suites(cards)
     results = {card.model.name: _capability(card, attacked) for card in cards}
     measured = [card for card in cards if results[card.model.name]]
-    if not measured:
-        raise UserError("there is nothing to claim: no suite without attacks has a headline rate")
+    if not any(origin.metrics for origin in origins):
+        raise UserError("there is nothing to claim: no suite has a headline")
     abilities, rates, questions = _abilities([results[card.model.name] for card in measured])
     known = _finite(abilities, rates)
     entries = {card.model.name: card.model for card in cards}
@@ -146,10 +150,11 @@ def gather(
         )
         for i, card in enumerate(measured)
     )
-    certain = not all(known) or max(abilities.standard_error) < 1e-9
+    certain = not all(known) or max(abilities.standard_error, default=0.0) < 1e-9
     return Evidence(
         asked=asked,
         origins=origins,
+        cards={card.model.name: card for card in cards},
         keys=keys,
         models=models,
         abilities=abilities,
@@ -181,6 +186,8 @@ def _capability(card: ModelScorecard, attacked: set[str]) -> tuple[MetricResult,
 
 def _abilities(results: Sequence[Sequence[MetricResult]]) -> tuple[Abilities, list[float], int]:
     """(abilities in the order given, share of attempts that succeeded, how many questions they rest on)."""
+    if not results:
+        return Abilities(ability=(), standard_error=(), covariance=(), spread=0.0), [], 0
     own = [{key_of(result): result for result in mine} for mine in results]
     keys = sorted({key for mine in own for key in mine})
     if not linked([[key in mine for key in keys] for mine in own]):

@@ -51,6 +51,8 @@ class RequestMetric(Struct):
     """Labels that a request must have."""
     by: tuple[str, ...] = ()
     """Labels: a metric more for each of their values, `<metric>:<value>`."""
+    contrast: str = ""
+    """One of `by`: between origins is compared by how much the rate differs between its values."""
     headline: bool = False
 
 
@@ -201,6 +203,7 @@ class RequestSuite(Suite):
                 where=where,
                 headline=said.headline and name == metric and self.options.best_of is None,
                 judged=said.classes,
+                contrast=said.contrast if said.contrast in where else "",
             )
             for metric, said in self.options.metrics.items()
             for name, where in self._parts(metric, said)
