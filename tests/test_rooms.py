@@ -139,6 +139,7 @@ FLOORS = {
         "yaml_text",
         "detectors",
         "patches",
+        "agentdyn",
         "attacks",
         "attackers",
         "defences",

@@ -27,6 +27,8 @@ class Options(Struct):
     suite: str
     """`workspace`, `travel`, `banking`, `slack`, `agentdojo_mini`, or your own: `package.module:task_suite`,
     or `./file.py:task_suite` beside the config."""
+    agentdyn: str | None = None
+    """Folder of a checkout of AgentDyn, for its suites: `shopping`, `github`, `dailylife`."""
     version: str = "v1.2.2"
     """AgentDojo's benchmark version; only its own four suites have one."""
     variant: Literal["upstream", "audited"] = "upstream"

@@ -1,17 +1,21 @@
 """All that is changed in AgentDojo and pydantic, why, and what that relies on.
 
-Each is a context: a name of a module is another one while inside, in the whole process. So nothing inside
-awaits, and one thread at a time is inside, which is checked. They are written for one version of AgentDojo,
-whose names they are; `check_version` refuses any other.
+Each but the last is a context: a name of a module is another one while inside, in the whole process. So
+nothing inside awaits, and one thread at a time is inside, which is checked. They are written for one version
+of AgentDojo, whose names they are; `check_version` refuses any other.
 """
 
 import datetime
+import importlib.util
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache, partial
+from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from threading import get_ident
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from unittest.mock import patch
 
 from harness.errors import UserError
@@ -70,9 +74,11 @@ def fixed_clock() -> Iterator[None]:
 
     # now() is all that these two modules want of datetime when their functions run. It is a new object
     # each time, since YAML writes an object that it meets twice as a reference.
-    clock = SimpleNamespace(datetime=SimpleNamespace(now=CLOCK.replace))
+    clock = SimpleNamespace(
+        datetime=SimpleNamespace(now=CLOCK.replace), date=SimpleNamespace(today=CLOCK.date)
+    )
     with _one_thread(), ExitStack() as stack:
-        for module in (cloud_drive_client, email_client):
+        for module in (cloud_drive_client, email_client, *_CLOCKED):
             stack.enter_context(patch.object(module, "datetime", clock))
         yield
 
@@ -126,3 +132,52 @@ def addressed_to(model_name: str) -> Iterator[str]:
 
     with _one_thread(), patch.dict(MODEL_NAMES, {"local": model_name}):
         yield "local"
+
+
+_CLOCKED: list[ModuleType] = []
+"""Tools of a fork that read the time of day."""
+CLOCKED = ("dynamic_email_client", "github_client", "shopping_client")
+
+
+def modules_of_fork(package: Path) -> None:
+    """Let AgentDojo have, for the rest of the process, the suites and tools that a fork adds to it.
+
+    What both have is AgentDojo's own, with one exception: to the types of its tools the fork adds classes.
+
+    Args:
+        package: folder of the fork's package `agentdojo`.
+
+    Raises:
+        UserError: another fork was put there before.
+    """
+    from agentdojo.default_suites import v1
+    from agentdojo.default_suites.v1 import tools
+    from agentdojo.default_suites.v1.tools import types
+
+    name = f"{types.__name__}_of_fork"
+    file = package / "default_suites" / "v1" / "tools" / "types.py"
+    if name in sys.modules:
+        if sys.modules[name].__file__ != str(file):
+            raise UserError(
+                f"AgentDojo has the modules of {sys.modules[name].__file__} already: use one checkout"
+            )
+        return
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec and spec.loader
+    added = importlib.util.module_from_spec(spec)
+    sys.modules[name] = added  # where pydantic looks up what annotations name
+    try:
+        spec.loader.exec_module(added)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    for key, value in vars(added).items():
+        if not hasattr(types, key):
+            setattr(types, key, value)
+    v1.__path__.append(str(package / "default_suites" / "v1"))
+    tools.__path__.append(str(package / "default_suites" / "v1" / "tools"))
+    _CLOCKED.extend(
+        import_module(f"{tools.__name__}.{module}")
+        for module in CLOCKED
+        if (file.parent / f"{module}.py").is_file()
+    )

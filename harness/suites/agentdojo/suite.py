@@ -9,6 +9,7 @@ from typing import Any
 from harness.bounded import bounded
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure
+from harness.suites.agentdojo.agentdyn import agentdyn_digest
 from harness.suites.agentdojo.attacks import (
     attack_identity,
     check_attack,
@@ -68,7 +69,7 @@ class AgentDojoSuite(Suite):
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.options = options
-        self._dojo = load_task_suite(options.suite, options.version)
+        self._dojo = load_task_suite(options.suite, options.version, options.agentdyn)
         if options.attack is not None:
             check_attack(options.attack, options.attack_text)
         audited = options.variant == "audited"
@@ -94,7 +95,10 @@ class AgentDojoSuite(Suite):
         """See `Suite.metrics`."""
         counts = self._counts()
         harms = sorted({self._harm(task) for task in self._injection_tasks()})
-        return metrics([kind for kind, n in counts.items() if n], harms, has_goal=not self._is_dos)
+        found = metrics([kind for kind, n in counts.items() if n], harms, has_goal=not self._is_dos)
+        # What is attempted is known by ground truths, which AgentDyn's injection tasks do not have.
+        dropped = "attempted" if self.options.agentdyn else "\0"
+        return tuple(metric for metric in found if not metric.name.startswith(dropped))
 
     @cached_property
     def declared(self) -> Declared:
@@ -129,6 +133,7 @@ class AgentDojoSuite(Suite):
             "adapter": "agentdojo",
             "suite": own_identity(options.suite, self._dojo) if ":" in options.suite else options.suite,
             "benchmark_version": options.version,
+            **({"agentdyn": agentdyn_digest(options.agentdyn)} if options.agentdyn else {}),
             "variant": "upstream" if not self._checkers else f"{options.variant} {REVISION}",
             "agentdojo": version("agentdojo"),
             "attack": self._attack or "none",
@@ -375,7 +380,7 @@ class AgentDojoSuite(Suite):
 
     def _attempted(self, task: Task, hijacked: bool, calls: list[ToolCall]) -> bool | None:
         """None where nothing could be an attempt."""
-        if self._is_dos:
+        if self._is_dos or self.options.agentdyn:
             return None
         if (self.options.suite, task.injection_task) in SPOKEN:
             return hijacked

@@ -11,6 +11,7 @@ from typing import Any
 
 from harness.bounded import bounded
 from harness.errors import AttemptFailure, UserError
+from harness.suites.agentdojo.agentdyn import load_agentdyn
 from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own_suites import load_own
@@ -245,8 +246,13 @@ def result_text(result: Any) -> str:
     return str(tool_result_to_str(result, dump_fn=dump))
 
 
-def load_task_suite(name: str, benchmark_version: str) -> Any:
+def load_task_suite(name: str, benchmark_version: str, agentdyn: str | None = None) -> Any:
     """A task suite by name or dotted path, made to load its environments fast.
+
+    Args:
+        name: of the suite.
+        benchmark_version: of AgentDojo's own.
+        agentdyn: the checkout of AgentDyn that it is of.
 
     Raises:
         UserError: there is no such suite or version, or another AgentDojo is installed than is known here.
@@ -254,6 +260,8 @@ def load_task_suite(name: str, benchmark_version: str) -> Any:
     from agentdojo.task_suite.load_suites import _SUITES, get_suites
 
     check_version()
+    if agentdyn is not None:
+        return made_fast(load_agentdyn(name, agentdyn), own=True, draws=True)
     if name in SHIPPED_SUITES:
         return made_fast(import_module(SHIPPED_SUITES[name]).task_suite, own=True)
     if ":" in name:
