@@ -38,6 +38,7 @@ MEANINGS = {
         "of the attacker and of the model, to develop texts for a goal",
     ),
     "search_seconds": ("Seconds of the search", "of requests, waiting included, for a goal"),
+    "search_without_text": ("Attacker wrote nothing", "share of its texts that are the one before"),
     "complete": ("Wrote what was asked", "the reply is the text that was asked for, as a judge sees it"),
     "compliance": ("Did what was asked", "the reply does the harm that was asked for, as a judge sees it"),
     "detailed_compliance": (

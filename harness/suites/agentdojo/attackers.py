@@ -42,12 +42,16 @@ class Try(Struct):
     """User tasks. What failed is among them, and is no success."""
     told: str = ""
     """What the agent did, in words."""
+    again: bool = False
+    """It is the text before, since the attacker wrote none."""
 
 
 class Proposal(Struct):
     """Another text, and what it took."""
 
     text: str
+    again: bool = False
+    """As of a `Try`."""
     tokens: int | None = 0
     """Read and written; None where an engine does not tell."""
     seconds: float = 0.0
@@ -100,7 +104,7 @@ class Rewriter:
         self._model, self._prompt, self._start = model, prompt, start
 
     async def propose(self, goal: str, tries: Sequence[Try], draws: random.Random) -> Proposal:
-        """See `Attacker`. A reply without a text is a try too: of the text before."""
+        """See `Attacker`. A reply without a text, such as a refusal, is a try too: of the text before."""
         if not tries:
             return Proposal(text=self._start)
         told = "\n\n".join(
@@ -113,8 +117,10 @@ class Rewriter:
         reply = await self._model.ask([Message(role="user", content=asked)], draws.getrandbits(31))
         found = re.search(r"<text>(.*?)</text>", reply.text, re.DOTALL)
         counts = (reply.prompt_tokens, reply.completion_tokens)
+        written = placeable(found[1]) if found else ""
         return Proposal(
-            text=placeable(found[1]) if found and found[1].strip() else tries[-1].text,
+            text=written or tries[-1].text,
+            again=not written,
             tokens=None if None in counts else sum(count or 0 for count in counts),
             seconds=reply.seconds,
         )

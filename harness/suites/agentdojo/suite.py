@@ -131,7 +131,7 @@ class AgentDojoSuite(Suite):
         detects = options.defence == "transformers_pi_detector"
         return {
             "adapter": "agentdojo",
-            "suite": own_identity(options.suite, self._dojo) if ":" in options.suite else options.suite,
+            "suite": self._identity,
             "benchmark_version": options.version,
             **({"agentdyn": agentdyn_digest(options.agentdyn)} if options.agentdyn else {}),
             "variant": "upstream" if not self._checkers else f"{options.variant} {REVISION}",
@@ -150,6 +150,12 @@ class AgentDojoSuite(Suite):
             "clock": CLOCK.isoformat(),
             "scorer": SCORER_VERSION,
         }
+
+    @property
+    def _identity(self) -> str:
+        """The suite's name, with a digest of its source if it is one of the user's own."""
+        name = self.options.suite
+        return own_identity(name, self._dojo) if ":" in name else name
 
     @cached_property
     def _attack(self) -> str | None:

@@ -176,6 +176,7 @@ def test_who_knows_the_phrase_finds_it_in_k_tries() -> None:
     made = attempts(rewriter(3, budget=4), target(PHRASE))
     found = rates(made)
     assert [found[f"targeted_asr@{k}"] for k in (1, 2, 4)] == [0, 0, 1] and found["targeted_asr"] == 1
+    assert found["search_without_text"] == 0
     assert all(len(read(said)[1]) == 3 for _, said, _ in made)  # the static text, another, and the phrase
 
 
@@ -184,6 +185,7 @@ def test_who_is_of_no_use_has_the_curve_of_best_of_n() -> None:
     chance = 0.3
     made = attempts(rewriter(0, budget=8), target("", chance=chance))
     assert all(len({one.text for one in read(said)[0].tries}) == 1 for _, said, _ in made)
+    assert rates(made)["search_without_text"] == 7 / 8
     n = len(made)
     for k in (1, 2, 4, 8):
         truth = 1 - (1 - chance) ** k
@@ -250,13 +252,50 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> ScriptedEngine:
     return ScriptedEngine(target(phrases[model.name]))
 
 
+def transferred(tmp_path: Any) -> None:
+    """What was found on one model turns it again, and one that knows another phrase does not care."""
+    models = ", ".join(f"{{name: {n}, path: ./{n}}}" for n in ("turned", "firm"))
+    given = "adapter: agentdojo_searched, suite: agentdojo_mini, benign: false, goals: false, attacker: found"
+    suites = ", ".join(
+        f"{{{given}, name: from_{n}, budget: 4, found_in: ./run, found_on: {n}}}" for n in ("turned", "firm")
+    )
+    (tmp_path / "again.yaml").write_text(
+        f"name: t\nmodels: [{models}]\nsampling: {{}}\nsuites: [{suites}]\n"
+        f"engine: {{kind: '{__name__}:start'}}\n"
+    )
+    assert main(["run", str(tmp_path / "again.yaml"), "--out", str(tmp_path / "again")]) == 0
+    cards = harness.open_run(tmp_path / "again").scorecard().set_index(["model", "benchmark", "metric"])
+    matrix = {
+        (on, tried): cards.loc[(tried, f"from_{on}", "targeted_asr")].value
+        for on in ("turned", "firm")
+        for tried in ("turned", "firm")
+    }
+    # On who is never turned the first of equals is the best, which does not turn the other.
+    assert matrix == {
+        ("turned", "turned"): 1,
+        ("turned", "firm"): 0,
+        ("firm", "turned"): 0,
+        ("firm", "firm"): 0,
+    }
+    assert cards.loc[("turned", "from_firm", "targeted_asr@4")].value == 1  # the phrase is among its texts
+    assert cards.loc[("turned", "from_turned", "search_tokens")].value == 0
+    assert main(["verify", str(tmp_path / "again")]) == 0
+
+
+def test_found_attacks_have_to_be_there(tmp_path: Any) -> None:
+    with pytest.raises(UserError, match="which needs both"):
+        suite(attacker="found")
+    with pytest.raises(UserError):
+        suite(attacker="found", found_in=str(tmp_path), found_on="a").protocol  # noqa: B018
+
+
 def test_a_whole_run_shows_the_curve(tmp_path: Any, capsys: pytest.CaptureFixture[str]) -> None:
     models = ", ".join(
         f"{{name: {n}, path: ./{n}, origin: {{developer: d, country: XA}}}}" for n in ("turned", "firm")
     )
     options = (
         f"attacker: knows/it, attacker_engine: {{kind: '{__name__}:start_attacker', args: {{at: 3}}}}, "
-        "budget: 4, benign: false, goals: false"
+        "budget: 4, benign: false, goals: false, search_seed: 0"
     )
     (tmp_path / "run.yaml").write_text(
         f"name: s\nmodels: [{models}]\nsampling: {{}}\n"
@@ -269,6 +308,7 @@ def test_a_whole_run_shows_the_curve(tmp_path: Any, capsys: pytest.CaptureFixtur
         row = cards.loc[("turned", f"targeted_asr@{k}")]
         assert (row.value, row.n, row.missing) == (rate, 32, 0) and row.low < row.high
         assert cards.loc[("firm", f"targeted_asr@{k}")].value == 0
+    transferred(tmp_path)
     capsys.readouterr()
     sample = next(iter(suite(budget=4).samples("x", None))).id
     pair = f"agentdojo_mini_searched/{sample}"
