@@ -195,3 +195,9 @@ def test_what_an_aggregation_warns_of_stands_on_the_card(
     assert said["text"].startswith(
         "computing 2 metrics such as numbers/f1 gave the warning: UndefinedMetricWarning: F-score is ill"
     )
+    capsys.readouterr()
+    assert main(["compare", str(out), str(out)]) == 0  # of a comparison too, once, and nowhere else
+    printed = capsys.readouterr()
+    assert printed.err == "" and " ".join(printed.out.split()).count("ill-defined") == 1
+    assert main(["compare", str(out), str(out), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["warnings"] == [said["text"]]

@@ -25,6 +25,7 @@ from harness.analysis.missing import misses_much
 from harness.errors import UserError
 from harness.suites.corpus import corpus
 from harness.types import Estimate, Manifest, Metric, ModelEntry, Struct
+from harness.warned import gathered
 
 
 class MetricComparison(Struct):
@@ -52,6 +53,8 @@ class MetricComparison(Struct):
     """The true difference that this comparison finds with 80% power; it may be more than there can be."""
     largest: float | None
     """The largest difference that there can be, None where there is no limit."""
+    warnings: tuple[str, ...] = ()
+    """What was warned of as the metric of either model was computed, each text once."""
 
 
 class SharedSamples(Struct):
@@ -219,6 +222,7 @@ def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> 
         if width is None
         else stats.minimum_detectable_difference(width, test.degrees_of_freedom or None),
         largest=None if math.isinf(largest) else largest,
+        warnings=tuple(dict.fromkeys((*a.warnings, *b.warnings))),
     )
 
 
@@ -260,7 +264,8 @@ def _test(a: MetricResult, b: MetricResult, paired: Paired) -> stats.Difference:
         return stats.paired_difference(
             paired.a, paired.b, paired.clusters, missing=missing, largest=_largest(a.metric)
         )
-    change = _corpus_change(a.metric.aggregation, paired, missing)
+    with gathered():  # the same operands as each model's own, of which the cards tell what was warned of
+        change = _corpus_change(a.metric.aggregation, paired, missing)
     return stats.Difference(estimate=change, standard_error=None, degrees_of_freedom=0, p_value=None)
 
 

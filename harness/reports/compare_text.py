@@ -230,7 +230,8 @@ def _cautions(comparison: ModelComparison) -> list[str]:
         found.append(f"{comparison.b.name} was derived from {comparison.a.name}.")
     if any(metric.pairs and metric.unpaired for metric in comparison.metrics.values()):
         found.append(UNPAIRED)
-    return found
+    warned = text.warned_of({key: metric.warnings for key, metric in comparison.metrics.items()})
+    return [*found, *(f"{said[0].upper()}{said[1:]}." for said in warned)]
 
 
 def _object(comparison: ModelComparison) -> dict[str, Any]:
@@ -242,6 +243,7 @@ def _object(comparison: ModelComparison) -> dict[str, Any]:
         "allowed": [msgspec.structs.asdict(setting) for setting in comparison.allowed],
         "differences": comparison_differences(comparison),
         "notes": comparison_notes(comparison),
+        "warnings": [*text.warned_of({key: metric.warnings for key, metric in comparison.metrics.items()})],
         **({"unread": list(comparison.unread)} if comparison.unread else {}),
         "holm_family": comparison.family,
         "metrics": {key: _metric_object(found) for key, found in own.items()},

@@ -28,6 +28,7 @@ from harness.analysis.overall import overall_gaps
 from harness.analysis.summary import Summary, summarise
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
+from harness.reports import text
 from harness.types import Caution, CellEntry, Manifest, Struct
 
 VERSION = 2
@@ -102,19 +103,15 @@ def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
             yield Caution(check=UNREAD, text=said, model=card.model.name, suite=suite, void=True)
 
 
-FEW_WARNINGS = 3
-"""Texts that are written out of many."""
-
-
 def _warned(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
     """What was warned of as replies were scored, each text with how many of them it was said of."""
     for card in cards:
         for name, suite in card.suites.items():
             texts = [*suite.warnings.items()]
-            for text, count in texts[:FEW_WARNINGS]:
-                said = f"scoring {count:,} of {suite.finished:,} attempts gave the warning: {text}"
+            for warning, count in texts[: text.FEW_WARNINGS]:
+                said = f"scoring {count:,} of {suite.finished:,} attempts gave the warning: {warning}"
                 yield Caution(check=SCORING, text=said, model=card.model.name, suite=name)
-            if more := texts[FEW_WARNINGS:]:
+            if more := texts[text.FEW_WARNINGS :]:
                 said = (
                     f"scoring gave {len(more):,} other warnings, each of {more[0][1]:,} attempts or fewer: "
                     "`harness show` tells an attempt's"
@@ -125,16 +122,8 @@ def _warned(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
 def _estimated(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
     """What was warned of as metrics were computed, each text with a metric that it was said of."""
     for card in cards:
-        texts: dict[str, list[str]] = {}
-        for key, result in {**card.metrics, **card.members}.items():
-            for text in result.warnings:
-                texts.setdefault(text, []).append(key)
-        for text, keys in [*texts.items()][:FEW_WARNINGS]:
-            what = f"{len(keys):,} metrics such as {keys[0]}" if keys[1:] else keys[0]
-            said = f"computing {what} gave the warning: {text}"
-            yield Caution(check=ESTIMATING, text=said, model=card.model.name)
-        if len(texts) > FEW_WARNINGS:
-            said = f"computing metrics gave {len(texts) - FEW_WARNINGS:,} other warnings"
+        results = {**card.metrics, **card.members}
+        for said in text.warned_of({key: result.warnings for key, result in results.items()}):
             yield Caution(check=ESTIMATING, text=said, model=card.model.name)
 
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Iterator, Mapping, Sequence
 
 from harness.analysis.missing import lacks_attempts, worst_case
 from harness.hostile import one_line
@@ -12,6 +13,27 @@ _MARKDOWN = re.compile(
     r"|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])"  # within a word it is no markup
     r"|\[(?![-+0-9., ∞]+\](?![(\[:])))"  # an interval is no link
 )
+
+
+FEW_WARNINGS = 3
+"""Texts that are written out of many."""
+
+
+def warned_of(warnings: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What was warned of as metrics were computed, each text once with a metric that it was said of.
+
+    Args:
+        warnings: `<suite>/<metric>` -> texts.
+    """
+    texts: dict[str, list[str]] = {}
+    for key, said in warnings.items():
+        for text in said:
+            texts.setdefault(text, []).append(key)
+    for text, keys in [*texts.items()][:FEW_WARNINGS]:
+        what = f"{len(keys):,} metrics such as {keys[0]}" if keys[1:] else keys[0]
+        yield f"computing {what} gave the warning: {text}"
+    if len(texts) > FEW_WARNINGS:
+        yield f"computing metrics gave {len(texts) - FEW_WARNINGS:,} other warnings"
 
 
 def count(value: int | None) -> str:
