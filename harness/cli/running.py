@@ -117,7 +117,10 @@ def _add_job(commands: Any) -> None:
     )
     job.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` writes, of your own")
     job.add_argument(
-        "model", nargs="?", metavar="MODEL", help="of its config (default: none; write the scorecards)"
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="of its config (default: none; let judges read, write scorecards)",
     )
     job.add_argument("--digest", help="of the config that was submitted; another one is refused")
     job.add_argument("--lock", type=Path, metavar="CONFIG", help="the config beside which the lock lies")
@@ -360,7 +363,7 @@ def job_command(args: argparse.Namespace) -> Status:
     from harness.records.directory import RunDirectory
     from harness.run.collect import collect
     from harness.run.one_model import run_model
-    from harness.run.runner import outcome
+    from harness.run.runner import judge_measured, outcome
 
     directory = RunDirectory(args.directory)
     with stopped_by(*STOPS), open_progress(args) as progress:
@@ -368,6 +371,7 @@ def job_command(args: argparse.Namespace) -> Status:
             with directory.lock():
                 models = dict.fromkeys(cell.model for cell in directory.manifest().cells.values())
                 found = [problem for model in models for problem in collect(directory, model)]
+                found += judge_measured(directory, progress, args.lock)
                 directory.keep_cautions((*directory.manifest().cautions, *found))
                 return conclude(args, directory, progress, None, found)
         found = run_model(

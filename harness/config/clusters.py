@@ -67,8 +67,8 @@ class ClusterSpec(Struct):
     options: tuple[str, ...] = ()
     """Further options of sbatch, such as `--exclusive`."""
     finish_options: tuple[str, ...] = ()
-    """Options of sbatch for the last job, which writes the scorecards and needs no GPU, over those above;
-    such as `--partition=cpu`."""
+    """Options of sbatch for the last job, which writes the scorecards, over those above, such as
+    `--partition=cpu`. Not used where a judge of the config is a model, which that job loads."""
 
 
 def load_cluster(name: str) -> ClusterSpec:

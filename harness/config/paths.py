@@ -93,8 +93,8 @@ def as_written(path: str) -> str:
 
 def base_folder(config: RunConfig) -> Path | None:
     """What the relative paths of a config are relative to, None if it has none."""
-    options = [value for suite in config.suites for value in suite.options.values()]
-    for value in (*options, *(model.path for model in config.models)):
+    options = [value for suite in config.suites for value in (*suite.options.values(), *suite.judge)]
+    for value in (*options, *config.judge, *(model.path for model in config.models)):
         if isinstance(value, str) and value != as_written(value):
             return Path(value.partition("/./")[0])
     return None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from harness.config import RunConfig
 from harness.errors import UserError
 from harness.judges.second_pass import not_told
 from harness.judges.spec import JudgeSpec, load_judge
@@ -53,6 +54,12 @@ def plan_judges(suites: Iterable[Suite], asked: Mapping[str, Sequence[str]]) -> 
                 raise Unjudged(f"suite {suite.name}: key `judge`: {why}")
             judge.suites.append(suite.name)
     return found
+
+
+def judges_of(config: RunConfig) -> list[JudgeSpec]:
+    """The judges that a config names, for the run or for one suite. Raises UserError where one is none."""
+    named = (*config.judge, *(name for suite in config.suites for name in suite.judge))
+    return [load_judge(name) for name in dict.fromkeys(named)]
 
 
 def waiting(suites: Iterable[Suite], asked: Mapping[str, Sequence[str]]) -> Iterator[Caution]:

@@ -6,7 +6,7 @@ again; what was in flight when the process died is owed again.
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from harness.config import RunConfig, changed_keys
@@ -20,6 +20,7 @@ from harness.records.root import Root
 from harness.run.attempts import Progress
 from harness.run.fetch import check_lock
 from harness.run.jobs import ENGINE_DIED, Job
+from harness.run.judging import PlannedJudge, judges_of
 from harness.run.launchers import Launcher
 from harness.run.lock import read_lock
 from harness.run.plan import (
@@ -94,9 +95,11 @@ def run(
     if outcome(plan.problems) is not Status.STOPPED:
         plan.check()
     if not elsewhere:
-        _ask_judges(plan, directory, progress)
+        if found := ask_judges(plan.judges.values(), directory, progress):
+            plan.problems += found
+            directory.keep_cautions((*plan.problems, *plan.cautions))
     elif plan.judges:
-        progress.note("judges read what there is when the same command is given after the jobs have ended")
+        progress.note("judges read the replies when the last job has ended")
     return sorted(elsewhere)
 
 
@@ -139,17 +142,35 @@ def _begin(
     ]
 
 
-def _ask_judges(plan: Plan, directory: RunDirectory, progress: Progress) -> None:
-    """Have judges read what waits for them. One that cannot is a problem of the plan; the others read on."""
-    for judge in plan.judges.values():
+def ask_judges(judges: Iterable[PlannedJudge], directory: RunDirectory, progress: Progress) -> list[Caution]:
+    """Have judges read what waits for them; returns why some cannot, while the others read on."""
+    problems = []
+    for judge in judges:
         try:
             asyncio.run(judge_runs([directory], judge.spec, progress.note, judge.suites))
         except DiskError:
             raise
         except (UserError, EngineDead) as error:
             check = ENGINE_DIED if isinstance(error, EngineDead) else "judge"
-            plan.problems.append(judge.about(check, str(error)))
-            directory.keep_cautions((*plan.problems, *plan.cautions))
+            problems.append(judge.about(check, str(error)))
+    return problems
+
+
+def judge_measured(directory: RunDirectory, progress: Progress, lock: Path | None) -> list[Caution]:
+    """The same for the judges of a run whose models were measured in other processes.
+
+    Raises:
+        UserError: the config or the lock cannot be read.
+    """
+    config = directory.config()
+    try:
+        if not judges_of(config):
+            return []
+    except UserError as error:
+        return [problem("judge", str(error), model="a judge")]
+    plan = make_plan(config, read_lock(lock or directory.config_path), download=False)
+    unable = [found for found in plan.problems if found.check == "judge"]
+    return unable + ask_judges(plan.judges.values(), directory, progress)
 
 
 def _take_over(

@@ -240,6 +240,50 @@ def test_a_judge_that_is_named_later_reads_what_was_measured_before(
     assert "judge:\n- ./judge.yaml\n- refusal-keywords" in kept
 
 
+class Elsewhere:
+    """A launcher whose jobs run in other processes, after the command that gives them away has ended."""
+
+    def run(self, jobs: Any, progress: Any) -> Any:
+        yield from ()
+
+
+def elsewhere(workers: int | None, gpus: list[str]) -> Elsewhere:
+    return Elsewhere()
+
+
+def test_jobs_elsewhere_are_judged_by_what_ends_the_run(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(waiting / "apart")
+    command = ["run", str(waiting / "config.yaml"), "judge=./judge.yaml", "--out", out]
+    assert main([*command, "--on", "tests.judges.test_second_pass:elsewhere"]) == 0
+    assert "judges read the replies when the last job has ended" in capsys.readouterr().out
+    for name in ("yes", "no"):
+        assert main(["job", out, name]) == 0
+    assert not [*Path(out).rglob("verdicts/*.jsonl")]
+    assert main(["job", out]) == 0
+    assert "planted: 80 replies to read" in capsys.readouterr().out
+    assert run_with(waiting, "./judge.yaml") == 0
+    assert metrics(waiting / "apart") == metrics(waiting / "out")
+    assert main(["verify", out]) == 0
+
+
+def test_a_judge_that_is_not_there_any_more_keeps_no_run_from_ending(
+    waiting: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(waiting / "apart")
+    judge = waiting / "judge.yaml"
+    command = ["run", str(waiting / "config.yaml"), "judge=./judge.yaml", "--out", out]
+    assert main([*command, "--on", "tests.judges.test_second_pass:elsewhere"]) == 0
+    assert [main(["job", out, name]) for name in ("yes", "no")] == [0, 0]
+    text = judge.read_text()
+    judge.unlink()
+    assert main(["job", out]) == Status.INCOMPLETE
+    assert "judge.yaml" in capsys.readouterr().err and (Path(out) / "end.json").exists()
+    judge.write_text(text)
+    assert main(["job", out]) == 0
+
+
 def test_a_suite_names_its_own_judge(waiting: Path) -> None:
     config = (waiting / "config.yaml").read_text()
     (waiting / "own.yaml").write_text(

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from harness.cli import main
@@ -122,6 +123,28 @@ def test_the_last_job_comes_after_all_others_and_takes_no_gpu(tmp_path: Path) ->
     assert lines.index("#SBATCH --partition=cpu") > lines.index("#SBATCH --partition=gpu")
     assert not [line for line in lines if "gpus" in line or "array" in line]
     assert lines[-1].endswith(f"job {tmp_path} --max-failures=0.05")
+
+
+def test_the_last_job_takes_what_a_judge_takes_that_is_a_model(tmp_path: Path) -> None:
+    judge = tmp_path / "judge.yaml"
+    judge.write_text(
+        "{name: big, asks: What?, classes: [a], verdicts: {a: a}, "
+        "model: {name: m, path: m/m, engine_args: {tensor_parallel_size: 2}}}\n"
+    )
+    cluster = ClusterSpec(
+        gpus_per_node=8, gpu_type="h200", time="4:00:00", finish_options=("--partition=cpu",)
+    )
+    (job,) = fake_jobs(tmp_path, {"a": 1})
+
+    def lines(*judges: str) -> list[str]:
+        job.config = msgspec.structs.replace(job.config, judge=judges)
+        return Slurm(cluster).finish_script(job, ["12"]).splitlines()
+
+    rule = lines("refusal-keywords")
+    assert "#SBATCH --partition=cpu" in rule and not [line for line in rule if "gpus" in line]
+    model = lines("refusal-keywords", str(judge))
+    assert "#SBATCH --gpus-per-node=h200:2" in model and "#SBATCH --time=4:00:00" in model
+    assert "#SBATCH --partition=cpu" not in model
 
 
 def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:

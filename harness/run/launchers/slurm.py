@@ -22,6 +22,7 @@ from harness import config as configs
 from harness.config.clusters import ClusterSpec
 from harness.errors import UserError
 from harness.models.fit import GPUS, Gpu
+from harness.models.forecast import gpus_wanted
 from harness.records.directory import RunDirectory
 from harness.records.layout import file_name
 from harness.records.schema import Submission
@@ -29,6 +30,7 @@ from harness.records.workers import LOGS, read_submissions, write_submission
 from harness.run.attempts import Progress
 from harness.run.collect import collect
 from harness.run.jobs import Job
+from harness.run.judging import judges_of
 
 POLL_SECONDS = 5.0
 """Between two looks at the queue, of a command that waits."""
@@ -128,14 +130,10 @@ class Slurm:
         first, cluster = jobs[0], self._cluster
         run = first.directory.path.resolve()
         throttle = f"%{cluster.at_once}" if cluster.at_once else ""
-        kind = f"{cluster.gpu_type}:" if cluster.gpu_type else ""
         options = {
             "array": f"0-{len(jobs) - 1}{throttle}",
-            "time": cluster.time,
-            "cpus-per-task": cluster.cpus_per_task,
-            "mem": cluster.memory,
-            "constraint": cluster.constraint,
-            "gpus-per-node": f"{kind}{gpus}" if gpus else None,
+            **self._resources(),
+            "gpus-per-node": self._gpus(gpus) if gpus else None,
             "signal": f"B:USR1@{cluster.warn_seconds}" if cluster.time else None,
         }
         log = f"{run / LOGS}/slurm-$HARNESS_JOB.log"
@@ -148,12 +146,37 @@ class Slurm:
         return self._head(first, f"{run / LOGS}/slurm-%A_%a.log", options, self._cluster.options) + body
 
     def finish_script(self, job: Job, after: Sequence[str]) -> str:
-        """The text of the job that comes after all others, however they end, and writes the scorecards."""
-        run = job.directory.path.resolve()
-        options = {"dependency": f"afterany:{':'.join(after)}", "time": "60"}
-        further = (*self._cluster.options, *self._cluster.finish_options)
-        command = [*self._command(run, 0), "job", *map(shlex.quote, (str(run), *self._finish))]
+        """The text of the job that comes after all others, however they end.
+
+        It lets the judges read that the config names, with the GPUs that their models take, and writes the
+        scorecards.
+        """
+        run, cluster = job.directory.path.resolve(), self._cluster
+        options: dict[str, object] = {"dependency": f"afterany:{':'.join(after)}", "time": "60"}
+        further, gpus = (*cluster.options, *cluster.finish_options), 0
+        models = [(judge.engine.args, judge.model) for judge in judges_of(job.config) if judge.model]
+        if models:  # as long, and with as much, as what is measured
+            further = cluster.options
+            options |= self._resources()
+            if cluster.gpus_per_node:
+                gpus = max(gpus_wanted({**args, **model.engine_args}) for args, model in models)
+                options["gpus-per-node"] = self._gpus(gpus)
+        arguments = [*self._finish, *([f"--lock={self._lock.resolve()}"] if self._lock else [])]
+        command = [*self._command(run, gpus), "job", *map(shlex.quote, (str(run), *arguments))]
         return self._head(job, f"{run / LOGS}/slurm-%j.log", options, further) + " ".join(command) + "\n"
+
+    def _resources(self) -> dict[str, object]:
+        """What a job that loads a model asks for beside its GPUs."""
+        cluster = self._cluster
+        return {
+            "time": cluster.time,
+            "cpus-per-task": cluster.cpus_per_task,
+            "mem": cluster.memory,
+            "constraint": cluster.constraint,
+        }
+
+    def _gpus(self, count: int) -> str:
+        return f"{self._cluster.gpu_type}:{count}" if self._cluster.gpu_type else str(count)
 
     def _head(self, job: Job, log: str, further: Mapping[str, object], options: Sequence[str]) -> str:
         cluster = self._cluster
