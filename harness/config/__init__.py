@@ -8,7 +8,16 @@ from harness.config.digests import changed_keys, digest, to_yaml
 from harness.config.document import Document, KeyPath, OptionError, dotted, explain, unknown_key
 from harness.config.paths import as_written, bare_name, base_folder, find, locate, names, registry
 from harness.config.resolve import load_config, load_model, load_options
-from harness.config.schemas import ENGINES, EngineSpec, ModelSpec, Openness, RunConfig, SuiteSpec, Switch
+from harness.config.schemas import (
+    ENGINES,
+    EngineSpec,
+    ModelSpec,
+    Openness,
+    RunConfig,
+    SuiteSpec,
+    Switch,
+    hub_id,
+)
 from harness.config.variants import DRAWS, drawn_by
 
 __all__ = [
@@ -32,6 +41,7 @@ __all__ = [
     "drawn_by",
     "explain",
     "find",
+    "hub_id",
     "load_config",
     "load_model",
     "load_options",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.config.document import Document, OptionError
 from harness.config.paths import locate
-from harness.config.schemas import ENGINES, ModelSpec, RunConfig
+from harness.config.schemas import ENGINES, ModelSpec, RunConfig, hub_id
 from harness.config.variants import drawn_by
 from harness.errors import UserError
 
@@ -77,6 +77,12 @@ def _check_sampling(document: Document, config: RunConfig) -> None:
 
 def _check_pinned(document: Document, models: Sequence[ModelSpec]) -> None:
     for index, model in enumerate(models):
+        loose = model.adapter and model.adapter_revision is None and hub_id(model.adapter)
+        if loose:
+            raise UserError(
+                f"{document.where(('models', index))}: a published run needs the commit of the adapter of "
+                f"{model.name}: set `adapter_revision`, or drop `published`"
+            )
         if model.revision is None and not Path(locate(model.path)).is_dir():
             raise UserError(
                 f"{document.where(('models', index))}: a published run needs the revision of {model.name}: "

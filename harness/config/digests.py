@@ -21,6 +21,10 @@ def _flat(config: RunConfig) -> dict[str, Any]:
     data: dict[str, Any] = msgspec.to_builtins(config)
     for model in data["models"]:
         model["path"] = as_written(model["path"])
+        if model["adapter"]:
+            model["adapter"] = as_written(model["adapter"])
+        else:  # as configs were before there were adapters
+            del model["adapter"], model["adapter_revision"]
         del model["lines"]
     data["suites"] = [
         {"adapter": s["adapter"], "name": s["name"]}

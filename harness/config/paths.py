@@ -94,7 +94,8 @@ def as_written(path: str) -> str:
 def base_folder(config: RunConfig) -> Path | None:
     """What the relative paths of a config are relative to, None if it has none."""
     options = [value for suite in config.suites for value in (*suite.options.values(), *suite.judge)]
-    for value in (*options, *config.judge, *(model.path for model in config.models)):
+    weights = [path for model in config.models for path in (model.path, model.adapter)]
+    for value in (*options, *config.judge, *weights):
         if isinstance(value, str) and value != as_written(value):
             return Path(value.partition("/./")[0])
     return None

@@ -138,6 +138,7 @@ def _step(target: Any, part: str, override: str) -> Any:
 def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) -> Any:
     if isinstance(entry, dict) and "model" in entry:
         of = document.convert(_resolve_model(document, entry["model"], (*at, "model"), folder), ModelSpec)
+        entry |= relative_paths({key: entry[key] for key in ("adapter",) if key in entry}, folder, folder)
         return _vary(document, of, document.convert(entry, VariantEntry, at), at)
     if isinstance(entry, dict):
         return _relative_model(document, entry, at, folder, folder)
@@ -190,7 +191,7 @@ def _relative_model(
     if "lines" in entry:
         message = unknown_key("lines", fields(ModelSpec))
         raise UserError(f"{document.where((*at, 'lines'))}: {message}")
-    path = {key: value for key, value in entry.items() if key == "path"}
+    path = {key: value for key, value in entry.items() if key in ("path", "adapter")}
     inside = (key for key in document.lines if key[: len(at)] == at and key != at)
     lines = {"": document.where(at)} | {dotted(key[len(at) :]): document.where(key) for key in inside}
     return {**entry, **relative_paths(path, base, folder), "lines": lines}

@@ -33,6 +33,11 @@ class Switch(Struct):
     """What the system message begins with."""
 
 
+def hub_id(path: str) -> str | None:
+    """What is no folder but the name of a repository on the hub, None for what is none."""
+    return path if re.fullmatch(r"[\w.-]+/[\w.-]+", path) and not Path(path).is_dir() else None
+
+
 class ModelSpec(Struct):
     """One checkpoint that can be measured. What is not known stays empty."""
 
@@ -44,6 +49,10 @@ class ModelSpec(Struct):
     """Who made it. A model whose origin is not stated is measured, and nothing is said of origins by it."""
     revision: str | None = None
     """Commit of the hub repository."""
+    adapter: str | None = None
+    """A LoRA adapter over these weights: hub id, or a folder with adapter_config.json."""
+    adapter_revision: str | None = None
+    """Commit of the adapter's repository."""
     called: str | None = None
     """The model's name in prose, which attacks address it by ("Qwen"). Default: `name`."""
     current: bool = False
@@ -92,10 +101,14 @@ class ModelSpec(Struct):
             )
 
     @property
+    def weights(self) -> str:
+        """Hub id or folder of what makes the model another than those it is derived from."""
+        return self.adapter or self.path
+
+    @property
     def repository(self) -> str | None:
-        """The hub id of a model that is not a folder."""
-        hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", self.path) and not Path(self.path).is_dir()
-        return self.path if hub_id else None
+        """The hub id of a model that is not a folder; of its adapter, where it has one."""
+        return hub_id(self.weights)
 
     def where(self, key: str = "") -> str:
         """`file:line: ` of a key, or of the spec, to begin a sentence with; empty if there was no file."""

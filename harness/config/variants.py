@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from harness.config.document import OptionError, explain
-from harness.config.schemas import ModelSpec, Switch
-from harness.types import INSTRUCT, Natural, Sampling, Struct, Variant
+from harness.config.paths import bare_name
+from harness.config.schemas import ModelSpec, Openness, Switch
+from harness.types import INSTRUCT, Natural, Origin, Sampling, Struct, Variant
 
 DRAWS = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 """Fields of `Sampling` that say how a token is drawn."""
@@ -38,6 +39,11 @@ class VariantEntry(Struct, rename={"name": "as"}):
     """What every system message begins with, after what mode and effort put there."""
     thinking_token_budget: Natural | None = None
     """As of `Variant`."""
+    adapter: str | None = None
+    """A LoRA adapter that is put over the model, as of `ModelSpec`: weights of an origin of their own."""
+    adapter_revision: str | None = None
+    origin: Origin | None = None
+    """Who made the adapter. Default: not stated, with the model as its base."""
     sampling: str | dict[str, Any] = {}
     """`recommended`, `greedy`, or fields of `Sampling`, over those that a key `from` names."""
 
@@ -73,7 +79,8 @@ def vary(spec: ModelSpec, entry: VariantEntry) -> ModelSpec:
     """A model as it is asked by an entry.
 
     Raises:
-        OptionError: the model lacks the mode or the effort, or the variant has no name of its own.
+        OptionError: the model lacks the mode or the effort, has an adapter already, or the variant has no
+            name of its own.
     """
     mode, effort = entry.mode, entry.reasoning_effort
     if effort is not None and mode is None and spec.modes:
@@ -100,7 +107,31 @@ def vary(spec: ModelSpec, entry: VariantEntry) -> ModelSpec:
         sampling=sampling,
     )
     return msgspec.structs.replace(
-        spec, name=_name(spec, entry), called=spec.called or spec.name, variant=variant
+        _adapted(spec, entry), name=_name(spec, entry), called=spec.called or spec.name, variant=variant
+    )
+
+
+def _adapted(spec: ModelSpec, entry: VariantEntry) -> ModelSpec:
+    """The model with the adapter that an entry puts over it, of whose origin only the base is known."""
+    if entry.adapter is None:
+        if entry.origin or entry.adapter_revision:
+            raise OptionError("`origin` and `adapter_revision` are an adapter's: name it as `adapter`", "")
+        return spec
+    if spec.adapter is not None:
+        raise OptionError(
+            f"model {spec.name} has an adapter already, {spec.adapter}: name its base", "adapter"
+        )
+    origin = entry.origin or Origin()
+    bases = origin.base_models or (spec.repository or spec.name,)
+    return msgspec.structs.replace(
+        spec,
+        adapter=entry.adapter,
+        adapter_revision=entry.adapter_revision,
+        origin=msgspec.structs.replace(origin, base_models=bases),
+        derivation="finetune",
+        current=False,
+        openness=Openness(),
+        licence_restrictions=(),
     )
 
 
@@ -117,7 +148,7 @@ def _switch(spec: ModelSpec, key: str, known: Mapping[str, Switch], asked: str |
 def _name(spec: ModelSpec, entry: VariantEntry) -> str:
     if entry.name is not None:
         return entry.name
-    parts = [entry.mode, entry.reasoning_effort]
+    parts = [entry.adapter and bare_name(entry.adapter), entry.mode, entry.reasoning_effort]
     if entry.thinking_token_budget is not None:
         parts.append(f"{entry.thinking_token_budget}-tokens")
     if isinstance(entry.sampling, str):

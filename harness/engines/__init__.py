@@ -9,6 +9,7 @@ import msgspec
 from harness.config import EngineSpec, ModelSpec, locate
 from harness.engines.base import Engine
 from harness.errors import UserError
+from harness.models import adapter
 from harness.trust import load_object, plugins
 from harness.types import Variant
 
@@ -21,6 +22,12 @@ def check_engine(spec: EngineSpec, models: Sequence[ModelSpec]) -> None:
     Raises:
         UserError: there is no such engine, or its arguments are not right.
     """
+    adapted = next((model for model in models if model.adapter), None)
+    if adapted is not None and spec.kind != "vllm":
+        raise UserError(
+            f"engine.kind {spec.kind!r} puts no adapter over a model, as {adapted.name} asks: use `vllm`, or "
+            "name the adapter as a model of its own where a server has loaded it"
+        )
     if spec.kind == "endpoint":
         from harness.engines.endpoint import Arguments
 
@@ -54,7 +61,10 @@ def _is_asked(variant: Variant) -> bool:
 
 
 def one_load(spec: EngineSpec, models: Iterable[ModelSpec]) -> list[list[ModelSpec]]:
-    """Models in the groups that one load of the weights serves: of vLLM, the variants of a checkpoint."""
+    """Models in the groups that one load of the weights serves.
+
+    Of vLLM, those are the variants of a checkpoint, and the adapters over it.
+    """
     groups: dict[Any, list[ModelSpec]] = {}
     for model in models:
         loaded = msgspec.json.encode(
@@ -70,8 +80,10 @@ def one_load(spec: EngineSpec, models: Iterable[ModelSpec]) -> list[list[ModelSp
 
 async def open_variants(
     spec: EngineSpec, models: Sequence[ModelSpec], day: str | None = None
-) -> dict[str, Engine]:
-    """Load what several variants share; returns name -> engine. To close one of them is to close all.
+) -> dict[str, Engine | UserError]:
+    """Load what several variants share; returns name -> engine, or why one cannot be asked as it says.
+
+    To close one of them is to close all.
 
     Args:
         spec: as of `open_engine`.
@@ -79,19 +91,46 @@ async def open_variants(
         day: as of `open_engine`.
 
     Raises:
-        UserError: as `open_engine`, or the loaded model cannot be asked as one of them says.
+        UserError: as `open_engine`, or none of them can be asked.
     """
-    if len(models) == 1:
-        return {models[0].name: await open_engine(spec, models[0], day)}
+    if spec.kind == "vllm":
+        return await _open_vllm(spec, models, day)
+    return {model.name: await open_engine(spec, model, day) for model in models}
+
+
+async def _open_vllm(
+    spec: EngineSpec, models: Sequence[ModelSpec], day: str | None
+) -> dict[str, Engine | UserError]:
+    """As `open_variants`, all on one load."""
     from harness.engines.vllm.engine import VllmEngine
 
-    loaded = await open_engine(spec, msgspec.structs.replace(models[0], variant=Variant()), day)
-    assert isinstance(loaded, VllmEngine)
+    shared = models[0]
+    adapters = {model.name: adapter.read(folder) for model in models if (folder := adapter.find(model))}
+    loaded = await VllmEngine.start(
+        locate(shared.path),
+        revision=shared.revision,
+        tool_call_parser=shared.tool_call_parser,
+        reasoning_parser=shared.reasoning_parser,
+        trust_remote_code=shared.trust_remote_code,
+        engine_args={**spec.args, **shared.engine_args},
+        day=day,
+        adapters=list({each.digest: each for each in adapters.values()}.values()),
+    )
+    opened: dict[str, Engine | UserError] = {}
     try:
-        return {model.name: loaded.as_variant(model.variant) for model in models}
-    except UserError:
+        for model in models:
+            over = adapters.get(model.name)
+            try:
+                asked = loaded.as_variant(model.variant)
+                opened[model.name] = await asked.with_adapter(over) if over else asked
+            except UserError as error:
+                opened[model.name] = error
+        if all(isinstance(found, UserError) for found in opened.values()):
+            raise next(found for found in opened.values() if isinstance(found, UserError))
+    except BaseException:
         await loaded.close()
         raise
+    return opened
 
 
 async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None) -> Engine:
@@ -108,20 +147,11 @@ async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None
     Raises:
         UserError: the engine or its arguments do not exist, or the model cannot be loaded by it.
     """
-    args: dict[str, Any] = {**spec.args, **model.engine_args}
     if spec.kind == "vllm":
-        from harness.engines.vllm.engine import VllmEngine
-
-        return await VllmEngine.start(
-            locate(model.path),
-            revision=model.revision,
-            tool_call_parser=model.tool_call_parser,
-            reasoning_parser=model.reasoning_parser,
-            trust_remote_code=model.trust_remote_code,
-            engine_args=args,
-            day=day,
-            variant=model.variant,
-        )
+        (opened,) = (await _open_vllm(spec, [model], day)).values()
+        assert not isinstance(opened, UserError), "it would have been raised"
+        return opened
+    args: dict[str, Any] = {**spec.args, **model.engine_args}
     if spec.kind == "endpoint":
         from harness.engines.endpoint import EndpointEngine
 

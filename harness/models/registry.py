@@ -90,7 +90,7 @@ def lineage(models: Iterable[ModelSpec]) -> dict[str, Node]:
     """Hub id -> node, for every model and every base that one of them names."""
     nodes: dict[str, Node] = {}
     for spec in models:
-        node = nodes.setdefault(spec.path, Node(spec.path))
+        node = nodes.setdefault(spec.weights, Node(spec.weights))
         node.spec = spec
         for base in spec.origin.base_models:
             parent = nodes.setdefault(base, Node(base))
@@ -119,7 +119,7 @@ def base_countries(spec: ModelSpec, nodes: dict[str, Node]) -> tuple[str, ...]:
     A base that is not in the registry belongs to the developer of its organisation on the hub, if a model
     of the registry is of the same organisation.
     """
-    return weights_countries(spec.path, nodes)
+    return weights_countries(spec.weights, nodes)
 
 
 def weights_countries(path: str, nodes: dict[str, Node]) -> tuple[str, ...]:

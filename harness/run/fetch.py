@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from harness.config import ModelSpec, RunConfig, as_written, locate
+from harness.config import ModelSpec, RunConfig, as_written, hub_id, locate
 from harness.errors import UserError
 from harness.models import hub
 from harness.run.lock import Lock, LockedModel, differences, file_hashes, read_lock, write_lock
@@ -36,6 +36,10 @@ def fetch(config: RunConfig, path: Path | None) -> Iterator[str]:
         for spec in config.models:
             models[spec.name] = fetched = _fetch_model(spec)
             yield f"model {spec.name}: {len(fetched.files)} files, {fetched.revision or 'a folder'}"
+            if spec.adapter and hub_id(spec.adapter):
+                commit = hub.commit(spec.adapter, spec.adapter_revision)
+                hub.snapshot(spec.adapter, commit)
+                yield f"adapter of {spec.name}: {spec.adapter}, {commit}"
     plan = make_plan(config, Lock(models=models, datasets={}, suites={}))
     plan.check()
     prepare(plan)

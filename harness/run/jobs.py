@@ -7,7 +7,7 @@ as soon as it is finished, and where an engine dies the next one goes on.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -39,8 +39,9 @@ ENGINE_DIED = "engine_died"
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
 
-Opening = Callable[[EngineSpec, Sequence[ModelSpec], str | None], Awaitable[dict[str, Engine]]]
-"""(kind and arguments, variants of a model, day that templates are told) -> engine of each, by name."""
+Opening = Callable[[EngineSpec, Sequence[ModelSpec], str | None], Awaitable[dict[str, Engine | UserError]]]
+"""(kind and arguments, variants of a model, day that templates are told) -> engine of each, by name, or why
+it cannot be asked."""
 
 
 @dataclass
@@ -164,14 +165,14 @@ class Job:
         except UserError as error:
             self.leave_out("not_loaded", str(error))
             return
-        engine = engines[self.names[0]]
+        engine = next(iter(engines.values()))
         sampling = {model.spec.name: drawn_by(self.config.sampling, model.spec) for model in self.models}
         clock = BusyClock(open_meter(engine.facts), lambda: engine.load().idle_seconds)
         asked = Asked(engines, clock, sampling, progress, scorers)
         try:
-            self._record_engine(engine, time.perf_counter() - begun)
-            for name in self.names:
-                progress.loaded(name, engines[name])
+            self._record_engines(engines, time.perf_counter() - begun)
+            for name, loaded in engines.items():
+                progress.loaded(name, loaded)
             owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
             alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
             limit = self.config.engine.max_concurrency
@@ -206,11 +207,14 @@ class Job:
             self.leave_out("not_loaded", str(error))
 
     async def _open(self) -> dict[str, Engine]:
-        """Load the model; returns what each variant is asked through. Raises UserError."""
+        """Load the model; returns what each variant is asked through, but for those that cannot be.
+
+        Raises:
+            UserError: none of them can be.
+        """
+        wanted = [model.spec for model in self.models if self._of(model.spec.name)]
         try:
-            return await self.opening(
-                self.config.engine, [model.spec for model in self.models], self.config.day
-            )
+            opened = await self.opening(self.config.engine, wanted, self.config.day)
         except UserError:
             raise
         except EngineDead as error:  # starting it again would end the same way
@@ -220,19 +224,27 @@ class Job:
             ) from error
         except Exception as error:  # the engine and the checkpoint may be anybody's
             raise UserError(f"model {self.name} could not be loaded: {_named(error)}") from error
+        refused = {name: found for name, found in opened.items() if isinstance(found, UserError)}
+        for name, why in refused.items():
+            self.problems.append(problem("not_loaded", f"model {name}: {why}", model=name))
+        self.cells = [cell for cell in self.cells if cell.entry.model not in refused]
+        return {name: found for name, found in opened.items() if not isinstance(found, UserError)}
 
-    def _record_engine(self, engine: Engine, load_seconds: float) -> None:
-        """Keep what the engine is with each cell that it works on, and refuse to mix two in one."""
-        told = EngineFile(
-            facts=engine.facts,
-            hardware=hardware(),
-            versions=installed_versions(),
-            started=time.time(),
-            load_seconds=load_seconds,
-        )
+    def _record_engines(self, engines: Mapping[str, Engine], load_seconds: float) -> None:
+        """Keep what an engine is with each cell that it works on, and refuse to mix two in one."""
+        told = {
+            name: EngineFile(
+                facts=engine.facts,
+                hardware=hardware(),
+                versions=installed_versions(),
+                started=time.time(),
+                load_seconds=load_seconds,
+            )
+            for name, engine in engines.items()
+        }
         for cell in self.cells:
             if not self._complete(cell):
-                self.directory.add_engine(cell.entry, told)
+                self.directory.add_engine(cell.entry, told[cell.entry.model])
 
     def _owed(self, asked: Asked) -> Iterator[Attempt]:
         """What the cells owe, but for suites whose samples cannot be made."""

@@ -1,13 +1,19 @@
 """A model of a plan: what can be known of it before it is loaded, and what keeps it from being."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from harness.config import EngineSpec, ModelSpec, OptionError, as_written, locate
 from harness.errors import UserError
 from harness.models import checkpoint, hub
+from harness.models.adapter import Adapter, check_base
+from harness.models.adapter import find as find_adapter
+from harness.models.adapter import read as read_adapter
 from harness.models.parsers import class_errors, missing_tokens, parser_errors
 from harness.models.registry import with_stated_bases
 from harness.models.tokenizer import check_tokenizer
@@ -22,6 +28,8 @@ class PlannedModel:
     architecture: Architecture | None
     folder: Path | None = None
     """Of the checkpoint, or of the small files of one on the hub; None where vLLM does not load it."""
+    adapter: Adapter | None = None
+    """What is put over its weights."""
 
     @property
     def called(self) -> str:
@@ -37,7 +45,7 @@ def check_model(spec: ModelSpec, engine: EngineSpec) -> tuple[PlannedModel, list
     engine_args = {**engine.args, **spec.engine_args}
     problems = [f"{spec.where(error.option)}{error}" for error in parser_errors(spec, engine_args)]
     try:
-        read = _read_model(spec, engine_args)
+        read = _with_adapter(_read_model(spec, engine_args))
     except OptionError as error:
         problems.append(f"{spec.where(error.option)}{error}")
     else:
@@ -57,7 +65,7 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
         if folder:
             found = checkpoint.inspect(folder)
             check_tokenizer(folder, engine_args)
-            return PlannedModel(with_stated_bases(spec, folder), found, folder)
+            return PlannedModel(spec if spec.adapter else with_stated_bases(spec, folder), found, folder)
     except UserError as error:
         raise OptionError(str(error), "path") from error
     try:
@@ -65,6 +73,22 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
     except UserError as error:
         raise OptionError(str(error), "revision" if spec.revision else "path") from error
     return PlannedModel(spec, None, _small_files(spec.path, sha))
+
+
+def _with_adapter(read: PlannedModel) -> PlannedModel:
+    """A model with what its adapter says. Raises OptionError if it cannot be put over these weights."""
+    spec, found = read.spec, read.architecture
+    try:
+        if (folder := find_adapter(spec)) is None:
+            return read
+        over = read_adapter(folder)
+        check_base(over, spec, read.folder, whole=found is not None)
+    except UserError as error:
+        raise OptionError(str(error), "adapter") from error
+    if found is not None:  # or two models of one base would be taken for the same weights
+        both = hashlib.sha256(f"{found.weights_hash}\n{over.digest}".encode()).hexdigest()
+        found = structs.replace(found, weights_hash=both)
+    return PlannedModel(with_stated_bases(spec, folder), found, read.folder, over)
 
 
 def _small_files(repository: str, sha: str) -> Path | None:
@@ -80,8 +104,15 @@ def _small_files(repository: str, sha: str) -> Path | None:
 def weights_identity(model: PlannedModel) -> str:
     """What tells two checkpoints apart: the commit of the hub's, of others the digest of their files.
 
+    An adapter's digest stands behind that of its base.
+
     A commit does not change as its weights are downloaded, nor from one machine to the next.
     """
+    base = _base_identity(model)
+    return f"{base}+{model.adapter.digest}" if model.adapter else base
+
+
+def _base_identity(model: PlannedModel) -> str:
     spec, folder = model.spec, model.folder
     if Path(locate(spec.path)).is_dir() and model.architecture and model.architecture.weights_hash:
         return model.architecture.weights_hash

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from harness import __version__
-from harness.config import DRAWS, ModelSpec, OptionError, RunConfig, digest, drawn_by
+from harness.config import DRAWS, ModelSpec, OptionError, RunConfig, as_written, digest, drawn_by
 from harness.engines import check_engine
 from harness.engines.layout import LAYOUT, without_layout
 from harness.errors import Absent, UserError
@@ -77,6 +77,9 @@ class Plan:
         for name, model in self.models.items():
             found = model.architecture
             yield f"model {name}: {checkpoint.summary(found) if found else 'not read'}"
+            if over := model.adapter:
+                targets = ", ".join(over.targets)
+                yield f"  with the adapter {as_written(model.spec.weights)}, rank {over.rank}, over {targets}"
             if asked := model.spec.variant.protocol:
                 drawn = msgspec.structs.asdict(drawn_by(self.config.sampling, model.spec))
                 told = {key.removeprefix("variant."): value for key, value in asked.items()}

@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from operator import sub
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,19 @@ from harness.engines.vllm.decoder import Decoder
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.reading import Reader, Reply
 from harness.engines.vllm.scoring import Scorer, readable_block_size
-from harness.engines.vllm.start import Launch, chat_renderer, facts, last_words, launch, max_candidates
+from harness.engines.vllm.start import (
+    Launch,
+    chat_renderer,
+    facts,
+    last_words,
+    launch,
+    load_adapter,
+    lora_args,
+    max_candidates,
+)
 from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, first_place, fit
 from harness.errors import AttemptFailure, EngineDead, UserError
+from harness.models.adapter import Adapter
 from harness.types import (
     FailureKind,
     FinishReason,
@@ -46,6 +57,9 @@ from harness.types import (
 
 FIRST_TOKENS = 64
 """Length of the prompt that a model is tried with, where its context is as long."""
+
+PROBE = 'The 7 quick brown foxes jump over the lazy dog (twice): {"x": [0, 12345.6789]}? Größe = π² + 1;\n'
+"""The prompt by which it is found out whether an adapter changes anything."""
 
 STUCK = 16
 """With so many tokens alike at the end of a reply, what the last one was drawn from is looked at."""
@@ -65,12 +79,16 @@ class Shared:
     closed: bool = False
     broken: bool = False
     ids: Iterator[int] = field(default_factory=itertools.count)
+    adapters: dict[str, int] = field(default_factory=dict)
+    """Digest -> vLLM's number of it."""
 
 
 class VllmEngine:
     """One model in vLLM's `AsyncLLM`, asked as one of its variants. Build it with `start`."""
 
     _variant = Variant()
+    _lora: Any = None
+    """vLLM's `LoRARequest` of the adapter that requests are computed with."""
     _templated = True
     """Whether prompts come of a chat template; other renderers (Mistral's, DeepSeek's) write them in code."""
 
@@ -97,7 +115,7 @@ class VllmEngine:
         )
         self._max_model_len: int = llm.model_config.max_model_len
         self._max_num_seqs: int = llm.vllm_config.scheduler_config.max_num_seqs
-        self._scorer = Scorer(self._ask, readable_block_size(llm.vllm_config), max_candidates())
+        self._scorer = self._new_scorer()
         self._shared = Shared()
         self.facts = facts(llm.vllm_config, tool_call_parser, reasoning_parser, self._prompt_facts())
 
@@ -113,6 +131,7 @@ class VllmEngine:
         engine_args: dict[str, Any] | None = None,
         day: str | None = None,
         variant: Variant | None = None,
+        adapters: Sequence[Adapter] = (),
     ) -> "VllmEngine":
         """Load a model. The event loop keeps turning meanwhile.
 
@@ -125,6 +144,7 @@ class VllmEngine:
             engine_args: further arguments of vLLM's `AsyncEngineArgs`.
             day: that prompts are told which state one, ISO 8601; None for whatever day it is.
             variant: how the model is asked.
+            adapters: those that `with_adapter` will be asked for.
 
         Raises:
             UserError: an argument, a parser or the model is not one that vLLM knows.
@@ -136,7 +156,7 @@ class VllmEngine:
             tool_call_parser=tool_call_parser,
             reasoning_parser=reasoning_parser,
             trust_remote_code=trust_remote_code,
-            engine_args=engine_args or {},
+            engine_args={**lora_args(adapters), **(engine_args or {})},
         )
         if day is not None:  # read by Harmony, which writes gpt-oss's prompts in code
             os.environ["VLLM_SYSTEM_START_DATE"] = day
@@ -172,6 +192,42 @@ class VllmEngine:
         other._reader = replace(self._reader, variant=variant)
         return other
 
+    async def with_adapter(self, adapter: Adapter) -> "VllmEngine":
+        """The same loaded model with an adapter over its weights, which was seen to change what it computes.
+
+        Raises:
+            UserError: vLLM cannot load it, or the model's log-probabilities are the same with it.
+        """
+        number = self._shared.adapters.setdefault(adapter.digest, len(self._shared.adapters) + 1)
+        other = self.as_variant(self._variant)
+        other._lora = await load_adapter(self._llm, adapter, number)
+        other._scorer = other._new_scorer()  # what is kept of the model itself is not of this one
+        await self._check_changed(other, adapter)
+        told = {"adapter": f"LoRA, rank {adapter.rank}, SHA-256 {adapter.digest[:16]}"}
+        other.facts = msgspec.structs.replace(self.facts, details={**self.facts.details, **told})
+        return other
+
+    async def _check_changed(self, other: "VllmEngine", adapter: Adapter) -> None:
+        """Raises UserError if an adapter changes no more than asking the same model twice does."""
+        tokens = self._encoder.encode(PROBE)[: self._max_model_len - 1]
+        base, again, adapted = [await engine._prompt_logprobs(tokens) for engine in (self, self, other)]
+        noise, change = (max(map(abs, map(sub, base, found))) for found in (again, adapted))
+        if not change > noise:
+            raise UserError(
+                f"the adapter {adapter.folder} changes nothing: with and without it the model gives each "
+                "token of a trial prompt the same log-probability (largest difference "
+                f"{change:.1g}, and {noise:.1g} between two trials without it). Was it trained (lora_B of a "
+                "new one is zero), and are its layers called as the model's are?"
+            )
+
+    async def _prompt_logprobs(self, tokens: Tokens) -> list[float]:
+        """Log-probability of each token of a prompt but the first."""
+        output = await self._ask(tokens, {"prompt_logprobs": 0})
+        return [row[token].logprob for row, token in zip(output.prompt_logprobs[1:], tokens[1:], strict=True)]
+
+    def _new_scorer(self) -> Scorer:
+        return Scorer(self._ask, readable_block_size(self._llm.vllm_config), max_candidates())
+
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
     ) -> Generation:
@@ -194,7 +250,7 @@ class VllmEngine:
         params.structured_outputs = request.structured_outputs
         output: Any = None
         async with self._request() as request_id:
-            async for part in self._llm.generate(inputs, params, request_id):
+            async for part in self._outputs(inputs, params, request_id):
                 output = part
         self._write_text(_finished(output), params)
         await self._check_tail(output)
@@ -217,7 +273,7 @@ class VllmEngine:
         params = self._sampling_params(self._drawn(sampling), len(tokens), stops)
         output: Any = None
         async with self._request() as request_id:
-            async for part in self._llm.generate(tokens_input(tokens), params, request_id):
+            async for part in self._outputs(tokens_input(tokens), params, request_id):
                 output = part
         self._write_text(_finished(output), params)
         await self._check_tail(output)
@@ -380,6 +436,11 @@ class VllmEngine:
             raise AttemptFailure(FailureKind.ENGINE_ERROR, f"vLLM: {error.__cause__ or error}") from error
         finally:
             self._shared.in_flight -= 1
+
+    def _outputs(self, prompt: Any, params: Any, request_id: str) -> AsyncIterator[Any]:
+        """What vLLM makes of a prompt, computed with the adapter if there is one."""
+        outputs: AsyncIterator[Any] = self._llm.generate(prompt, params, request_id, lora_request=self._lora)
+        return outputs
 
     async def _check_tail(self, output: Any) -> None:
         """Ask what the last token of a reply was drawn from, where it may have been no numbers.
@@ -574,7 +635,7 @@ class VllmEngine:
         params = _final_only(max_tokens=1, temperature=0.0, detokenize=False, **arguments)
         output: Any = None
         async with self._request() as request_id:
-            async for part in self._llm.generate(tokens_input(tokens), params, request_id):
+            async for part in self._outputs(tokens_input(tokens), params, request_id):
                 output = part
         return _finished(output)
 

@@ -11,7 +11,7 @@ import signal
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from functools import lru_cache
-from typing import Any
+from typing import Any, get_args
 
 from harness.bounded import bounded
 from harness.engines.rendering import recall_json
@@ -20,6 +20,7 @@ from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.pieces import Pieces
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.memory import within_memory
+from harness.models.adapter import Adapter
 from harness.types import EngineFacts, FailureKind, Struct
 
 CPU_KV_CACHE_BYTES = 1 << 30
@@ -76,6 +77,44 @@ async def launch(what: Launch) -> tuple[Any, Guard]:
     except BaseException:
         await _stop_loading(task, guard)
         raise
+
+
+def lora_args(adapters: Sequence[Adapter]) -> dict[str, Any]:
+    """Arguments of vLLM for a model that some adapters may be put over."""
+    if not adapters:
+        return {}
+    from vllm.config.lora import MaxLoRARanks
+
+    rank = max(adapter.rank for adapter in adapters)
+    fitting = [known for known in get_args(MaxLoRARanks) if known >= rank]
+    if not fitting:
+        raise UserError(
+            f"vLLM serves LoRA adapters up to rank {max(get_args(MaxLoRARanks))}, and one has {rank}"
+        )
+    return {"enable_lora": True, "max_lora_rank": min(fitting), "max_loras": len(adapters)}
+
+
+async def load_adapter(llm: Any, adapter: Adapter, number: int) -> Any:
+    """Load an adapter into vLLM; returns the `LoRARequest` by which requests name it.
+
+    Args:
+        llm: a started `AsyncLLM`.
+        adapter: the adapter.
+        number: from 1; no two adapters of one `AsyncLLM` may have the same.
+
+    Raises:
+        UserError: vLLM cannot load it. A request that named it would end vLLM's core process.
+    """
+    from vllm.lora.request import LoRARequest
+
+    request = LoRARequest(adapter.digest, number, str(adapter.folder))
+    try:
+        await llm.add_lora(request)
+    except Exception as error:  # vLLM's core process sends the text of an error alone
+        if llm.errored:
+            raise EngineDead(f"vLLM's core process died of the adapter {adapter.folder}: {error}") from error
+        raise UserError(f"vLLM cannot load the adapter {adapter.folder}: {shorten(str(error))}") from error
+    return request
 
 
 def chat_renderer(llm: Any, tool_call_parser: str | None, reasoning_parser: str | None) -> Any:
@@ -171,6 +210,7 @@ def facts(
         "gpu_memory_utilization": cache.gpu_memory_utilization,
         "attention_backend": config.attention_config.backend,
         "enforce_eager": model.enforce_eager,
+        "max_lora_rank": config.lora_config and config.lora_config.max_lora_rank,
         "tool_call_parser": tool_call_parser,
         "reasoning_parser": reasoning_parser,
         **prompts,
