@@ -598,6 +598,8 @@ class CellEntry(Struct):
     attempts: int
     declared: Declared | None = None
     """None in cells of version 0.1, which did not say it."""
+    drawn_from: int | None = None
+    """How many samples the suite has, where those of the cell were drawn from them at random."""
 
     def counted(self, record: Record) -> tuple[Score, ...]:
         """The scores of a record that count: of a failed attempt those alone whose metric books it."""

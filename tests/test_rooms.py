@@ -114,6 +114,7 @@ FLOORS = {
         "digests",
         "explanation",
         "messages",
+        "subset",
         "base",
         "second",
         "scoring",

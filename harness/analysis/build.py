@@ -190,7 +190,7 @@ def _scorecard(
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         asked = judges.get(cell.key, ())
         suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle, asked)
-        found[suite] = [_metric_result(suite, one, attempts, asked, model) for one in measured]
+        found[suite] = [_metric_result(cell, one, attempts, asked, model) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     strata = {
         key: stats.Stratum(one.estimate, one.observations.values, one.observations.clusters)
@@ -257,7 +257,7 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 
 
 def _metric_result(
-    suite: str, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
+    cell: CellEntry, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
 ) -> MetricResult:
     observations = measured.observations(attempts)
 
@@ -269,6 +269,9 @@ def _metric_result(
             estimate_metric, measured.metric, observations, missing=measured.missing.size
         )
         estimate = qualified(estimate, measured, attempts, estimator)
+    if cell.drawn_from and cell.attempts == 1 and measured.metric.kind == "rate" and estimate.n:
+        whole = stats.of_population(observations.values, max(cell.drawn_from, estimate.n))
+        estimate = msgspec.structs.replace(estimate, same_tasks=whole)
     cut = int(attempts.shortened[measured.rows].sum())
     estimate = msgspec.structs.replace(estimate, contexts_cut=cut)
     unseen = without_condition(measured, attempts)
@@ -278,7 +281,7 @@ def _metric_result(
         estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
     estimate = with_errors(estimate, measured.metric, judges, model)
     return MetricResult(
-        suite=suite,
+        suite=cell.suite,
         metric=measured.metric,
         estimate=estimate,
         observations=observations,

@@ -26,6 +26,8 @@ def _flat(config: RunConfig) -> dict[str, Any]:
         else:  # as configs were before there were adapters
             del model["adapter"], model["adapter_revision"]
         del model["lines"]
+    if data["sample"] is None:
+        del data["sample"]
     data["suites"] = [
         {"adapter": s["adapter"], "name": s["name"]}
         | _judge(s["judge"])

@@ -160,6 +160,8 @@ class RunConfig(Struct):
     """Repetitions of each sample, each with a seed of its own."""
     limit: Count | None = None
     """Only the first samples of every suite that sets no limit itself. For trying things out."""
+    sample: Count | None = None
+    """So many samples of every suite that says neither `limit` nor `sample` itself, drawn at random."""
     engine: EngineSpec = EngineSpec()
     """What computes the tokens."""
     judge: tuple[str, ...] = ()
@@ -175,6 +177,8 @@ class RunConfig(Struct):
     depends on it, and a run may be resumed with another one."""
 
     def __post_init__(self) -> None:
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("limit takes the first samples and sample draws some: give one of them")
         if self.price_per_gpu_hour is not None and not 0 < self.price_per_gpu_hour < math.inf:
             raise ValueError("price_per_gpu_hour must be a number above 0")
         if self.date is not None:
@@ -184,6 +188,12 @@ class RunConfig(Struct):
                 raise ValueError(
                     f"date {self.date!r} is not a day: expected one such as 2026-11-27"
                 ) from error
+
+    @property
+    def subset(self) -> dict[str, int]:
+        """Option of suites -> how many samples, where the run says it for them; empty for all samples."""
+        said = {"limit": self.limit, "sample": self.sample}
+        return {key: value for key, value in said.items() if value is not None}
 
     @property
     def day(self) -> str:

@@ -333,7 +333,29 @@ def notes(document: Document) -> list[str]:
             "Mean: over models like these, with models and samples both drawn at random. Spread: standard "
             "deviation between models, sampling noise taken out."
         )
-    return found
+    return [*_subsets(document), *found]
+
+
+def _subsets(document: Document) -> Iterator[str]:
+    """Suites of which only some samples were asked, and how those were chosen."""
+    drawn, first = dict[str, None](), dict[str, None]()
+    for card in document.models:
+        for name, suite in card.suites.items():
+            samples, limit = suite.expected // suite.attempts, suite.protocol.get("limit", "None")
+            if said := suite.protocol.get("sample"):
+                drawn[f"{name}, {said}"] = None
+            elif limit.isdecimal() and samples >= int(limit):
+                first[f"{name}, {samples}"] = None
+    if drawn:
+        yield (
+            f"Samples drawn at random: {_listed([*drawn])}. The interval of these tasks is of all that they "
+            "were drawn from."
+        )
+    if first:
+        yield (
+            f"Only the first samples: {_listed([*first])}. They may be easier or harder than the others; the key "
+            "sample, in place of limit, draws some at random."
+        )
 
 
 def _models(count: int) -> str:

@@ -87,8 +87,9 @@ class Plan:
                 yield f"  asked with {', '.join(f'{key} {value}' for key, value in told.items())}"
         for cell in self.cells:
             entry = cell.entry
+            of = f" drawn from {entry.drawn_from}" if entry.drawn_from else ""
             times = f" x {entry.attempts} attempts" if entry.attempts > 1 else ""
-            yield f"cell {entry.key[:12]}: {entry.model} on {entry.suite}, {entry.samples} samples{times}"
+            yield f"cell {entry.key[:12]}: {entry.model} on {entry.suite}, {entry.samples} samples{of}{times}"
         for judge in self.judges.values():
             yield f"judge {judge.spec.name}: reads the replies of {', '.join(judge.suites)} afterwards"
         attempts = sum(c.entry.samples * c.entry.attempts for c in self.cells)
@@ -287,7 +288,7 @@ def _plan_suites(plan: Plan, access: Access) -> tuple[list[Suite], dict[str, tup
     judges: dict[str, tuple[str, ...]] = {}
     for spec in plan.config.suites:
         try:
-            built = load_suites(spec, plan.config.limit, access)
+            built = load_suites(spec, plan.config.subset, access)
             suites += built
             judges |= {suite.name: spec.judge or plan.config.judge for suite in built}
         except Absent as error:
@@ -360,6 +361,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         samples=suite.count(),
         attempts=attempts,
         declared=suite.declared,
+        drawn_from=suite.drawn_from,
     )
     return PlannedCell(entry, suite, identity)
 

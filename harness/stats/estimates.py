@@ -130,6 +130,27 @@ def _same_tasks(x: Floats, clusters: Clusters) -> Interval:
     return Interval(low=low, high=high, method=f"on these tasks: Wilson interval, {how}")
 
 
+def of_population(values: ArrayLike, size: int) -> Interval:
+    """The share among all samples of a suite, of which some were drawn at random and tried once.
+
+    Wilson's interval with the finite population correction: as if n (N - 1) / (N - n) had been drawn from
+    endlessly many (Cochran, Sampling Techniques (1977), 2.6). Where each group is drawn from in proportion, a
+    share varies less, so that it is wide enough then too.
+
+    Args:
+        values: shape (n,), each 0 or 1.
+        size: N, of which they were drawn.
+    """
+    x = np.asarray(values, dtype=np.float64)
+    n, share = x.size, float(x.mean())
+    method = f"on these tasks: Wilson interval, {n} drawn of {size}, finite population correction"
+    if n >= size:
+        return Interval(low=share, high=share, method=method)
+    effective = n * (size - 1) / (size - n)
+    low, high = wilson(share * effective, effective)
+    return Interval(low=low, high=high, method=method)
+
+
 def _short(number: float) -> str:
     """Three digits, and no exponent."""
     return f"{number:.3g}" if number < 100 else f"{number:.0f}"

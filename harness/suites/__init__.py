@@ -62,12 +62,14 @@ def is_withheld(cell: CellEntry) -> bool:
     return closed or PUBLICATION.get(cell.adapter) == "numbers"
 
 
-def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None = None) -> list[Suite]:
+def load_suites(
+    spec: SuiteSpec, subset: Mapping[str, int] | None = None, access: Access | None = None
+) -> list[Suite]:
     """The suites that one entry of a run config stands for.
 
     Args:
         spec: adapter, name and options.
-        limit: how many samples, where the options do not say.
+        subset: option (`limit`, `sample`) -> how many samples, where the options say none of them.
         access: how far to reach for data; as far as need be if not given.
 
     Raises:
@@ -78,7 +80,15 @@ def load_suites(spec: SuiteSpec, limit: int | None = None, access: Access | None
     """
     try:
         kind, build = _adapter(spec.adapter)
-        given = {"limit": limit, **spec.options} if limit is not None else spec.options
+        given = (
+            spec.options if {"limit", "sample"} & spec.options.keys() else {**(subset or {}), **spec.options}
+        )
+        if "sample" in given and "sample" not in kind.__struct_fields__:
+            raise OptionError(
+                f"suite {spec.name or spec.adapter}: the adapter {spec.adapter} draws no sample: say `limit` "
+                "for this suite, or `sample` only in the suites that can",
+                "sample",
+            )
         options = load_options(given, kind, f"suite {spec.name or spec.adapter}")
         reach = {"access": access or Access()} if "access" in inspect.signature(build).parameters else {}
         return [_whole(suite, spec.adapter) for suite in build(spec.name, options, **reach)]

@@ -102,6 +102,8 @@ class Suite(ABC):
 
     name: str
     """Unique within the run; metrics are reported as `<name>/<metric>`."""
+    drawn_from: int | None = None
+    """How many samples there are, where those that are asked were drawn from them at random."""
     groups: tuple[SuiteGroup, ...] = ()
     """The groups of the entry of the config that it comes from, the whole first."""
 

@@ -52,7 +52,7 @@ class Restored:
             return found, [error]
         for spec in specs:
             try:
-                found |= {suite.name: suite for suite in load_suites(spec, self.config.limit, access)}
+                found |= {suite.name: suite for suite in load_suites(spec, self.config.subset, access)}
             except UserError as error:
                 refused.append(error)
         return found, refused

@@ -22,7 +22,7 @@ def read(folder: Path, suite: str) -> RunConfig:
 
 def check(config: RunConfig) -> None:
     try:
-        suites = load_suites(config.suites[0], limit=3)
+        suites = load_suites(config.suites[0], {"limit": 3})
         counts = [suite.count() for suite in suites]
     except UserError as error:
         if any(said in str(error) for said in ABSENT):

@@ -51,6 +51,7 @@ from harness.suites.lm_eval.requests import (
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
+from harness.suites.subset import check_subset, draw, drawing, shares
 from harness.types import (
     Caution,
     FailureKind,
@@ -98,6 +99,10 @@ class Options(Struct):
     """Put before the task's own description."""
     limit: int | None = None
     """Only the first documents."""
+    sample: int | None = None
+    """So many documents, drawn at random: of each task of a group in proportion to its size."""
+    sample_seed: int = 0
+    """Another one draws others."""
     max_gen_toks: int | None = None
     """Budget of a reply in tokens. Default: the task's own, or 256."""
     sampling: Literal["task", "run"] = "task"
@@ -113,7 +118,7 @@ class Options(Struct):
     clusters. With MMLU's `subject` the group's interval is of other subjects; otherwise they are given."""
 
     def __post_init__(self) -> None:
-        for key in ("limit", "max_gen_toks"):
+        for key in ("limit", "sample", "max_gen_toks"):
             value = getattr(self, key)
             if value is not None and value < 1:
                 raise ValueError(f"{key} must be at least 1")
@@ -165,18 +170,34 @@ def build(name: str | None, options: Options, access: Access | None = None) -> l
     source = Source(options.revision, access or Access())
     tasks, groups, warned = load_tasks(options.task, options.include_path, options.data_dir, source)
     top = name or options.task
-    if len(tasks) == 1:
-        ((key, task),) = tasks.items()
-        return [LmEvalSuite(top, key, task, options, source.found, warned.get(key, ()))]
+    check_subset(options.limit, options.sample)
     prefix = f"{name}/" if name else ""
+    names = {key: prefix + key for key in tasks} if len(tasks) > 1 else dict.fromkeys(tasks, top)
     suites = {
-        key: LmEvalSuite(prefix + key, key, task, options, source.found, warned.get(key, ()))
+        key: LmEvalSuite(names[key], key, task, options, source.found, warned.get(key, ()))
         for key, task in tasks.items()
     }
+    draw_documents(suites, options)
+    if len(tasks) == 1:
+        return list(suites.values())
     found = groups_of(top, {key: suite.name for key, suite in suites.items()}, tasks, groups, prefix)
     for suite in suites.values():
         suite.groups = found
     return list(suites.values())
+
+
+def draw_documents(suites: Mapping[str, "LmEvalSuite"], options: Options) -> None:
+    """Let the tasks of one entry ask documents that are drawn from all of theirs, where that is wanted.
+
+    Raises:
+        OptionError: fewer are wanted than there are tasks.
+    """
+    if options.sample is None:
+        return
+    sizes = [suite.documents for suite in suites.values()]
+    for (task, suite), share in zip(suites.items(), shares(sizes, options.sample), strict=True):
+        suite.drawn_from = suite.documents
+        suite.places = draw(suite.documents, share, options.sample_seed, task)
 
 
 class LmEvalSuite(Suite):
@@ -184,6 +205,8 @@ class LmEvalSuite(Suite):
 
     metrics: tuple[Metric, ...]
     needs: Needs
+    places: Sequence[int] | None = None
+    """Of the documents that were drawn; None for those that `limit` leaves."""
 
     def __init__(
         self,
@@ -266,6 +289,7 @@ class LmEvalSuite(Suite):
             if options.system_instruction
             else "none",
             "limit": str(options.limit),
+            **self._drawing(),
             "output_type": self.output_type,
             "generation_kwargs": json.dumps(config.generation_kwargs or {}, sort_keys=True, default=str),
             "max_gen_toks": self._budget(),
@@ -273,6 +297,11 @@ class LmEvalSuite(Suite):
             "double_bos": str(options.double_bos),
             "scorer": SCORER_VERSION,
         }
+
+    def _drawing(self) -> dict[str, str]:
+        if self.places is None:
+            return {}
+        return {"sample": drawing(len(self.places), self.documents, self.options.sample_seed)}
 
     def _budget(self) -> str:
         """The budget of a reply and who says so, in words."""
@@ -300,6 +329,8 @@ class LmEvalSuite(Suite):
 
     def count(self) -> int:
         """See `Suite.count`."""
+        if self.places is not None:
+            return len(self.places)
         return self.documents if self.options.limit is None else min(self.documents, self.options.limit)
 
     @property
@@ -308,6 +339,9 @@ class LmEvalSuite(Suite):
         return len(self._docs)
 
     def _documents(self) -> Iterator[tuple[int, Any]]:
+        if self.places is not None:
+            drawn = frozenset(self.places)
+            return ((place, doc) for place, doc in enumerate(self._docs) if place in drawn)
         return islice(enumerate(self._docs), self.options.limit)
 
     def samples(self, model_name: str, render: Render | None) -> list[Sample]:

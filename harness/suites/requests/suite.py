@@ -21,6 +21,7 @@ from harness.suites.base import Render, Suite
 from harness.suites.digests import digest
 from harness.suites.messages import cut_off
 from harness.suites.requests.jailbreaks import ENCODINGS, BestOf, Jailbreak, turns
+from harness.suites.subset import check_subset, draw_stratified, drawing
 from harness.types import (
     ChosenMetric,
     Declared,
@@ -89,6 +90,10 @@ class Options(Struct):
     """The best jailbreak of each model: `<metric>:best_of`, which is the headline in place of `<metric>`."""
     limit: int | None = None
     """Only the first requests of each table."""
+    sample: int | None = None
+    """So many requests, drawn at random: of each kind that `labels` tells apart in proportion."""
+    sample_seed: int = 0
+    """Another one draws others."""
 
 
 def build(name: str | None, options: Options) -> list["RequestSuite"]:
@@ -132,11 +137,20 @@ class RequestSuite(Suite):
         self._ways = {way: turns(way, jailbreak) for way, jailbreak in options.jailbreaks.items()} or {
             "": ("{request}",)
         }
-        self._rows = [
+        check_subset(options.limit, options.sample)
+        rows = [
             row
             for table, path in (options.tables or {"": options.path}).items()
             for row in self._read(table, Path(locate(path)))[: options.limit]
         ]
+        self._drawing: dict[str, str] = {}
+        if options.sample is not None and rows:
+            self._drawing = {"sample": drawing(options.sample, len(rows), options.sample_seed)}
+            if len(self._ways) == 1:  # else a request that is drawn is asked in several ways
+                self.drawn_from = len(rows)
+            kinds = [" ".join(str(row.columns[name]) for name in options.labels.values()) for row in rows]
+            rows = [rows[place] for place in draw_stratified(kinds, options.sample, options.sample_seed)]
+        self._rows = rows
         if not self._rows:
             raise OptionError("`keep` and `leave_out` leave no request", "keep")
         if (best := options.best_of) is not None:
@@ -253,6 +267,7 @@ class RequestSuite(Suite):
             "jailbreaks": ", ".join(options.jailbreaks) or "none",
             "best_of": f"{options.best_of.metric} on {options.best_of.choose_on}" if options.best_of else "",
             "limit": str(options.limit),
+            **self._drawing,
             "scorer": SCORER_VERSION,
         }
 
