@@ -353,8 +353,8 @@ def _subsets(document: Document) -> Iterator[str]:
         )
     if first:
         yield (
-            f"Only the first samples: {_listed([*first])}. They may be easier or harder than the others; the key "
-            "sample, in place of limit, draws some at random."
+            f"Only the first samples: {_listed([*first])}. They may be easier or harder than the others; the "
+            "key sample, in place of limit, draws some at random."
         )
 
 
