@@ -119,6 +119,48 @@ class Run:
             ),
         )
 
+    def divergences(self, base: str) -> "pd.DataFrame":
+        """How far the answers of other models are from the base's: one row for each multiple-choice suite.
+
+        Columns: model, suite; kl, low, high (mean over questions of the Kullback-Leibler divergence, in nats,
+        with its 95% interval; the distributions are over the options of a question, since records hold
+        nothing of other tokens); same_choice, same_low, same_high (share of questions with the same likeliest
+        option); n, missing.
+
+        Args:
+            base: the model that others are compared with, such as the one in full precision.
+
+        Raises:
+            UserError: the run has no such model, or no multiple-choice suite of it.
+        """
+        from harness.analysis.divergence import diverge, has_options, options_of
+
+        cells = {(c.model, c.suite): c for c in self.manifest.cells.values() if has_options(c)}
+        read = {key: options_of(list(self._directory.each_record(cell))) for key, cell in cells.items()}
+        if not any(model == base for model, _ in cells):
+            known = ", ".join(sorted({model for model, _ in cells})) or "none"
+            raise UserError(
+                f"{self.path} has no multiple-choice suite of {base!r}: models with one are {known}"
+            )
+        found = [
+            (model, suite, diverge(read[base, suite], options))
+            for (model, suite), options in read.items()
+            if model != base
+            and (base, suite) in read
+            and cells[base, suite].protocol == cells[model, suite].protocol
+        ]
+        return _frame(
+            _DIVERGENCES,
+            (
+                (
+                    *(model, suite, one.kl.value, one.kl.low, one.kl.high),
+                    *(one.same_choice.value, one.same_choice.low, one.same_choice.high),
+                    *(one.kl.n, one.kl.missing),
+                )
+                for model, suite, one in found
+            ),
+        )
+
     def attempt(self, pair: str, model: str | None = None, attempt: int = 0) -> Record:
         """One attempt with its conversation and scores.
 
@@ -190,6 +232,11 @@ _GAPS: dict[str, str] = {
     **dict.fromkeys(("value", "other_value", "difference", "low", "high"), "float64"),
     **dict.fromkeys(("models", "other_models"), "int64"),
     "method": "object",
+}
+_DIVERGENCES: dict[str, str] = {
+    **dict.fromkeys(("model", "suite"), "object"),
+    **dict.fromkeys(("kl", "low", "high", "same_choice", "same_low", "same_high"), "float64"),
+    **dict.fromkeys(("n", "missing"), "int64"),
 }
 """Column -> type."""
 

@@ -125,6 +125,35 @@ def test_models_and_suites_are_listed(capsys: pytest.CaptureFixture[str]) -> Non
     assert "agentdojo_mini" in said
 
 
+def test_a_shell_completes_commands_options_and_choices(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["completion", "bash"]) == 0
+    (tmp_path / "harness.bash").write_text(capsys.readouterr().out)
+    for typed, offered in (
+        ("scor", {"scorecard"}),
+        ("scorecard --fo", {"--format"}),
+        ("scorecard --by ", {"country", "developer", "base", "licence", "type", "size"}),
+    ):
+        words = ["harness", *typed.split(" ")]
+        typing = f"source harness.bash; COMP_WORDS=({shlex.join(words)}); "
+        typing += f"COMP_CWORD={len(words) - 1}; _shtab_harness; echo ${{COMPREPLY[@]}}"
+        found = subprocess.run(
+            ["bash", "-c", typing], capture_output=True, text=True, check=True, cwd=tmp_path
+        )
+        assert set(found.stdout.split()) == offered
+
+
+@pytest.mark.parametrize(("lacking", "says"), [(None, "`harness run demo`"), ("vllm", "pip install")])
+def test_doctor_ends_with_what_to_do_next(
+    lacking: str | None, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.run.doctor.installed", lambda package: None if lacking else "1.0")
+    assert main(["doctor"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: ") and says in last
+
+
 def test_doctor_gives_a_remedy_for_what_lacks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -212,6 +212,7 @@ FLOORS = {
         "comparability",
         "compare",
         "flips",
+        "divergence",
         "origins",
         "summary",
         "overall",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.cli import judges, models, records, results, running, sites
-from harness.cli.shared import Parser
+from harness.cli.shared import Parser, examples
 from harness.errors import Status, UserError
 
 if TYPE_CHECKING:
@@ -85,4 +85,22 @@ def parser() -> Parser:
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     for module in (running, results, records, sites, models, judges):
         module.add(commands)
+    completion = commands.add_parser(
+        "completion",
+        help="print what lets a shell complete commands, options and files",
+        description="Print a script for a shell that completes the commands, options and files of harness.",
+        **examples(
+            "harness completion bash",
+            "harness completion zsh | tee ~/.zfunc/_harness",
+        ),
+    )
+    completion.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+    completion.set_defaults(command=completion_command)
     return top
+
+
+def completion_command(args: argparse.Namespace) -> None:
+    """`harness completion`."""
+    import shtab
+
+    sys.stdout.write(shtab.complete(parser(), args.shell))

@@ -142,9 +142,11 @@ def suites_command(args: argparse.Namespace) -> None:
 
 def doctor_command(args: argparse.Namespace) -> None:
     """`harness doctor`."""
-    from harness.run.doctor import examine
+    from harness.run.doctor import examine, next_step
 
     console = new_console()
-    for finding in examine():
+    findings = list(examine())
+    for finding in findings:
         mark, remedy = ("ok", "") if finding.good else ("!!", f"; {finding.remedy}")
         console.print(f"{mark}  {finding.text}{remedy}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"next: {next_step(findings)}", markup=False, highlight=False, soft_wrap=True)

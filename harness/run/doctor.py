@@ -5,7 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,23 @@ def examine() -> Iterator[Finding]:
     yield punkt()
     yield cache()
     yield hub()
+
+
+def next_step(findings: Sequence[Finding]) -> str:
+    """What to do now, in one sentence.
+
+    Args:
+        findings: in the order of `examine`: the interpreter and the engine are the first two.
+    """
+    hindering = next((finding for finding in findings[:2] if not finding.good), None)
+    if hindering:
+        return hindering.remedy
+    lacking = sum(not finding.good for finding in findings)
+    told = f"mend those of the {lacking} lines with !! that you need, then " if lacking else ""
+    return (
+        f"{told}`harness run demo` measures four tiny models in a minute, and `harness plan capability` says "
+        "what a real run needs"
+    )
 
 
 def python() -> Finding:

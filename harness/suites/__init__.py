@@ -80,16 +80,14 @@ def load_suites(
     """
     try:
         kind, build = _adapter(spec.adapter)
-        given = (
-            spec.options if {"limit", "sample"} & spec.options.keys() else {**(subset or {}), **spec.options}
-        )
-        if "sample" in given and "sample" not in kind.__struct_fields__:
+        asked = {} if {"limit", "sample"} & spec.options.keys() else dict(subset or {})
+        if "sample" in asked and "sample" not in kind.__struct_fields__:
             raise OptionError(
                 f"suite {spec.name or spec.adapter}: the adapter {spec.adapter} draws no sample: say `limit` "
                 "for this suite, or `sample` only in the suites that can",
                 "sample",
             )
-        options = load_options(given, kind, f"suite {spec.name or spec.adapter}")
+        options = load_options({**asked, **spec.options}, kind, f"suite {spec.name or spec.adapter}")
         reach = {"access": access or Access()} if "access" in inspect.signature(build).parameters else {}
         return [_whole(suite, spec.adapter) for suite in build(spec.name, options, **reach)]
     except UserError as error:
