@@ -28,6 +28,7 @@ from harness.analysis.claims.lags import lags
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.irt import rasch
 from harness.stats.trends import fit_line
+from harness.suites.subset import draw_stratified
 from harness.types import Estimate
 
 RANGE = (0.93, 0.98)
@@ -141,6 +142,26 @@ def on_these(rate: float, suite: str, attempts: int) -> Trial:
         assert found.same_tasks is not None
         low, high = found.same_tasks.low, found.same_tasks.high
         return float(chance.mean()), msgspec.structs.replace(found, low=low, high=high)
+
+    return trial
+
+
+def drawn_rate(size: int, wanted: int, rates: tuple[float, ...]) -> Trial:
+    """The share that a model solves of a suite's tasks, of which some are drawn, each kind in proportion.
+
+    Args:
+        size: tasks of the suite.
+        wanted: how many are drawn.
+        rates: of each kind of tasks; there are as many of one kind as of another.
+    """
+    kinds = [str(place % len(rates)) for place in range(size)]
+
+    def trial(random: Random) -> tuple[float, Estimate]:
+        solved = (random.random(size) < np.resize(rates, size)).astype(float)
+        values = solved[draw_stratified(kinds, wanted, int(random.integers(1 << 30)))]
+        found = stats.of_population(values, size)
+        usual = stats.rate(values)
+        return float(solved.mean()), msgspec.structs.replace(usual, low=found.low, high=found.high)
 
     return trial
 
@@ -508,6 +529,11 @@ DISCRETE = (
     "counts are discrete: the coverage of Wilson's interval goes up and down with rate and n around 95%"
 )
 
+STRATA = (
+    "too wide on purpose: how far kinds of tasks differ is taken out of the draw, not out of the interval"
+)
+KINDS = (0.05, 0.3, 0.5, 0.8, 0.95)
+
 REAL = {"banking": 0.542, "slack": 0.467, "travel": 0.1, "workspace": 0.025}
 """Rates of `hijack_components.json`; of travel, where no attack was shown, one that might be."""
 THESE, LIKE, LOST = "hijack rate, these tasks", "hijack rate, tasks like these", "missing by outcome"
@@ -533,6 +559,9 @@ SCENARIOS = (
     Scenario("rate, Wilson", "rate 0.2, n 144", independent_rate(0.2, 144), DISCRETE),
     Scenario("rate, Wilson", "rate 0.05, n 500", independent_rate(0.05, 500), DISCRETE),
     Scenario("rate, Wilson", "rate 0.02, n 150", independent_rate(0.02, 150), DISCRETE),
+    Scenario("rate, drawn", "200 of 1,000, one kind, rate 0.5", drawn_rate(1000, 200, (0.5,)), DISCRETE),
+    Scenario("rate, drawn", "200 of 2,000, one kind, rate 0.05", drawn_rate(2000, 200, (0.05,)), DISCRETE),
+    Scenario("rate, drawn", "200 of 1,000, rates 0.05 to 0.95", drawn_rate(1000, 200, KINDS), STRATA),
     Scenario("rate, repeats", "rate 0.5, 100 samples x 5", repeated_rate(0.5, 100, 5, 1.0)),
     Scenario("rate, repeats", "rate 0.2, 60 samples x 4", repeated_rate(0.2, 60, 4, 1.0)),
     Scenario("rate, crossed", "rate 0.5, 16 x 9, spread 1", crossed_rate(0.5, 16, 9, 1.0), FEW),
