@@ -34,6 +34,24 @@ def specs() -> list[ModelSpec]:
     return [configs.load_model(name) for name in configs.names("models")]
 
 
+def behind(models: Sequence[ModelSpec], known: Iterable[ModelSpec]) -> dict[str, str]:
+    """Model -> the one that leads its family today, of those whose leader is not among them.
+
+    Args:
+        models: of a run.
+        known: the registry. Of models outside of it nobody knows.
+    """
+    registered = list(known)
+    leaders = {spec.called: spec for spec in registered if spec.current and spec.called}
+    paths = {spec.path for spec in registered}
+    present = {spec.path for spec in models}
+    return {
+        spec.name: leader.name
+        for spec in models
+        if spec.path in paths and (leader := leaders.get(spec.called)) and leader.path not in present
+    }
+
+
 def gaps(spec: ModelSpec) -> list[str]:
     """Facts that a spec leaves open: neither stated nor sourced as absent."""
     if spec.source:  # states all that there is to say of it

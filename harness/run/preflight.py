@@ -9,17 +9,18 @@ A suite that knows something itself (its data, its budgets) has the method `Suit
 
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from harness.config import RunConfig, drawn_by
+from harness.config import ModelSpec, RunConfig, drawn_by
 from harness.engines.rendering import begun_by
 from harness.errors import UserError
 from harness.models import checkpoint
 from harness.models.fit import GIB, UTILIZATION
+from harness.models.registry import behind, specs
 from harness.models.template import environment, read_template, special_tokens
 from harness.models.trials import Rendering, Sent, try_template
 from harness.run.models import PlannedModel
@@ -466,13 +467,27 @@ CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
 """The checks of a cell, in the order in which they are told."""
 
 
+def not_current(models: Sequence[ModelSpec]) -> Iterator[Caution]:
+    """The best of an origin is the best of what was measured, which may be last year's."""
+    if len({spec.origin.country for spec in models if spec.origin.stated}) < 2:
+        return
+    for name, leader in behind(models, specs()).items():
+        yield Caution(
+            check="not_current",
+            text=f"{name} does not lead its family any more, {leader} does: where origins are compared by "
+            f"their best models, add {leader}, or speak of the models alone",
+            model=name,
+        )
+
+
 def preflight(
     config: RunConfig, models: Iterable[PlannedModel], suites: Iterable[Suite]
 ) -> Iterator[Caution]:
-    """Everything that the checks find, suites first, then each model on each suite."""
-    suites = list(suites)
+    """Everything that the checks find, suites first, then models, then each model on each suite."""
+    suites, models = list(suites), list(models)
     for suite in suites:
         yield from suite.cautions(config)
+    yield from not_current([model.spec for model in models])
     for model in models:
         for suite in suites:
             subject = Subject(config, model, suite, model.folder)

@@ -11,9 +11,10 @@ import pytest
 from tokenizers import Tokenizer
 
 from harness.cli import main
-from harness.config import ModelSpec, RunConfig, SuiteSpec, load_config
+from harness.config import ModelSpec, RunConfig, SuiteSpec, load_config, load_model
 from harness.errors import Status
 from harness.models.planted import FOLDER
+from harness.models.registry import behind
 from harness.run import preflight
 from harness.run.models import PlannedModel
 from harness.run.plan import make_manifest, make_plan
@@ -31,6 +32,21 @@ def short_budget(subject: Subject) -> Iterator[Caution]:
 
 def nothing_shown(subject: Subject) -> Iterator[Caution]:
     yield subject.caution("nothing_shown", "nothing is shown", void=True)
+
+
+def test_an_origin_that_is_not_at_its_best_is_told_where_origins_are_compared() -> None:
+    made = {country: Origin(developer=country, country=country) for country in ("XA", "XB")}
+    old = ModelSpec(name="old", path="a/old", called="A", origin=made["XA"])
+    new = ModelSpec(name="new", path="a/new", called="A", origin=made["XA"], current=True)
+    other = ModelSpec(name="b", path="b/b", called="B", origin=made["XB"], current=True)
+    own = ModelSpec(name="own", path="./own", called="A", origin=made["XA"])
+    known = [old, new, other]
+    assert behind([old, other, own], known) == {"old": "new"}
+    assert behind([old, new, other], known) == behind([own], known) == {}
+    qwen, granite = map(load_model, ("qwen2.5-7b-instruct", "granite-3.3-8b-instruct"))
+    (said, *_) = preflight.not_current([qwen, granite])
+    assert "does not lead its family any more" in said.text and said.model == qwen.name
+    assert not list(preflight.not_current([qwen]))
 
 
 def test_a_caution_is_told_kept_and_has_a_status(
