@@ -79,6 +79,6 @@ def draw_stratified(groups: Iterable[str], wanted: int, seed: int) -> list[int]:
     )
 
 
-def drawing(drawn: int, size: int, seed: int) -> str:
+def draw_text(drawn: int, size: int, seed: int) -> str:
     """How samples were drawn, as the protocol says it."""
     return f"{min(drawn, size)} of {size}, drawn with seed {seed}, each group in proportion"

@@ -51,7 +51,7 @@ from harness.suites.lm_eval.requests import (
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
-from harness.suites.subset import check_subset, draw, drawing, shares
+from harness.suites.subset import check_subset, draw, draw_text, shares
 from harness.types import (
     Caution,
     FailureKind,
@@ -301,7 +301,7 @@ class LmEvalSuite(Suite):
     def _drawing(self) -> dict[str, str]:
         if self.places is None:
             return {}
-        return {"sample": drawing(len(self.places), self.documents, self.options.sample_seed)}
+        return {"sample": draw_text(len(self.places), self.documents, self.options.sample_seed)}
 
     def _budget(self) -> str:
         """The budget of a reply and who says so, in words."""

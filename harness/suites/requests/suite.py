@@ -21,7 +21,7 @@ from harness.suites.base import Render, Suite
 from harness.suites.digests import digest
 from harness.suites.messages import cut_off
 from harness.suites.requests.jailbreaks import ENCODINGS, BestOf, Jailbreak, turns
-from harness.suites.subset import check_subset, draw_stratified, drawing
+from harness.suites.subset import check_subset, draw_stratified, draw_text
 from harness.types import (
     ChosenMetric,
     Declared,
@@ -145,7 +145,7 @@ class RequestSuite(Suite):
         ]
         self._drawing: dict[str, str] = {}
         if options.sample is not None and rows:
-            self._drawing = {"sample": drawing(options.sample, len(rows), options.sample_seed)}
+            self._drawing = {"sample": draw_text(options.sample, len(rows), options.sample_seed)}
             if len(self._ways) == 1:  # else a request that is drawn is asked in several ways
                 self.drawn_from = len(rows)
             kinds = [" ".join(str(row.columns[name]) for name in options.labels.values()) for row in rows]
