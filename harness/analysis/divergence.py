@@ -9,7 +9,7 @@ and may be larger or smaller than that.
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from scipy.special import log_softmax
+from numpy.typing import NDArray
 
 from harness import stats
 from harness.types import CellEntry, Estimate, Record, Struct
@@ -48,7 +48,14 @@ def diverge(base: Mapping[str, Sequence[float]], model: Mapping[str, Sequence[fl
     """
     shared = [name for name in base if name in model and len(base[name]) == len(model[name])]
     missing = len(base.keys() | model.keys()) - len(shared)
-    pairs = [(log_softmax(base[name]), log_softmax(model[name])) for name in shared]
+    pairs = [(_normalised(base[name]), _normalised(model[name])) for name in shared]
     kl = [max(0.0, float((np.exp(ours) * (ours - theirs)).sum())) for ours, theirs in pairs]
     same = [float(np.argmax(ours) == np.argmax(theirs)) for ours, theirs in pairs]
     return Divergence(kl=stats.mean(kl, missing=missing), same_choice=stats.rate(same, missing=missing))
+
+
+def _normalised(options: Sequence[float]) -> NDArray[np.float64]:
+    """Log-probabilities of the options among themselves."""
+    x = np.asarray(options, dtype=np.float64)
+    below = x - x.max()
+    return below - np.log(np.exp(below).sum())

@@ -48,7 +48,7 @@ def behind(models: Sequence[ModelSpec], known: Iterable[ModelSpec]) -> dict[str,
     return {
         spec.name: leader.name
         for spec in models
-        if spec.path in paths and (leader := leaders.get(spec.called)) and leader.path not in present
+        if spec.path in paths and (leader := leaders.get(spec.called or "")) and leader.path not in present
     }
 
 

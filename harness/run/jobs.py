@@ -39,7 +39,7 @@ ENGINE_DIED = "engine_died"
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
 
-Opening = Callable[[EngineSpec, Sequence[ModelSpec], str | None], Awaitable[dict[str, Engine | UserError]]]
+Opening = Callable[[EngineSpec, Sequence[ModelSpec], str | None], Awaitable[Mapping[str, Engine | UserError]]]
 """(kind and arguments, variants of a model, day that templates are told) -> engine of each, by name, or why
 it cannot be asked."""
 
