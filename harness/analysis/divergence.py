@@ -57,5 +57,6 @@ def diverge(base: Mapping[str, Sequence[float]], model: Mapping[str, Sequence[fl
 def _normalised(options: Sequence[float]) -> NDArray[np.float64]:
     """Log-probabilities of the options among themselves."""
     x = np.asarray(options, dtype=np.float64)
-    below = x - x.max()
-    return below - np.log(np.exp(below).sum())
+    below: NDArray[np.float64] = x - x.max()
+    total: float = np.log(np.exp(below).sum())
+    return below - total
