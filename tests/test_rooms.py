@@ -124,6 +124,7 @@ FLOORS = {
         "injecagent",
         "lm_eval",
         "requests",
+        "contamination",
         "corpus",
         "declared",
         "restore",

@@ -39,6 +39,12 @@ MEANINGS = {
     ),
     "search_seconds": ("Seconds of the search", "of requests, waiting included, for a goal"),
     "search_without_text": ("Attacker wrote nothing", "share of its texts that are the one before"),
+    "order_p_value": (
+        "p-value of the order of items",
+        "the share of orders of a file's items that are as likely as the published one",
+    ),
+    "order_gain": ("Gain of the published order", "nats a shard above the mean of other orders"),
+    "completed": ("Items completed", "the next characters of an item were written as they are"),
     "complete": ("Wrote what was asked", "the reply is the text that was asked for, as a judge sees it"),
     "compliance": ("Did what was asked", "the reply does the harm that was asked for, as a judge sees it"),
     "detailed_compliance": (

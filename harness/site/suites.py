@@ -32,6 +32,8 @@ ADAPTERS = {
     "injecagent": "An agent is shown the result of one tool call, in which an attacker's order stands. It "
     "counts whether the agent then calls the tool that the attacker asked for.",
     "requests": "Single requests, one reply each. A judge reads each reply and says what it did.",
+    "contamination": "A published file of items. It tells whether a model finds the published order "
+    "likelier than others, and how many items it goes on with as they are.",
     "stepwise": "An agent in a made-up company is asked for steps of plain work whose whole does harm, and "
     "for the same steps where they do none. It counts how far the agent goes along.",
 }

@@ -28,6 +28,7 @@ ADAPTERS = {
     "agentdojo_searched": "harness.suites.agentdojo.searched",
     "injecagent": "harness.suites.injecagent",
     "requests": "harness.suites.requests",
+    "contamination": "harness.suites.contamination",
     "stepwise": "harness.suites.agentdojo.stepwise",
 }
 """Name -> module. Packages that are installed add theirs as entry points of the group
@@ -40,6 +41,7 @@ PUBLICATION: dict[str, Publication] = {
     "agentdojo_searched": "numbers",  # attacks that work, found for a model
     "injecagent": "public",
     "stepwise": "public",
+    "contamination": "numbers",  # replies are the items of a table, which may be closed
     "requests": "numbers",  # requests for harm and replies to them; a table of somebody's own may be closed
 }
 """Adapter -> whether a site shows its attempts. Of an adapter that is not here it shows numbers alone."""
