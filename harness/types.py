@@ -260,6 +260,8 @@ class Transcript(Struct):
     """Every reply in the order received."""
     loglikelihoods: tuple[LogLikelihood, ...] = ()
     """Every scored continuation in the order asked."""
+    kept: dict[str, Any] = {}
+    """What the suite's scorer needs beside the conversation, as JSON has it."""
 
 
 class Score(Struct):

@@ -27,6 +27,7 @@ ADAPTERS = {
     "agentdojo_audited": "harness.suites.agentdojo.audited",
     "agentdojo_searched": "harness.suites.agentdojo.searched",
     "injecagent": "harness.suites.injecagent",
+    "inspect": "harness.suites.inspect_ai",
     "requests": "harness.suites.requests",
     "contamination": "harness.suites.contamination",
     "stepwise": "harness.suites.agentdojo.stepwise",

@@ -1,0 +1,407 @@
+"""A task of Inspect's as a suite.
+
+A sample that Inspect is done with becomes a transcript: the conversation in our types and, in
+`Transcript.kept`, what else its scorers look at (choices with their marks, store, metadata, output). They are
+called on what is made again of these, so that a verdict needs nothing but the transcript.
+"""
+
+import asyncio
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+from harness.config import RunConfig, as_written
+from harness.engines.base import Engine
+from harness.errors import AttemptFailure, UserError
+from harness.suites.access import Access
+from harness.suites.base import Needs, Render, Scoring, Suite
+from harness.suites.digests import digest
+from harness.suites.inspect_ai.conversation import of_harness, of_inspect
+from harness.suites.inspect_ai.evaluation import Attempt, end, evaluate
+from harness.suites.inspect_ai.tasks import (
+    check_installed,
+    described,
+    make_task,
+    names_in,
+    registered,
+    source_of,
+    task_function,
+)
+from harness.types import Caution, FailureKind, Metric, Sample, Sampling, Score, Struct, Transcript
+
+SCORER_VERSION = "1"
+"""Raised whenever a change here could change a score."""
+
+RIGHT_OR_WRONG = ("match", "includes", "pattern", "answer", "exact", "choice")
+"""Inspect's own scorers that give right or wrong and nothing between."""
+FRACTIONS = ("f1",)
+"""Its scorers that give a number from 0 to 1."""
+MEANS = ("accuracy", "mean", "stderr", "std", "var", "bootstrap_stderr")
+"""Its metrics that the mean of the scores and its interval stand for."""
+CALLS_TOOLS = ("use_tools", "basic_agent", "react")
+
+STOPPED = {"context": FailureKind.CONTEXT_OVERFLOW, "time": FailureKind.ENGINE_ERROR} | {
+    "working": FailureKind.ENGINE_ERROR,
+    **dict.fromkeys(("message", "token", "turn", "cost"), FailureKind.ITERATION_CAP),
+}
+"""Limit of Inspect's that ended an attempt -> our kind of failure. Inspect scores what was there by then."""
+
+
+class Options(Struct):
+    """Options of the `inspect` adapter."""
+
+    task: str
+    """`package/task` of an installed package that declares tasks of Inspect's, or `./file.py@task`."""
+    args: dict[str, Any] = {}
+    """Arguments of the task."""
+    limit: int | None = None
+    """Only the first samples."""
+    cluster_by: str | None = None
+    """Key of the samples' metadata: samples with one value are not independent."""
+    values: dict[str, float] = {}
+    """Number that a scorer's word stands for, beside C, P, I, N, yes, no, true, false."""
+    keys: dict[str, tuple[str, ...]] = {}
+    """Scorer -> keys of its scores, where it gives several at once and does not say which."""
+    higher_is_better: dict[str, bool] = {}
+    """Metric -> whether more of it is better. Of accuracies it is known."""
+
+
+def build(name: str | None, options: Options, access: Access) -> list["InspectSuite"]:
+    """The suite of a task.
+
+    Raises:
+        Absent: its data are not on this machine, and may not be downloaded.
+        UserError: there is no such task, or it cannot be run or scored here.
+    """
+    check_installed()
+    return [InspectSuite(name or re.split(r"[/@]", options.task)[-1], options, access)]
+
+
+class InspectSuite(Suite):
+    """One task."""
+
+    def __init__(self, name: str, options: Options, access: Access) -> None:
+        """Raises as `build`."""
+        self.name, self.options, self._access = name, options, access
+        self._task = self._make()
+        self._samples = _with_ids(self._task.dataset)[: options.limit]
+        twice = [name for name, count in Counter(str(s.id) for s in self._samples).items() if count > 1]
+        if twice:
+            raise UserError(f"task {as_written(options.task)} has two samples called {twice[0]!r}")
+
+    def _make(self) -> Any:
+        return make_task(self.options.task, self.options.args, self._access)
+
+    @cached_property
+    def _scorers(self) -> dict[str, Any]:
+        """Name -> scorer, named as in Inspect's logs."""
+        from inspect_ai.scorer._scorer import unique_scorer_name
+
+        found: dict[str, Any] = {}
+        for scorer in self._task.scorer:
+            found[unique_scorer_name(scorer, list(found))] = scorer
+        return found
+
+    @cached_property
+    def metrics(self) -> tuple[Metric, ...]:
+        """See `Suite.metrics`: the mean of each scorer's scores, or of each key of them."""
+        found = list(self._metrics())
+        wrong = self.options.higher_is_better.keys() - {metric.name for metric in found}
+        if wrong:
+            known = ", ".join(metric.name for metric in found)
+            raise UserError(f"suite {self.name}: higher_is_better names {min(wrong)!r}: use one of {known}")
+        return tuple(found)
+
+    def _metrics(self) -> Iterator[Metric]:
+        for name, scorer in self._scorers.items():
+            own = registered(scorer).removeprefix("inspect_ai/")
+            means = {registered(m).removeprefix("inspect_ai/") for m in _plain_metrics(self._task, scorer)}
+            kind: Any = "rate" if own in RIGHT_OR_WRONG else "mean"
+            for metric in [f"{name}:{key}" for key in self._keys(name)] or [name]:
+                yield Metric(
+                    name=metric,
+                    higher_is_better=self.options.higher_is_better.get(metric, "accuracy" in means or None),
+                    kind=kind,
+                    bounds=(0.0, 1.0) if own in RIGHT_OR_WRONG + FRACTIONS else None,
+                    headline=name == next(iter(self._scorers)),
+                )
+
+    def _keys(self, scorer: str) -> tuple[str, ...]:
+        """The keys of a scorer's scores, none for one number."""
+        if scorer in self.options.keys:
+            return self.options.keys[scorer]
+        said = _metrics_of(self._task, self._scorers[scorer])
+        groups = [said] if isinstance(said, dict) else [one for one in said if isinstance(one, dict)]
+        keys = tuple(dict.fromkeys(key for group in groups for key in group))
+        if any("*" in key for key in keys):
+            raise UserError(
+                f"suite {self.name}: scorer {scorer} gives scores by keys that it does not name "
+                f"({', '.join(keys)}): name them, as `keys: {{{scorer}: [one, another]}}`"
+            )
+        return keys
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        """What of the task, beside its samples, could change a score."""
+        task = self._task
+        limits = ("message_limit", "token_limit", "turn_limit", "time_limit", "working_limit", "cost_limit")
+        return {
+            "setup": described([task.setup] if task.setup else []),
+            "solver": described(task.solver),
+            "scorer": described(list(self._scorers.values())),
+            "config": task.config.model_dump(exclude_none=True),
+            "limits": {name: getattr(task, name) for name in limits},
+            "version": task.version,
+        }
+
+    @cached_property
+    def protocol(self) -> dict[str, str]:
+        """See `Suite.protocol`."""
+        options, function = self.options, task_function(self.options.task)
+        package = options.task.partition("/")[0] if "@" not in options.task else None
+        return {
+            "adapter": "inspect",
+            "task": as_written(options.task),
+            "args": digest(options.args),
+            "inspect_ai": version("inspect_ai"),
+            "package": f"{package} {version(package)}" if package else "none",
+            "source": source_of(function),
+            "described": digest(self._described),
+            "samples": digest([_shown(sample) for sample in self._samples]),
+            "values": digest(options.values),
+            "limit": str(options.limit),
+            "scorer": SCORER_VERSION,
+        }
+
+    @cached_property
+    def needs(self) -> Needs:
+        """See `Suite.needs`. Tools that a solver of one's own offers are not known beforehand."""
+        names = {name.rpartition("/")[2] for name in names_in(self._described["solver"])}
+        return Needs(tools=bool(names & set(CALLS_TOOLS)), scoring=Scoring.PROCESS)
+
+    def check(self) -> str | None:
+        """See `Suite.check`: whether the task has the same samples each time that it is made."""
+        again = _with_ids(self._make().dataset)[: self.options.limit]
+        if [_shown(sample) for sample in again] != [_shown(sample) for sample in self._samples]:
+            raise UserError(
+                f"task {as_written(self.options.task)} has other samples each time that it is made: give it "
+                "a seed in `args`, or take the shuffling out"
+            )
+        return None
+
+    def cautions(self, config: RunConfig) -> Iterable[Caution]:
+        """See `Suite.cautions`: where Inspect would report something else than a mean."""
+        reducers = [registered(one) for one in self._task.epochs_reducer or []]
+        names = [registered(m) for s in self._scorers.values() for m in _plain_metrics(self._task, s)]
+        other = [n for n in (*names, *reducers) if n.removeprefix("inspect_ai/") not in MEANS]
+        if other:
+            said = ", ".join(dict.fromkeys(other))
+            text = f"Inspect reports {said} of this task; here it is the mean of the scores"
+            yield Caution(check="inspect_metric", text=text, suite=self.name)
+
+    def count(self) -> int:
+        """See `Suite.count`."""
+        return len(self._samples)
+
+    def attempts(self, asked: int, sampling: Sampling) -> int:
+        """See `Suite.attempts`: the task's epochs, where the run does not ask for several."""
+        return asked if asked > 1 else self._task.epochs or 1
+
+    def samples(self, model_name: str, render: Render | None) -> list[Sample]:
+        """See `Suite.samples`."""
+        key = self.options.cluster_by
+        return [
+            Sample(
+                id=str(sample.id),
+                content_hash=digest([_shown(sample), self.protocol]),
+                clusters={key: str((sample.metadata or {})[key])} if key else {},
+                payload=sample,
+            )
+            for sample in self._samples
+        ]
+
+    async def run(self, sample: Sample, engine: Engine, sampling: Sampling) -> Transcript:
+        """Have Inspect's solver work on the sample.
+
+        Raises:
+            AttemptFailure: the engine did not answer, the solver or a tool raised, or a limit was reached.
+        """
+        attempt = Attempt(sample.payload, engine, sampling, asyncio.get_running_loop().create_future())
+        done = await evaluate(self._make, self, attempt)
+        if attempt.error is not None:
+            raise attempt.error
+        if done.error is not None:
+            raise AttemptFailure(FailureKind.TOOL_ERROR, f"the task's solver raised: {done.error.message}")
+        if done.limit is not None and done.limit.type in STOPPED:
+            said = f"the task's limit on its {done.limit.type} ({done.limit.limit:g}) ended the attempt"
+            raise AttemptFailure(STOPPED[done.limit.type], said)
+        state = attempt.state
+        return Transcript(
+            messages=tuple(of_inspect(message) for message in state.messages),
+            generations=tuple(attempt.replies),
+            kept=_kept(state),
+        )
+
+    async def close(self) -> None:
+        """See `Suite.close`."""
+        await end()
+
+    def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
+        """Ask the task's scorers of what lies in the transcript.
+
+        Raises:
+            AttemptFailure: a scorer gave what is no number.
+        """
+        with ThreadPoolExecutor(1) as thread:  # where no event loop runs, as one may here
+            found = thread.submit(lambda: asyncio.run(self._ask(sample.payload, transcript))).result()
+        return tuple(
+            Score(
+                metric=metric,
+                value=self._number(metric, value),
+                answer=score.answer,
+                reason=score.explanation,
+            )
+            for name, score in found.items()
+            for metric, value in self._values(name, score.value)
+        )
+
+    async def _ask(self, sample: Any, transcript: Transcript) -> dict[str, Any]:
+        """Scorer -> Inspect's `Score`, of those that gave one."""
+        from inspect_ai.scorer import Target
+        from inspect_ai.util._store import init_subtask_store
+
+        state = _restored(sample, transcript)
+        init_subtask_store(state.store)
+        found = {name: await scorer(state, Target(sample.target)) for name, scorer in self._scorers.items()}
+        return {name: score for name, score in found.items() if score is not None}
+
+    def _values(self, scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
+        """(metric, value) of a scorer's score."""
+        keys = self._keys(scorer)
+        if not keys and not isinstance(value, Mapping):
+            yield scorer, value
+            return
+        if not isinstance(value, Mapping) or not keys:
+            said = f"scorer {scorer} gave {value!r}"
+            hint = (
+                f"name its keys, as `keys: {{{scorer}: [{', '.join(map(str, value))}]}}`" if not keys else ""
+            )
+            raise AttemptFailure(FailureKind.SCORER_ERROR, f"{said}: {hint or 'expected a score by key'}")
+        yield from ((f"{scorer}:{key}", value[key]) for key in keys if key in value)
+
+    def _number(self, metric: str, value: Any) -> float | None:
+        """What a score counts, as Inspect's `value_to_float` has it; None for one that was not given."""
+        from inspect_ai.scorer import value_to_float
+
+        words = ("C", "P", "I", "N", "yes", "true", "no", "false")
+        if isinstance(value, str) and value in self.options.values:
+            return self.options.values[value]
+        if (
+            isinstance(value, str)
+            and value not in words
+            and value.lower() not in words
+            and not _numeric(value)
+        ):
+            raise AttemptFailure(
+                FailureKind.SCORER_ERROR,
+                f"{metric} is {value[:80]!r}: say what that counts, as `values: {{{value[:20]}: 1}}`",
+            )
+        if not isinstance(value, str | int | float):
+            raise AttemptFailure(FailureKind.SCORER_ERROR, f"{metric} is a {type(value).__name__}, no number")
+        number = float(value_to_float()(value))
+        return None if math.isnan(number) else number
+
+
+def _numeric(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _with_ids(dataset: Any) -> list[Any]:
+    """The samples, those without an id numbered from 1, as Inspect does."""
+    return [
+        sample if sample.id is not None else sample.model_copy(update={"id": number})
+        for number, sample in enumerate(dataset, 1)
+    ]
+
+
+def _shown(sample: Any) -> Any:
+    """All that a solver and a scorer see of a sample, but for the ids that Inspect draws for messages."""
+    said = sample.model_dump(mode="json", exclude_none=True)
+    if not isinstance(said["input"], str):
+        said["input"] = [{k: v for k, v in message.items() if k != "id"} for message in said["input"]]
+    return said
+
+
+def _metrics_of(task: Any, scorer: Any) -> Any:
+    """What Inspect computes of a scorer's scores: a list of metrics and groups by key, or one such group."""
+    from inspect_ai._util.registry import registry_info
+
+    return task.metrics or registry_info(scorer).metadata.get("metrics", [])
+
+
+def _plain_metrics(task: Any, scorer: Any) -> list[Any]:
+    """The same as one list."""
+    said = _metrics_of(task, scorer)
+    groups = [said] if isinstance(said, dict) else said
+    lists = [list(one.values()) if isinstance(one, dict) else [[one]] for one in groups]
+    return [metric for given in lists for metrics in given for metric in metrics]
+
+
+def _kept(state: Any) -> dict[str, Any]:
+    """What scorers may look at beside the conversation."""
+    from pydantic_core import to_jsonable_python
+
+    kept = {
+        "completion": state.output.completion,
+        "stop_reason": state.output.stop_reason if state.output.choices else None,
+        "choices": [[c.value, c.correct, c.original_position] for c in state.choices],
+        "metadata": state.metadata,
+        "store": dict(state.store.items()),
+    }
+    jsonable: dict[str, Any] = to_jsonable_python(kept, fallback=repr, inf_nan_mode="strings")
+    return {key: value for key, value in jsonable.items() if value not in (None, [], {})}
+
+
+def _restored(sample: Any, transcript: Transcript) -> Any:
+    """The `TaskState` that a solver left."""
+    from inspect_ai.model import ChatCompletionChoice, ModelName, ModelOutput
+    from inspect_ai.scorer import Target
+    from inspect_ai.solver import TaskState
+    from inspect_ai.solver._task_state import Choice
+
+    kept, messages = transcript.kept, [of_harness(message) for message in transcript.messages]
+    output = ModelOutput(model="harness/local")
+    if "stop_reason" in kept:
+        text = kept.get("completion", "")
+        output = ModelOutput.from_content("harness/local", text, stop_reason=kept["stop_reason"])
+        said = messages[-1] if messages and messages[-1].role == "assistant" else None
+        if said is not None and said.text == text:
+            output = ModelOutput(
+                model="harness/local",
+                choices=[ChatCompletionChoice(message=said, stop_reason=kept["stop_reason"])],
+            )
+    return TaskState(
+        model=ModelName("harness/local"),
+        sample_id=sample.id,
+        epoch=1,
+        input=sample.input,
+        messages=messages,
+        target=Target(sample.target),
+        choices=[
+            Choice(value=value, correct=correct, original_position=position)
+            for value, correct, position in kept.get("choices", [])
+        ],
+        output=output,
+        completed=True,
+        metadata=kept.get("metadata", {}),
+        store=kept.get("store", {}),
+    )

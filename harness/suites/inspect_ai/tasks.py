@@ -1,0 +1,156 @@
+"""Inspect's tasks: loaded by name or file, and held to what can be measured here."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from importlib.metadata import entry_points
+from typing import Any
+
+from harness.config import OptionError, as_written
+from harness.errors import Absent, UserError
+from harness.suites.access import Access
+from harness.suites.digests import digest
+from harness.suites.lm_eval.patches import nothing_downloaded
+from harness.trust import load_object
+
+GRADED_BY_A_MODEL = ("inspect_ai/model_graded_qa", "inspect_ai/model_graded_fact")
+
+
+def check_installed() -> None:
+    """Raises UserError where Inspect is not."""
+    try:
+        import inspect_ai  # noqa: F401
+    except ImportError as error:
+        raise UserError(
+            f"adapter inspect needs inspect_ai ({error}): pip install 'openweight-harness[inspect]'"
+        ) from error
+
+
+def task_function(name: str) -> Callable[..., Any]:
+    """The function behind `package/task` or `file.py@task`.
+
+    Raises:
+        Untrusted: it is not code that may be run.
+        UserError: there is none.
+    """
+    if "@" in name:
+        path, _, function = name.rpartition("@")
+        found = load_object(f"{path}:{function}", "task")
+    elif "/" in name:
+        package, _, function = name.rpartition("/")
+        declared = {point.name: point.value for point in entry_points(group="inspect_ai")}
+        if package not in declared:
+            known = ", ".join(sorted(declared)) or "none"
+            raise OptionError(
+                f"no installed package {package!r} declares tasks of Inspect's (there is {known}): install "
+                "it, or name a file as ./file.py@task",
+                "task",
+            )
+        found = load_object(f"{declared[package]}:{function}", "task")
+    else:
+        raise OptionError(f"{as_written(name)!r} is no task: write package/task, or ./file.py@task", "task")
+    if not callable(found):
+        raise OptionError(
+            f"{as_written(name)} is a {type(found).__name__}, not a function with @task", "task"
+        )
+    task: Callable[..., Any] = found
+    return task
+
+
+def make_task(name: str, args: dict[str, Any], access: Access) -> Any:
+    """An Inspect `Task` with its data.
+
+    Raises:
+        Absent: its data are not on this machine, and may not be downloaded.
+        UserError: it cannot be made, or not be measured here.
+    """
+    from inspect_ai import Task
+
+    function, said = task_function(name), as_written(name)
+    with nullcontext() if access.download else nothing_downloaded():
+        try:
+            task = function(**args)
+        except UserError:
+            raise
+        except Exception as error:  # the task may be anybody's
+            text = (
+                f"task {said} cannot be made ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+            )
+            if "offline" in str(error).lower() or "couldn't reach" in str(error).lower():
+                raise Absent(f"{text}: its data are not on this machine") from error
+            raise UserError(f"{text}: see its parameters for `args`") from error
+    if not isinstance(task, Task):
+        raise OptionError(f"{said} made a {type(task).__name__}: expected a Task of Inspect's", "task")
+    _check(said, task)
+    return task
+
+
+def _check(said: str, task: Any) -> None:
+    """Raises UserError for a task that cannot be run or scored here."""
+    if task.sample_source is not None:
+        raise UserError(f"task {said} makes its samples as it goes, so that no two models are asked the same")
+    sandboxes = {task.sandbox.type} if task.sandbox else set()
+    sandboxes |= {s.sandbox.type for s in task.dataset if s.sandbox is not None}
+    if "local" in sandboxes:
+        raise UserError(
+            f"task {said} runs programs in the sandbox `local`, which is this machine itself: it is refused"
+        )
+    if sandboxes:
+        raise UserError(
+            f"task {said} needs the sandbox {', '.join(sorted(sandboxes))}: run it with Inspect against a "
+            "server of the model, and take its log in with `harness replay LOG.eval`"
+        )
+    if not task.scorer:
+        raise UserError(f"task {said} has no scorer, so that nothing would be measured")
+    for scorer in task.scorer:
+        if registered(scorer) in GRADED_BY_A_MODEL:
+            raise UserError(
+                f"task {said} is scored by a model ({registered(scorer)}), whose errors nobody has measured: "
+                "put its requests to a judge with the adapter `requests`"
+            )
+    if any(not isinstance(s.input, str) and _has_media(s.input) for s in task.dataset):
+        raise UserError(f"task {said} shows images, audio or files, and engines here take text alone")
+
+
+def _has_media(messages: Any) -> bool:
+    return any(
+        part.type not in ("text", "reasoning")
+        for message in messages
+        if not isinstance(message.content, str)
+        for part in message.content
+    )
+
+
+def registered(thing: Any) -> str:
+    """The name by which Inspect knows a solver, scorer or metric."""
+    from inspect_ai._util.registry import is_registry_object, registry_info
+
+    return str(registry_info(thing).name) if is_registry_object(thing) else type(thing).__name__
+
+
+def described(thing: Any) -> list[Any]:
+    """What a solver, a scorer or a list of them is, by the names and arguments that Inspect knows."""
+    from inspect_ai._util.registry import has_registry_params, registry_params
+
+    if isinstance(thing, list | tuple):
+        return [described(one) for one in thing]
+    steps = getattr(thing, "steps", None) or getattr(thing, "_solvers", None)
+    if steps:  # a plan, or a chain
+        return [described(one) for one in steps]
+    params = registry_params(thing) if has_registry_params(thing) else {}
+    return [registered(thing), params]
+
+
+def source_of(function: Callable[..., Any]) -> str:
+    """12 hex digits for the source of the module that a task is in."""
+    return digest(inspect.getsource(sys.modules[inspect.unwrap(function).__module__]))[:12]
+
+
+def names_in(described: list[Any]) -> Iterator[str]:
+    """Every name in what `described` gives."""
+    for part in described:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, list):
+            yield from names_in(part)

@@ -1,0 +1,259 @@
+"""Tasks of several kinds, written with Inspect's own parts."""
+
+from typing import Any
+
+from inspect_ai import Epochs, Task, task
+from inspect_ai.dataset import MemoryDataset, Sample
+from inspect_ai.model import ChatMessageUser, ContentImage
+from inspect_ai.scorer import (
+    Score,
+    accuracy,
+    choice,
+    exact,
+    f1,
+    includes,
+    match,
+    mean,
+    model_graded_qa,
+    pattern,
+    scorer,
+    stderr,
+)
+from inspect_ai.solver import (
+    Generate,
+    Solver,
+    TaskState,
+    basic_agent,
+    chain_of_thought,
+    generate,
+    multiple_choice,
+    solver,
+    system_message,
+    use_tools,
+)
+from inspect_ai.tool import Tool, tool
+
+SUMS = [Sample(input=f"What is {i} + {i}?", target=str(2 * i), id=f"sum-{i}") for i in range(6)]
+CAPITALS = [
+    Sample(input="Capital of France?", choices=["Rome", "Paris", "Oslo", "Bern"], target="B"),
+    Sample(input="Capital of Norway?", choices=["Rome", "Paris", "Oslo", "Bern"], target="C"),
+    Sample(input="In Scandinavia?", choices=["Oslo", "Paris", "Malmo", "Bern"], target=["A", "C"]),
+]
+
+
+@task
+def sums() -> Task:
+    return Task(
+        dataset=MemoryDataset(SUMS),
+        solver=[system_message("Answer with a number."), generate()],
+        scorer=[match(), includes(), exact(), f1()],
+    )
+
+
+@task
+def sums_by_pattern() -> Task:
+    return Task(
+        dataset=MemoryDataset(SUMS),
+        solver=[chain_of_thought(), generate()],
+        scorer=pattern(r"ANSWER:\s*(\d+)"),
+    )
+
+
+@task
+def capitals(shuffle: bool = False) -> Task:
+    return Task(dataset=MemoryDataset(CAPITALS[:2]), solver=multiple_choice(shuffle=shuffle), scorer=choice())
+
+
+@task
+def several_right() -> Task:
+    return Task(
+        dataset=MemoryDataset(CAPITALS[2:]), solver=multiple_choice(multiple_correct=True), scorer=choice()
+    )
+
+
+@task
+def repeated() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:2]), solver=generate(), scorer=match(), epochs=Epochs(3, "mode"))
+
+
+@tool
+def add() -> Tool:
+    async def execute(x: int, y: int) -> int:
+        """Add two numbers.
+
+        Args:
+            x: the first
+            y: the second
+        """
+        return x + y
+
+    return execute
+
+
+@task
+def with_a_tool() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=[use_tools(add()), generate()], scorer=includes())
+
+
+@task
+def agent(attempts: int = 1) -> Task:
+    return Task(
+        dataset=MemoryDataset(SUMS[:3]), solver=basic_agent(tools=[add()], message_limit=8), scorer=includes()
+    )
+
+
+@solver
+def counting() -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state = await generate(state)
+        state.store.set("words", len(state.output.completion.split()))
+        state.metadata["seen"] = True
+        return state
+
+    return solve
+
+
+@scorer(metrics={"words": [mean(), stderr()], "seen": [accuracy()]})
+def by_key() -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        return Score(
+            value={"words": state.store.get("words"), "seen": "C" if state.metadata.get("seen") else "I"}
+        )
+
+    return score
+
+
+@task
+def keys() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=counting(), scorer=by_key())
+
+
+@task
+def graded() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=model_graded_qa())
+
+
+@task
+def on_the_host() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=match(), sandbox="local")
+
+
+@task
+def in_docker() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=match(), sandbox="docker")
+
+
+@scorer(metrics=[accuracy()])
+def in_number() -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        return Score(value=len(state.output.completion) / 2)
+
+    return score
+
+
+@task
+def in_numbers() -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=generate(), scorer=in_number())
+
+
+@scorer(metrics=[accuracy()])
+def in_word(word: str) -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        return Score(value=float("nan") if word == "nan" else word)
+
+    return score
+
+
+@task
+def in_words(word: str = "P") -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=generate(), scorer=in_word(word))
+
+
+@solver
+def again() -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state = await generate(state)
+        return await generate(state, temperature=0.7)
+
+    return solve
+
+
+@task
+def asked_twice() -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=again(), scorer=match())
+
+
+@task
+def thinks() -> Task:
+    return Task(
+        dataset=MemoryDataset(SUMS),
+        solver=[system_message("Think."), use_tools(add()), generate(temperature=0.7)],
+        scorer=includes(),
+    )
+
+
+@solver
+def swallowing() -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        try:
+            return await generate(state)
+        except Exception:
+            return state
+
+    return solve
+
+
+@task
+def swallows() -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=swallowing(), scorer=match())
+
+
+@solver
+def raising() -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        raise RuntimeError("a fault of the solver's")
+
+    return solve
+
+
+@task
+def raises() -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=raising(), scorer=match())
+
+
+@task
+def forced() -> Task:
+    return Task(
+        dataset=MemoryDataset(SUMS), solver=[use_tools(add(), tool_choice="any"), generate()], scorer=match()
+    )
+
+
+@task
+def pictures() -> Task:
+    image = ChatMessageUser(content=[ContentImage(image="data:image/png;base64,AA==")])
+    return Task(dataset=MemoryDataset([Sample(input=[image], target="a")]), solver=generate(), scorer=match())
+
+
+@task
+def unscored() -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=generate())
+
+
+@task
+def drawn() -> Task:
+    dataset = MemoryDataset(list(SUMS))
+    dataset.shuffle()
+    return Task(dataset=dataset, solver=generate(), scorer=match())
+
+
+@scorer(metrics={"*": [mean()]})
+def by_any_key() -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        return Score(value={"a": 1, "b": 0})
+
+    return score
+
+
+@task
+def any_keys() -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=generate(), scorer=by_any_key())
