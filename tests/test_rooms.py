@@ -122,6 +122,7 @@ FLOORS = {
         "agentdojo_mini",
         "agentdojo",
         "injecagent",
+        "inspect_ai",
         "lm_eval",
         "requests",
         "contamination",
@@ -159,6 +160,7 @@ FLOORS = {
         "searched",
     ],
     "suites.agentdojo.stepwise": ["acts", "campaigns", "company", "suite"],
+    "suites.inspect_ai": ["conversation", "evaluation", "tasks", "suite"],
     "suites.lm_eval": [
         "examples",
         "metrics",

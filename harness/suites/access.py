@@ -1,7 +1,11 @@
 """What suites may do to get at their data while they are made, and at which commits they are held."""
 
-from collections.abc import Mapping
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from unittest import mock
 
 
 @dataclass(frozen=True)
@@ -12,3 +16,18 @@ class Access:
     """Whether what is not on this machine may be downloaded. HF_HUB_OFFLINE=1 forbids it in any case."""
     locked: Mapping[str, str] = field(default_factory=dict)
     """Data set of the hub, as `repository` or `repository@revision` -> the commit that it was locked at."""
+
+
+@contextmanager
+def nothing_downloaded() -> Iterator[None]:
+    """While inside, `datasets`, huggingface_hub and `evaluate` look at what is on this machine alone."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    with ExitStack() as stack:
+        stack.enter_context(mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
+        stack.enter_context(mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True))
+        stack.enter_context(mock.patch.dict(os.environ, {"HF_EVALUATE_OFFLINE": "1"}))
+        if evaluate := sys.modules.get("evaluate.config"):
+            stack.enter_context(mock.patch.object(evaluate, "HF_EVALUATE_OFFLINE", True))
+        yield

@@ -9,9 +9,8 @@ from typing import Any
 
 from harness.config import OptionError, as_written
 from harness.errors import Absent, UserError
-from harness.suites.access import Access
+from harness.suites.access import Access, nothing_downloaded
 from harness.suites.digests import digest
-from harness.suites.lm_eval.patches import nothing_downloaded
 from harness.trust import load_object
 
 GRADED_BY_A_MODEL = ("inspect_ai/model_graded_qa", "inspect_ai/model_graded_fact")

@@ -16,8 +16,8 @@ from typing import Any
 
 from harness.errors import Absent, UserError
 from harness.models import hub
-from harness.suites.access import Access
-from harness.suites.lm_eval.patches import data_loaded_by, hub_loader, nothing_downloaded, preferred_in_cache
+from harness.suites.access import Access, nothing_downloaded
+from harness.suites.lm_eval.patches import data_loaded_by, hub_loader, preferred_in_cache
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 

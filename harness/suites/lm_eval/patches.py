@@ -6,8 +6,6 @@ names are those of one version of lm-eval and of two of `datasets`; `check_versi
 """
 
 import logging
-import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache, lru_cache, partial
@@ -200,21 +198,6 @@ def preferred_in_cache(commit: str | None) -> Iterator[None]:
         return found + CENTURY if Path(folder).name == commit else found
 
     with mock.patch.object(cache, "_get_modification_time", rank):
-        yield
-
-
-@contextmanager
-def nothing_downloaded() -> Iterator[None]:
-    """While inside, `datasets`, huggingface_hub and `evaluate` look at what is on this machine alone."""
-    import datasets.config
-    import huggingface_hub.constants
-
-    with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(huggingface_hub.constants, "HF_HUB_OFFLINE", True))
-        stack.enter_context(mock.patch.object(datasets.config, "HF_HUB_OFFLINE", True))
-        stack.enter_context(mock.patch.dict(os.environ, {"HF_EVALUATE_OFFLINE": "1"}))
-        if evaluate := sys.modules.get("evaluate.config"):
-            stack.enter_context(mock.patch.object(evaluate, "HF_EVALUATE_OFFLINE", True))
         yield
 
 

@@ -139,7 +139,7 @@ async def test_verdicts_are_those_of_inspects_own_runner(tmp_path: Path) -> None
     for name, mine, theirs in zip(KINDS, found, await inspect_says(KINDS, tmp_path), strict=True):
         assert mine == theirs, name
     values = {value for of in found for scores in of.values() for value in scores.values()}
-    assert {0.0, 1.0, 0.5, 2.5} <= values
+    assert {0.0, 1.0, 0.5, 3.5} <= values
 
 
 async def test_shuffled_choices_are_scored_where_they_stood() -> None:
@@ -291,7 +291,7 @@ def test_a_run_is_resumed_scored_again_and_shown(tmp_path: Path, capsys: pytest.
     assert {name: len(found) for name, found in records.items()} == {"sums": 6, "repeated": 6}
     assert {r.sample for r in records["sums"]} == {f"sum-{i}" for i in range(6)}
     (card,) = json.loads((out / "scorecard.json").read_text())["models"]
-    assert card["metrics"]["sums/match"]["value"] == pytest.approx(4 / 6)
+    assert card["metrics"]["sums/match"]["value"] == pytest.approx(5 / 6)
     assert card["metrics"]["repeated/match"]["n"] == 6
     capsys.readouterr()
     assert main(["replay", str(out)]) != 0  # a run directory brings no code
