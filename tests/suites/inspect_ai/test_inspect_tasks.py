@@ -297,5 +297,5 @@ def test_a_run_is_resumed_scored_again_and_shown(tmp_path: Path, capsys: pytest.
     assert main(["replay", str(out)]) != 0  # a run directory brings no code
     assert "--trust-code" in "".join(capsys.readouterr())
     assert main(["replay", str(out), "--trust-code", str(tmp_path)]) == 0
-    assert main(["show", str(out), "sums/sum-1", "--trust-code", str(tmp_path)]) == 0
+    assert main(["show", str(out), "--pair", "sums/sum-1", "--trust-code", str(tmp_path)]) == 0
     assert "What is 1 + 1?" in capsys.readouterr().out
