@@ -20,13 +20,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import brentq  # type: ignore[import-untyped]
-from scipy.special import expit, ndtr, ndtri  # type: ignore[import-untyped]
+from scipy.special import expit, logit, ndtr, ndtri  # type: ignore[import-untyped]
 
 from harness import stats
 from harness.analysis.claims.dates import Dated
 from harness.analysis.claims.lags import lags
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.irt import rasch
+from harness.stats.judged import Calibration, Confusion
 from harness.stats.trends import fit_line
 from harness.suites.subset import draw_stratified
 from harness.types import Estimate
@@ -537,6 +538,47 @@ KINDS = (0.05, 0.3, 0.5, 0.8, 0.95)
 REAL = {"banking": 0.542, "slack": 0.467, "travel": 0.1, "workspace": 0.025}
 """Rates of `hijack_components.json`; of travel, where no attack was shown, one that might be."""
 THESE, LIKE, LOST = "hijack rate, these tasks", "hijack rate, tasks like these", "missing by outcome"
+JUDGED = "rate, judged and corrected"
+
+
+def judged(rate: float, sensitivity: float, specificity: float, spread: float) -> Trial:
+    """A rate of 250 judged replies, corrected by what was labelled of 450 replies of each of five models.
+
+    Args:
+        rate: the truth.
+        sensitivity: of the judge, over all models.
+        specificity: the same.
+        spread: standard deviation of both between models, in log odds.
+    """
+
+    def of_a_model(random: Random) -> tuple[float, float]:
+        odds = logit([sensitivity, specificity]) + spread * random.standard_normal(2)
+        hits, passes = expit(odds)
+        return float(hits), float(passes)
+
+    def trial(random: Random) -> tuple[float, Estimate]:
+        labelled = {}
+        for model in range(5):
+            hits, passes = of_a_model(random)
+            positive = int(random.binomial(450, 0.5))
+            found = int(random.binomial(positive, hits))
+            passed = int(random.binomial(450 - positive, passes))
+            labelled[str(model)] = Confusion(found, positive - found, passed, 450 - positive - passed)
+        hits, passes = of_a_model(random)
+        said = int(random.binomial(250, rate * hits + (1 - rate) * (1 - passes)))
+        corrected = Calibration(labelled).corrected(said, 250)
+        return rate, Estimate(
+            value=corrected.value,
+            low=corrected.low,
+            high=corrected.high,
+            n=250,
+            missing=0,
+            clusters=250,
+            method="judged",
+        )
+
+    return trial
+
 
 SCENARIOS = (
     Scenario(LIKE, "banking, rate 0.5", like_these(0.5, "banking")),
@@ -581,6 +623,10 @@ SCENARIOS = (
     Scenario("at k, bounded mean", "rate 0.03, 100 samples, k 2 of 4", at_k(0.03, 100, 4, 2), DISCRETE),
     Scenario("corpus, bootstrap", "100 documents", bootstrapped(100)),
     Scenario("difference, paired", "0.4 and 0.6, 200 questions", paired_independent((0.4, 0.6), 200)),
+    Scenario(JUDGED, "rate 0.05, judge 90% and 95%", judged(0.05, 0.9, 0.95, 0.3)),
+    Scenario(JUDGED, "rate 0.3, judge 90% and 95%", judged(0.3, 0.9, 0.95, 0.3)),
+    Scenario(JUDGED, "rate 0.8, judge 85% and 95%, uneven", judged(0.8, 0.85, 0.95, 0.5)),
+    Scenario(JUDGED, "rate 0.3, judge 70% and 80%", judged(0.3, 0.7, 0.8, 0.3)),
     Scenario("difference, paired", "0.9 and 0.95, 100 questions", paired_independent((0.9, 0.95), 100)),
     Scenario("difference, paired", "0.3 and 0.5, 16 x 9", paired((0.3, 0.5), 16, 9), FEW),
     Scenario("difference, paired", "0.5 and 0.5, 40 x 14", paired((0.5, 0.5), 40, 14), FEW),

@@ -11,7 +11,7 @@ NOISE = 3 * math.sqrt(0.95 * 0.05 / RUNS)
 
 
 SIMULATION = script("simulate_coverage")
-SLOW = ("corpus", "rate, crossed", "lag", "cost ratio, curve", "best model", "Rasch")
+SLOW = ("corpus", "rate, crossed", "lag", "cost ratio, curve", "best model", "Rasch", "rate, judged")
 QUICK = [s for s in SIMULATION.SCENARIOS if not s.estimator.startswith(SLOW)]
 
 
