@@ -15,9 +15,9 @@ from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.records.directory import RunDirectory
 from harness.suites.access import Access
-from harness.suites.bounds import score
 from harness.suites.inspect_ai import InspectSuite, Options, build
 from harness.suites.inspect_ai.evaluation import end
+from harness.suites.scoring import score
 from harness.types import FailureKind, Message, Sampling, Tool, ToolCall
 
 pytest.importorskip("inspect_ai", reason="the extra `inspect` is not installed")
