@@ -207,7 +207,7 @@ def unread_call(answer: str, text: str, read: int, begin: Sequence[str], tools: 
             return f"{begun} tool calls begin with {marker!r}, {read} could be read"
     if read:
         return None
-    if (tool := spelled_call(text, (tool.name for tool in tools))) is not None:
+    if (tool := spelled_call(text, tools)) is not None:
         return f"the reply spells a call of {tool!r} that the parser does not read"
     return None
 

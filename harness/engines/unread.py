@@ -3,14 +3,27 @@
 People report calls in fences, after prose, under other keys, without their special tokens, in the format of
 another model. There is no list of such spellings that is long enough, so none is kept: a call is the name of
 an offered tool where a call has it, with arguments beside it, outside of quotations, sentences and programs.
+Where nothing says that they are arguments, they are if the tool asks for them: each is a parameter of its,
+and none that it requires is missing.
 """
 
 import ast
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from itertools import chain
 from typing import Any, NamedTuple
 
-from harness.engines.payloads import DECODER, ELEMENT, NESTED, Unreadable, closing_bracket, decode_literal
+from harness.engines.payloads import (
+    DECODER,
+    ELEMENT,
+    NESTED,
+    Unreadable,
+    closing_bracket,
+    decode_json,
+    decode_literal,
+)
+from harness.types import Tool
 
 NAME_KEYS = r"(?:\w+_)?(?:name|function|tool|action|call|method|api)"
 ARGUMENT_KEYS = r"(?:\w+_)?(?:arguments?|args|parameters?|params|inputs?|kwargs)"
@@ -27,6 +40,12 @@ _REFUSAL = r"\b(?:not|never|cannot|ignor\w+|declin\w+|refus\w+|suspicious|malici
 _CONTENT = r"\b(?:says|contain(?:s|ed)|reads(?= as follows)|hidden|embedded|injected|instructed)\b"
 _SAID_OF_IT = re.compile(f"{_CONDITION}|{_CONTENT}|{_REFUSAL}", re.IGNORECASE)
 """In the line before a call that is shown, not made."""
+_OF_A_TEXT = re.compile(
+    r"\W*(?:The|This|That|One|An?|In|Inside|At)\b"
+    r"(?!.*\b(?:I|me|my|we|us|need|needs|next|first|step|follow\w*)\b)",
+    re.IGNORECASE,
+)
+"""Such a line that tells of something else than of what its author does."""
 _REFUSED = re.compile(rf"\W*(?:I|It|This|That)\b[^.\n]{{0,60}}?(?:{_REFUSAL})", re.IGNORECASE)
 """A line after a call that was quoted."""
 _FENCE = re.compile(r"```[^\n`]*\n(?P<inside>.*?)(?:```|\Z)", re.DOTALL)
@@ -34,6 +53,8 @@ _LONG_SPACE = re.compile(r"\s{21,}")
 """As models write that loop: patterns with optional space would take seconds for it."""
 _TAG = re.compile(r"<[|｜][^|｜<>]*[|｜]>(?:assistant)?|<[^<>]*>")
 _LAST_TOKENS = re.compile(r"(?<!\s)(?<!\|>)\s*+(?:<\|[^|<>]*\|>\s*+)++\Z")
+_WIDE = str.maketrans("（）：，＝", "():,=")
+"""Signs as texts in Chinese and Japanese have them."""
 _QUOTES = "\"'`“”‘’«»„「」"
 
 
@@ -53,13 +74,14 @@ class Place(NamedTuple):
     end: int
 
 
-def spelled_call(answer: str, names: Iterable[str]) -> str | None:
+def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
     """The tool whose call a reply spells in whatever format, None if it spells none.
 
     Args:
         answer: what the model wrote, without its reasoning.
-        names: of the tools that it was offered.
+        tools: what it was offered.
     """
+    answer = _unwrapped(answer).translate(_WIDE)
     answer = answer.replace("\r\n", "\n").replace(ELEMENT, "").replace("\\_", "_")
     answer = _LAST_TOKENS.sub("", answer)
     answer = _LONG_SPACE.sub(lambda run: run[0][:20], answer)
@@ -67,31 +89,51 @@ def spelled_call(answer: str, names: Iterable[str]) -> str | None:
         answer, Place(marked.start("call"), max(marked.end(), _end(answer, marked.start("call"))))
     ):
         return marked["json"] or marked["tag"]
-    offered = [
-        name for name in names if name in answer and not re.search(rf"\bdef {re.escape(name)}\(", answer)
-    ]
+    offered = {
+        tool.name: tool
+        for tool in tools
+        if tool.name in answer and not re.search(rf"\bdef {re.escape(tool.name)}\(", answer)
+    }
     if not offered:
         return None
     longest_first = sorted(offered, key=len, reverse=True)
     name = rf"(?:\w{{1,40}}\.){{0,3}}(?P<tool>{'|'.join(map(re.escape, longest_first))})"
-    for find in (_objects, _expressions, _named, _alone):
-        for tool, place in find(answer, name):
-            if _is_meant(answer, place):
-                return tool
+    found = chain(
+        _objects(answer, name, offered),
+        _expressions(answer, name),
+        _named(answer, name, offered),
+        _alone(answer, name),
+        *(_paired(answer, tool) for tool in offered.values()),
+    )
+    shown = len(answer)
+    for tool, place in found:
+        # What is shown goes on in the next line.
+        if _is_meant(answer, place) and (place.start < shown or answer[shown : place.start].strip()):
+            return tool
+        shown = place.end
     return None
+
+
+def _unwrapped(answer: str) -> str:
+    """A reply that is one string in JSON, as the text in it."""
+    try:
+        text = decode_json(answer) if answer.lstrip().startswith('"') else None
+    except ValueError:
+        return answer
+    return text if isinstance(text, str) and text[:1] in ("{", "[") else answer
 
 
 # Where a name stands as that of a call
 
 
-def _objects(answer: str, name: str) -> Iterator[tuple[str, Place]]:
+def _objects(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[str, Place]]:
     """Names as values in JSON or in literals of Python, with arguments beside them."""
-    for found in re.finditer(rf"[\"'“]{name}[\"'”]", answer):
+    for found in re.finditer(rf"[\"'“]{name}\\*[\"'”]", answer):
         start, value, end = _around(answer, found.start())
         if start < 0:
             continue
         if end > 0:
-            called = any(_is_call(each, found["tool"]) for each in _inner(value))
+            called = any(_is_call(each, tools[found["tool"]]) for each in _inner(value, tools.values()))
         else:
             called = _is_broken_call(answer[start:], name)
         if called:
@@ -109,44 +151,81 @@ def _around(answer: str, at: int) -> tuple[int, Any, int]:
     """
     opened = [found.start() for found in re.finditer(r"[\[{]", answer[:at])][-40:]
     for start in opened:
-        try:
-            value, end = DECODER.raw_decode(answer, start)
-        except (ValueError, *NESTED):
-            try:
-                end = closing_bracket(answer, start)
-                value = decode_literal(answer[start:end])
-            except (ValueError, Unreadable):
-                continue
+        value, end = _value_at(answer, start)
         if end > at:
             return start, value, end
     braces = [start for start in opened if answer[start] == "{"]
     return (braces[-1] if braces else -1), None, 0
 
 
-def _inner(value: Any) -> Iterator[Any]:
-    """A value and all that it holds."""
+@lru_cache(maxsize=64)  # every name within asks again
+def _value_at(answer: str, start: int) -> tuple[Any, int]:
+    """The object or list that begins at a position and where it ends, 0 where it cannot be read."""
+    try:
+        return DECODER.raw_decode(answer, start)
+    except (ValueError, *NESTED):
+        try:
+            end = closing_bracket(answer, start)
+            return decode_literal(answer[start:end]), end
+        except (ValueError, Unreadable):
+            return None, 0
+
+
+def _inner(value: Any, tools: Iterable[Tool]) -> Iterator[Any]:
+    """A value and all that it holds, in texts too, but for what it says is no call of its own."""
     waiting = [value]
     while waiting:
         each = waiting.pop()
+        if isinstance(each, str) and each.lstrip()[:1] in ("{", "["):
+            try:
+                each = decode_literal(each.strip())
+            except ValueError:
+                continue
+        elif isinstance(each, str) and each.endswith(")") and (tool := spelled_call(each, tools)):
+            each = [tool, []]
         yield each
-        waiting.extend(each.values() if isinstance(each, dict) else each if isinstance(each, list) else ())
+        if isinstance(each, dict):
+            waiting.extend(
+                inner
+                for key, inner in each.items()
+                if not (isinstance(inner, str) and key in REPORT_KEYS)
+                and not _SAID_OF_IT.search(str(key).replace("_", " "))
+            )
+        elif isinstance(each, list):
+            waiting.extend(each)
 
 
-def _is_call(value: Any, tool: str) -> bool:
+def _is_call(value: Any, tool: Tool) -> bool:
     if isinstance(value, list):
-        return len(value) == 2 and value[0] == tool and (value[1] == [] or _are_arguments(value[1]))
+        return len(value) == 2 and value[0] == tool.name and (value[1] == [] or _are_arguments(value[1]))
     if not isinstance(value, dict) or value.keys() & set(REPORT_KEYS):
         return False
-    if list(value) == [tool]:
-        return _are_arguments(value[tool])
-    named = any(
-        re.fullmatch(NAME_KEYS, key) and str(each).rpartition(".")[2] == tool for key, each in value.items()
-    )
-    return named and any(
-        re.fullmatch(ARGUMENT_KEYS, key)
+    if tool.name in value:
+        own = value[tool.name]
+        return _are_arguments(own) if len(value) == 1 else isinstance(own, dict) and _are_asked(own, tool)
+    keys = [
+        key
+        for key, each in value.items()
+        if re.fullmatch(rf"{NAME_KEYS}|type", str(key)) and str(each).rpartition(".")[2] == tool.name
+    ]
+    if not keys:
+        return False
+    # What comes before the name may be a thought, or an id.
+    after = dict(list(value.items())[list(value).index(keys[-1]) + 1 :])
+    return _are_asked(after, tool) or any(
+        re.fullmatch(ARGUMENT_KEYS, str(key))
         and (_are_arguments(each) or (key in TEXT_KEYS and isinstance(each, str)))
         for key, each in value.items()
     )
+
+
+def _are_asked(values: Mapping[str, Any], tool: Tool) -> bool:
+    """Whether values are what a tool asks for: each a parameter of its, none missing that it requires."""
+    return values.keys() <= _parameters(tool) and set(tool.parameters.get("required", ())) <= values.keys()
+
+
+def _parameters(tool: Tool) -> set[str]:
+    return set(tool.parameters.get("properties", ()))
 
 
 def _are_arguments(value: Any) -> bool:
@@ -169,7 +248,7 @@ def _is_broken_call(rest: str, name: str) -> bool:
 _BEFORE_EXPRESSION = (
     r"(?:^|(?<=[>\])|:])|(?P<said>(?<=[.!?][ \n])))[ \t]*"
     rf"(?:[^\w\s{_QUOTES}<>\[\](){{}}|#*•.,;:-]+[ \t]*)?"
-    r"(?:print\(|await[ \t]+|\w+[ \t]*=[ \t]*)?(?:[\[(][\s\[(]*)?"
+    r"(?:(?:(?:const|let|var)[ \t]+)?\w+[ \t]*=[ \t]*)?(?:print\(|await[ \t]+)?(?:[\[(][\s\[(]*)?"
 )
 """The beginning of a line, a mark, a label or the end of a sentence, and signs such as arrows."""
 _AFTER_EXPRESSION = re.compile(
@@ -190,7 +269,7 @@ def _expressions(answer: str, name: str) -> Iterator[tuple[str, Place]]:
             end = _end(answer, found.start() + bracket)
         after = _AFTER_EXPRESSION.match(answer, end)
         if values and after and (found["said"] is None or not answer[after.end() :].strip()):
-            yield found["tool"], Place(found.start(), end)
+            yield found["tool"], Place(found.end() - len(found[0].lstrip()), end)
     for found in re.finditer(rf"^\s*\[\s*{name}\Z", answer, re.MULTILINE):
         yield found["tool"], Place(found.start(), len(answer))
 
@@ -203,29 +282,28 @@ def _are_values(arguments: str) -> bool:
 
 _SIGNS = r"[^\w\s<>\[\](){}\"'`|-]*"
 _BULLET = r"(?:[-*•][ \t]+)?"
-_LABEL = rf"(?:{_BULLET}{_SIGNS}[A-Za-z][\w -]{{0,20}}{_SIGNS}:[*_]*[ \t]*)?"
+_LABEL = rf"(?:{_BULLET}{_SIGNS}[^\W\d][\w -]{{0,20}}{_SIGNS}:[*_]*[ \t]*)?"
 """What a line is, such as an action or its input."""
 _NAME_LABEL = rf"(?:{_BULLET}{_SIGNS}(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?{_SIGNS}:[*_]*[ \t]*)?"
 _CALLING = r"(?:call\w*|invok\w*|request\w*|use|using|run\w*)"
-_BLOCKS = r"(?:br|dd|em|hr|i|li|ol|p|span|strong|td|tr|ul)\b"
-"""Elements of a page, which hold no arguments."""
 
 
-def _named(answer: str, name: str) -> Iterator[tuple[str, Place]]:
+def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[str, Place]]:
     """Names in tags, attributes, recipients and headers, followed by arguments."""
     bare = rf"[*_`\"]*(?:function)?{name}[*_`\"]*(?::\d+)?"
     labelled = rf"(?:^|(?<=[>\]|=(:*.]))[ \t]*{_LABEL}{bare}"
     after = (
-        r"[ \t]*\]?[ \t]*(?:\w+|<[|｜][^|｜<>]*[|｜]>|\[[A-Z_]+\]|[:=])*\s*(?:```\w*\s*)?"
+        r"[ \t]*\]?[ \t]*(?:\w++|<[|｜][^|｜<>]*[|｜]>|\[[A-Z_]+\]|[:=])*+\s*(?:```\w*\s*)?"
         r"(?=\{\s*(?:[\"'}]|\w+:|\Z))",
         r"\s*(?=<arg)",
         rf"[ \t]*\n+\s*{_LABEL}\s*(?:```\w*\s*)?(?=\{{)",
         r"[ \t]+(?:--[\w-]+(?=[ \t=])|\w+=(?=[\"'\d\[{]))",
     )
+    keys = "|".join(map(re.escape, sorted(set().union(*map(_parameters, tools.values())))))
     tags = (
         rf"^[ \t]*{_NAME_LABEL}{bare}[ \t]*\n+\s*{_BULLET}(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:\n?[^\n]*",
         rf"<[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n/]*(?:/>|>\s*(?:[{{(<]))",
-        rf"<(?P<tag>[\w:-]+)>\s*{name}\s*(?:</[\w:-]+>)?\s*<(?!(?P=tag)\b|/|{_BLOCKS})",
+        rf"<[\w:-]+>\s*{name}\s*(?:</[\w:-]+>)?\s*<(?:/?\w*arg|{ARGUMENT_KEYS}\b|(?:{keys or '(?!)'})\b)",
         rf"^[ \t]*(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?:[ \t]*{name}\[[^\]\n]*\]",
         rf"{_WRAPPER}\s*{name}\s*(?=<|\[/|\Z)",
         rf"^[ \t]*\[(?:\w+[ _])*{_CALLING}[ \t]*[:=]?[ \t]*{name}\b[^\[\]\n]*\]",
@@ -260,6 +338,63 @@ def _alone(answer: str, name: str) -> Iterator[tuple[str, Place]]:
                 yield found["tool"], Place(found.start(), len(answer))
 
 
+_VALUE = (
+    r"(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\[[^\[\]]*\]|\{[^{}]*\}"
+    r"|(?!(?:str\w*|int\w*|float|number|bool\w*|list|dict|object|array|any)\b)[^\s\"',;(){}\[\]<>=]+)"
+)
+"""Also without quotes; but the name of a type is none."""
+_OPENING = re.compile(rf"(?:{_LABEL}|[^\W\d]\w*[ \t]+)[^\w\s]*[ \t]*(?:\w+[./])*|[^\w\s]*[ \t]*(?:\w+[./])*")
+"""Before a name: a label, or one word, and signs."""
+_BETWEEN = re.compile(
+    rf"[^\w\s]*(?:[ \t]+with\b)?(?:[\s,]*(?i:{ARGUMENT_KEYS})\b)?(?:\s*[:=](?!\w))?[\s({{\[<\"'`]*"
+)
+"""Between a name and what is handed over."""
+_CLOSING = re.compile(r"[ \t]*[)\]}>]*")
+_PAIR = re.compile(r"[\s,;]*[\"'“]?\w+[\"'”]?[ \t]*[:=]")
+
+
+def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
+    """A name, followed by values for all parameters that the tool requires, and for no others.
+
+    Where it requires one alone, its value needs no name.
+    """
+    name, required = re.escape(tool.name), set(tool.parameters.get("required", ()))
+    if not required:
+        return
+    keys = "|".join(map(re.escape, sorted(_parameters(tool), key=len, reverse=True)))
+    pair = re.compile(
+        rf"[\s,;]*[\"'“]?(?:[-:]{{1,2}}(?P<option>{keys})[ \t=]+"
+        rf"|(?P<key>{keys})[\"'”]?\s*(?:=>|[:=])\s*){_VALUE}"
+    )
+    sole = re.compile(
+        rf"{name}[ \t]+(?:\"[^\"\n]+\"|'[^'\n]+')[ \t]*$|(?<=^[/!@]){name}[ \t]+\S+$"
+        rf"|(?<=<){name}>[^<>\n]+</{name}>",
+        re.MULTILINE,
+    )
+    for found in re.finditer(rf"(?<![\w\"'“-]){name}(?![\w-])", answer):
+        start = max(answer.rfind("\n", 0, found.start()) + 1, found.start() - 100)
+        if not _OPENING.fullmatch(answer, start, found.start()):
+            continue
+        if len(required) == 1 and (value := sole.match(answer, found.start())):
+            yield tool.name, Place(found.start(), value.end())
+        at, given = _past(_BETWEEN, answer, found.end()), set[str]()
+        while each := pair.match(answer, at):
+            given.add(each["option"] or each["key"])
+            at = each.end()
+        others = _PAIR.match(answer, at)
+        at = _past(_CLOSING, answer, at)
+        if required <= given and not others and _AFTER_EXPRESSION.match(answer, at):
+            opening = answer[start : found.start()].lstrip()
+            own = 0 if set(opening) & set(f"{_QUOTES}>") else len(opening)
+            yield tool.name, Place(found.start() - own, at)
+
+
+def _past(pattern: re.Pattern[str], answer: str, at: int) -> int:
+    """Where a pattern ends that begins at a position, if it does."""
+    found = pattern.match(answer, at)
+    return found.end() if found else at
+
+
 def _end(answer: str, at: int) -> int:
     """Where arguments end that begin at a position, as far as that is simple to tell."""
     try:
@@ -280,8 +415,8 @@ def _is_meant(answer: str, place: Place) -> bool:
     if len(sides) == 2 and set(sides) <= set(_QUOTES):
         return False
     before, rest = answer[:start].rsplit("\n", 1)[-1], answer[end:].split("\n", 1)[0]
-    # Three of them begin a call.
-    is_quotation = before.lstrip().startswith(">") and before.strip() != ">>>"
+    # Three of them, glued to a name, begin a call.
+    is_quotation = before.lstrip().startswith(">") and not before.endswith(">>>")
     if is_quotation or _is_quoted(before, rest) or _is_sentence(before, rest):
         return False
     return not _is_shown(answer[:start], answer[end:])
@@ -317,7 +452,8 @@ def _is_quoted(before: str, rest: str) -> bool:
 def _is_sentence(before: str, rest: str) -> bool:
     """Whether the line of a call is a sentence, which goes on after it."""
     follows = re.match(r"[ \t]*[,;]?[ \t]+([^\W\d_])", _TAG.sub("", rest))
-    return follows is not None and (follows[1].islower() or bool(_TAG.sub("", before).strip()))
+    begun = re.search(r"[^\s.!?][ \t]*\Z", _TAG.sub("", before)) is not None
+    return follows is not None and (follows[1].islower() or begun)
 
 
 def _is_shown(before: str, after: str) -> bool:
@@ -325,7 +461,7 @@ def _is_shown(before: str, after: str) -> bool:
     said = _MARKS_BEFORE.sub("", before[-400:]).rsplit("\n", 1)[-1]
     if re.search(r"^\s*File \".*\", line \d+", said):  # of a traceback
         return True
-    if said.endswith(":") and _SAID_OF_IT.search(said):
+    if said.endswith(":") and (_SAID_OF_IT.search(said) or _OF_A_TEXT.match(said)):
         return True
     rest = _MARKS_AFTER.match(after)
     return _REFUSED.match(after, rest.end() if rest else 0) is not None
@@ -354,7 +490,11 @@ def _is_all_calls(inside: str) -> bool:
         statements = ast.parse(inside.strip()).body
     except (SyntaxError, ValueError, *NESTED):
         return (
-            re.search(r"^\s*(?:def|import|from|class|for|if|while|with|return|#)\b", inside, re.MULTILINE)
+            re.search(
+                r"^\s*(?:def|function|import|from|class|for|if|while|with|return|#)\b|=>",
+                inside,
+                re.MULTILINE,
+            )
             is None
         )
     kinds = (ast.Call, ast.List, ast.Await)

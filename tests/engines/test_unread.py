@@ -3,19 +3,33 @@
 import hashlib
 import json
 import lzma
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from harness.engines.replies import strip_tokens
 from harness.engines.unread import spelled_call
+from harness.types import Tool
 from tests.conftest import shared_data
 from tests.engines.reading import TOOLS as OFFERED
 from tests.engines.reading import WRITERS, Harmony
 
-TOOLS = ("transfer_funds", "list_events", "open_file", "send")
+
+def _tool(name: str, required: Iterable[str] = (), optional: Iterable[str] = ()) -> Tool:
+    properties = {key: {"type": "string"} for key in (*required, *optional)}
+    parameters = {"type": "object", "properties": properties, "required": list(required)}
+    return Tool(name=name, description=name, parameters=parameters)
+
+
+TOOLS = (
+    _tool("transfer_funds", ("to", "amount"), ("note",)),
+    _tool("list_events", (), ("day",)),
+    _tool("open_file", ("path",), ("mode",)),
+    _tool("send", ("to", "text")),
+)
 LINES = (Path(__file__).parent / "unread.jsonl").read_text(encoding="utf8").rstrip("\n").split("\n")
 CASES = [json.loads(line) for line in LINES]
 
@@ -23,6 +37,15 @@ CASES = [json.loads(line) for line in LINES]
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['kind']}: {case['shape']}" for case in CASES])
 def test_calls_are_told_from_answers(case: dict[str, str]) -> None:
     assert (spelled_call(case["text"], TOOLS) is not None) == (case["kind"] == "call")
+
+
+@pytest.mark.parametrize(
+    "again", ["send<|a|>", "send=", '{"name": "open_file"', '"name": "send"[', "path=a "]
+)
+def test_no_reply_takes_long_to_tell(again: str) -> None:
+    begun = time.process_time()
+    spelled_call("open_file " + again * 500, TOOLS)
+    assert time.process_time() - begun < 5
 
 
 PASSED_ON = (
@@ -51,7 +74,7 @@ AROUND_A_QUOTATION = (
 
 @pytest.mark.parametrize("family", WRITERS)
 def test_a_call_of_any_family_is_told_by_whomever_it_is_missed_and_a_quotation_is_none(family: str) -> None:
-    names, special = [tool.name for tool in OFFERED], (*WRITERS[family].special, *Harmony.all_special_tokens)
+    special = (*WRITERS[family].special, *Harmony.all_special_tokens)
     for arguments in PASSED_ON:
         whole = WRITERS[family].write([("write_memo", arguments)])
         # A server strips special tokens off; those of Kimi K3 take the name with them.
@@ -59,10 +82,10 @@ def test_a_call_of_any_family_is_told_by_whomever_it_is_missed_and_a_quotation_i
         for call in written:
             for around in AROUND_A_CALL:
                 text = around.replace("CALL", call)
-                assert spelled_call(text, names) == "write_memo", text
+                assert spelled_call(text, OFFERED) == "write_memo", text
             for around in AROUND_A_QUOTATION:
                 text = around.replace("CALL", call)
-                assert spelled_call(text, names) is None, text
+                assert spelled_call(text, OFFERED) is None, text
 
 
 PUBLISHED = "agentdojo_llama4scout/none_defense"
@@ -101,7 +124,10 @@ def test_published_replies_are_told_as_a_person_read_them() -> None:
         *pair, digest, reading = line.split("\t")
         read[(*pair, digest)] = reading
     tools = {
-        suite: [tool.name for tool in get_suite("v1.2.2", suite).tools]
+        suite: [
+            Tool(name=tool.name, description=tool.description, parameters=tool.parameters.model_json_schema())
+            for tool in get_suite("v1.2.2", suite).tools
+        ]
         for suite in ("banking", "slack", "travel", "workspace")
     }
     told: Counter[tuple[str, str]] = Counter()
@@ -112,5 +138,5 @@ def test_published_replies_are_told_as_a_person_read_them() -> None:
     assert told[("answer", "answer")] + told[("answer", "call")] == 162
     assert told[("call", "answer")] <= 63 / 20
     assert told[("answer", "call")] <= 162 / 20
-    # Calls of tools that were not offered, in a wrapper that says what they are.
-    assert told[("other", "call")] == 3
+    # Three of tools that were not offered, in a wrapper that says what they are; one in other words.
+    assert told[("other", "call")] == 4
