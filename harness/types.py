@@ -680,6 +680,8 @@ class SuiteGroup(Struct):
     """Names of the groups right inside of it."""
     metrics: tuple[GroupMetric, ...] = ()
     """What lm-eval averages over it, nothing for a tag."""
+    version: str | None = None
+    """As lm-eval has it, None for a tag."""
 
 
 class Caution(Struct):

@@ -177,7 +177,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
         Format(
             begin=r"<\|tool_calls_section_begin\|>|<\|tool_call_begin\|>",
             opens=r"(?:<\|tool_calls_section_begin\|>)?\s*",
-            head=rf"<\|tool_call_begin\|>\s*(?P<id>(?:functions\.)?{NAME}(?::\d+)?)\s*"
+            head=rf"<\|tool_call_begin\|>\s*(?P<id>(?:functions\.)?{NAME}(?<!\.)(?::\d+)?)\s*"
             r"<\|tool_call_argument_begin\|>\s*",
             body=json_arguments,
             tail=r"\s*<\|tool_call_end\|>",
@@ -269,7 +269,7 @@ FORMATS: dict[str, tuple[Format, ...]] = {
         Format(
             begin=r"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s?to=(?:functions\.|\w*\Z)",
             head=rf"(?:<\|start\|>assistant)?(?:<\|channel\|>\w+\s+)?\s*to=functions\.{NAME}"
-            r"(?:\s|<\|channel\|>|<\|constrain\|>|\w)*<\|message\|>\s*",
+            r"(?:\s*<\|channel\|>\s*\w+)?(?:\s*<\|constrain\|>\s*\w+|\s+(?:json|code))?\s*<\|message\|>\s*",
             body=json_arguments,
             tail=r"\s*(?:<\|call\|>|<\|end\|>|\Z)",
             closes="",

@@ -9,6 +9,7 @@ import hashlib
 import json
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
@@ -29,7 +30,7 @@ from harness.exports.prompts import Prompts
 from harness.suites.lm_eval.metrics import items_of
 from harness.suites.lm_eval.suite import Item, LmEvalSuite
 from harness.suites.restore import Restored
-from harness.types import CellEntry, Metric, Record, Sample, Score, Struct
+from harness.types import CellEntry, Metric, Record, Sample, Score, Struct, SuiteGroup
 
 NO_FILTER = "none"
 """lm-eval's name of the filter of a task that states none."""
@@ -88,19 +89,21 @@ def _results(
             numbers[task][f"{name},{under}"] = result.estimate.value
             numbers[task][f"{name}_stderr,{under}"] = standard_error(result)
             better[task][name] = result.metric.higher_is_better
-    groups = _groups(run, card, tasks, numbers)
+    here = [group for group in run.manifest.groups if set(group.members) <= tasks.keys()]
+    called = _group_names(here, tasks.values())
+    groups = _groups(run, card, tasks, numbers, called)
+    children = {called[group.name]: _children(group, here, called, tasks) for group in here}
+    shots = {task: _shots(cell) for task, cell in cells.items()}
+    _pass_up(children, shots, better)
+    versions = {called[group.name]: group.version for group in here if group.version is not None}
     return {
         "results": {**numbers, **groups},
         **({"groups": groups} if groups else {}),
-        "group_subtasks": {
-            group.name: [*group.subgroups, *(tasks[suite] for suite in group.members)]
-            for group in run.manifest.groups
-            if set(group.members) <= tasks.keys()
-        },
-        "configs": {task: _config(run, task, cell) for task, cell in cells.items()},
-        "versions": {task: _version(cell) for task, cell in cells.items()},
-        "n-shot": {task: _shots(cell) for task, cell in cells.items()},
-        "higher_is_better": better,
+        "group_subtasks": children,
+        "configs": _sorted({task: _config(run, task, cell) for task, cell in cells.items()}),
+        "versions": _sorted({task: _version(cell) for task, cell in cells.items()} | versions),
+        "n-shot": _sorted(shots),
+        "higher_is_better": _sorted(better),
         "n-samples": {
             task: {
                 "original": _documents(run, cell),
@@ -112,17 +115,29 @@ def _results(
             "model": model.engine.name if model.engine else "unknown",
             "model_args": {"pretrained": model.name},
             "batch_size": "auto",
-            "limit": _limit(cells.values()),
+            "batch_sizes": [],
+            "device": None,
+            "use_cache": None,
+            "limit": _whole(_shared(cells.values(), "limit")),
             "bootstrap_iters": ITERATIONS,
+            "gen_kwargs": None,
+            **dict.fromkeys(("random_seed", "numpy_seed", "torch_seed")),
+            "fewshot_seed": _whole(_shared(cells.values(), "fewshot_seed")),
             "origin": msgspec.to_builtins(model.origin),
         },
         "git_hash": None,
+        "pretty_env_info": "\n".join(f"{name} {at}" for name, at in run.manifest.versions.items()),
+        "upper_git_hash": None,
         "date": datetime.fromisoformat(run.manifest.created).timestamp(),
         "lm_eval_version": run.manifest.versions.get("lm-eval", "unknown"),
         "transformers_version": run.manifest.versions.get("transformers", "unknown"),
         "model_source": model.engine.name if model.engine else "unknown",
         "model_name": model.name,
         "model_name_sanitized": sanitized,
+        "system_instruction": (system := _shared(cells.values(), "system_instruction")),
+        "system_instruction_sha": None if system is None else sha256(system),
+        "fewshot_as_multiturn": _shared(cells.values(), "fewshot_as_multiturn") == "True",
+        "chat_template": None,
         "chat_template_sha": model.architecture.chat_template_hash if model.architecture else None,
         "total_evaluation_time_seconds": None if model.imported else str(card.usage.engine_seconds),
     }
@@ -134,11 +149,61 @@ def named(metric: Metric) -> tuple[str, str]:
     return name, under or metric.filter or NO_FILTER
 
 
+def _sorted(rows: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(sorted(rows.items()))
+
+
+def _group_names(groups: Sequence[SuiteGroup], tasks: Iterable[str]) -> dict[str, str]:
+    """Group -> lm-eval's name of it: inner ones go by their own, where no other row does."""
+    short = {group.name: group.name.rpartition("/")[2] for group in groups}
+    taken = Counter([*short.values(), *tasks])
+    return {name: own if taken[own] == 1 else name for name, own in short.items()}
+
+
+def _children(
+    group: SuiteGroup, groups: Sequence[SuiteGroup], called: Mapping[str, str], tasks: Mapping[str, str]
+) -> list[str]:
+    """The groups and tasks right inside of a group, in lm-eval's order, by lm-eval's names."""
+    inner = {other.name: other.members for other in groups if other.name in group.subgroups}
+    first = {members[0]: called[name] for name, members in inner.items()}
+    deeper = {suite for members in inner.values() for suite in members}
+    return [
+        first.get(suite, tasks[suite]) for suite in group.members if suite in first or suite not in deeper
+    ]
+
+
+def _pass_up(
+    children: Mapping[str, Sequence[str]], shots: dict[str, int], better: dict[str, dict[str, bool | None]]
+) -> None:
+    """Give groups what their members share, the outermost first, as lm-eval does."""
+    for group, members in children.items():
+        counts = {shots[member] for member in members if member in shots}
+        if len(counts) == 1:
+            shots[group] = counts.pop()
+        shared: dict[str, bool | None] = {}
+        for metric, higher in ((m, h) for member in members for m, h in better.get(member, {}).items()):
+            shared[metric] = higher if shared.get(metric, higher) == higher else None
+        if shared:
+            better[group] = shared
+
+
+def _shared(cells: Iterable[CellEntry], key: str) -> str | None:
+    """What all cells have in their protocol under a key; None where they differ or have none."""
+    values = {cell.protocol.get(key, "none") for cell in cells}
+    only = values.pop() if len(values) == 1 else "none"
+    return None if only in ("none", "None") else only
+
+
+def _whole(number: str | None) -> int | None:
+    return int(number) if number and number.isdecimal() else None
+
+
 def _groups(
     run: Restored,
     card: ModelScorecard,
     tasks: Mapping[str, str],
     numbers: Mapping[str, Mapping[str, Any]],
+    called: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
     """A row for every group that lm-eval averages, from the rows of its tasks."""
     from lm_eval.api.metrics import pooled_sample_stderr, unweighted_mean_stderr
@@ -165,16 +230,10 @@ def _groups(
             counts[key] = sum(sizes)
         if row:
             size = sum(numbers[tasks[suite]]["sample_len"] for suite in group.members)
-            about = {"name": group.name, "alias": group.name, "sample_len": size}
-            rows[group.name] = about | row | {"sample_count": counts}
+            name = called[group.name]
+            about = {"name": name, "alias": name, "sample_len": size}
+            rows[name] = about | row | {"sample_count": counts}
     return rows
-
-
-def _limit(cells: Iterable[CellEntry]) -> int | None:
-    """The limit that all suites had, None where there was none or they had several."""
-    limits = {cell.protocol.get("limit", "None") for cell in cells}
-    (only,) = limits if len(limits) == 1 else ("None",)
-    return int(only) if only.isdecimal() else None
 
 
 def _documents(run: Restored, cell: CellEntry) -> int:

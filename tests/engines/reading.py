@@ -355,7 +355,15 @@ def reader(tools: str, reasoning: str | None = None) -> Reader:
     return Reader(chat, tokens, config, special=special, parses_reasoning=reasoning is not None)
 
 
-def read(reader: Reader, text: str, *, prompt: str = "assistant\n", finish: str = "stop") -> Reply:
+def read(
+    reader: Reader,
+    text: str,
+    *,
+    prompt: str = "assistant\n",
+    finish: str = "stop",
+    messages: Sequence[Message] = QUESTION,
+    tools: Sequence[Tool] = TOOLS,
+) -> Reply:
     """What is made of a reply.
 
     Args:
@@ -363,11 +371,13 @@ def read(reader: Reader, text: str, *, prompt: str = "assistant\n", finish: str 
         text: what the model wrote.
         prompt: how the conversation before it ends.
         finish: `length` where the budget cut it off.
+        messages: of the conversation before it.
+        tools: what the model was offered.
     """
     tokens = reader.tokenizer.encode(text, add_special_tokens=False)
     completion = SimpleNamespace(text=text, token_ids=tokens, finish_reason=finish, stop_reason=None)
     before = reader.tokenizer.encode(prompt, add_special_tokens=False)
-    return reader.read(chat_request(QUESTION, TOOLS, Variant()), before, completion, QUESTION, TOOLS)
+    return reader.read(chat_request(messages, tools, Variant()), before, completion, messages, tools)
 
 
 def calls_of(reply: Reply) -> list[Call]:

@@ -63,13 +63,13 @@ def reader_of(tools: str, reasoning: str | None = None) -> Reader:
     return made
 
 
-def say(pair: tuple[str, str | None], text: str, *, think: bool = True) -> Reply:
-    """What is read of a thought and a text."""
+def say(pair: tuple[str, str | None], text: str, *, think: bool = True, **asked: Any) -> Reply:
+    """What is read of a thought and a text. What is asked: `messages` and `tools`, see `read`."""
     tools, reasoning = pair
     opens, closes = THOUGHTS.get(reasoning, ("<think>", "</think>"))
     thought = opens + THOUGHT + closes if reasoning and think else ""
     prompt = WRITERS[tools].prompt + ("<think>\n" if reasoning and not opens else "")
-    return read(reader_of(tools, reasoning), thought + text, prompt=prompt)
+    return read(reader_of(tools, reasoning), thought + text, prompt=prompt, **asked)
 
 
 def final(pair: tuple[str, str | None], text: str) -> str:

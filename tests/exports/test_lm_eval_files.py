@@ -99,6 +99,11 @@ aggregate_metric_list:
   - {metric: mcc, weight_by_size: true}
 metadata: {version: 1}
 """
+OUTER = """\
+group: outer
+task: [every, task_loglikelihood]
+aggregate_metric_list: [{metric: acc, weight_by_size: true}]
+"""
 CORPUS_RUN = """\
 name: said
 models: [{{name: parrot, path: parrot, origin: {{developer: A, country: XA}}}}]
@@ -113,7 +118,7 @@ async def start_scorer(model: ModelSpec, args: dict[str, Any]) -> Engine:
 
 
 def corpus_tasks(folder: Path) -> list[str]:
-    """A task of every type of output, with the metrics over all of a corpus, and a group of two of them."""
+    """A task of every type of output, with metrics over all of a corpus, and a group in another."""
     folder.mkdir()
     rows = [
         {"q": f"number {n}", "a": ("yes", "no", "lol a c")[n % 3], "label": n * n % 5 % 2} for n in range(23)
@@ -125,7 +130,8 @@ def corpus_tasks(folder: Path) -> list[str]:
         text = text.replace("Is {{q}}", "Was {{q}}") if name == "other_choice" else text
         (folder / f"{name}.yaml").write_text(f"{text}metadata: {{version: 1}}\n")
     (folder / "every.yaml").write_text(GROUP)
-    return ["task_generate_until", "every", "task_loglikelihood", "task_loglikelihood_rolling"]
+    (folder / "outer.yaml").write_text(OUTER)
+    return ["task_generate_until", "outer", "task_loglikelihood_rolling"]
 
 
 def test_corpus_metrics_and_groups_are_those_of_lm_eval(
@@ -151,8 +157,10 @@ def test_corpus_metrics_and_groups_are_those_of_lm_eval(
             for key, value in row.items():
                 number = isinstance(value, float)
                 assert ours[part][name][key] == (pytest.approx(value, rel=1e-9) if number else value), key
-    for key in ("n-samples", "group_subtasks", "task_hashes"):
+    for key in ("n-samples", "group_subtasks", "task_hashes", "versions", "n-shot", "higher_is_better"):
         assert ours[key] == theirs[key], key
+    assert theirs["config"].keys() <= ours["config"].keys()
+    assert theirs.keys() - {"samples"} <= ours.keys()
     for task, samples in theirs["samples"].items():
         file = next((tmp_path / "e" / "parrot").glob(f"samples_{task}_2*.jsonl"))
         assert [json.loads(line) for line in file.read_text().splitlines()] == samples

@@ -8,7 +8,7 @@ from typing import Any
 
 from harness.suites.agentdojo import AgentDojoSuite, Options, build
 from harness.suites.agentdojo.world import Task, World
-from harness.types import Generation, Message, Sample, Sampling, Score, Tool, ToolCall, Transcript
+from harness.types import CellEntry, Generation, Message, Sample, Sampling, Score, Tool, ToolCall, Transcript
 
 BENCHMARK = ("workspace", "travel", "banking", "slack")
 
@@ -56,6 +56,19 @@ def reply(text: str = "", calls: Sequence[ToolCall] = (), **changes: object) -> 
 
 def call(name: str, **arguments: Any) -> ToolCall:
     return ToolCall(id="1", name=name, arguments=arguments)
+
+
+def cell(chosen: AgentDojoSuite) -> CellEntry:
+    return CellEntry(
+        key="k",
+        model="m",
+        suite=chosen.name,
+        adapter="agentdojo",
+        protocol=chosen.protocol,
+        metrics=chosen.metrics,
+        samples=chosen.count(),
+        attempts=1,
+    )
 
 
 class Agent:

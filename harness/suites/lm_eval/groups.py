@@ -28,6 +28,7 @@ def groups_of(
             members=tuple(dict.fromkeys(suites[task.task_name] for task in group.get_all_tasks())),
             subgroups=tuple(names[inner.name] for inner in group.get_all_groups(recursive=False)),
             metrics=tuple(_group_metrics(group, suites, tasks)),
+            version=group.version,
         )
         for name, group in groups.items()
     )

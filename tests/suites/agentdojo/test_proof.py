@@ -21,7 +21,6 @@ from harness.suites.agentdojo import AgentDojoSuite
 from harness.suites.agentdojo.compatible import RULE
 from harness.suites.agentdojo.metrics import ATTACKED
 from harness.types import (
-    CellEntry,
     FailureKind,
     Generation,
     Manifest,
@@ -42,6 +41,7 @@ from tests.suites.dojo import (
     benign,
     call,
     canary_exposed,
+    cell,
     goals,
     ground_truth,
     obedient,
@@ -71,19 +71,6 @@ Script = Callable[[AgentDojoSuite, Sample], Sequence[Generation]]
 def begun() -> float:
     """Processor time of this process when the file began, its imports left aside."""
     return time.process_time()
-
-
-def cell(chosen: AgentDojoSuite) -> CellEntry:
-    return CellEntry(
-        key="k",
-        model="m",
-        suite=chosen.name,
-        adapter="agentdojo",
-        protocol=chosen.protocol,
-        metrics=chosen.metrics,
-        samples=chosen.count(),
-        attempts=1,
-    )
 
 
 def as_replies(script: Sequence[Generation]) -> list[Reply]:
