@@ -1,4 +1,4 @@
-"""From a reply in the format of a family, through the parsers that its specs name, to the booking of the attempt."""
+"""From a reply in the format of a family, through the parsers that its specs name, to its booking."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -75,6 +75,5 @@ def test_what_a_family_writes_is_booked(pair: Pair) -> None:
         record = book(pair, write(pair))
         assert record.failure == FailureKind.TOOL_PARSE, write.__name__
         assert all(score.metric.endswith("_agentdojo") for score in record.scores)
-        assert [call.name for message in record.transcript.messages for call in message.tool_calls] == [
-            "read_note"
-        ]
+        made = [call.name for message in record.transcript.messages for call in message.tool_calls]
+        assert made == ["read_note"]

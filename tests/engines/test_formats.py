@@ -134,6 +134,33 @@ def test_a_call_that_is_cut_off_is_a_failure(pair: tuple[str, str | None]) -> No
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_a_second_call_that_is_cut_off_is_a_failure(pair: tuple[str, str | None]) -> None:
+    """And none of its arguments is taken for that of another."""
+    second: Call = ("write_memo", {"title": "b", "text": "c"})
+    whole = WRITERS[pair[0]].write([MEMO, second])
+    for end in range(whole.rindex("write_memo") + len("write_memo"), len(whole), 5):
+        reply = say(pair, whole[:end])
+        made = calls_of(reply)
+        assert reply.error or made == [MEMO, second], whole[:end]
+        assert made in ([], [MEMO], [MEMO, second])
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_a_call_without_a_name_is_a_failure(pair: tuple[str, str | None]) -> None:
+    reply = say(pair, WRITERS[pair[0]].write([MEMO]).replace("write_memo", ""))
+    assert reply.error
+    assert not reply.tool_calls
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
+def test_a_string_like_a_number_stays_one_where_no_such_number_is_asked_for(
+    pair: tuple[str, str | None],
+) -> None:
+    call: Call = ("reserve", {"room": "0", "code": "1e5", "names": ["", "null"]})
+    assert calls_of(say(pair, WRITERS[pair[0]].write([call]))) == [call]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=str)
 def test_a_call_in_a_fence_is_a_call_or_a_failure(pair: tuple[str, str | None]) -> None:
     call = WRITERS[pair[0]].write([MEMO])
     alone = say(pair, f"```\n{call}\n```")
