@@ -159,9 +159,10 @@ def _quantiles(alike: bytes, times: bytes) -> _Quantiles:
     logits = np.linspace(math.log(first / (1 - first)), math.log(final / (1 - final)), POINTS)
     for last in (False, True):
         chance = 1 / (1 + np.exp(-logits))
-        each = np.exp(_log_posterior(levels, counts, logits))
-        each *= ((chance * (1 - chance)) ** PRIOR_EVENTS)[:, None]
-        weights = np.stack([each @ _prior(), each[:, USUAL]], axis=1)  # by spreads of both kinds
+        each = _log_posterior(levels, counts, logits)
+        usual = each[:, USUAL] - each[:, USUAL].max()  # among many levels it may have no chance beside others
+        weights = np.stack([np.exp(each) @ _prior(), np.exp(usual)], axis=1)  # by spreads of both kinds
+        weights *= ((chance * (1 - chance)) ** PRIOR_EVENTS)[:, None]
         below = np.concatenate([np.zeros((1, 2)), np.cumsum((weights[1:] + weights[:-1]) / 2, axis=0)])
         below /= below[-1]
         if not last:

@@ -567,3 +567,13 @@ def test_coverage_of_crossed_tasks(rate: float, spread: float) -> None:
 
 def test_independence_assumed_of_crossed_tasks_does_not_cover() -> None:
     assert covered(0.5, 16, 9, spread=1.0, runs=200, clustered=False) < 0.7
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.8])
+def test_many_samples_whose_attempts_are_alike_have_two_limits(rate: float) -> None:
+    """That many leave the spread which is assumed of few no chance at all, which is no limit of 0 or 1."""
+    samples = 5000
+    outcomes = np.arange(samples) < rate * samples
+    found = stats.rate(np.repeat(outcomes.astype(float), 4), {"sample": np.repeat(np.arange(samples), 4)})
+    assert found.low is not None and found.high is not None
+    assert rate - 0.03 < found.low < rate < found.high < rate + 0.03
