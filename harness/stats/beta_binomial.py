@@ -35,6 +35,9 @@ points, and 3% of them 12, and enough to hold 5% where no event is seen in 40 x 
 values of one level in 9 have an event."""
 DECIDED = 0.45, 0.55
 """Between these intraclass correlations the lower limit comes to take each level as one observation."""
+TOLD = 14, 20
+"""Between so many levels with an event, and as many with a value that is none, the correlation within levels
+is believed as it was seen: outcomes that are nearly all alike are more alike than normal log odds allow."""
 TAILS = (0.025, 0.975)
 POINTS = 41
 """Rates at which a posterior is computed."""
@@ -64,7 +67,8 @@ def limits(
     101-133), and so at the other end.
 
     Up to `SPARSE` the upper limit never falls as events are added: there the spread is taken as given, so
-    that an event can but raise what the rate may be; and it is not less than `_of_levels` has it.
+    that an event can but raise what the rate may be; and it is not less than `_of_levels` has it. Where
+    many levels have events (`TOLD`), neither limit is nearer than Wilson's at the sample's effective size.
 
     Args:
         values: shape (n,), n > 0.
@@ -86,11 +90,39 @@ def limits(
     high = rate + _joined([max(own.high, alone[1]) - rate for own in found], alone[1] - rate)
     low = max(0.0, low) if events else 0.0
     if not sparse:
-        return low, min(1.0, high)
+        return _of_many(*levels[coarsest], low, min(1.0, high))
     few = rate + _joined([max(own.usual, alone[1]) - rate for own in found], alone[1] - rate)
     low, few = _of_levels(*levels[coarsest], low, few)
     open_yet = (1 - _part(rate, SPARSE)) * (1 - _part(among, SPARSE))
-    return low, min(1.0, high + open_yet * (few - high))
+    return _of_many(*levels[coarsest], low, min(1.0, high + open_yet * (few - high)))
+
+
+def _of_many(events: NDArray[Any], sizes: NDArray[np.intp], low: float, high: float) -> tuple[float, float]:
+    """Limits that are no nearer than Wilson's at the effective size, as far as many levels tell that.
+
+    The size of the sample over the design effect 1 + (m - 1) of the intraclass correlation (Kish, Survey
+    Sampling, 1965), m being the values of a level, weighted by themselves.
+
+    Args:
+        events: shape (levels,), in each level.
+        sizes: shape (levels,), values in each level.
+        low: limit by all factors.
+        high: the same.
+    """
+    told = _part(min((events > 0).sum(), (events < sizes).sum()), TOLD)
+    if not told:
+        return low, high
+    n, each = float(sizes.sum()), float((sizes**2).sum() / sizes.sum())
+    size = n / (1 + (each - 1) * max(0.0, _correlation(events, sizes)))
+    wide = wilson(float(events.sum()) / n * size, size)
+    return low + told * (min(low, wide[0]) - low), high + told * (max(high, wide[1]) - high)
+
+
+def _correlation(events: NDArray[Any], sizes: NDArray[np.intp]) -> float:
+    """Intraclass correlation of values of which some are events and some are not."""
+    rate = float(events.sum() / sizes.sum())
+    within = float((events * (sizes - events) / np.maximum(sizes - 1, 1)).sum() / sizes.sum())
+    return 1 - within / (rate * (1 - rate))
 
 
 def _of_levels(events: NDArray[Any], sizes: NDArray[np.intp], low: float, few: float) -> tuple[float, float]:
@@ -112,8 +144,7 @@ def _of_levels(events: NDArray[Any], sizes: NDArray[np.intp], low: float, few: f
     may_decide = UNSEEN + REPEATED * repeated**3 / sizes.size**2  # few levels tell little of how they differ
     few = max(few, min(1.0, may_decide) * one_each[1])
     if rate:
-        within = float((events * (sizes - events) / again).sum() / sizes.sum()) / (rate * (1 - rate))
-        low += _part(1 - within, DECIDED) * (min(low, one_each[0]) - low)
+        low += _part(_correlation(events, sizes), DECIDED) * (min(low, one_each[0]) - low)
     return low, few
 
 
