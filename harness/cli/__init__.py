@@ -3,12 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness import __version__
 from harness.cli import judges, models, records, results, running, sites
+from harness.cli.running import STOPS, stopped_by
 from harness.cli.shared import Parser, examples
 from harness.errors import Status, UserError
 
@@ -23,9 +23,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     args = parse(arguments)
     # Anybody may have made what is read; an engine knows best what it needs.
-    limit = nullcontext() if "loads_engines" in args else within_memory()
+    bound = stopped_by(*STOPS) if "loads_engines" in args else within_memory()
     try:
-        with trusting(_trust(args)), limit, rare_collections():
+        with trusting(_trust(args)), bound, rare_collections():
             status: Status | None = args.command(args)
     except UserError as error:
         sys.stderr.write(f"harness: {error}\n")

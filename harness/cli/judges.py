@@ -4,7 +4,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from harness.cli.running import STOPS, stopped_by
 from harness.cli.shared import examples, new_console, print_lines
 
 
@@ -89,7 +88,7 @@ def judge_command(args: argparse.Namespace) -> None:
     spec = load_judge(args.judge)
     directories = [RunDirectory(path) for path in args.directories]
     console = new_console()
-    with ExitStack() as stack, stopped_by(*STOPS):
+    with ExitStack() as stack:
         for directory in directories:
             stack.enter_context(directory.lock())
         done = asyncio.run(judge_runs(directories, spec, lambda text: print_lines([text])))

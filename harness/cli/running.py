@@ -247,7 +247,7 @@ def run_command(args: argparse.Namespace) -> Status:
     plan.check()
     ended: UserError | KeyboardInterrupt | None = None
     elsewhere: list[str] = []
-    with directory.lock(), stopped_by(*STOPS), open_progress(args) as progress:
+    with directory.lock(), open_progress(args) as progress:
         directory.prepare(config)
         try:
             elsewhere = run(
@@ -366,7 +366,7 @@ def job_command(args: argparse.Namespace) -> Status:
     from harness.run.runner import judge_measured, outcome
 
     directory = RunDirectory(args.directory)
-    with stopped_by(*STOPS), open_progress(args) as progress:
+    with open_progress(args) as progress:
         if args.model is None:
             with directory.lock():
                 models = dict.fromkeys(cell.model for cell in directory.manifest().cells.values())

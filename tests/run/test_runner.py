@@ -744,6 +744,16 @@ def test_what_schedulers_send_stops_a_run_cleanly(tmp_path: Path, number: signal
     assert "the same command resumes" in said
 
 
+def test_they_do_so_from_the_first_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = signal.getsignal(signal.SIGUSR1)
+    monkeypatch.setattr("harness.run.runner.plan_run", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    assert run(tmp_path) == Status.INTERRUPTED
+    assert capsys.readouterr().err.endswith("the same command resumes\n")
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
 def test_a_file_system_without_locks_is_written_to_all_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,6 +40,7 @@ from harness.engines.vllm.start import (
     load_adapter,
     lora_args,
     max_candidates,
+    shut_down,
 )
 from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, first_place, fit
 from harness.errors import AttemptFailure, EngineDead, UserError
@@ -166,7 +167,7 @@ class VllmEngine:
                 tell_day(llm.renderer.get_tokenizer(), Path(model), day)
             engine = cls(llm, guard, tool_call_parser, reasoning_parser).as_variant(variant or Variant())
         except BaseException:
-            llm.shutdown()
+            shut_down(llm)
             guard.close()
             raise
         await engine._check_numbers()
@@ -341,9 +342,7 @@ class VllmEngine:
         self._shared.closed = True
         gc.unfreeze()
         # On a CPU there is nothing to be given back in order, and Python takes seconds to unload torch.
-        self._llm.shutdown(timeout=0.5 if self.facts.details["device"] == "cpu" else None)
-        # Its destructor shuts down once more, which fails when the interpreter is on its way out.
-        self._llm.shutdown = _do_nothing
+        shut_down(self._llm, timeout=0.5 if self.facts.details["device"] == "cpu" else None)
         self._guard.close()
         # Lets the tasks that the shutdown cancelled come to their end before the loop closes.
         await asyncio.sleep(0.05)
@@ -661,10 +660,6 @@ def _final_only(**arguments: Any) -> Any:
         return SamplingParams(output_kind=RequestOutputKind.FINAL_ONLY, **arguments)
     except VLLMValidationError as error:
         raise UserError(f"sampling: {error}") from error
-
-
-def _do_nothing() -> None:
-    pass
 
 
 def _finish_reason(reason: str, called: bool) -> FinishReason:

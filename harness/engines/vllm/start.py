@@ -301,6 +301,17 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def shut_down(llm: Any, timeout: float | None = None) -> None:
+    """End a started `AsyncLLM` for good. timeout: seconds that its core process has for that."""
+    llm.shutdown(timeout=timeout)
+    # Its destructor shuts down once more, which fails when the interpreter is on its way out.
+    llm.shutdown = _do_nothing
+
+
+def _do_nothing() -> None:
+    pass
+
+
 async def _stop_loading(task: asyncio.Task[Any], guard: Guard) -> None:
     """A thread cannot be cancelled, but it gives up when the core process that it waits for ends."""
     while not task.done():
@@ -308,7 +319,7 @@ async def _stop_loading(task: asyncio.Task[Any], guard: Guard) -> None:
         await asyncio.sleep(0.1)
     guard.close()
     if task.exception() is None:
-        task.result().shutdown()
+        shut_down(task.result())
 
 
 def _check_engine_args(given: Iterable[str], known: Sequence[str]) -> None:
