@@ -79,7 +79,7 @@ STACKS: list[list[str]] = []
 class Stub:
     """In place of vLLM's `AsyncLLM`."""
 
-    async def generate(self, *_: Any) -> AsyncIterator[Any]:
+    async def generate(self, *_: Any, **__: Any) -> AsyncIterator[Any]:
         STACKS.append([*waiting(), *running(sys._getframe(1))])
         chances = {token: SimpleNamespace(logprob=-1.0) for token in (1, 2)}
         completion = SimpleNamespace(finish_reason="stop", token_ids=[1], logprobs=[chances])
