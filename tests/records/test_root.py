@@ -1,7 +1,9 @@
 """Cells that are complete in another run below a root are taken over, and nothing else is."""
 
+import hashlib
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from harness.cli import main
 from harness.records.directory import RunDirectory
 from harness.records.extend import is_part
+from harness.records.root import Root
 from harness.types import CellEntry
 from tests import fakes
 from tests.run.test_runner import CONFIG, run, scorecards
@@ -30,6 +33,23 @@ def monday(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(monday: Path, tmp_path: Path) -> Path:
     fakes.STARTED.clear()
     return Path(shutil.copytree(monday, tmp_path / "root"))
+
+
+def test_ten_thousand_cells_are_looked_up_in_a_second(tmp_path: Path) -> None:
+    """Nothing is kept of a root: the names of its folders are its catalogue."""
+    keys = [hashlib.sha256(str(number).encode()).hexdigest() for number in range(10_000)]
+    for run_number in range(100):
+        cells = tmp_path / f"run-{run_number}" / "cells"
+        cells.mkdir(parents=True)
+        (cells.parent / "run.json").write_text("{}")
+        for key in keys[run_number::100]:
+            (cells / f"m--s--{key[:12]}").mkdir()
+    began = time.process_time()
+    found = Root(tmp_path)
+    there = [run.path.name for key in keys for run in found.runs_with(key)]
+    assert time.process_time() - began < 1.0  # 0.2 on a busy machine
+    assert there == [f"run-{number % 100}" for number in range(10_000)]
+    assert not [*found.runs_with("f" * 64)]
 
 
 def nightly(root: Path, text: str = CONFIG, out: str = "root/tuesday") -> int:
