@@ -36,4 +36,4 @@ cpu)
 esac
 
 VIRTUAL_ENV="$PWD/.venv" .venv/bin/uv pip install --quiet "${options[@]}" \
-    --editable ".[${1:-cpu},dev,docs,export,tasks]"
+    --editable ".[${1:-cpu},dev,docs,export,tasks,trackers]"

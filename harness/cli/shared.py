@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
 
 FORMATS = ("table", "md", "json", "html")
-EXPORTS = ("csv", "eval-results", "every-eval-ever", "inspect", "lm-eval", "parquet")
+EXPORTS = (
+    "csv",
+    "eval-results",
+    "every-eval-ever",
+    "inspect",
+    "lm-eval",
+    "mlflow",
+    "parquet",
+    "readme",
+    "wandb",
+)
 COSTS = ("curve", "both-solved")
 GROUPINGS = ("country", "developer", "base", "licence", "type", "size")
 

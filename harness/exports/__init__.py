@@ -23,12 +23,18 @@ FORMATS = {
     "every-eval-ever": "harness.exports.every_eval_ever:write",
     "inspect": "harness.exports.inspect:write",
     "lm-eval": "harness.exports.lm_eval:write",
+    "mlflow": "harness.exports.trackers:write_mlflow",
     "parquet": "harness.exports.tabular:write_parquet",
+    "readme": "harness.exports.readme:write",
+    "wandb": "harness.exports.trackers:write_wandb",
 }
 """Name -> function."""
 
 WITH_TEXTS = ("every-eval-ever", "inspect", "lm-eval")
 """Those that hold what models were shown and wrote."""
+
+IN_PLACE = ("mlflow", "wandb")
+"""Stores of trackers, which keep where their files lie: others are moved there once all are written."""
 
 
 def export(
@@ -59,6 +65,9 @@ def export(
     write = getattr(import_module(module), name)
     run = (Restored if all_texts else Withholding)(directory, suites)
     make_folder(out)
+    if form in IN_PLACE:
+        placed: list[Path] = write(run, out)
+        return placed
     staging = Path(tempfile.mkdtemp(prefix=".export-", dir=out))  # beside its place: one file system
     lacking: Incomplete | None = None
     try:

@@ -1,0 +1,160 @@
+"""A run in an experiment tracker's own offline store, through its own library: one tracker's run a model.
+
+    OUT/mlflow.db, OUT/artifacts/     mlflow server --backend-store-uri sqlite:///OUT/mlflow.db
+    OUT/wandb/offline-run-*           wandb sync OUT/wandb/offline-run-*
+
+A metric `<suite>/<metric>` has its 95% interval, its n and what is missing beside it, as
+`<suite>/<metric>/low` and so on; what was not measured has no value there. The scorecard of the model is an
+artifact. A tracker keeps where its files lie, so that they are written in place. Nothing is sent anywhere.
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
+from harness.disk import make_folder
+from harness.errors import UserError
+from harness.exports.names import file_names
+from harness.reports.document import document_of
+from harness.reports.render import render
+from harness.suites.restore import Restored
+from harness.types import Manifest
+
+NEEDS = "needs the package {} ({}): pip install 'openweight-harness[trackers]'"
+RUN = "harness.run"
+"""Tag of MLflow's runs: which run and model they are of."""
+
+
+def write_mlflow(run: Restored, out: Path) -> list[Path]:
+    """Write to `OUT/mlflow.db`; what an earlier export wrote of the same run is replaced.
+
+    Raises:
+        UserError: MLflow is not installed.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"  # read where it is imported
+    try:
+        import alembic  # noqa: F401
+        import sqlalchemy  # noqa: F401
+        from mlflow import MlflowClient
+        from mlflow.entities import Metric, Param
+    except ImportError as error:
+        raise UserError(f"an export to MLflow {NEEDS.format('mlflow-skinny', error)}") from error
+    manifest, store = run.manifest, out.resolve() / "mlflow.db"
+    make_folder(out)
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    had = client.get_experiment_by_name(manifest.name)
+    folder = (out.resolve() / "artifacts").as_uri()
+    experiment = had.experiment_id if had else client.create_experiment(manifest.name, folder)
+    for card in build_scorecards(manifest, run.directory.columns):
+        identity = _identity(manifest, card)
+        for earlier in client.search_runs([experiment], f"tags.`{RUN}` = '{identity}'"):
+            client.delete_run(earlier.info.run_id)
+        tags = {RUN: identity}
+        own = client.create_run(experiment, run_name=card.model.name, tags=tags).info.run_id
+        numbers = {name: value for result in card.metrics.values() for name, value in _numbers(result)}
+        clean = _names(numbers)
+        metrics = [Metric(clean[name], value, 0, 0) for name, value in numbers.items()]
+        params = [Param(name, value) for name, value in _facts(manifest, card).items()]
+        # As many as MLflow takes at once.
+        client.log_batch(own, params=params[:100])
+        for first in range(0, len(metrics), 1000):
+            client.log_batch(own, metrics=metrics[first : first + 1000])
+        client.log_text(own, _scorecard(manifest, card), "scorecard.md")
+        client.set_terminated(own)
+    return [store, *sorted(path for path in (out / "artifacts").rglob("*") if path.is_file())]
+
+
+def write_wandb(run: Restored, out: Path) -> list[Path]:
+    """Write a folder a model below `OUT/wandb`.
+
+    `wandb sync` sends them; a model of the same run has the same id there, however often it is exported.
+
+    Raises:
+        UserError: wandb is not installed.
+    """
+    os.environ["WANDB_ERROR_REPORTING"] = "false"  # read where it is imported
+    try:
+        import wandb
+    except ImportError as error:
+        raise UserError(f"an export to Weights & Biases {NEEDS.format('wandb', error)}") from error
+    manifest = run.manifest
+    make_folder(out)
+    # Nothing of this machine is to be in it: no code, no git, no hardware, no terminal.
+    settings = wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        save_code=False,
+        x_disable_stats=True,
+        x_disable_meta=True,
+        x_save_requirements=False,
+    )
+    written = []
+    for card in build_scorecards(manifest, run.directory.columns):
+        with wandb.init(
+            mode="offline",
+            dir=str(out.resolve()),
+            project=file_names([manifest.name])[manifest.name],
+            id=_identity(manifest, card)[:16],
+            name=card.model.name,
+            config=_facts(manifest, card),
+            settings=settings,
+        ) as own:
+            own.summary.update({n: v for result in card.metrics.values() for n, v in _numbers(result)})
+            path = Path(own.dir) / "scorecard.md"
+            path.write_text(_scorecard(manifest, card), encoding="utf8")
+            own.save(str(path), base_path=str(path.parent), policy="now")
+            written.append(Path(own.settings.sync_file))
+    return written
+
+
+def _identity(manifest: Manifest, card: ModelScorecard) -> str:
+    told = "\0".join((manifest.name, manifest.created, card.model.name))
+    return hashlib.sha256(told.encode()).hexdigest()
+
+
+def _numbers(result: MetricResult) -> Iterator[tuple[str, float]]:
+    """(name, value) of a metric, of its interval, and of how much stands behind it."""
+    name, e = f"{result.suite}/{result.metric.name}", result.estimate
+    told = {name: e.value, f"{name}/low": e.low, f"{name}/high": e.high, f"{name}/n": e.n}
+    told[f"{name}/missing"] = e.missing
+    yield from ((key, float(value)) for key, value in told.items() if value is not None)
+
+
+def _names(numbers: dict[str, float]) -> dict[str, str]:
+    """Name -> one of signs that MLflow takes, and that is its own."""
+    found = {name: re.sub(r"[^\w./ :-]", "_", name, flags=re.ASCII)[:240] for name in numbers}
+    known = set(found.values())
+    if len(known) == len(found):
+        return found
+    return {name: f"{clean}_{hashlib.sha256(name.encode()).hexdigest()[:8]}" for name, clean in found.items()}
+
+
+def _facts(manifest: Manifest, card: ModelScorecard) -> dict[str, str]:
+    """What the model is and what measured it."""
+    model = card.model
+    facts = {
+        "run": manifest.name,
+        "created": manifest.created,
+        "config_digest": manifest.config_digest,
+        "harness": manifest.harness_version,
+        "developer": model.origin.developer,
+        "country": model.origin.country,
+        "licence": model.origin.licence or "unknown",
+        "repository": model.repository or "unknown",
+    }
+    if model.architecture is not None:
+        facts["total_params"] = str(model.architecture.total_params)
+        facts["active_params"] = str(model.architecture.active_params)
+        facts["weights_hash"] = str(model.architecture.weights_hash)
+    if model.engine is not None:
+        facts["engine"] = f"{model.engine.name} {model.engine.version}"
+    return facts
+
+
+def _scorecard(manifest: Manifest, card: ModelScorecard) -> str:
+    """The card of one model alone, as Markdown."""
+    return render(document_of([card], manifest, claims=False), "md")
