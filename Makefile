@@ -1,5 +1,5 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
-.PHONY: install install-gpu demo docs test test-models test-parity coverage unit lint format clean
+.PHONY: install install-gpu demo docs example-site lighthouse test test-models test-parity coverage unit lint format clean
 
 # Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -25,6 +25,12 @@ demo: install  ## four tiny models through vLLM on the CPU, then their scorecard
 
 docs: install  ## the documentation as a site, into site/
 	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+example-site: install  ## an example of a leaderboard, into build/example; DATA=FOLDER adds transcripts that others published
+	scripts/example_site.sh build/example $(DATA)
+
+lighthouse: install  ## what Lighthouse says of pages of build/example/site: minutes, needs Node and Chromium
+	.venv/bin/python scripts/lighthouse.py build/example/site --out results/bench/lighthouse.md
 
 test: install  ## every test but those of test-models and test-parity
 	$(PYTEST) $(BY_TWO) --no-loadscope-reorder -m "not families and not parity"

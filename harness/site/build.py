@@ -11,6 +11,7 @@ import msgspec
 from harness.disk import cache_folder, make_folder
 from harness.errors import UserError
 from harness.hostile import page_template
+from harness.reports.text import format_bytes
 from harness.reports.words import comparisons
 from harness.site import downloads
 from harness.site.board import Board, make_board
@@ -107,7 +108,7 @@ def build_site(
         settings: `site.yaml`.
         store: where it is kept what runs came to; in the reader's own cache folder if not given.
         reading: how runs are read, apart from the settings.
-        tell: is called with a line for each run that was read anew.
+        tell: is called with a line for each run that was read anew, then with how much is to be published.
 
     Raises:
         UserError: there are no runs, none could be taken, the settings are not right, `out` is no site, or
@@ -130,6 +131,10 @@ def build_site(
             f"no run of {root} can be taken: {board.refused[0].name}: {board.refused[0].refused[0]}"
         )
     cells = _shown_cells(board)
+    published = [cell.published for cell, _ in cells.values()]
+    attempts, readable = sum(p.attempts for p in published), sum(p.shown for p in published)
+    size = format_bytes(sum(p.bytes for p in published))
+    tell(f"publishing {attempts:,} attempts, {readable:,} of them to be read: {size} compressed")
     _write(output, board, made, cells)
     output.clean()
     return Built(
@@ -137,8 +142,8 @@ def build_site(
         refused=tuple(f"{run.name}: {run.refused[0]}" for run in board.refused),
         models=len(board.rows),
         columns=len(board.columns),
-        attempts=sum(cell.published.attempts for cell, _ in cells.values()),
-        shown=sum(cell.published.shown for cell, _ in cells.values()),
+        attempts=attempts,
+        shown=readable,
         pages=sum(path.suffix == ".html" for path in output.written),
         seconds=round(time.monotonic() - began, 2),
     )
