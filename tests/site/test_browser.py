@@ -2,6 +2,7 @@
 
 import functools
 import http.server
+import re
 import shutil
 import threading
 from collections.abc import Iterator
@@ -295,3 +296,35 @@ def test_an_injection_is_marked_and_what_calls_changed_is_told(
     server.shutdown()
     server.server_close()
     assert visit.problems == []
+
+
+def test_of_many_models_the_first_are_laid_out_and_the_others_are_a_click_away(
+    browser: Any, site: tuple[Path, Built], tmp_path: Path
+) -> None:
+    """A hundred copies of the rows that are there."""
+    copy = shutil.copytree(site[0], tmp_path / "large")
+    page_file = copy / "index.html"
+    before, body, after = re.split(r"(?<=<tbody>)(.*?)(?=</tbody>)", page_file.read_text(), flags=re.DOTALL)
+    page_file.write_text(before + body * 100 + after)
+    server = serve(copy)
+    try:
+        page = browser.new_page()
+        page.goto(f"http://127.0.0.1:{server.server_port}/index.html")
+        rows, found = page.locator("#board tbody tr"), page.locator("#found")
+        of = int(str(found.inner_text()).split()[2])
+        assert of >= 800
+        assert rows.count() == 25
+        page.locator("#board thead button").first.click()
+        assert rows.count() == 25
+        more = page.locator("#more")
+        assert str(more.inner_text()) == f"Show the other {of - 25} models"
+        more.click()
+        assert rows.count() == of
+        assert more.is_hidden()
+        page.locator("#q").fill("no model is called that")
+        assert rows.count() == 0
+        assert page.locator("#nothing").is_visible()
+        page.close()
+    finally:
+        server.shutdown()
+        server.server_close()

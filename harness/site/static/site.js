@@ -67,6 +67,9 @@ function once(address) {
 
 // The front
 
+/** Rows that are in the table before more are asked for. */
+const AT_ONCE = 25;
+
 function board() {
   const table = one("#board");
   const head = all("thead th", table);
@@ -77,6 +80,8 @@ function board() {
     text: row.cells[0].textContent.toLowerCase(),
     name: one(".name", row).textContent.toLowerCase(),
   }));
+  let found = rows;
+  const more = one("#more");
   const few = Number(table.dataset.few);
   const boxes = all("[data-column]");
   const filters = all("[data-filter]");
@@ -144,6 +149,8 @@ function board() {
   for (const box of boxes) {
     box.addEventListener("change", () => choose(boxes.filter((b) => b.checked).map((b) => b.dataset.column)));
   }
+  more.addEventListener("click", showAll);
+  window.addEventListener("beforeprint", showAll);
   one("#all-columns").addEventListener("click", () => choose(few ? ["all"] : null));
   one("#few-columns").addEventListener("click", () => choose(null));
 
@@ -154,7 +161,8 @@ function board() {
     return text ? Number(text) : null;
   }
 
-  function sort(key, turned) {
+  /** All rows in an order; says in the headings which one it is. */
+  function sorted(key, turned) {
     const column = head.findIndex((cell) => cell.dataset.sort === key);
     for (const cell of head) cell.removeAttribute("aria-sort");
     let order = (a, b) => a.place - b.place;
@@ -171,7 +179,17 @@ function board() {
         return (x < y ? -1 : 1) * sign;
       };
     }
-    body.append(...[...rows].sort(order).map((entry) => entry.row));
+    return [...rows].sort(order);
+  }
+
+  /** Put the first rows that were found into the table: to lay out hundreds takes longer than a click may. */
+  function place(count) {
+    body.replaceChildren(...found.slice(0, count).map((entry) => entry.row));
+    more.hidden = found.length <= count;
+    more.textContent = `Show the other ${found.length - count} models`;
+  }
+  function showAll() {
+    place(found.length);
   }
 
   function fits(entry, now) {
@@ -202,12 +220,8 @@ function board() {
       control.value = now.get(facet(control)) ?? "";
       active += Boolean(control.value);
     }
-    let count = 0;
-    for (const entry of rows) {
-      entry.row.hidden = !fits(entry, now);
-      count += !entry.row.hidden;
-    }
-    sort(now.get("sort"), Boolean(now.get("turned")));
+    found = sorted(now.get("sort"), Boolean(now.get("turned"))).filter((entry) => fits(entry, now));
+    place(AT_ONCE);
     const chosen = now.get("columns")?.split(",");
     const places = head.slice(2).map((cell, place) => ({ id: cell.dataset.sort, place }));
     const visible = places.filter(({ id, place }) =>
@@ -223,8 +237,8 @@ function board() {
     );
     one("#active-filters").textContent = active ? `(${active})` : "";
     one("#shown-columns").textContent = `(${visible.length} of ${places.length})`;
-    one("#found").textContent = `${count} of ${rows.length} models`;
-    one("#nothing").hidden = count > 0;
+    one("#found").textContent = `${found.length} of ${rows.length} models`;
+    one("#nothing").hidden = found.length > 0;
   }
   onState(show);
 
