@@ -1,4 +1,4 @@
-"""The numbers of a site as files: Parquet, CSV, JSON, Every Eval Ever, and checksums of everything."""
+"""The numbers of a site as files: Parquet, CSV, JSON, and checksums of everything."""
 
 import csv
 import hashlib
