@@ -37,7 +37,7 @@ _CONDITION = (
     r"\b(?:would|could|might|may|can be|you can|how (?:to|you)|example|instance|looks? like|format|syntax)\b"
 )
 _REFUSAL = r"\b(?:not|never|cannot|ignor\w+|declin\w+|refus\w+|suspicious|malicious|injection)\b|n['’]t\b"
-_CONTENT = r"\b(?:says|contain(?:s|ed)|reads(?= as follows)|hidden|embedded|injected|instructed)\b"
+_CONTENT = r"\b(?:says|contain(?:s|ed)|reads(?= as follows)|hidden|embedded|injected|instructed|quot\w+)\b"
 _SAID_OF_IT = re.compile(f"{_CONDITION}|{_CONTENT}|{_REFUSAL}", re.IGNORECASE)
 """In the line before a call that is shown, not made."""
 _OF_A_TEXT = re.compile(
@@ -128,7 +128,7 @@ def _unwrapped(answer: str) -> str:
 
 def _objects(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[str, Place]]:
     """Names as values in JSON or in literals of Python, with arguments beside them."""
-    for found in re.finditer(rf"[\"'“]{name}\\*[\"'”]", answer):
+    for found in re.finditer(rf"[\"'“]{name}(?:\\*[\"'”]|\()", answer):
         start, value, end = _around(answer, found.start())
         if start < 0:
             continue
@@ -343,8 +343,10 @@ _VALUE = (
     r"|(?!(?:str\w*|int\w*|float|number|bool\w*|list|dict|object|array|any)\b)[^\s\"',;(){}\[\]<>=]+)"
 )
 """Also without quotes; but the name of a type is none."""
-_OPENING = re.compile(rf"(?:{_LABEL}|[^\W\d]\w*[ \t]+)[^\w\s]*[ \t]*(?:\w+[./])*|[^\w\s]*[ \t]*(?:\w+[./])*")
-"""Before a name: a label, or one word, and signs."""
+_OPENING = re.compile(
+    rf"(?:{_LABEL}|(?i:{_ANNOUNCED})[ \t]+|[^\W\d]\w*[ \t]+)?[^\w\s]*[ \t]*(?:\w+[./])*",
+)
+"""Before a name: a label, words that say that it is called, or one word, and signs."""
 _BETWEEN = re.compile(
     rf"[^\w\s]*(?:[ \t]+with\b)?(?:[\s,]*(?i:{ARGUMENT_KEYS})\b)?(?:\s*[:=](?!\w))?[\s({{\[<\"'`]*"
 )
