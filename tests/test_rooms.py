@@ -160,7 +160,7 @@ FLOORS = {
         "searched",
     ],
     "suites.agentdojo.stepwise": ["acts", "campaigns", "company", "suite"],
-    "suites.inspect_ai": ["conversation", "evaluation", "tasks", "suite"],
+    "suites.inspect_ai": ["conversation", "evaluation", "scores", "tasks", "suite"],
     "suites.lm_eval": [
         "examples",
         "metrics",

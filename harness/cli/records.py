@@ -155,16 +155,27 @@ def replay_command(args: argparse.Namespace) -> Status:
 
     from harness.records.directory import RunDirectory
     from harness.replay import replay
+    from harness.replay.inspect_logs import are_logs, replay_logs
     from harness.replay.judged import are_judged, replay_judged
     from harness.replay.report import render_json, render_table
     from harness.replay.transcripts import UNKNOWN_ORIGIN
     from harness.reports.kept import write_scorecards
 
     called = dict(pair(text, "--name") if "=" in text else ("", text) for text in args.name)
-    if not RunDirectory(args.path).is_run and are_judged(args.path):
+    own = RunDirectory(args.path).is_run
+    take_in = (
+        None
+        if own
+        else replay_logs
+        if are_logs(args.path)
+        else replay_judged
+        if are_judged(args.path)
+        else None
+    )
+    if take_in is not None:
         known = {key: getattr(args, key) for key in ("developer", "country") if getattr(args, key)}
         origin = msgspec.structs.replace(UNKNOWN_ORIGIN, **known)
-        print_lines(replay_judged(args.path, args.out and RunDirectory(args.out), origin, called))
+        print_lines(take_in(args.path, args.out and RunDirectory(args.out), origin, called))
         if args.out is not None:
             write_scorecards(RunDirectory(args.out), width=new_console().width, color=False)
         return Status.DONE

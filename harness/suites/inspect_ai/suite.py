@@ -6,7 +6,6 @@ called on what is made again of these, so that a verdict needs nothing but the t
 """
 
 import asyncio
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,6 +22,7 @@ from harness.suites.base import Needs, Render, Scoring, Suite
 from harness.suites.digests import digest
 from harness.suites.inspect_ai.conversation import of_harness, of_inspect
 from harness.suites.inspect_ai.evaluation import Attempt, end, evaluate
+from harness.suites.inspect_ai.scores import number_of
 from harness.suites.inspect_ai.tasks import (
     check_installed,
     described,
@@ -262,7 +262,7 @@ class InspectSuite(Suite):
         return tuple(
             Score(
                 metric=metric,
-                value=self._number(metric, value),
+                value=number_of(metric, value, self.options.values),
                 answer=score.answer,
                 reason=score.explanation,
             )
@@ -293,36 +293,6 @@ class InspectSuite(Suite):
             )
             raise AttemptFailure(FailureKind.SCORER_ERROR, f"{said}: {hint or 'expected a score by key'}")
         yield from ((f"{scorer}:{key}", value[key]) for key in keys if key in value)
-
-    def _number(self, metric: str, value: Any) -> float | None:
-        """What a score counts, as Inspect's `value_to_float` has it; None for one that was not given."""
-        from inspect_ai.scorer import value_to_float
-
-        words = ("C", "P", "I", "N", "yes", "true", "no", "false")
-        if isinstance(value, str) and value in self.options.values:
-            return self.options.values[value]
-        if (
-            isinstance(value, str)
-            and value not in words
-            and value.lower() not in words
-            and not _numeric(value)
-        ):
-            raise AttemptFailure(
-                FailureKind.SCORER_ERROR,
-                f"{metric} is {value[:80]!r}: say what that counts, as `values: {{{value[:20]}: 1}}`",
-            )
-        if not isinstance(value, str | int | float):
-            raise AttemptFailure(FailureKind.SCORER_ERROR, f"{metric} is a {type(value).__name__}, no number")
-        number = float(value_to_float()(value))
-        return None if math.isnan(number) else number
-
-
-def _numeric(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _with_ids(dataset: Any) -> list[Any]:
