@@ -162,16 +162,9 @@ def replay_command(args: argparse.Namespace) -> Status:
     from harness.reports.kept import write_scorecards
 
     called = dict(pair(text, "--name") if "=" in text else ("", text) for text in args.name)
-    own = RunDirectory(args.path).is_run
-    take_in = (
-        None
-        if own
-        else replay_logs
-        if are_logs(args.path)
-        else replay_judged
-        if are_judged(args.path)
-        else None
-    )
+    readers = {are_logs: replay_logs, are_judged: replay_judged}
+    foreign = not RunDirectory(args.path).is_run
+    take_in = next((read for are, read in readers.items() if foreign and are(args.path)), None)
     if take_in is not None:
         known = {key: getattr(args, key) for key in ("developer", "country") if getattr(args, key)}
         origin = msgspec.structs.replace(UNKNOWN_ORIGIN, **known)

@@ -62,7 +62,7 @@ def replay_logs(path: Path, out: RunDirectory | None, origin: Origin, called: Ma
         A line for each log and metric: the mean, how many attempts have it, how many are missing.
 
     Raises:
-        UserError: a log cannot be read or holds no samples, or its model has that task in the directory already.
+        UserError: a log cannot be read or holds no samples, or the directory has its task already.
     """
     told = []
     for file in _files(path):
@@ -158,9 +158,9 @@ def _cell(log: Any, model: str, found: Mapping[tuple[str, int], Mapping[str, Sco
         "args": digest(spec.task_args),
         "version": str(spec.task_version),
         "inspect_ai": spec.packages.get("inspect_ai", "unknown"),
-        "samples": digest(sorted((str(s.id), digest([s.model_dump(mode="json")["input"], s.target])) for s in log.samples)),
+        "samples": digest(sorted((str(sample.id), _content(sample)) for sample in log.samples)),
         "scorers": digest(sorted(values)),
-    }  # fmt: skip
+    }
     return msgspec.structs.replace(
         imported_cell(model, spec.task.rpartition("/")[2], protocol),
         metrics=tuple(
@@ -176,6 +176,14 @@ def _cell(log: Any, model: str, found: Mapping[tuple[str, int], Mapping[str, Sco
         samples=len({sample for sample, _ in found}),
         attempts=len({attempt for _, attempt in found}),
     )
+
+
+def _content(sample: Any) -> str:
+    """What was asked, and what is right: without the ids that Inspect draws for messages."""
+    said = sample.input
+    if not isinstance(said, str):
+        said = [[message.role, message.text] for message in said]
+    return digest([said, sample.target])
 
 
 def _model(name: str, origin: Origin) -> ModelEntry:
@@ -194,7 +202,7 @@ def _record(cell: CellEntry, sample: Any, scores: Mapping[str, Score]) -> Record
         cell=cell.key,
         sample=str(sample.id),
         attempt=sample.epoch - 1,
-        content_hash=digest([sample.model_dump(mode="json")["input"], sample.target, cell.protocol]),
+        content_hash=digest([_content(sample), cell.protocol]),
         clusters={},
         transcript=Transcript(messages=messages, generations=tuple(_replies(messages, ended))),
         scores=() if error else tuple(scores.values()),
