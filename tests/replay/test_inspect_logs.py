@@ -34,7 +34,7 @@ async def logged(folder: Path) -> dict[str, dict[str, float]]:
     )
     means: dict[str, dict[str, float]] = {}
     for log in logs:
-        for score in log.results.scores:
+        for score in log.results.scores if log.results else ():  # of one that errors throughout
             value = next((score.metrics[m].value for m in ("accuracy", "mean") if m in score.metrics), None)
             named = score.name if score.name == score.scorer else f"{score.scorer}:{score.name}"
             means.setdefault(log.eval.task, {})[named] = value
