@@ -49,7 +49,7 @@ def test_means_are_those_of_the_log(tmp_path: Path, capsys: pytest.CaptureFixtur
     (card,) = json.loads((out / "scorecard.json").read_text())["models"]
     for task in ("sums", "keys"):
         for metric, mean in means[task].items():
-            assert card["metrics"][f"{task}/{metric}"]["value"] == pytest.approx(mean), metric
+            assert card["metrics"][f"{task}/{metric}"]["value"] == pytest.approx(mean, abs=1e-5), metric
     directory = RunDirectory(out)
     records = {cell.suite: list(directory.records(cell)) for cell in directory.manifest().cells.values()}
     assert {name: len(found) for name, found in records.items()} == {
