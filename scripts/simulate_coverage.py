@@ -606,6 +606,8 @@ SCENARIOS = (
     Scenario("rate, drawn", "200 of 1,000, rates 0.05 to 0.95", drawn_rate(1000, 200, KINDS), STRATA),
     Scenario("rate, repeats", "rate 0.5, 100 samples x 5", repeated_rate(0.5, 100, 5, 1.0)),
     Scenario("rate, repeats", "rate 0.2, 60 samples x 4", repeated_rate(0.2, 60, 4, 1.0)),
+    Scenario("rate, repeats", "rate 0.1, 200 x 4, nearly alike", repeated_rate(0.1, 200, 4, 30.0)),
+    Scenario("rate, repeats", "rate 0.2, 1,000 x 4, nearly alike", repeated_rate(0.2, 1000, 4, 30.0)),
     Scenario("rate, crossed", "rate 0.5, 16 x 9, spread 1", crossed_rate(0.5, 16, 9, 1.0), FEW),
     Scenario("rate, crossed", "rate 0.2, 16 x 9, spread 1", crossed_rate(0.2, 16, 9, 1.0), FEW),
     Scenario("rate, crossed", "rate 0.5, 16 x 9, spread 0.5", crossed_rate(0.5, 16, 9, 0.5), FEW),

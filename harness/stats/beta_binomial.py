@@ -35,7 +35,7 @@ points, and 3% of them 12, and enough to hold 5% where no event is seen in 40 x 
 values of one level in 9 have an event."""
 DECIDED = 0.45, 0.55
 """Between these intraclass correlations the lower limit comes to take each level as one observation."""
-TOLD = 14, 20
+TOLD = 14, 16
 """Between so many levels with an event, and as many with a value that is none, the correlation within levels
 is believed as it was seen: outcomes that are nearly all alike are more alike than normal log odds allow."""
 TAILS = (0.025, 0.975)
