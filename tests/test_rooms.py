@@ -214,6 +214,7 @@ FLOORS = {
         "benchmarks",
         "comparability",
         "compare",
+        "defences",
         "flips",
         "divergence",
         "origins",

@@ -19,7 +19,7 @@ from harness.config.document import (
     fields,
     unknown_key,
 )
-from harness.config.paths import bare_name, find, locate, names, relative_paths
+from harness.config.paths import bare_name, find, locate, names, relative_paths, spec_of
 from harness.config.schemas import ModelSpec, RunConfig
 from harness.config.variants import VariantEntry, named, pass_on, split_name, sweep, vary
 from harness.errors import UserError
@@ -152,6 +152,8 @@ def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) ->
             document, document.convert(_resolve_model(document, model, at, folder), ModelSpec), variant, at
         )
     if "/" in entry and not entry.endswith((".yaml", ".yml")):
+        if not (folder / entry).is_dir() and (spec := spec_of(entry)):
+            return msgspec.to_builtins(load_model(spec, folder))
         bare = {"name": bare_name(entry), "path": entry}
         return _relative_model(document, bare, at, folder, folder)
     if entry.startswith(("./", "../")):

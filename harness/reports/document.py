@@ -16,6 +16,7 @@ from harness.analysis.comparability import (
     engine_settings,
     protocols,
 )
+from harness.analysis.defences import Defended, defended
 from harness.analysis.origins import (
     Compared,
     Comparison,
@@ -51,6 +52,8 @@ class Document(Struct):
     origins: tuple[OriginScorecard, ...]
     overall: tuple[Compared, ...]
     """The most capable models of each pair of origins over all benchmarks, the better first."""
+    defences: dict[str, tuple[tuple[Defended, ...], ...]]
+    """Model -> its suites that differ in the defence alone, a block each, of models that have any."""
     claims: Claims | None
     """None where they were not asked for, or could not be made."""
     claims_problem: str | None
@@ -181,6 +184,7 @@ def document_of(
         origins=tuple(origins),
         summary=summarise(cards),
         overall=tuple(overall_gaps(own, origins)),
+        defences={card.model.name: found for card in cards if (found := tuple(defended(card)))},
         claims=made,
         claims_problem=problem,
         protocols=protocols(cards),

@@ -250,7 +250,7 @@ def _fitting(document: Document, left: int) -> tuple[list[tuple[Table, Markup]],
 def _folded(document: Document) -> Iterator[Table]:
     """What is asked for less often, in that order."""
     cards = document.models
-    yield from defence_tables(cards)
+    yield from defence_tables(document)
     yield tables.models_table(cards)
     yield tables.attempts_table(cards)
     yield tables.origins_table(document.origins)

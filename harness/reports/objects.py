@@ -37,6 +37,7 @@ def document_object(document: Document) -> dict[str, Any]:
             *(comparison_object(gap, "gap") for gap in (*document.overall, *document.gaps)),
             *(comparison_object(ratio, "risk_ratio") for ratio in document.ratios),
         ],
+        **({"defences": _defences_object(document)} if document.defences else {}),
         "claims": None if document.claims is None else claims_object(document.claims),
         "claims_problem": document.claims_problem,
         "protocols": [_setting_object(setting) for setting in document.protocols],
@@ -46,6 +47,25 @@ def document_object(document: Document) -> dict[str, Any]:
         "versions": document.versions,
         "cautions": [msgspec.structs.asdict(caution) for caution in document.cautions],
     }
+
+
+def _defences_object(document: Document) -> list[dict[str, Any]]:
+    """A block a benchmark, attack and model: its suites that differ in the defence."""
+    return [
+        {
+            "model": model,
+            "suites": [
+                {
+                    "suite": one.suite.suite,
+                    "defence": one.defence,
+                    "change": None if one.change is None else estimate_object(one.change),
+                }
+                for one in block
+            ],
+        }
+        for model, blocks in document.defences.items()
+        for block in blocks
+    ]
 
 
 def _setting_object(setting: Setting) -> dict[str, Any]:
@@ -60,12 +80,19 @@ COSTS = ("gpus", "seconds_per_solved", "tokens_per_solved", "joules_per_solved",
 """What a model's claims say of cost."""
 
 
+IF_ANY = ("judged", "mismatches", "contrasts", "problems", "unread")
+"""Keys of claims that are not there where they are empty."""
+
+
 def claims_object(claims: Claims) -> dict[str, Any]:
-    """The JSON object of claims. `mismatches`, `problems` and `unread` are there where there are any."""
+    """The JSON object of claims. Some kinds are there only where there are any (`IF_ANY`)."""
     plain: dict[str, Any] = msgspec.to_builtins(
-        msgspec.structs.replace(claims, hijacking=(), snapshot=None, allowed=(), differences=Differences())
+        msgspec.structs.replace(
+            claims, hijacking=(), judged=(), snapshot=None, allowed=(), differences=Differences()
+        )
     )
-    for name in ("mismatches", "problems", "unread"):
+    plain["judged"] = [comparison_object(gap, "gap") for gap in claims.judged]
+    for name in IF_ANY:
         if not plain[name]:
             del plain[name]
     for model in plain["models"]:

@@ -53,7 +53,7 @@ def render_markdown(document: Document) -> str:
     shown = [
         tables.models_table(cards),
         *(tables.suite_table(cards, suite) for suite in tables.suite_names(cards)),
-        *defence_tables(cards),
+        *defence_tables(document),
         *tables.injection_task_tables(cards),
         tables.attempts_table(cards),
         tables.origins_table(origins),
@@ -119,7 +119,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         tables.summary_table(summary),
         benchmarks,
         tables.models_table(cards),
-        *defence_tables(cards),
+        *defence_tables(document),
         tables.attempts_table(cards),
         tables.origins_table(document.origins),
         *tables.member_tables(cards),

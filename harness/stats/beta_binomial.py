@@ -33,6 +33,8 @@ UNSEEN, REPEATED = 0.233, 13000.0
 though nothing tells so, and these parts are a price: the most with which no event in 16 x 9 tasks leaves 7
 points, and 3% of them 12, and enough to hold 5% where no event is seen in 40 x 14, and 20% where 3 of 16
 values of one level in 9 have an event."""
+TRIED = 9
+"""The fewest levels for which `REPEATED` was found."""
 DECIDED = 0.45, 0.55
 """Between these intraclass correlations the lower limit comes to take each level as one observation."""
 TOLD = 14, 16
@@ -141,7 +143,9 @@ def _of_levels(events: NDArray[Any], sizes: NDArray[np.intp], low: float, few: f
     rate, again = float(events.sum() / sizes.sum()), np.maximum(sizes - 1, 1)
     one_each = wilson(rate * sizes.size, sizes.size)
     repeated = float(np.clip((events - 1) / again, 0.0, 1.0).max())
-    may_decide = UNSEEN + REPEATED * repeated**3 / sizes.size**2  # few levels tell little of how they differ
+    # Few levels tell little of how they differ. Fewer than `TRIED` widen it no further: three that have a few
+    # events each would be taken for three observations.
+    may_decide = UNSEEN + REPEATED * repeated**3 / max(sizes.size, TRIED) ** 2
     few = max(few, min(1.0, may_decide) * one_each[1])
     if rate:
         low += _part(_correlation(events, sizes), DECIDED) * (min(low, one_each[0]) - low)

@@ -332,3 +332,17 @@ def test_a_day_may_be_written_with_and_without_quotes(tmp_path: Path, written: s
 def test_what_is_no_day_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="date 'tomorrow' is not a day: expected one such as 2026-11-27"):
         load_config(write(tmp_path, GOOD), ["date=tomorrow"])
+
+
+def test_a_hub_id_that_the_registry_knows_has_the_facts_of_its_spec(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text(
+        "name: r\nmodels: [Qwen/Qwen3-8B, Qwen/Qwen3-8B-of-mine]\nsuites: [banking]\nsampling: {}\n"
+    )
+    known, unknown = load_config(config).models
+    assert known == configs.load_model("qwen3-8b") and known.tool_call_parser
+    assert (unknown.name, unknown.path, unknown.tool_call_parser) == (
+        "qwen3-8b-of-mine",
+        "Qwen/Qwen3-8B-of-mine",
+        None,
+    )

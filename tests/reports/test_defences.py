@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from harness.analysis.build import ModelScorecard
-from harness.analysis.runs import read_scorecards
+from harness.analysis.defences import defended
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.scripted import Reply, ScriptedEngine
 from harness.records.directory import RunDirectory
 from harness.reports.defences import defence_tables
+from harness.reports.document import Document, read_document
+from harness.reports.objects import document_object
 from harness.types import Message, Sampling, Tool
 from tests.suites.agentdojo.test_searched import target
 
@@ -60,12 +62,12 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def cards(run: Path) -> Sequence[ModelScorecard]:
-    return read_scorecards(RunDirectory(run))
+def document(run: Path) -> Document:
+    return read_document(RunDirectory(run))
 
 
-def test_each_attack_has_its_defences_side_by_side(cards: Sequence[ModelScorecard]) -> None:
-    (table,) = defence_tables(cards)
+def test_each_attack_has_its_defences_side_by_side(document: Document) -> None:
+    (table,) = defence_tables(document)
     assert [row[1:4] for row in table.rows] == [
         ("important_instructions", "m", "none"),
         ("important_instructions", "m", "repeat_user_prompt"),
@@ -83,14 +85,18 @@ def test_each_attack_has_its_defences_side_by_side(cards: Sequence[ModelScorecar
     ]
     assert changes[0] == changes[3] == "" and changes[2].startswith("+0.0") and "n=32" in changes[4]
     tokens = [float(row[hijacked + 2].replace(",", "")) for row in table.rows]
+    first = document_object(document)["defences"][0]
+    assert (first["model"], [one["suite"] for one in first["suites"]]) == ("m", ["bare", "again", "marked"])
+    assert [one["change"] and one["change"]["value"] for one in first["suites"]] == [None, -1.0, 0.0]
     assert tokens[1] != tokens[0] and tokens[3] > tokens[0]  # who tries again pays for it
 
 
-def test_without_a_second_defence_there_is_no_table(cards: Sequence[ModelScorecard]) -> None:
-    from msgspec.structs import replace
-
-    one = {name: suite for name, suite in cards[0].suites.items() if name in ("bare", "direct")}
-    assert defence_tables([replace(cards[0], suites=one)]) == []
+def test_without_a_second_defence_there_is_no_table(document: Document) -> None:
+    (card,) = document.models
+    one = {name: suite for name, suite in card.suites.items() if name in ("bare", "direct")}
+    assert list(defended(replace(card, suites=one))) == []
+    assert defence_tables(replace(document, defences={})) == []
+    assert "defences" not in document_object(replace(document, defences={}))
 
 
 def test_every_format_has_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,8 +133,9 @@ def gather(
     attacked = attacked_suites(cards)
     results = {card.model.name: _capability(card, attacked) for card in cards}
     measured = [card for card in cards if results[card.model.name]]
-    if not any(origin.metrics for origin in origins):
-        raise UserError("there is nothing to claim: no suite has a headline")
+    every = (found.models for origin in origins for found in origin.metrics.values())
+    if not measured and not any(every):
+        raise UserError("there is nothing to claim: no headline was measured")
     abilities, rates, questions = _abilities([results[card.model.name] for card in measured])
     known = _finite(abilities, rates)
     entries = {card.model.name: card.model for card in cards}
