@@ -6,6 +6,7 @@ shows it as text alone.
 
 import gzip
 import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import msgspec
 
 from harness.errors import UserError
 from harness.hostile import strip_control
+from harness.records.verdicts import Key
 from harness.show.view import View, Viewer
 from harness.suites.restore import Restored
 from harness.types import CellEntry, Record, Struct
@@ -55,6 +57,7 @@ def publish(
         restore: whether the suite is made again, for prompts, injections and what calls changed.
     """
     viewer = _viewer(run, cell, restore=restore and not closed)
+    votes = {} if closed else _votes(run, cell)
     index = _Index(cell, hashed=bool(closed))
     shard: list[bytes] = []
     size = shown = held = 0
@@ -68,7 +71,7 @@ def publish(
         index.add(record, len(index.shards) if wanted else None, len(shard))
         if not wanted:
             continue
-        text = _view(viewer, record)
+        text = _view(viewer, record, votes.get((record.sample, record.attempt), ()))
         shard.append(text)
         shown, held = shown + 1, held + len(text)
         if held >= SHARD_BYTES:
@@ -138,21 +141,51 @@ def _viewer(run: Restored, cell: CellEntry, *, restore: bool) -> Viewer:
         return Viewer(run, cell, None, {}, str(error))
 
 
+class Vote(Struct, omit_defaults=True):
+    """What one judge said of an attempt."""
+
+    judge: str
+    asks: str
+    """What the judge was asked."""
+    verdict: str | None
+    """A class; None where it gave none."""
+    raw: str = ""
+    """All that it wrote; empty for a judge without a model."""
+    failure: str | None = None
+    """Why there is no verdict."""
+
+
+def _votes(run: Restored, cell: CellEntry) -> dict[Key, list[Vote]]:
+    """Attempt -> what each judge said of it, by the name of the judge."""
+    kept = run.directory.verdicts(cell)
+    found: dict[Key, list[Vote]] = {}
+    for name, judge in kept.judges().items():
+        for key, said in kept.of(name).items():
+            own = said.verdict
+            failure = f"{own.failure}: {own.failure_message or ''}" if own.failure else None
+            vote = Vote(judge=name, asks=judge.asks, verdict=own.verdict, raw=own.raw, failure=failure)
+            found.setdefault(key, []).append(vote)
+    return found
+
+
 class Attempt(View):
     """An attempt as the page reads it."""
 
     sample: str
     attempt: int
+    votes: tuple[Vote, ...] = ()
 
 
-def _view(viewer: Viewer, record: Record) -> bytes:
+def _view(viewer: Viewer, record: Record, votes: Sequence[Vote]) -> bytes:
     """An `Attempt` as JSON: nothing moves or reorders text, none of it is longer than `LONGEST`."""
     try:
         view = viewer.view(record)
     except Exception as error:  # a transcript may hold anything that a suite does not expect
         said = f"the suite cannot explain it: {type(error).__name__}"
         view = Viewer(viewer.run, viewer.cell, None, {}, said).view(record)
-    shown = Attempt(sample=record.sample, attempt=record.attempt, **msgspec.structs.asdict(view))
+    shown = Attempt(
+        sample=record.sample, attempt=record.attempt, votes=tuple(votes), **msgspec.structs.asdict(view)
+    )
     with suppress(UnicodeEncodeError):
         found = msgspec.json.encode(shown)
         if len(found) < LONGEST and _is_harmless(found.decode()):

@@ -10,11 +10,15 @@ import msgspec
 from harness.records.directory import RunDirectory
 from harness.types import (
     CellEntry,
+    FailureKind,
     Generation,
+    JudgedAttempt,
+    JudgeEntry,
     Manifest,
     Message,
     Record,
     Transcript,
+    Verdict,
 )
 from tests.analysis.synthetic import synthetic_run
 from tests.runs import make_run
@@ -33,6 +37,8 @@ class Change:
     protocol: tuple[tuple[str, str], ...] = ()
     names: tuple[tuple[str, str], ...] = ()
     replies: Callable[[Record], str] = lambda record: f"The answer to {record.sample}."
+    judged: bool = False
+    """Whether two judges have read the replies, the second of which never gave a verdict."""
 
 
 def make(path: Path, change: Change = Change()) -> RunDirectory:
@@ -68,9 +74,37 @@ def make(path: Path, change: Change = Change()) -> RunDirectory:
     )
     run = make_run(path, whole, found)
     run.compact(cells.values())
+    if change.judged:
+        for key, cell in cells.items():
+            judge(run, cell, found[key])
     run.config_path.write_text("name: synthetic\n")
     run.seal()
     return RunDirectory(path)
+
+
+JUDGES = {
+    "keen": Verdict(verdict="refusal", raw=f"Verdict: refusal. {HOSTILE_REPLY}"),
+    "worn": Verdict(verdict=None, raw="I", failure=FailureKind.ENGINE_ERROR, failure_message="it ended"),
+}
+
+
+def judge(run: RunDirectory, cell: CellEntry, records: list[Record]) -> None:
+    """Write down that every judge of `JUDGES` said the same of each attempt."""
+    for name, verdict in JUDGES.items():
+        entry = JudgeEntry(name=name, asks="Does it refuse?", classes=("refusal", "compliance"), digest="0")
+        writer = run.verdicts(cell).writer(entry)
+        for record in records:
+            writer.append(
+                JudgedAttempt(
+                    sample=record.sample,
+                    attempt=record.attempt,
+                    content_hash=record.content_hash,
+                    verdict=verdict,
+                    judged="0",
+                    started=0.0,
+                )
+            )
+        writer.close()
 
 
 def with_reply(record: Record, text: str) -> Record:
@@ -95,7 +129,7 @@ def make_root(path: Path) -> Path:
         ("borea-dense", "=cmd()"),
         ("borea-moe", "x"),
     )
-    make(path / "hostile", Change(seed=2, names=hostile, replies=lambda record: HOSTILE_REPLY))
+    make(path / "hostile", Change(seed=2, names=hostile, replies=lambda record: HOSTILE_REPLY, judged=True))
     changed = make(path / "changed")
     file = next(changed.path.glob("cells/*/records.parquet"))
     file.write_bytes(file.read_bytes()[:-9] + b"\0" * 9)

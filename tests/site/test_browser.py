@@ -216,6 +216,9 @@ def test_what_models_wrote_is_shown_as_text(visit: Visit) -> None:
     page.get_by_role("link", name="questions", exact=True).nth(1).click()
     page.locator("#list a").first.click()
     page.get_by_text("{{ 7*7 }}").first.wait_for()
+    keen, worn = page.locator("#detail .judge").all_inner_texts()
+    assert keen.startswith("keen: refusal\nAsked: Does it refuse?\nVerdict: refusal. </script><script>")
+    assert worn == "worn: no verdict\nFailed: engine_error: it ended\nAsked: Does it refuse?\nI"
     assert page.locator("#detail script, #detail img").count() == 0
     assert "taken" not in page.title()
 

@@ -100,8 +100,27 @@ def test_attempts_are_there_to_be_read_and_closed_ones_are_hashes(site: tuple[Pa
             zip(index["samples"], index["attempts"], strict=True)
         )
         replies |= {step["pieces"][0]["text"] for view in views for step in view["steps"]}
-    cleaned = HOSTILE_REPLY.replace("\u202e", "").replace("\x1b[31m", "")
-    assert cleaned in replies and not any("\u202e" in text for text in replies)
+    assert CLEANED in replies and not any("\u202e" in text for text in replies)
+
+
+CLEANED = HOSTILE_REPLY.replace("\u202e", "").replace("\x1b[31m", "")
+
+
+def test_what_each_judge_said_is_there_to_be_read_of_open_suites_alone(site: tuple[Path, Built]) -> None:
+    out, _ = site
+    said = []
+    for shard in out.glob("attempts/*/[0-9]*.json.gz"):
+        said += [view["votes"] for view in json.loads(gzip.decompress(shard.read_bytes())) if "votes" in view]
+    assert (
+        len(said) == 4 * 60
+    )  # the questions of the one run that was judged; its agents' attempts are closed
+    keen = {"judge": "keen", "asks": "Does it refuse?", "verdict": "refusal"}
+    worn = {"judge": "worn", "asks": "Does it refuse?", "verdict": None, "raw": "I"}
+    assert all(
+        votes
+        == [keen | {"raw": f"Verdict: refusal. {CLEANED}"}, worn | {"failure": "engine_error: it ended"}]
+        for votes in said
+    )
 
 
 def test_what_was_refused_is_said_with_the_reason(site: tuple[Path, Built]) -> None:

@@ -282,6 +282,19 @@ function attempt(view) {
       ),
     );
   }
+  if (view.votes?.length) found.append(make("h3", {}, "Judges"));
+  for (const vote of view.votes ?? []) {
+    found.append(
+      make(
+        "div",
+        { className: "step judge" },
+        make("b", {}, `${vote.judge}: ${vote.verdict ?? "no verdict"}`),
+        vote.failure ? make("div", { className: "small" }, `Failed: ${vote.failure}`) : null,
+        make("div", { className: "small" }, `Asked: ${vote.asks}`),
+        vote.raw ? make("div", { className: "text" }, vote.raw) : make("div", { className: "small" }, "It wrote nothing."),
+      ),
+    );
+  }
   return found;
 }
 
