@@ -261,6 +261,7 @@ FLOORS = {
     "site": [
         "settings",
         "attempts",
+        "exported",
         "taken",
         "board",
         "page",

@@ -32,9 +32,18 @@ from harness.types import CellEntry, Message, Metric, ModelEntry, Record, Score,
 SCHEMA = "0.3.0"
 
 
-def write(run: Restored, out: Path) -> list[Path]:
-    """Write the results and the lines of every model of which anything was measured."""
-    cards = build_scorecards(run.manifest, run.directory.columns)
+def write(run: Restored, out: Path, cards: Sequence[ModelScorecard] | None = None) -> list[Path]:
+    """Write the results and the lines of every model of which anything was measured.
+
+    Args:
+        run: that they are of.
+        out: a folder that is there.
+        cards: its scorecards, if they are made already.
+
+    Raises:
+        Incomplete: as `export`.
+    """
+    cards = build_scorecards(run.manifest, run.directory.columns) if cards is None else cards
     measured = [c for c in cards if any(r.estimate.value is not None for r in c.metrics.values())]
     prompts = Prompts(run)
     (base,) = file_names([run.manifest.name]).values()

@@ -10,6 +10,7 @@ import msgspec
 
 from harness.disk import cache_folder, make_folder
 from harness.errors import UserError
+from harness.exports.names import file_names
 from harness.hostile import page_template
 from harness.reports.text import format_bytes
 from harness.reports.words import comparisons
@@ -208,14 +209,21 @@ def _write(output: Output, board: Board, store: Store, cells: dict[str, tuple[Ta
     output.write("claims.html", claims_page(frame, document, problem))
     output.write("history.html", history_page(frame))
     output.write("CITATION.cff", citation(frame))
-    output.write("about.html", about_page(frame, _downloads(output, board)))
+    output.write("about.html", about_page(frame, _downloads(output, board, store)))
 
 
-def _downloads(output: Output, board: Board) -> list[downloads.File]:
+def _downloads(output: Output, board: Board, store: Store) -> list[downloads.File]:
     rows = list(downloads.number_rows(board))
     made: tuple[tuple[str, str | bytes, str], ...] = (
         ("data/numbers.csv", downloads.csv_text(rows), "every number, for a spreadsheet"),
         ("data/numbers.json", downloads.json_bytes(rows), "the same as JSON"),
         ("data/numbers.parquet", downloads.parquet_bytes(rows), "the same as Parquet, for pandas and R"),
     )
-    return [downloads.listed(output.write(name, data), name, what) for name, data, what in made]
+    found = [downloads.listed(output.write(name, data), name, what) for name, data, what in made]
+    names = file_names(run.name for run in board.runs)
+    for run in board.runs:
+        if run.exported:
+            name = f"data/every-eval-ever/{names[run.name]}.zip"
+            output.place(name, store.exported(run))
+            found.append(downloads.listed(output.path / name, name, f"Every Eval Ever: {run.exported}"))
+    return found

@@ -29,6 +29,7 @@ from harness.records.directory import RunDirectory
 from harness.records.layout import EARLIER, RUN
 from harness.replay.verify import CellScores, Finding, score_cell, verify
 from harness.reports.recall import code_digest
+from harness.site import exported
 from harness.site.attempts import Choice, Published, publish
 from harness.site.settings import SiteSettings
 from harness.suites.restore import Restored
@@ -91,6 +92,10 @@ class Taken(Struct):
     """Who signed it, where that was checked."""
     models: dict[str, ModelEntry] = {}
     cells: tuple[TakenCell, ...] = ()
+    exported: str = ""
+    """What its archive of Every Eval Ever holds; empty where there is none."""
+    not_exported: str = ""
+    """Why there is none, where something went wrong."""
     seconds: float = 0.0
     """How long it took to read."""
     folder: str = ""
@@ -110,6 +115,10 @@ class Store:
         with (self.path / "runs" / taken.folder / "cards").open("rb") as file:
             found: list[ModelScorecard] = pickle.load(file)  # our own file
         return found
+
+    def exported(self, taken: Taken) -> Path:
+        """The archive of Every Eval Ever of a run that was taken."""
+        return self.path / "runs" / taken.folder / exported.ARCHIVE
 
     def attempts(self, cell: TakenCell) -> Path:
         """The folder of a cell's attempts."""
@@ -258,11 +267,16 @@ def _read(directory: RunDirectory, folder: Path, store: Store, reading: Reading)
     scores = {key: _scores(run, cell, sums, store, reading) for key, cell in run.manifest.cells.items()}
     if wrong := [finding for one in scores.values() for finding in one.findings if finding.good is False]:
         return Taken(name=name, refused=_reasons(wrong))
-    cards = by_benchmark(build_scorecards(run.manifest, directory.columns), run.manifest)
+    of_suites = build_scorecards(run.manifest, directory.columns)
+    cards = by_benchmark(of_suites, run.manifest)
     if unread := [said for card in cards for said in card.unread.values()]:
         return Taken(name=name, refused=tuple(map(one_line, unread[:SHOWN])))
     with (folder / "cards").open("wb") as file:
         pickle.dump(cards, file, protocol=5)
+    cells = tuple(
+        _cell(run, cell, sums, scores[key].again, store, reading) for key, cell in run.manifest.cells.items()
+    )
+    given, not_given = _exported(run, cells, (of_suites, cards), folder, reading)
     return Taken(
         name=name,
         title=run.manifest.name,
@@ -274,12 +288,42 @@ def _read(directory: RunDirectory, folder: Path, store: Store, reading: Reading)
         signed=any(directory.path.glob(f"{directory.manifest_path.name}.*sig")),
         signer=next((finding.signer for finding in findings if finding.signer), None),
         models=run.manifest.models,
-        cells=tuple(
-            _cell(run, cell, sums, scores[key].again, store, reading)
-            for key, cell in run.manifest.cells.items()
-        ),
+        cells=cells,
+        exported=given,
+        not_exported=not_given,
         folder=folder.name,
     )
+
+
+def _exported(
+    run: Restored,
+    cells: Sequence[TakenCell],
+    cards: tuple[list[ModelScorecard], list[ModelScorecard]],
+    folder: Path,
+    reading: Reading,
+) -> tuple[str, str]:
+    """(what the archive of Every Eval Ever holds, why there is none); cards: (by suite, by benchmark)."""
+    withdrawn = set(_withdrawn(cards[1], run.directory.path.name, reading.settings))
+    shown = [cell for cell in cells if (cell.entry.model, cell.entry.suite) not in withdrawn]
+    whole = reading.attempts is None
+    opened = {cell.entry.key for cell in shown if whole and not cell.published.closed}
+    own = exported.Shown(run.directory, {cell.entry.key for cell in shown}, opened, restore=not reading.quick)
+    try:
+        return exported.archive(own, folder / exported.ARCHIVE, None if withdrawn else cards[0]), ""
+    except (MemoryError, OSError):  # of this machine, not of the run
+        raise
+    except Exception as error:  # a run may say anything that the format has no place for
+        return "", one_line(f"{type(error).__name__}: {error}")
+
+
+def _withdrawn(
+    cards: Sequence[ModelScorecard], run: str, settings: SiteSettings
+) -> Iterator[tuple[str, str]]:
+    """(model, suite) of what is withdrawn of a run, where a benchmark stands for all of its suites."""
+    for card in cards:
+        for name, suite in card.suites.items():
+            if any(change.concerns(card.model.name, name, run) for change in settings.withdrawn):
+                yield from ((card.model.name, part) for part in suite.members or (name,))
 
 
 def _is_unsigned(finding: Finding) -> bool:

@@ -165,6 +165,7 @@ def about_page(frame: Frame, files: Sequence[File]) -> str:
         refused=board.refused,
         packages=[(name, ", ".join(versions)) for name, versions in sorted(packages.items())],
         files=files,
+        unexported=[run for run in board.runs if run.not_exported],
         bibtex=bibtex(frame),
         capability=[c for c in board.columns if c.id in board.capability],
         settings=settings,
