@@ -68,7 +68,10 @@ function once(address) {
 // The front
 
 /** Rows that are in the table before more are asked for. */
-const AT_ONCE = 25;
+const AT_FIRST = 25;
+
+/** Cells that are laid out before what was asked for is seen; those of the other rows follow. */
+const CELLS_AT_ONCE = 240;
 
 function board() {
   const table = one("#board");
@@ -79,16 +82,20 @@ function board() {
     place,
     text: row.cells[0].textContent.toLowerCase(),
     name: one(".name", row).textContent.toLowerCase(),
+    values: [...row.cells].map((cell) => (cell.dataset.v ? Number(cell.dataset.v) : null)),
   }));
   let found = rows;
+  /** Of each column, whether it is hidden. */
+  let hidden = head.map(() => false);
+  /** How often rows were put into the table: steps of an earlier time come to an end. */
+  let times = 0;
   const more = one("#more");
   const few = Number(table.dataset.few);
   const boxes = all("[data-column]");
   const filters = all("[data-filter]");
   const ranges = all("[data-range]");
   const search = one("#q");
-  const sheet = new CSSStyleSheet();
-  document.adoptedStyleSheets = [...document.adoptedStyleSheets, sheet];
+  const frame = table.parentElement;
   one("#tools").hidden = false;
 
   for (const cell of head) {
@@ -149,16 +156,16 @@ function board() {
   for (const box of boxes) {
     box.addEventListener("change", () => choose(boxes.filter((b) => b.checked).map((b) => b.dataset.column)));
   }
-  more.addEventListener("click", showAll);
-  window.addEventListener("beforeprint", showAll);
+  more.addEventListener("click", () => place(found.length));
+  window.addEventListener("beforeprint", () => place(found.length, found.length));
   one("#all-columns").addEventListener("click", () => choose(few ? ["all"] : null));
   one("#few-columns").addEventListener("click", () => choose(null));
 
   /** The value of a row that is sorted by, null where there is none. */
   function value(entry, column) {
     if (column === 0) return entry.name;
-    const text = column === 1 ? entry.row.dataset.total : entry.row.cells[column].dataset.v;
-    return text ? Number(text) : null;
+    if (column > 1) return entry.values[column];
+    return entry.row.dataset.total ? Number(entry.row.dataset.total) : null;
   }
 
   /** All rows in an order; says in the headings which one it is. */
@@ -182,14 +189,29 @@ function board() {
     return [...rows].sort(order);
   }
 
-  /** Put the first rows that were found into the table: to lay out hundreds takes longer than a click may. */
-  function place(count) {
-    body.replaceChildren(...found.slice(0, count).map((entry) => entry.row));
+  /** Hide the cells of a row whose columns are hidden, and no others. */
+  function fit(row) {
+    [...row.cells].forEach((cell, column) => {
+      if (cell.hidden !== hidden[column]) cell.hidden = hidden[column];
+    });
+    return row;
+  }
+
+  /** Put the first rows that were found into the table, a few and then ever more: to lay out hundreds takes longer than a click may. */
+  function place(count, step = Math.max(4, Math.floor(CELLS_AT_ONCE / hidden.filter((one) => !one).length))) {
+    const time = ++times;
+    const wanted = found.slice(0, count).map((entry) => entry.row);
+    const next = (from, size) => {
+      if (time !== times) return;
+      body.append(...wanted.slice(from, from + size).map(fit));
+      if (from + size < wanted.length) requestAnimationFrame(() => setTimeout(next, 0, from + size, 2 * size));
+      else frame.style.minHeight = "";
+    };
+    frame.style.minHeight = `${frame.offsetHeight}px`; // the page stays where it is until all are there
+    body.replaceChildren();
+    next(0, step);
     more.hidden = found.length <= count;
     more.textContent = `Show the other ${found.length - count} models`;
-  }
-  function showAll() {
-    place(found.length);
   }
 
   function fits(entry, now) {
@@ -221,20 +243,17 @@ function board() {
       active += Boolean(control.value);
     }
     found = sorted(now.get("sort"), Boolean(now.get("turned"))).filter((entry) => fits(entry, now));
-    place(AT_ONCE);
     const chosen = now.get("columns")?.split(",");
     const places = head.slice(2).map((cell, place) => ({ id: cell.dataset.sort, place }));
     const visible = places.filter(({ id, place }) =>
       chosen ? chosen[0] === "all" || chosen.includes(id) : !few || place < few,
     );
     for (const box of boxes) box.checked = visible.some(({ id }) => id === box.dataset.column);
-    table.classList.toggle("few", Boolean(few) && !chosen);
-    const gone = chosen ? places.filter((place) => !visible.includes(place)) : [];
-    sheet.replaceSync(
-      gone.length
-        ? `${gone.map(({ place }) => `#board tr > :nth-child(${place + 3})`).join(",")} { display: none }`
-        : "",
-    );
+    table.classList.remove("few");
+    const shown = new Set(visible.map((column) => column.place));
+    hidden = head.map((_, column) => column > 1 && !shown.has(column - 2));
+    fit(head[0].parentElement);
+    place(AT_FIRST);
     one("#active-filters").textContent = active ? `(${active})` : "";
     one("#shown-columns").textContent = `(${visible.length} of ${places.length})`;
     one("#found").textContent = `${found.length} of ${rows.length} models`;
