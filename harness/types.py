@@ -602,6 +602,8 @@ class CellEntry(Struct):
     """None in cells of version 0.1, which did not say it."""
     drawn_from: int | None = None
     """How many samples the suite has, where those of the cell were drawn from them at random."""
+    tools: bool | None = None
+    """Whether the model is offered tools; None in cells of earlier versions, which did not say it."""
 
     def counted(self, record: Record) -> tuple[Score, ...]:
         """The scores of a record that count: of a failed attempt those alone whose metric books it."""

@@ -23,6 +23,7 @@ from harness.analysis.injection_tasks import InjectionTaskResult, by_injection_t
 from harness.analysis.judged import judged_protocol, with_errors
 from harness.analysis.missing import qualified
 from harness.analysis.pooled import Pooled, pool
+from harness.analysis.tool_use import ToolUse, tool_use
 from harness.errors import UserError
 from harness.suites.corpus import corpus
 from harness.suites.declared import declared
@@ -83,6 +84,8 @@ class SuiteResult(Struct):
     """Attempts that finished without a tool having been called, None where the suite does not count them."""
     by_injection_task: dict[str, InjectionTaskResult] = {}
     """Injection task -> its rates, for suites that attack agents."""
+    tool_use: ToolUse | None = None
+    """Of a suite that offers tools."""
     members: dict[str, "SuiteResult"] = {}
     """The suites that a benchmark is made of, where there are several; see `benchmarks`."""
     group_averages: dict[str, float | None] = {}
@@ -239,6 +242,7 @@ def _suite_result(
         usage=attempts.usage,
         no_tool_call=sum(int(np.asarray(one.values).sum()) for one in unused) if unused else None,
         by_injection_task=by_injection_task(cell, attempts, measured),
+        tool_use=tool_use(attempts, measured) if cell.tools and attempts.n else None,
     )
 
 

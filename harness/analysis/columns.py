@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from harness.errors import UserError
 from harness.records.layout import cell_name
-from harness.types import CellEntry, Usage
+from harness.types import CellEntry, FailureKind, Usage
 
 Codes = NDArray[np.int32]
 Floats = NDArray[np.float64]
@@ -75,6 +75,8 @@ class Attempts:
     failed: Mask
     failures: dict[str, int]
     """Failure kind -> attempts."""
+    unparsed: Mask
+    """Which failed since a tool call could not be read."""
     truncated: int
     warnings: dict[str, int]
     """What was warned of as attempts were scored -> how many of them, most of them first."""
@@ -84,6 +86,10 @@ class Attempts:
     usage: Usage
     seconds: Floats
     """Shape (n,): engine seconds of each."""
+    tokens: Floats | None
+    """Shape (n,): read and written in each; None where that is not known of all."""
+    tool_calls: Floats | None
+    """Shape (n,): made in each; None where that is not known of all."""
     cut: Mask
     """Which had a reply that hit its token budget."""
     shortened: Mask
@@ -136,6 +142,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
     failure = _encode(table["failure"].chunks).take(order)
     failed = failure.codes >= 0
     counts = np.bincount(failure.codes[failed], minlength=len(failure.levels))
+    unparsed = pc.equal(failure.levels, FailureKind.TOOL_PARSE.value).to_numpy(zero_copy_only=False)
     place = np.empty_like(order)
     place[order] = np.arange(order.size)
     try:
@@ -153,6 +160,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         attempt=attempt[order],
         failed=failed,
         failures=dict(sorted(zip(failure.levels.to_pylist(), counts.tolist(), strict=True))),
+        unparsed=np.isin(failure.codes, np.flatnonzero(unparsed)),
         truncated=pc.sum(table["truncated"]).as_py() or 0,
         warnings=_warnings(table),
         clusters=_maps(table["clusters"].chunks, place),
@@ -160,6 +168,8 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         scores=scores,
         usage=_usage(table),
         seconds=table["engine_seconds"].to_numpy()[order],
+        tokens=_known(table, ("prompt_tokens", "completion_tokens"), order),
+        tool_calls=_known(table, ("tool_calls",), order),
         cut=table["truncated"].to_numpy()[order],
         shortened=_counted(table, "lost_tokens")[order] > 0,
         thoughts_cut=int(_counted(table, "thoughts_cut").sum()),
@@ -196,6 +206,14 @@ def _counted(table: pa.Table, name: str) -> NDArray[np.int64]:
         return np.zeros(len(table), dtype=np.int64)
     found: NDArray[np.int64] = pc.fill_null(table[name], 0).to_numpy()
     return found
+
+
+def _known(table: pa.Table, names: Sequence[str], order: Rows) -> Floats | None:
+    """Shape (n,): the sum of some counts of each attempt, None where one is not known."""
+    if any(name not in table.column_names or table[name].null_count for name in names):
+        return None
+    total: Floats = np.sum([table[name].to_numpy()[order].astype(np.float64) for name in names], axis=0)
+    return total
 
 
 def _warnings(table: pa.Table) -> dict[str, int]:

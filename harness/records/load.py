@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from heapq import merge
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,6 +17,7 @@ from harness.records.layout import CellPaths
 from harness.records.lines import Key, Lines, Moved
 from harness.records.table import (
     GROUP_ROWS,
+    bare_row,
     count_rows,
     in_order,
     read_columns,
@@ -25,11 +26,9 @@ from harness.records.table import (
     read_table,
     read_tables,
     table_of,
-    to_row,
-    to_table,
 )
 from harness.records.verdicts import Verdicts, is_judged, judged_rows, with_verdicts
-from harness.types import CellEntry, FailureKind, Record, Score, Struct, Transcript, Verdict
+from harness.types import CellEntry, FailureKind, Record, Score, Struct, Verdict
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -130,7 +129,7 @@ class CellRecords:
             yield from (self._judged(table, votes) for table in read_tables(self.paths.complete))
             return
         bare = self._bare()
-        while rows := [to_row(self.cell, record) for record in islice(bare, GROUP_ROWS)]:
+        while rows := list(islice(bare, GROUP_ROWS)):
             yield self._judged(table_of(rows).drop_columns("transcript"), votes)
 
     def each_judged(self) -> Iterator[Record]:
@@ -163,8 +162,8 @@ class CellRecords:
         kind = table.schema.field(place).type
         return table.set_column(place, "scores", pa.chunked_array([pa.array(scores, kind)]))
 
-    def _bare(self) -> Iterator[Record]:
-        return (msgspec.structs.replace(r, transcript=Transcript()) for r in self.each_record())
+    def _bare(self) -> Iterator[dict[str, Any]]:
+        return (bare_row(self.cell, record) for record in self.each_record())
 
     def columns(self) -> "pa.Table":
         """The records in no order, as `record_schema` without what no statistic needs.
@@ -172,7 +171,7 @@ class CellRecords:
         Raises:
             UserError: as `each_record`.
         """
-        table = read_columns(self.paths.complete) if self.complete else to_table(self.cell, self._bare())
+        table = read_columns(self.paths.complete) if self.complete else table_of([*self._bare()])
         return self._judged(table, self._votes())
 
     def count(self) -> int:

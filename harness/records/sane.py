@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 COUNTS = ("attempt", "prompt_tokens", "completion_tokens", "cached_tokens", "requests")
 AMOUNTS = ("engine_seconds", "joules", "reasoning_tokens", "started", "seconds")
-UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules", "reasoning_tokens")
+UNTOLD = ("prompt_tokens", "completion_tokens", "cached_tokens", "joules", "reasoning_tokens", "tool_calls")
 """What may not be known, which is not 0."""
 NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 """What reading raises at data that are no records; bytes that are no UTF-8 are a ValueError."""
@@ -91,7 +91,7 @@ def check_table(table: "pa.Table | pa.RecordBatch", expected: "pa.Schema") -> No
         if kind != right and kind.id != right.id:
             raise ValueError(f"column {field.name} is of type {field.type}, expected {right}")
     table.validate(full=True)
-    for name in (*COUNTS, *AMOUNTS):
+    for name in (*COUNTS, *AMOUNTS, "tool_calls"):
         if name in table.schema.names:
             right = pc.and_(pc.greater_equal(table[name], 0), pc.less_equal(table[name], LARGEST_COUNT))
             _check_all(right, name, table[name], nullable=name in UNTOLD)

@@ -38,8 +38,8 @@ GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
 def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
     """Write records as a table that pandas reads without our code.
 
-    One row an attempt. Plain columns for what is counted; `clusters` and `labels` are maps, `scores` a list
-    of structs, `transcript` JSON text.
+    One row an attempt. Plain columns for what is counted (`tool_calls` in the transcript); `clusters` and
+    `labels` are maps, `scores` a list of structs, `transcript` JSON text.
     """
     with parquet_writer(path) as writer:
         for rows in _groups(to_row(cell, record) for record in records):
@@ -103,7 +103,7 @@ def record_schema() -> "pa.Schema":
             ("model", text),
             ("suite", text),
             *((name, {"attempt": whole, "truncated": pa.bool_()}.get(name, text)) for name in _FLAT),
-            *((name, whole) for name in _LATER),
+            *((name, whole) for name in (*_LATER, "tool_calls")),
             ("warnings", pa.list_(text)),
             ("scores", pa.list_(score)),
             *((name, real if name in ("engine_seconds", "joules") else whole) for name in _USAGE),
@@ -123,6 +123,7 @@ def to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
         "model": cell.model,
         "suite": cell.suite,
         **{name: getattr(record, name) for name in (*_FLAT, *_LATER)},
+        "tool_calls": _tool_calls(record.transcript),
         "warnings": list(record.warnings),
         "scores": [_scoreto_row(score) for score in record.scores],
         **msgspec.structs.asdict(record.usage),
@@ -132,6 +133,18 @@ def to_row(cell: CellEntry, record: Record) -> dict[str, Any]:
         "labels": sorted(record.labels.items()),
         "transcript": msgspec.json.encode(record.transcript).decode(),
     }
+
+
+def bare_row(cell: CellEntry, record: Record) -> dict[str, Any]:
+    """The same without the transcript, which takes most of the room."""
+    row = to_row(cell, msgspec.structs.replace(record, transcript=Transcript()))
+    return {**row, "tool_calls": _tool_calls(record.transcript)}
+
+
+def _tool_calls(transcript: Transcript) -> int:
+    """How many calls of tools a model made; where no replies were kept, as others tell its conversation."""
+    said = transcript.generations or transcript.messages
+    return sum(len(one.tool_calls) for one in said)
 
 
 def _scoreto_row(score: Score) -> dict[str, Any]:

@@ -124,6 +124,7 @@ class Cell:
             samples=len(self.attempts),
             attempts=max(self.attempts.values()),
             declared=self.suite.declared,
+            tools=self.suite.needs.tools,
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 import pyarrow as pa
 
+from harness.analysis.agents import AgentCard, agent_cards
 from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.analysis.claims import Claims, make_claims
@@ -54,6 +55,8 @@ class Document(Struct):
     """The most capable models of each pair of origins over all benchmarks, the better first."""
     defences: dict[str, tuple[tuple[Defended, ...], ...]]
     """Model -> its suites that differ in the defence alone, a block each, of models that have any."""
+    agents: dict[str, tuple[AgentCard, ...]]
+    """Model -> all of its suites that offer tools together, then each, of models that have any."""
     claims: Claims | None
     """None where they were not asked for, or could not be made."""
     claims_problem: str | None
@@ -185,6 +188,7 @@ def document_of(
         summary=summarise(cards),
         overall=tuple(overall_gaps(own, origins)),
         defences={card.model.name: found for card in cards if (found := tuple(defended(card)))},
+        agents={card.model.name: used for card in cards if (used := agent_cards(card))},
         claims=made,
         claims_problem=problem,
         protocols=protocols(cards),

@@ -16,6 +16,7 @@ from harness.analysis.origins import CALLED
 from harness.analysis.summary import CAPABILITY, Column, Row, Summary
 from harness.hostile import page_template
 from harness.reports import tables, text
+from harness.reports.agents import agent_tables
 from harness.reports.defences import defence_tables
 from harness.reports.document import Document
 from harness.reports.tables import Table
@@ -250,6 +251,7 @@ def _fitting(document: Document, left: int) -> tuple[list[tuple[Table, Markup]],
 def _folded(document: Document) -> Iterator[Table]:
     """What is asked for less often, in that order."""
     cards = document.models
+    yield from agent_tables(document)
     yield from defence_tables(document)
     yield tables.models_table(cards)
     yield tables.attempts_table(cards)

@@ -38,6 +38,7 @@ def document_object(document: Document) -> dict[str, Any]:
             *(comparison_object(ratio, "risk_ratio") for ratio in document.ratios),
         ],
         **({"defences": _defences_object(document)} if document.defences else {}),
+        **({"agents": _agents_object(document)} if document.agents else {}),
         "claims": None if document.claims is None else claims_object(document.claims),
         "claims_problem": document.claims_problem,
         "protocols": [_setting_object(setting) for setting in document.protocols],
@@ -65,6 +66,29 @@ def _defences_object(document: Document) -> list[dict[str, Any]]:
         }
         for model, blocks in document.defences.items()
         for block in blocks
+    ]
+
+
+def _agents_object(document: Document) -> list[dict[str, Any]]:
+    """A row a model over all of its suites that offer tools, then one a suite where there are several."""
+
+    def known(estimate: Estimate | None) -> dict[str, Any] | None:
+        return None if estimate is None else estimate_object(estimate)
+
+    return [
+        {
+            "model": model,
+            "suites": list(one.suites),
+            "utility": known(one.utility),
+            "parse_failures": known(one.parse_failures),
+            "calls": known(one.calls),
+            "cost": {
+                "tokens_per_solved": known(one.tokens_per_solved),
+                "seconds_per_solved": known(one.seconds_per_solved),
+            },
+        }
+        for model, cards in document.agents.items()
+        for one in cards
     ]
 
 

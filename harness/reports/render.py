@@ -7,6 +7,7 @@ from harness.analysis.build import ModelScorecard
 from harness.analysis.origins import CALLED
 from harness.errors import UserError
 from harness.reports import tables, text
+from harness.reports.agents import agent_tables
 from harness.reports.defences import defence_tables
 from harness.reports.document import Document
 from harness.reports.html import render_html
@@ -53,6 +54,7 @@ def render_markdown(document: Document) -> str:
     shown = [
         tables.models_table(cards),
         *(tables.suite_table(cards, suite) for suite in tables.suite_names(cards)),
+        *agent_tables(document),
         *defence_tables(document),
         *tables.injection_task_tables(cards),
         tables.attempts_table(cards),
@@ -119,6 +121,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         tables.summary_table(summary),
         benchmarks,
         tables.models_table(cards),
+        *agent_tables(document),
         *defence_tables(document),
         tables.attempts_table(cards),
         tables.origins_table(document.origins),
