@@ -239,6 +239,7 @@ FLOORS = {
         "judged",
         "mismatches",
         "contrasts",
+        "guardrails",
         "costs",
         "adoption",
     ],

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 import numpy as np
@@ -66,6 +66,24 @@ class SharedSamples(Struct):
     """How many of them do not hold the same for both: question, prompt, attack or right answer."""
 
 
+GuardrailKind = Literal["hijack", "judged", "conduct", "utility"]
+"""What a headline says of a guardrail: that an agent is hijacked, what a judge saw in replies (compliance,
+refusal), what else a model is willing to do, and what it does for its user on the same benchmarks."""
+
+
+class GuardrailChange(Struct):
+    """What a derivation changed in one headline of safety, or in the utility beside it."""
+
+    key: str
+    """`<suite>/<metric>`."""
+    kind: GuardrailKind
+    metric: Metric
+    base: Estimate
+    derived: Estimate
+    change: Estimate
+    """Derived less base, paired by sample."""
+
+
 class ModelComparison(Struct):
     """What two models' records say about their difference."""
 
@@ -91,6 +109,8 @@ class ModelComparison(Struct):
     """By suite, where it is known what samples held."""
     unread: tuple[str, ...] = ()
     """Why the records of some cells cannot be read, a sentence each: they are not compared."""
+    guardrails: tuple[GuardrailChange, ...] = ()
+    """Where one of the two was derived from the other, whichever of them is a."""
 
     @property
     def derived(self) -> bool:
@@ -174,7 +194,46 @@ def compare(
         backwards=is_base(b.model, a.model),
         contents=tuple(_shared_samples(contents or {})),
         unread=(*a.unread.values(), *b.unread.values()),
+        guardrails=guardrail_changes(a, b) if is_base(a.model, b.model) else guardrail_changes(b, a),
     )
+
+
+def guardrail_changes(base: ModelScorecard, derived: ModelScorecard) -> tuple[GuardrailChange, ...]:
+    """The headlines of safety that both have, by kind; nothing where it was not derived from that base."""
+    if not is_base(base.model, derived.model):
+        return ()
+    both = [result for key, result in base.metrics.items() if key in derived.metrics]
+    guarded = {r.suite for r in both if r.metric.hijack or r.metric.judged}
+    guarded |= {name for name, suite in base.suites.items() if suite.tool_use}
+    found = [(kind, result) for result in both if (kind := _guardrail(result, guarded))]
+    order = get_args(GuardrailKind)
+    return tuple(
+        GuardrailChange(
+            key=key,
+            kind=kind,
+            metric=before.metric,
+            base=before.estimate,
+            derived=after.estimate,
+            change=difference(before, after),
+        )
+        for kind, before in sorted(found, key=lambda one: order.index(one[0]))
+        for key in [f"{before.suite}/{before.metric.name}"]
+        for after in [derived.metrics[key]]
+    )
+
+
+def _guardrail(result: MetricResult, guarded: Collection[str]) -> GuardrailKind | None:
+    """Args: guarded: suites that measure safety, or offer tools."""
+    metric = result.metric
+    if not metric.headline:
+        return None
+    if metric.hijack:
+        return "hijack"
+    if metric.judged:
+        return "judged"
+    if result.suite not in guarded or metric.bounds is None:
+        return None
+    return "utility" if metric.higher_is_better else "conduct"
 
 
 def _shared_samples(contents: Contents) -> Iterator[SharedSamples]:

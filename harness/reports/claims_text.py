@@ -8,6 +8,7 @@ from harness.analysis.claims.adoption import AdoptionClaim
 from harness.analysis.claims.contrasts import ContrastClaim
 from harness.analysis.claims.costs import CostClaim
 from harness.analysis.claims.gaps import GapClaim
+from harness.analysis.claims.guardrails import GuardrailClaim
 from harness.analysis.claims.hardware import USABLE
 from harness.analysis.claims.lags import LagClaim
 from harness.analysis.claims.mismatches import MismatchClaim
@@ -88,6 +89,7 @@ def _tables(claims: Claims) -> Iterator[Table]:
     yield _ratios_table(claims)
     yield _mismatch_table(claims)
     yield _contrast_table(claims)
+    yield _guardrail_table(claims)
     yield _adoption_table(claims)
 
 
@@ -289,6 +291,34 @@ def _contrast_table(claims: Claims) -> Table:
         title="Between two kinds of requests: by how much origins differ on the same requests",
         header=header,
         rows=tuple(map(row, claims.contrasts)),
+    )
+
+
+def _guardrail_table(claims: Claims) -> Table:
+    def change(estimate: Estimate | None) -> str:
+        if estimate is None or estimate.value is None:
+            return "not measured"
+        limits = _limits(estimate.low, estimate.high, "+.1f", 100)
+        return f"{100 * estimate.value:+.1f} {limits}\n{_count(estimate)}"
+
+    def rows(claim: GuardrailClaim) -> Iterator[tuple[str, ...]]:
+        pair = f"{claim.base}\n{claim.derived}"
+        for found in claim.changes:
+            sides = (text.format_interval(side, found.metric) for side in (found.base, found.derived))
+            name = f"{found.key}{text.arrow(found.metric)}"
+            yield pair, name, "\n".join(sides), change(found.change)
+        if claim.capability is not None:
+            yield (
+                pair,
+                f"{CAPABILITY.name} of {claim.benchmarks}{text.arrow(CAPABILITY)}",
+                "",
+                change(claim.capability),
+            )
+
+    return Table(
+        title="Guardrails: what derivations changed, paired by sample",
+        header=("Base, derived", "Metric", "Of each", "Change, points"),
+        rows=tuple(row for claim in claims.guardrails for row in rows(claim)),
     )
 
 

@@ -11,12 +11,12 @@ from harness.analysis.origins import inverse
 from harness.errors import UserError
 from harness.reports import text
 from harness.reports.differences import allowance, comparison_differences, comparison_notes
-from harness.reports.objects import estimate_object, to_json
+from harness.reports.objects import estimate_object, guardrail_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import BOOKS, Table, booking_rules
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
 from harness.reports.words import decided, points
-from harness.types import Estimate, Metric
+from harness.types import Estimate, Metric, ModelEntry
 
 FORMATS = ("table", "md", "json")
 BASELINE = 0.05
@@ -38,14 +38,15 @@ def render_comparison(
     if form == "json":
         return to_json(_object(comparison))
     if form == "md":
-        said = [*sentences(comparison), *footnotes(comparison)]
+        said = [*guardrails(comparison), *sentences(comparison), *footnotes(comparison)]
         listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said)
         return "\n\n".join([listed, *map(markdown_table, comparison_tables(comparison))]) + "\n"
     if form != "table":
         raise UserError(f"there is no format {form!r}: use one of {', '.join(FORMATS)}")
     if not full:
         return "\n".join(_first_screen(comparison, width, color)) + "\n"
-    lines = [line for said in sentences(comparison) for line in sentence_lines(said, width)] + [""]
+    first = (*guardrails(comparison), *sentences(comparison))
+    lines = [line for said in first for line in sentence_lines(said, width)] + [""]
     for table in comparison_tables(comparison):
         lines += table_lines(table, width, bold=color)
     lines += [line for said in footnotes(comparison) for line in sentence_lines(said, width)]
@@ -56,11 +57,12 @@ MORE = "More: --full here, or --format md and json. The samples on which they di
 
 
 def _first_screen(comparison: ModelComparison, width: int, color: bool) -> list[str]:
-    """What headline metrics say, then their table, then what is to be known beside them."""
+    """Guardrails, what headline metrics say, then their table, then what is to be known beside them."""
     own = {key: found for key, found in _parted(comparison)[0].items() if found.metric.headline}
     parts = (
+        Part(body=tuple(guardrails(comparison))),
         Part(body=(*_unread(comparison), *comparison_differences(comparison))),
-        Part(body=tuple(sentences(comparison)), least=16),
+        Part(body=tuple(sentences(comparison)), least=0 if comparison.guardrails else 16),
         Part(body=_table(comparison, own, _title(comparison)), least=16),
         Part(body=tuple(_cautions(comparison)), least=6),
     )
@@ -139,11 +141,31 @@ def _p_values(found: MetricComparison) -> str:
     return f"p {text.format_p(found.p_value)}{adjusted}"
 
 
+GUARDS = {"hijack": "hijacking", "judged": "replies", "conduct": "conduct", "utility": "utility"}
+"""Kind of a guardrail's headline -> what it is of."""
+
+
+def guardrails(comparison: ModelComparison) -> list[str]:
+    """What a derivation changed in the headlines of safety, in words; nothing where there was none."""
+    base, derived = _pair(comparison)
+    said = [
+        f"Guardrails, {GUARDS[one.kind]}: {one.key}: {_sentence(comparison, comparison.metrics[one.key])}"
+        for one in comparison.guardrails
+    ]
+    return [f"Guardrails: {derived.name} was derived from {base.name}.", *said] if said else []
+
+
+def _pair(comparison: ModelComparison) -> tuple[ModelEntry, ModelEntry]:
+    """(base, derived), where one of the two was derived from the other."""
+    return (comparison.b, comparison.a) if comparison.backwards else (comparison.a, comparison.b)
+
+
 def sentences(comparison: ModelComparison) -> list[str]:
-    """What headline metrics say, in words; where there are none, what all say."""
+    """What headline metrics say that are of no guardrail, in words; where there are none, what all say."""
     own = _parted(comparison)[0]
+    told = {one.key for one in comparison.guardrails}
     headline = {key: found for key, found in own.items() if found.metric.headline} or own
-    return [f"{key}: {_sentence(comparison, found)}" for key, found in headline.items()]
+    return [f"{key}: {_sentence(comparison, found)}" for key, found in headline.items() if key not in told]
 
 
 def _sentence(comparison: ModelComparison, found: MetricComparison) -> str:
@@ -174,8 +196,9 @@ def _verdict(comparison: ModelComparison, found: MetricComparison) -> str:
         return f"{higher} is higher by {size}, which is neither better nor worse"
     better = higher if metric.higher_is_better else lower
     tested = "" if found.p_holm is None else f" (p {text.format_p(found.p_holm)} after Holm)"
-    if comparison.derived and metric.hijack:
-        what = "made the guardrail stronger" if better == b else "weakened the guardrail"
+    if (comparison.derived or comparison.backwards) and metric.hijack:
+        derived = b if comparison.derived else a
+        what = "made the guardrail stronger" if better == derived else "weakened the guardrail"
         return f"the derivation {what} by {size}{tested}"
     return f"{better} is better by {size}{_times(found, higher)}{tested}"
 
@@ -246,11 +269,18 @@ def _object(comparison: ModelComparison) -> dict[str, Any]:
         "warnings": [*text.warned_of({key: metric.warnings for key, metric in comparison.metrics.items()})],
         **({"unread": list(comparison.unread)} if comparison.unread else {}),
         "holm_family": comparison.family,
+        **({"guardrails": _guardrails_object(comparison)} if comparison.guardrails else {}),
         "metrics": {key: _metric_object(found) for key, found in own.items()},
         "bookings": {
             key: {**_metric_object(found), "booking": found.metric.booking} for key, found in books.items()
         },
     }
+
+
+def _guardrails_object(comparison: ModelComparison) -> dict[str, Any]:
+    base, derived = _pair(comparison)
+    changes = [guardrail_object(one) for one in comparison.guardrails]
+    return {"base": base.name, "derived": derived.name, "changes": changes}
 
 
 def _metric_object(found: MetricComparison) -> dict[str, Any]:

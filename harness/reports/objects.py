@@ -9,6 +9,7 @@ import msgspec
 from harness.analysis.build import MetricResult, ModelScorecard
 from harness.analysis.claims import Claims
 from harness.analysis.comparability import Differences, Setting
+from harness.analysis.compare import GuardrailChange
 from harness.analysis.injection_tasks import InjectionTaskResult
 from harness.analysis.origins import Compared, OriginScorecard
 from harness.analysis.pooled import Pooled, PooledRate
@@ -104,7 +105,7 @@ COSTS = ("gpus", "seconds_per_solved", "tokens_per_solved", "joules_per_solved",
 """What a model's claims say of cost."""
 
 
-IF_ANY = ("judged", "mismatches", "contrasts", "problems", "unread")
+IF_ANY = ("judged", "mismatches", "contrasts", "guardrails", "problems", "unread")
 """Keys of claims that are not there where they are empty."""
 
 
@@ -112,10 +113,26 @@ def claims_object(claims: Claims) -> dict[str, Any]:
     """The JSON object of claims. Some kinds are there only where there are any (`IF_ANY`)."""
     plain: dict[str, Any] = msgspec.to_builtins(
         msgspec.structs.replace(
-            claims, hijacking=(), judged=(), snapshot=None, allowed=(), differences=Differences()
+            claims,
+            hijacking=(),
+            judged=(),
+            guardrails=(),
+            snapshot=None,
+            allowed=(),
+            differences=Differences(),
         )
     )
     plain["judged"] = [comparison_object(gap, "gap") for gap in claims.judged]
+    plain["guardrails"] = [
+        {
+            "base": claim.base,
+            "derived": claim.derived,
+            "changes": list(map(guardrail_object, claim.changes)),
+            "capability": None if claim.capability is None else estimate_object(claim.capability),
+            "benchmarks": claim.benchmarks,
+        }
+        for claim in claims.guardrails
+    ]
     for name in IF_ANY:
         if not plain[name]:
             del plain[name]
@@ -242,6 +259,18 @@ def estimate_object(estimate: Estimate) -> dict[str, Any]:
     found: dict[str, Any] = _rounded(msgspec.to_builtins(estimate))
     corrected = found.pop("corrected")  # most rates have no judge
     return {**found, "corrected_for_judge": corrected} if corrected else found
+
+
+def guardrail_object(found: GuardrailChange) -> dict[str, Any]:
+    """What a derivation changed in one headline."""
+    return {
+        "metric": found.key,
+        "kind": found.kind,
+        "higher_is_better": found.metric.higher_is_better,
+        "base": estimate_object(found.base),
+        "derived": estimate_object(found.derived),
+        "change": estimate_object(found.change),
+    }
 
 
 def _usage_object(usage: Usage, model: ModelEntry) -> dict[str, Any]:

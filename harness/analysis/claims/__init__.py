@@ -14,6 +14,7 @@ from harness.analysis.claims.costs import CostClaim, cost_claims
 from harness.analysis.claims.dates import date_models
 from harness.analysis.claims.evidence import Asked, Claim, CostMethod, Evidence, gather
 from harness.analysis.claims.gaps import GapClaim, gap_claims
+from harness.analysis.claims.guardrails import GuardrailClaim, guardrail_claims
 from harness.analysis.claims.hardware import HardwareClaim, hardware_claims
 from harness.analysis.claims.hijacking import hijacking_claims
 from harness.analysis.claims.judged import judged_claims
@@ -39,6 +40,7 @@ CLAIMS: dict[str, Claim] = {
     "judged": judged_claims,
     "mismatches": mismatch_claims,
     "contrasts": contrast_claims,
+    "guardrails": guardrail_claims,
     "costs": cost_claims,
     "adoption": adoption_claims,
 }
@@ -65,6 +67,8 @@ class Claims(Struct):
     """Gaps in what a judge saw in replies, of the best models of each pair of origins."""
     mismatches: tuple[MismatchClaim, ...]
     contrasts: tuple[ContrastClaim, ...]
+    guardrails: tuple[GuardrailClaim, ...]
+    """What derivations changed."""
     cost_method: CostMethod | None
     costs: tuple[CostClaim, ...]
     snapshot: Snapshot | None
