@@ -357,18 +357,25 @@ class Slot:
 
 
 def pack(jobs: Sequence[Job], count: int) -> list[Slot]:
-    """Put jobs on GPUs, each where it can start first: widest first, then longest.
+    """Put jobs on GPUs: whenever some are free, the longest job that finds room, and of those the widest.
 
-    List scheduling of rigid jobs (Garey and Graham, 1975).
+    List scheduling of rigid jobs (Garey and Graham, 1975). None may be wider than there are GPUs.
     """
-    free = [0.0] * count
-    slots = []
-    for job in sorted(jobs, key=lambda j: (-j.gpus, -j.seconds, j.name)):
-        chosen = sorted(range(count), key=lambda g: (free[g], g))[: job.gpus]
-        start = max(free[g] for g in chosen)
-        for g in chosen:
-            free[g] = start + job.seconds
-        slots.append(Slot(job, start, tuple(sorted(chosen))))
+    owed = sorted(jobs, key=lambda j: (-j.seconds, -j.gpus, j.name))
+    free, now = list(range(count)), 0.0
+    slots: list[Slot] = []
+    running: list[Slot] = []
+    while owed:
+        for job in [*owed]:
+            if job.gpus <= len(free):
+                owed.remove(job)
+                running.append(Slot(job, now, tuple(sorted(free[: job.gpus]))))
+                del free[: job.gpus]
+                slots.append(running[-1])
+        ended = min(running, key=lambda slot: slot.start + slot.job.seconds)
+        running.remove(ended)
+        now = ended.start + ended.job.seconds
+        free += ended.gpus
     return slots
 
 

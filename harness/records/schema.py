@@ -86,7 +86,7 @@ class WorkerFile(Struct):
     log: str | None = None
     """Where its engine's output goes, told from the run directory."""
     share: tuple[int, int] = (0, 1)
-    """(which, of how many) replicas of the model's engine, which share its attempts out."""
+    """(which, of how many): the share of the model's attempts that it began with."""
     loaded: float | None = None
     """When the model was loaded; None until then."""
     answered: float | None = None

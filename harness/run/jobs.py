@@ -59,7 +59,9 @@ class Job:
     opening: Opening = field(default_factory=lambda: open_variants)
     """How its engines are got."""
     share: tuple[int, int] = (0, 1)
-    """(which, of how many): it makes a range of each cell's attempts, and replicas of it make the others."""
+    """(which, of how many): it makes a range of each cell's attempts, and others make the rest."""
+    more: Callable[[], Awaitable[tuple[int, int] | None]] | None = None
+    """Asked for another share when one is done, so that the model need not be loaded again for it."""
     problems: list[Caution] = field(default_factory=list)
     """What could not be measured, and why."""
     deaths: Deaths = field(default_factory=Deaths)
@@ -84,13 +86,13 @@ class Job:
 
     @property
     def work(self) -> float:
-        """What tells longer jobs from shorter ones, in no unit: tokens to write, times parameters of each."""
+        """What tells longer jobs from shorter ones, in no unit: tokens to write, times parameters, by GPU."""
         entries, read = [cell.entry for cell in self.cells], self.models[0].architecture
         tokens = (
             entry.samples * entry.attempts * int(entry.protocol.get("sampling.max_tokens", "1"))
             for entry in entries
         )
-        return sum(tokens) * (read.active_params if read else 1)
+        return sum(tokens) * (read.active_params if read else 1) / self.gpus / self.share[1]
 
     @property
     def owed(self) -> int:
@@ -101,13 +103,12 @@ class Job:
             if self.retry_before or not self._complete(cell)
         )
 
-    def split(self, count: int) -> "list[Job]":
-        """Replicas, each of which makes a share of the attempts."""
-        if count == 1:
+    def split(self, shares: Sequence[tuple[int, int]]) -> "list[Job]":
+        """A job for each of some shares of the attempts."""
+        if len(shares) == 1:
             return [self]
         return [
-            replace(self, cells=[*self.cells], share=(which, count), problems=[], deaths=Deaths())
-            for which in range(count)
+            replace(self, cells=[*self.cells], share=share, problems=[], deaths=Deaths()) for share in shares
         ]
 
     @property
@@ -173,16 +174,11 @@ class Job:
             self._record_engines(engines, time.perf_counter() - begun)
             for name, loaded in engines.items():
                 progress.loaded(name, loaded)
-            owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
-            alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
-            limit = self.config.engine.max_concurrency
             async with self._recording() as asked.writers:
-                for attempts, at_once in ((alone, 1), (owed.values(), limit)):
-                    async with asyncio.TaskGroup() as group:  # what one raises ends the others
-                        asked.slots = asyncio.Semaphore(at_once)
-                        for attempt in attempts:
-                            await asked.slots.acquire()
-                            group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
+                await self._make(asked)
+                while self.more and not asked.refused and (share := await self.more()):
+                    self.share = share
+                    await self._make(asked)
         except DiskError:
             raise
         except UserError as error:
@@ -194,6 +190,17 @@ class Job:
                 await suite.close()
             await engine.close()
         self._settle(asked)
+
+    async def _make(self, asked: Asked) -> None:
+        """Make the attempts that are owed of its share, as many at once as the engine is to have."""
+        owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
+        alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
+        for attempts, at_once in ((alone, 1), (owed.values(), self.config.engine.max_concurrency)):
+            async with asyncio.TaskGroup() as group:  # what one raises ends the others
+                asked.slots = asyncio.Semaphore(at_once)
+                for attempt in attempts:
+                    await asked.slots.acquire()
+                    group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
 
     def _settle(self, asked: Asked) -> None:
         """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""

@@ -1,6 +1,7 @@
 """How far a run is: from its records and its workers' files alone, from any machine, while others write."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
@@ -112,7 +113,7 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
 def _model(workers: Sequence[WorkerFile], owed: int, now: float) -> ModelStatus:
     last = workers[-1]
     state, since = _state(last, now)
-    latest = {worker.share: worker for worker in workers if worker.share[1] == last.share[1]}
+    latest = {worker.share: worker for worker in workers}
     side = [worker for worker in latest.values() if _state(worker, now)[0] == "running"]
     # A worker that stands still has no pace; what it did tells of its speed all the same.
     speeds = [(w, w.beat - w.loaded) for w in side or [last] if w.loaded and w.beat > w.loaded]
@@ -131,7 +132,7 @@ def _model(workers: Sequence[WorkerFile], owed: int, now: float) -> ModelStatus:
         seconds=max(now - since, 0.0),
         tokens_per_second=sum(w.tokens / seconds for w, seconds in speeds) if speeds else None,
         seconds_left=owed / pace if pace else None,
-        starts=max(sum(w.share == share for w in workers) for share in latest),
+        starts=max(Counter(worker.share for worker in workers).values()),
         problems=tuple(problem.text for problem in last.problems),
     )
 

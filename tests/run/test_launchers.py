@@ -21,11 +21,11 @@ from harness.models.forecast import MachineGpu
 from harness.records.workers import read_workers
 from harness.run.jobs import Job
 from harness.run.launchers.in_process import InProcess
-from harness.run.launchers.processes import Processes, replicas
+from harness.run.launchers.processes import GRAIN, Processes, halves, replicas
 from harness.types import Record, Usage
 from tests import fakes
 from tests.attempted import Unwatched
-from tests.conftest import ROOT
+from tests.conftest import ROOT, script
 from tests.run.test_runner import CONFIG, records, scorecards
 
 OWN = CONFIG.replace("tests.fakes:start", "tests.run.test_launchers:start")
@@ -34,7 +34,7 @@ OWN = CONFIG.replace("tests.fakes:start", "tests.run.test_launchers:start")
 async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     """An engine that writes down where it runs, in `FOLDER`. No argument of it tells two cells apart.
 
-    `KILLS` times it ends its process, at number 9. `UNLOADABLE` ends it at once.
+    `KILLS` times it ends its process, at number 9. `UNLOADABLE` ends it at once. `SLOW` takes its time.
     """
     folder, kills = Path(os.environ["FOLDER"]), int(os.environ.get("KILLS", "0"))
     with (folder / f"{model.name}-started").open("a") as file:
@@ -45,6 +45,8 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     def policy(messages: Any, tools: Any, sampling: Any) -> Reply:
         if messages[-1].content == "9" and len(started(folder, model.name)) <= kills:
             os.kill(os.getpid(), signal.SIGKILL)
+        if os.environ.get("SLOW") == model.name:
+            time.sleep(0.01)
         return fakes.last_digit(messages, tools, sampling)
 
     return ScriptedEngine(policy, delay=float(os.environ.get("DELAY", "0")))
@@ -144,6 +146,42 @@ def test_a_model_alone_gets_replicas_that_share_its_attempts_out(
         did = {(worker.model, worker.share[0]): worker.finished for worker in workers}
         assert did == {("one", 0): 53, ("one", 1): 53, ("one", 2): 54, ("two", 0): 80, ("two", 1): 80}
     assert_same(tmp_path, alone)
+
+
+@pytest.mark.parametrize("kills", [0, 1])
+def test_what_is_left_of_a_long_model_is_taken_over_in_parts(
+    tmp_path: Path, alone: Path, monkeypatch: pytest.MonkeyPatch, kills: int
+) -> None:
+    """Each engine goes on with the next part of its model, also where its process is killed."""
+    monkeypatch.setattr("harness.run.launchers.processes.FULL", 1)
+    assert run(tmp_path, "--workers", "2", SLOW="two", KILLS=str(kills)) == 0
+    assert len(started(tmp_path, "one")) == 1 + kills, "its parts need no engine of their own"
+    assert len(started(tmp_path, "two")) == 2 + kills, "who is done with one helps"
+    began = {worker.share for worker in read_workers(tmp_path / "out") if worker.model == "two"}
+    assert (0, 2) in began and len(began) >= 2
+    assert_same(tmp_path, alone)
+
+
+def test_no_other_part_is_tried_of_a_model_that_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("harness.run.launchers.processes.FULL", 1)
+    assert run(tmp_path, "--workers", "2", UNLOADABLE="one", SLOW="two") == Status.STOPPED
+    assert capsys.readouterr().err.count("again and again; the same command resumes") == 1
+    assert len(records(tmp_path)) == 160
+
+
+def test_parts_are_halves_of_what_is_left_down_to_a_grain() -> None:
+    assert halves(10, 10, 100) == [(0, 1)] == halves(100, 10, 1)
+    assert halves(40, 10, 100) == [(0, 2), (2, 4), (3, 4)]
+    assert halves(1000, 1, 9) == [(0, 2), (2, 4), (6, 8), (7, 8)]
+
+
+def test_sixty_models_fill_a_cluster_though_forecasts_are_wrong_by_a_factor_of_two() -> None:
+    bench = script("bench_launchers")
+    parts = [bench.simulate(seed, GRAIN) for seed in range(8)]
+    assert all(1 <= ratio < 1.1 for ratio in parts)
+    assert sum(parts) < sum(bench.simulate(seed, float("inf")) for seed in range(8))
 
 
 def is_running(pid: int) -> bool:

@@ -2,8 +2,13 @@
 
 A process is forked for each job, from this one, which holds the plan and nothing heavy. It tells what happens
 through a pipe. One that dies has lost nothing that it had finished: its job goes to another process.
+
+Long jobs are in parts, each half of what is left. An engine that has done a part goes on with the next one of
+its model; where a GPU has nothing else to do it takes one over. So few models are loaded twice, and the last
+to end are short, also where they take longer than was foreseen.
 """
 
+import asyncio
 import ctypes
 import os
 import signal
@@ -33,6 +38,12 @@ from harness.types import Caution, Record, Transcript
 STOP_SECONDS = 60.0
 """That a process has to release its engine once it is asked to stop."""
 
+GRAIN = 0.05
+"""Parts are halved until they take no more than this, of the time in which all could be done."""
+
+FULL = 16
+"""Attempts of a part, over those in flight: at the end of each part its engine runs dry."""
+
 PR_SET_PDEATHSIG = 1
 """Of Linux: which signal a process gets when its parent ends."""
 
@@ -50,47 +61,83 @@ class Processes:
         self._workers = workers
         self._free = list(gpus)
         self._on_gpus = bool(gpus)
+        self._owed: list[Job] = []
+        """Jobs, or parts of them, that nobody runs, in the order in which they are begun."""
+        self._left: Counter[str] = Counter()
+        """Job -> parts of it that are not over."""
         self._running: dict[Connection, Worker] = {}
         self._deaths: Counter[Share] = Counter()
         self._told: set[tuple[str, str]] = set()
-        """(job, what progress was told of it once, whichever replica said so)."""
+        """(job, what progress was told of it once, whichever part said so)."""
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
-        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest, if it finds room.
+        """See `Launcher.run`. What takes longest comes first, if it finds room.
 
         Where all find room and leave some, replicas share out the attempts of those that have most.
         """
         whole = {job.name: job for job in jobs}
-        left = replicas(jobs, self._workers, len(self._free) if self._on_gpus else None)
-        parts = [part for job in jobs for part in job.split(left[job.name])]
-        owed = sorted(parts, key=lambda job: (-job.gpus, -job.work))
-        for name in [name for name, count in left.items() if count > 1]:
-            progress.note(f"{name}: {left[name]} engines share its attempts out")
+        parts = self._parts(jobs, progress)
+        self._left = Counter(job.name for job in parts)
+        self._owed = sorted(parts, key=lambda job: (-job.work, -job.gpus))
         try:
-            while owed or self._running:
-                for job in [*owed]:
+            while self._owed or self._running:
+                for job in [*self._owed]:
                     if self._has_room(job):
-                        owed.remove(job)
+                        self._owed.remove(job)
                         self._start(job)
                 for connection in wait([*self._running]):
                     assert isinstance(connection, Connection)
                     if (ended := self._hear(connection, progress)) is None:
                         continue
                     if not ended.over:
-                        owed.insert(0, ended)
+                        self._owed.insert(0, ended)
                         continue
-                    left[ended.name] -= 1
+                    self._left[ended.name] -= 1
                     job = _with(whole[ended.name], ended)
-                    if not left[ended.name]:
+                    if {found.model for found in job.problems if found.suite is None} >= {*job.names}:
+                        self._drop(job.name)
+                    if not self._left[ended.name]:
                         yield from _told(job, progress)
         finally:
             self._stop()
+
+    def _parts(self, jobs: Sequence[Job], progress: Progress) -> list[Job]:
+        """Jobs, those that replicas share out or that take long in parts."""
+        gpus = len(self._free) if self._on_gpus else None
+        counts = replicas(jobs, self._workers, gpus)
+        bound = sum(job.work * job.gpus for job in jobs) / (gpus or self._workers)
+        parts = []
+        for job in jobs:
+            if (count := counts[job.name]) > 1:
+                progress.note(f"{job.name}: {count} engines share its attempts out")
+                parts += job.split([(which, count) for which in range(count)])
+            else:
+                most = job.owed // (FULL * job.config.engine.max_concurrency)
+                parts += job.split(halves(job.work, GRAIN * bound, most))
+        return parts
+
+    def _drop(self, name: str) -> None:
+        """Begin no other part of a job: it would end the same way."""
+        rest = [job for job in self._owed if job.name == name]
+        self._owed = [job for job in self._owed if job.name != name]
+        self._left[name] -= len(rest)
+
+    def _give_more(self, connection: Connection) -> None:
+        """Hand the next part of its job to a process that has done one, if one is owed."""
+        worker = self._running[connection]
+        part = next((job for job in self._owed if job.name == worker.job.name), None)
+        if part is not None:
+            self._owed.remove(part)
+            self._left[part.name] -= 1
+            worker.job, worker.finished = part, 0
+        with suppress(OSError):  # it died meanwhile, and owes the part
+            connection.send(part and part.share)
 
     def _has_room(self, job: Job) -> bool:
         return len(self._running) < self._workers and (not self._on_gpus or job.gpus <= len(self._free))
 
     def _start(self, job: Job) -> None:
-        ours, theirs = get_context("fork").Pipe(duplex=False)
+        ours, theirs = get_context("fork").Pipe()
         gpus = [self._free.pop(0) for _ in range(job.gpus if self._on_gpus else 0)]
         others = [*self._running, ours]
         process = get_context("fork").Process(
@@ -113,6 +160,8 @@ class Processes:
             return self._bury(connection, progress)
         if isinstance(message, Ended):
             worker.ended = message
+        elif isinstance(message, Done):
+            self._give_more(connection)
         else:
             name, arguments = message
             worker.finished += name == "finished"
@@ -185,6 +234,23 @@ Share = tuple[str, tuple[int, int]]
 """(name of a job, which share of it)."""
 
 
+def halves(work: float, grain: float, most: int) -> list[tuple[int, int]]:
+    """Shares of a job, longest first: half of it, half of what is left, and so on.
+
+    Factoring (Hummel, Schonberg and Flynn, 1992), for one job.
+
+    Args:
+        work: of the job.
+        grain: that of the last share is no more, in the same unit.
+        most: the last share is no less than one of so many.
+    """
+    shares, count = [], 1
+    while work / count > grain and 2 * count <= most:
+        count *= 2
+        shares.append((count - 2, count))
+    return [*shares, (count - 1, count)]
+
+
 def replicas(jobs: Sequence[Job], workers: int, gpus: int | None) -> dict[str, int]:
     """Job -> how many engines it is given, of those that find room beside the others.
 
@@ -228,6 +294,11 @@ class Ended:
 
 
 @dataclass
+class Done:
+    """A process has done its share, and asks for another one."""
+
+
+@dataclass
 class Worker:
     """A process that runs a job."""
 
@@ -264,6 +335,18 @@ class Reporter:
     def ended(self, model: str) -> None:
         """Told by the last message."""
 
+    async def more(self) -> tuple[int, int] | None:
+        """See `Job.more`."""
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
+        self._connection.send(Done())
+        loop.add_reader(self._connection.fileno(), answered.set)  # a Ctrl-C could not end `recv`
+        try:
+            await answered.wait()
+        finally:
+            loop.remove_reader(self._connection.fileno())
+        share: tuple[int, int] | None = self._connection.recv()
+        return share
+
     def _tell(self, name: str, *arguments: Any) -> None:
         self._connection.send((name, arguments))
 
@@ -282,12 +365,14 @@ def _work(parent: int, job: Job, gpus: list[str], connection: Connection, others
     job.directory = RunDirectory(job.directory.path)  # what it writes goes to files of this process alone
     make_folder(job.directory.path / LOGS)
     os.environ[LOG] = str(log_path(job.directory.path, job.directory.writer_name, job.name))
+    reporter = Reporter(connection)
+    job.more = reporter.more
     try:
-        for ended in InProcess().run([job], Reporter(connection)):
+        for ended in InProcess().run([job], reporter):
             connection.send(Ended(ended.problems))
     except DiskError as error:
         connection.send(Ended(job.problems, str(error)))
-    except (KeyboardInterrupt, BrokenPipeError):
+    except (KeyboardInterrupt, ConnectionError, EOFError):
         os._exit(Status.INTERRUPTED)
 
 

@@ -74,8 +74,8 @@ class Ray:
         return [node for node in self._ray.nodes() if node["Alive"]]
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
-        """See `Launcher.run`. What takes most GPUs comes first, then what takes longest."""
-        owed = sorted(jobs, key=lambda job: (-job.gpus, -job.work))
+        """See `Launcher.run`. What takes longest comes first."""
+        owed = sorted(jobs, key=lambda job: (-job.work, -job.gpus))
         yield from (job for job in owed if job.is_complete)
         owed = [job for job in owed if not job.is_complete]
         pending = self._submit(owed, progress) if owed else {}
