@@ -36,7 +36,7 @@ GPUS, JOBS, SEEDS = 64, 60, 40
 HOURS, TRUTH, WEIGHTS = (0.5, 4.0), (0.5, 2.0), {1: (15e9, 60e9), 8: (200e9, 700e9)}
 """Drawn evenly: what is forecast, what it takes over that, and bytes of a model, by GPUs that it takes."""
 MOST_PARTS = 8
-"""A model has some tens of thousands of attempts: see `harness.run.launchers.processes.FULL`."""
+"""Of a model with 32,768 attempts and 256 in flight: see `harness.run.launchers.processes.FULL`."""
 
 
 async def start(model: ModelSpec, args: dict[str, Any]) -> ScriptedEngine:
@@ -138,7 +138,8 @@ def main() -> None:
     print(
         "\nLongest first by forecast; what finds room goes before what does not. Whole models: as on Slurm\n"
         "and Ray. In parts: as on one machine, where an engine goes on with the next part of its model, and\n"
-        "GPUs without other work take one over. No node has more than eight GPUs."
+        "GPUs without other work take one over; up to eight parts, as of 32,768 attempts with 256 in flight\n"
+        "(fewer than 8,192 are one part). A node has eight GPUs."
     )
 
 
