@@ -138,8 +138,8 @@ def main() -> None:
     print(
         "\nLongest first by forecast; what finds room goes before what does not. Whole models: as on Slurm\n"
         "and Ray. In parts: as on one machine, where an engine goes on with the next part of its model, and\n"
-        "GPUs without other work take one over; up to eight parts, as of 32,768 attempts with 256 in flight\n"
-        "(fewer than 8,192 are one part). A node has eight GPUs."
+        "GPUs without other work take one over. The last part of a model is an eighth of it, as where it\n"
+        "has 32,768 attempts, 256 in flight; one of fewer than 8,192 is not in parts. A node has eight GPUs."
     )
 
 
