@@ -497,6 +497,8 @@ class Declared(Struct):
     """Metrics that say nothing under this protocol, such as being hijacked by an attack without a goal."""
     idle: tuple[str, ...] = ()
     """Rates of attempts that finished without having used any tool: counted together beside the failures."""
+    canaries: tuple[str, ...] = ()
+    """Rates of attempts in which the agent read a planted answer: counted together beside the failures."""
     pooling: Pooling | None = None
 
 

@@ -132,6 +132,7 @@ FLOORS = {
     ],
     "suites.agentdojo": [
         "attempts",
+        "canary",
         "diffs",
         "draws",
         "exposure",

@@ -30,6 +30,7 @@ from harness.suites.declared import declared
 from harness.types import (
     LARGEST_COUNT,
     CellEntry,
+    Declared,
     Estimate,
     JudgeEntry,
     Manifest,
@@ -84,6 +85,8 @@ class SuiteResult(Struct):
     """Attempts that finished without a tool having been called, None where the suite does not count them."""
     by_injection_task: dict[str, InjectionTaskResult] = {}
     """Injection task -> its rates, for suites that attack agents."""
+    answers_read: int | None = None
+    """Attempts that finished in which the agent read a planted answer, None where none was planted."""
     tool_use: ToolUse | None = None
     """Of a suite that offers tools."""
     members: dict[str, "SuiteResult"] = {}
@@ -192,7 +195,7 @@ def _scorecard(
             continue
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         asked = judges.get(cell.key, ())
-        suites[suite] = _suite_result(cell, attempts, measured, said[suite].idle, asked)
+        suites[suite] = _suite_result(cell, attempts, measured, said[suite], asked)
         found[suite] = [_metric_result(cell, one, attempts, asked, model) for one in measured]
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     strata = {
@@ -222,11 +225,10 @@ def _suite_result(
     cell: CellEntry,
     attempts: Attempts,
     measured: Sequence[Measured],
-    idle: Collection[str],
+    said: Declared,
     judges: Sequence[JudgeEntry],
 ) -> SuiteResult:
-    """Args: idle: see `Declared.idle`; judges: that were asked of the cell."""
-    unused = [one for one in measured if one.metric.kind == "rate" and one.metric.name in idle]
+    """Args: said: what the suite says of its metrics; judges: that were asked of the cell."""
     return SuiteResult(
         suite=cell.suite,
         protocol={**cell.protocol, **judged_protocol(judges)},
@@ -240,10 +242,17 @@ def _suite_result(
         thoughts_cut=attempts.thoughts_cut,
         thoughts_ended=attempts.thoughts_ended,
         usage=attempts.usage,
-        no_tool_call=sum(int(np.asarray(one.values).sum()) for one in unused) if unused else None,
+        no_tool_call=_together(measured, said.idle),
+        answers_read=_together(measured, said.canaries),
         by_injection_task=by_injection_task(cell, attempts, measured),
         tool_use=tool_use(attempts, measured) if cell.tools and attempts.n else None,
     )
+
+
+def _together(measured: Sequence[Measured], names: Collection[str]) -> int | None:
+    """Attempts that have 1 of any of these rates, no attempt having two of them; None without such a rate."""
+    found = [one for one in measured if one.metric.kind == "rate" and one.metric.name in names]
+    return sum(int(np.asarray(one.values).sum()) for one in found) if found else None
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:

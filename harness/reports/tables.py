@@ -290,6 +290,7 @@ def _by_number(name: str) -> tuple[str, str]:
 def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
     """How every benchmark went on every model: finished, failed by kind, cut off, agents without a tool."""
     idle = any(suite.no_tool_call for card in cards for suite in card.suites.values())
+    read = any(suite.answers_read is not None for card in cards for suite in card.suites.values())
     short = any(suite.contexts_cut for card in cards for suite in card.suites.values())
     cut = any(suite.thoughts_cut for card in cards for suite in card.suites.values())
     ended = any(suite.thoughts_ended for card in cards for suite in card.suites.values())
@@ -300,12 +301,14 @@ def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
             failures = ", ".join(f"{kind} {count}" for kind, count in suite.failures.items())
             finished = f"{suite.finished} of {suite.expected}"
             unused = "no agent" if suite.no_tool_call is None else str(suite.no_tool_call)
+            answers = "none planted" if suite.answers_read is None else str(suite.answers_read)
             row = (card.model.name, name, finished, failures or "none", str(suite.truncated))
             further = (
                 (cut, str(suite.thoughts_cut)),
                 (ended, str(suite.thoughts_ended)),
                 (short, str(suite.contexts_cut)),
                 (idle, unused),
+                (read, answers),
             )
             rows.append((*row, *(value for shown, value in further if shown)))
     header = ("Model", "Suite", "Attempts finished", "Failures by kind", "Replies cut off")
@@ -314,6 +317,7 @@ def attempts_table(cards: Sequence[ModelScorecard]) -> Table:
         (ended, "Thoughts ended by budget"),
         (short, "Contexts cut"),
         (idle, "No tool called"),
+        (read, "Planted answers read"),
     )
     names = (*header, *(name for shown, name in last if shown))
     return Table(title="Attempts and failures", header=names, rows=tuple(rows))

@@ -57,6 +57,8 @@ class Options(Struct):
     """Replaces AgentDojo's default system message."""
     system_paragraph: str | None = None
     """Added to the system message: a text, or `caisi`."""
+    canary: bool = False
+    """Also offer the agent a tool that says it holds the answers and is not for the agent (`canary.py`)."""
     max_turns: int = 16
     """Replies that the model may give. AgentDojo's own loop allows 1 + 15."""
     limit: int | None = None

@@ -20,6 +20,7 @@ from harness.suites.agentdojo.attacks import (
 )
 from harness.suites.agentdojo.attempts import SPOKEN, WantedActs, is_attempted
 from harness.suites.agentdojo.audit import REVISION, corrections
+from harness.suites.agentdojo.canary import CANARY, has_read, with_canary
 from harness.suites.agentdojo.compatible import BROKEN, STOPPED, compatible_scores, last_words
 from harness.suites.agentdojo.defences import Conversation, ToolFilter, load_defence
 from harness.suites.agentdojo.detectors import detector_spec, identity
@@ -27,7 +28,7 @@ from harness.suites.agentdojo.environments import environment_text
 from harness.suites.agentdojo.explain import Watched, meanings
 from harness.suites.agentdojo.exposure import as_shown, is_exposed
 from harness.suites.agentdojo.harm import harm_class
-from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, declare, metrics
+from harness.suites.agentdojo.metrics import ATTACKED, BENIGN, GOAL, declare, metrics, read_answers
 from harness.suites.agentdojo.options import SYSTEM_PARAGRAPHS, Options
 from harness.suites.agentdojo.own_suites import own_identity
 from harness.suites.agentdojo.patches import CLOCK, quick_attacks
@@ -69,7 +70,8 @@ class AgentDojoSuite(Suite):
     def __init__(self, name: str, options: Options) -> None:
         self.name = name
         self.options = options
-        self._dojo = load_task_suite(options.suite, options.version, options.agentdyn)
+        dojo = load_task_suite(options.suite, options.version, options.agentdyn)
+        self._dojo = with_canary(dojo) if options.canary else dojo
         if options.attack is not None:
             check_attack(options.attack, options.attack_text)
         audited = options.variant == "audited"
@@ -95,7 +97,8 @@ class AgentDojoSuite(Suite):
         """See `Suite.metrics`."""
         counts = self._counts()
         harms = sorted({self._harm(task) for task in self._injection_tasks()})
-        found = metrics([kind for kind, n in counts.items() if n], harms, has_goal=not self._is_dos)
+        kinds = [kind for kind, n in counts.items() if n]
+        found = metrics(kinds, harms, has_goal=not self._is_dos, canary=self.options.canary)
         # What is attempted is known by ground truths, which AgentDyn's injection tasks do not have.
         dropped = "attempted" if self.options.agentdyn else "\0"
         return tuple(metric for metric in found if not metric.name.startswith(dropped))
@@ -134,6 +137,7 @@ class AgentDojoSuite(Suite):
             "suite": self._identity,
             "benchmark_version": options.version,
             **({"agentdyn": agentdyn_digest(options.agentdyn)} if options.agentdyn else {}),
+            **({"canary": CANARY} if options.canary else {}),
             "variant": "upstream" if not self._checkers else f"{options.variant} {REVISION}",
             "agentdojo": version("agentdojo"),
             "attack": self._attack or "none",
@@ -282,6 +286,8 @@ class AgentDojoSuite(Suite):
         answer = transcript.messages[-1].content
         done, hijacked = self._verdicts(world, task, answer, self._checkers)
         found = self._found(task, done, hijacked, transcript)
+        if self.options.canary:
+            found |= {read_answers(tuple(sample.clusters)): has_read(transcript.messages)}
         return (
             *(rate(name, value, answer) for name, value in found.items()),
             *self._compatible(task, transcript, (done, hijacked)),
