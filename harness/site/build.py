@@ -11,7 +11,7 @@ import msgspec
 from harness.disk import cache_folder, make_folder
 from harness.errors import UserError
 from harness.exports.names import file_names
-from harness.hostile import page_template
+from harness.hostile import one_line, page_template
 from harness.reports.text import format_bytes
 from harness.reports.words import comparisons
 from harness.site import downloads
@@ -225,5 +225,6 @@ def _downloads(output: Output, board: Board, store: Store) -> list[downloads.Fil
         if run.exported:
             name = f"data/every-eval-ever/{names[run.name]}.zip"
             output.place(name, store.exported(run))
-            found.append(downloads.listed(output.path / name, name, f"Every Eval Ever: {run.exported}"))
+            what = f"{one_line(run.name)} in the format of Every Eval Ever: {run.exported}"
+            found.append(downloads.listed(output.path / name, name, what))
     return found

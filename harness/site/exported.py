@@ -27,7 +27,7 @@ LARGEST_FILE = 256 << 20
 WHEN = (1980, 1, 1, 0, 0, 0)
 """The time of every file in an archive: the same files give the same bytes."""
 
-LINES = "results, and a line for each score of an attempt that can be read here"
+LINES = "results, and the attempts that can be read here"
 RESULTS = "results"
 
 
