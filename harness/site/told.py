@@ -34,6 +34,11 @@ INSTRUMENTS = (
         "a mismatch whose interval holds 0, or agents that stop in harmless twins as often",
     ),
     (
+        "Whoever fine-tunes a model takes its guardrails away",
+        "each headline of safety of a model and of what was derived from it, paired, beside capability",
+        "changes whose intervals hold 0, or guardrails that became stronger",
+    ),
+    (
         "A bigger model is a better one",
         "the line of ability against parameters, for each doubling",
         "a line whose interval holds 0 once origin or release date is held fixed",

@@ -12,10 +12,10 @@ from harness.analysis.agents import AgentCard, agent_cards
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.cli import main
 from harness.records.directory import RunDirectory
-from harness.records.table import write_parquet
+from harness.records.table import bare_row, to_row, write_parquet
 from harness.reports.agents import agent_tables
 from harness.reports.objects import document_object
-from harness.types import CellEntry, FailureKind, Generation, Metric, Record, ToolCall, Transcript
+from harness.types import CellEntry, FailureKind, Generation, Message, Metric, Record, ToolCall, Transcript
 from tests.analysis.synthetic import HIJACK, cell, document, manifest_of, record, tables
 from tests.analysis.test_compare import write
 
@@ -141,6 +141,17 @@ def test_calls_are_counted_before_a_cell_is_complete_too(tmp_path: Path) -> None
     writer.close()
     assert sorted(run.columns(cells[0])["tool_calls"].to_pylist()) == sorted(whole)
     assert sum(whole) == 8 * 5 + 12 * 3 + 20 * 50
+
+
+def test_calls_of_others_in_the_conversation_are_not_the_model_s() -> None:
+    """Steps that others did before stand in its messages, which tell only where no replies were kept."""
+    (one, *_), _ = planted()
+    made = with_calls(record(one.key, "x", {"benign_utility": 1.0}), 2)
+    before = Message(role="assistant", content="", tool_calls=made.transcript.generations[0].tool_calls * 3)
+    with_others = replace(made.transcript, messages=(before,))
+    told = [replace(made, transcript=with_others), replace(made, transcript=Transcript(messages=(before,)))]
+    for row in (to_row, bare_row):
+        assert [row(one, record)["tool_calls"] for record in told] == [2, 6]
 
 
 def test_every_format_has_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
