@@ -265,6 +265,7 @@ FLOORS = {
     ],
     "site": [
         "settings",
+        "local",
         "attempts",
         "exported",
         "taken",

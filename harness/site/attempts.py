@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.hostile import strip_control
 from harness.records.verdicts import Key
 from harness.show.view import View, Viewer
+from harness.site.local import without_folders
 from harness.suites.restore import Restored
 from harness.types import CellEntry, Record, Struct
 
@@ -138,7 +139,7 @@ def _viewer(run: Restored, cell: CellEntry, *, restore: bool) -> Viewer:
         suite = run.suite(cell)
         return Viewer(run, cell, suite, run.samples(cell, suite))
     except UserError as error:
-        return Viewer(run, cell, None, {}, str(error))
+        return Viewer(run, cell, None, {}, without_folders(str(error)))
 
 
 class Vote(Struct, omit_defaults=True):

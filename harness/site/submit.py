@@ -23,12 +23,11 @@ from harness.records.schema import CellFile, EngineFile, RunFile
 from harness.records.seal import checksum, rewrite, write
 from harness.replay.verify import NAMESPACE, CellScores, score_cell, verify
 from harness.reports.text import escape_markdown
+from harness.site.local import PATHS
 from harness.suites.restore import Restored
 from harness.types import Struct
 
 SUMMARY = "SUBMISSION.md"
-PATHS = re.compile(r"(?<![\w:/.~-])(?:/[\w.@+-]+)+/([\w.@+-]+)")
-"""An absolute path of two parts at least; addresses of the web are none."""
 KEYS = re.compile(r"\b(?:hf_|sk-|gh[opsu]_|xox[abp]-|AKIA|AIza)[A-Za-z0-9_-]{16,}")
 """What services begin their keys with."""
 

@@ -31,6 +31,7 @@ from harness.replay.verify import CellScores, Finding, score_cell, verify
 from harness.reports.recall import code_digest
 from harness.site import exported
 from harness.site.attempts import Choice, Published, publish
+from harness.site.local import without_folders
 from harness.site.settings import SiteSettings
 from harness.suites.restore import Restored
 from harness.trust import Trust, trusting
@@ -252,7 +253,12 @@ def _take(path: Path, key: str, store: Path, reading: Reading, share: int) -> No
         taken = Taken(
             name=path.name, refused=(f"it cannot be read: {type(error).__name__}: {one_line(str(error))}",)
         )
-    taken = msgspec.structs.replace(taken, seconds=round(time.monotonic() - began, 3))
+    taken = msgspec.structs.replace(
+        taken,
+        refused=tuple(map(without_folders, taken.refused)),
+        not_exported=without_folders(taken.not_exported),
+        seconds=round(time.monotonic() - began, 3),
+    )
     replace(folder / "taken.json", msgspec.json.encode(taken))
 
 

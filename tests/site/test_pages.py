@@ -123,6 +123,14 @@ def test_what_each_judge_said_is_there_to_be_read_of_open_suites_alone(site: tup
     )
 
 
+def test_no_page_and_no_attempt_tells_where_files_lie_on_this_machine(site: tuple[Path, Built]) -> None:
+    out, _ = site
+    texts = [path.read_text() for path in out.rglob("*.html")]
+    texts += [gzip.decompress(path.read_bytes()).decode() for path in out.rglob("*.gz")]
+    assert any("config.yaml:1: key `models`" in text for text in texts)  # why prompts are not shown
+    assert not any(str(out.parent) in text for text in texts)
+
+
 def test_what_was_refused_is_said_with_the_reason(site: tuple[Path, Built]) -> None:
     out, built = site
     words = Page((out / "about.html").read_text()).words
