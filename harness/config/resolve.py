@@ -152,7 +152,8 @@ def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) ->
             document, document.convert(_resolve_model(document, model, at, folder), ModelSpec), variant, at
         )
     if "/" in entry and not entry.endswith((".yaml", ".yml")):
-        if not (folder / entry).is_dir() and (spec := spec_of(entry)):
+        is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", entry) and not (folder / entry).is_dir()
+        if is_hub_id and (spec := spec_of(entry)):
             return msgspec.to_builtins(load_model(spec, folder))
         bare = {"name": bare_name(entry), "path": entry}
         return _relative_model(document, bare, at, folder, folder)

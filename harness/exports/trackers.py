@@ -9,14 +9,19 @@ artifact. A tracker keeps where its files lie, so that they are written in place
 """
 
 import hashlib
+import logging
 import os
 import re
+import secrets
+import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
-from harness.disk import make_folder
-from harness.errors import UserError
+from harness.disk import make_folder, replace
+from harness.errors import DiskError, UserError
 from harness.exports.names import file_names
 from harness.reports.document import document_of
 from harness.reports.render import render
@@ -39,12 +44,46 @@ def write_mlflow(run: Restored, out: Path) -> list[Path]:
         import alembic  # noqa: F401
         import sqlalchemy  # noqa: F401
         from mlflow import MlflowClient
-        from mlflow.entities import Metric, Param
     except ImportError as error:
         raise UserError(f"an export to MLflow {NEEDS.format('mlflow-skinny', error)}") from error
-    manifest, store = run.manifest, out.resolve() / "mlflow.db"
+    store = out.resolve() / "mlflow.db"
     make_folder(out)
-    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    with _staged(out) as (staging, made):
+        if store.exists():
+            shutil.copyfile(store, staging / store.name)
+        _fill_mlflow(run, out, MlflowClient(tracking_uri=f"sqlite:///{staging / store.name}"), made)
+        (staging / store.name).replace(store)
+    return [store, *sorted(path for path in (out / "artifacts").rglob("*") if path.is_file())]
+
+
+@contextmanager
+def _staged(out: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """(a folder to write to, what is made beside it), of which nothing stays if it cannot be written.
+
+    The trackers' own logs are silent: on a full disk they would print a traceback a line.
+    """
+    staging, made = out / f".export-{secrets.token_hex(4)}", list[Path]()
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        make_folder(staging)
+        yield staging, made
+    except UserError:
+        raise
+    except Exception as error:  # each library has its own way to say that the disk refused
+        for path in made:
+            shutil.rmtree(path, ignore_errors=True)
+        said = error.strerror if isinstance(error, OSError) else "the disk is full, or refuses it"
+        raise DiskError(f"cannot write to {out} ({said}): what was there before is there still") from error
+    finally:
+        logging.disable(before)
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+def _fill_mlflow(run: Restored, out: Path, client: Any, made: list[Path]) -> None:
+    from mlflow.entities import Metric, Param
+
+    manifest = run.manifest
     had = client.get_experiment_by_name(manifest.name)
     folder = (out.resolve() / "artifacts").as_uri()
     experiment = had.experiment_id if had else client.create_experiment(manifest.name, folder)
@@ -62,9 +101,10 @@ def write_mlflow(run: Restored, out: Path) -> list[Path]:
         client.log_batch(own, params=params[:100])
         for first in range(0, len(metrics), 1000):
             client.log_batch(own, metrics=metrics[first : first + 1000])
-        client.log_text(own, _scorecard(manifest, card), "scorecard.md")
+        made.append(out.resolve() / "artifacts" / own)
+        make_folder(made[-1] / "artifacts")
+        replace(made[-1] / "artifacts" / "scorecard.md", _scorecard(manifest, card).encode())
         client.set_terminated(own)
-    return [store, *sorted(path for path in (out / "artifacts").rglob("*") if path.is_file())]
 
 
 def write_wandb(run: Restored, out: Path) -> list[Path]:
@@ -80,7 +120,6 @@ def write_wandb(run: Restored, out: Path) -> list[Path]:
         import wandb
     except ImportError as error:
         raise UserError(f"an export to Weights & Biases {NEEDS.format('wandb', error)}") from error
-    manifest = run.manifest
     make_folder(out)
     # Nothing of this machine is to be in it: no code, no git, no hardware, no terminal.
     settings = wandb.Settings(
@@ -93,10 +132,24 @@ def write_wandb(run: Restored, out: Path) -> list[Path]:
         x_save_requirements=False,
     )
     written = []
+    with _staged(out) as (staging, _):
+        for path in _fill_wandb(run, staging, settings):
+            place = out / "wandb" / path.parent.name
+            make_folder(place.parent)
+            path.parent.replace(place)
+            written.append(place / path.name)
+    return written
+
+
+def _fill_wandb(run: Restored, staging: Path, settings: Any) -> list[Path]:
+    import wandb
+
+    manifest, written = run.manifest, []
     for card in build_scorecards(manifest, run.directory.columns):
+        refused: OSError | None = None
         with wandb.init(
             mode="offline",
-            dir=str(out.resolve()),
+            dir=str(staging.resolve()),
             project=file_names([manifest.name])[manifest.name],
             id=_identity(manifest, card)[:16],
             name=card.model.name,
@@ -105,9 +158,14 @@ def write_wandb(run: Restored, out: Path) -> list[Path]:
         ) as own:
             own.summary.update({n: v for result in card.metrics.values() for n, v in _numbers(result)})
             path = Path(own.dir) / "scorecard.md"
-            path.write_text(_scorecard(manifest, card), encoding="utf8")
-            own.save(str(path), base_path=str(path.parent), policy="now")
+            try:
+                path.write_text(_scorecard(manifest, card), encoding="utf8")
+                own.save(str(path), base_path=str(path.parent), policy="now")
+            except OSError as error:  # raised in here, wandb would print it with its traceback
+                refused = error
             written.append(Path(own.settings.sync_file))
+        if refused:
+            raise refused
     return written
 
 

@@ -175,10 +175,16 @@ class Job:
             for name, loaded in engines.items():
                 progress.loaded(name, loaded)
             async with self._recording() as asked.writers:
-                await self._make(asked)
-                while self.more and not asked.refused and (share := await self.more()):
+                share: tuple[int, int] | None = self.share
+                while share is not None:
                     self.share = share
-                    await self._make(asked)
+                    for attempts, at_once in self._due(asked):
+                        async with asyncio.TaskGroup() as group:  # what one raises ends the others
+                            asked.slots = asyncio.Semaphore(at_once)
+                            for attempt in attempts:
+                                await asked.slots.acquire()
+                                group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
+                    share = await self.more() if self.more and not asked.refused else None
         except DiskError:
             raise
         except UserError as error:
@@ -191,16 +197,11 @@ class Job:
             await engine.close()
         self._settle(asked)
 
-    async def _make(self, asked: Asked) -> None:
-        """Make the attempts that are owed of its share, as many at once as the engine is to have."""
+    def _due(self, asked: Asked) -> Iterator[tuple[list[Attempt], int]]:
+        """(attempts that are owed of its share, how many of them at once), one after the other."""
         owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
-        alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
-        for attempts, at_once in ((alone, 1), (owed.values(), self.config.engine.max_concurrency)):
-            async with asyncio.TaskGroup() as group:  # what one raises ends the others
-                asked.slots = asyncio.Semaphore(at_once)
-                for attempt in attempts:
-                    await asked.slots.acquire()
-                    group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
+        yield [owed.pop(key) for key in self.deaths.alone(list(owed))], 1
+        yield list(owed.values()), self.config.engine.max_concurrency
 
     def _settle(self, asked: Asked) -> None:
         """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""

@@ -117,7 +117,8 @@ def _of_many(events: NDArray[Any], sizes: NDArray[np.intp], low: float, high: fl
     n, each = float(sizes.sum()), float((sizes**2).sum() / sizes.sum())
     size = n / (1 + (each - 1) * max(0.0, _correlation(events, sizes)))
     wide = wilson(float(events.sum()) / n * size, size)
-    return low + told * (min(low, wide[0]) - low), high + told * (max(high, wide[1]) - high)
+    lower, upper = low + told * (min(low, wide[0]) - low), high + told * (max(high, wide[1]) - high)
+    return float(lower), float(upper)
 
 
 def _correlation(events: NDArray[Any], sizes: NDArray[np.intp]) -> float:

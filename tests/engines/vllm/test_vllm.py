@@ -224,7 +224,7 @@ async def test_stop_strings_and_budget(engine: VllmEngine) -> None:
 def reply_with(engine: VllmEngine, text: str) -> Any:
     """In place of vLLM's `generate`: the model writes this, whatever vLLM would be told."""
 
-    async def generate(inputs: Any, params: Any, request_id: str) -> Any:
+    async def generate(inputs: Any, params: Any, request_id: str, lora_request: Any = None) -> Any:
         told.append(params)
         ids = engine._encoder.encode_bare(text)
         completion = SimpleNamespace(text=text, token_ids=ids, finish_reason="length", stop_reason=None)
