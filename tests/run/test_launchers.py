@@ -156,7 +156,8 @@ def test_what_is_left_of_a_long_model_is_taken_over_in_parts(
     monkeypatch.setattr("harness.run.launchers.processes.FULL", 1)
     assert run(tmp_path, "--workers", "2", SLOW="two", KILLS=str(kills)) == 0
     assert len(started(tmp_path, "one")) == 1 + kills, "its parts need no engine of their own"
-    assert len(started(tmp_path, "two")) == 2 + kills, "who is done with one helps"
+    # Who is done with one helps. Where a process was killed, its next one may have come first.
+    assert len(started(tmp_path, "two")) in ({2} if not kills else {1 + kills, 2 + kills})
     began = {worker.share for worker in read_workers(tmp_path / "out") if worker.model == "two"}
     assert (0, 2) in began and len(began) >= 2
     assert_same(tmp_path, alone)
