@@ -20,7 +20,7 @@ from harness.config.document import (
     unknown_key,
 )
 from harness.config.paths import bare_name, find, locate, names, relative_paths, spec_of
-from harness.config.schemas import ModelSpec, RunConfig
+from harness.config.schemas import ModelSpec, RunConfig, hub_id
 from harness.config.variants import VariantEntry, named, pass_on, split_name, sweep, vary
 from harness.errors import UserError
 
@@ -152,8 +152,7 @@ def _resolve_model(document: Document, entry: Any, at: KeyPath, folder: Path) ->
             document, document.convert(_resolve_model(document, model, at, folder), ModelSpec), variant, at
         )
     if "/" in entry and not entry.endswith((".yaml", ".yml")):
-        is_hub_id = re.fullmatch(r"[\w.-]+/[\w.-]+", entry) and not (folder / entry).is_dir()
-        if is_hub_id and (spec := spec_of(entry)):
+        if hub_id(entry) and not (folder / entry).is_dir() and (spec := spec_of(entry)):
             return msgspec.to_builtins(load_model(spec, folder))
         bare = {"name": bare_name(entry), "path": entry}
         return _relative_model(document, bare, at, folder, folder)
