@@ -59,7 +59,8 @@ def write(run: Restored, out: Path) -> list[Path]:
     paths, prompts = [], Prompts(run)
     for cell in run.manifest.cells.values():
         path = out / file_name(run.manifest.created, cell_name(cell))
-        asyncio.run(_write_log(run, cell, prompts, path))
+        with asyncio.Runner() as runner:  # Inspect may replace asyncio.run by one that leaks loops
+            runner.run(_write_log(run, cell, prompts, path))
         paths.append(path)
     return prompts.whole(paths)
 

@@ -257,8 +257,13 @@ class InspectSuite(Suite):
         Raises:
             AttemptFailure: a scorer gave what is no number.
         """
+
+        def ask() -> dict[str, Any]:
+            with asyncio.Runner() as runner:  # Inspect may replace asyncio.run by one that leaks loops
+                return runner.run(self._ask(sample.payload, transcript))
+
         with ThreadPoolExecutor(1) as thread:  # where no event loop runs, as one may here
-            found = thread.submit(lambda: asyncio.run(self._ask(sample.payload, transcript))).result()
+            found = thread.submit(ask).result()
         return tuple(
             Score(
                 metric=metric,

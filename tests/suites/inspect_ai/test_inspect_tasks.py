@@ -99,6 +99,7 @@ def as_inspect(input: Any, tools: Any, tool_choice: Any, config: Any) -> Any:
 async def inspect_says(names: Sequence[str], folder: Path) -> list[dict[str, dict[str, float]]]:
     """For each task sample -> metric -> score, by Inspect's runner and scoring."""
     from inspect_ai import eval_async
+    from inspect_ai.log import read_eval_log_async
     from inspect_ai.model import get_model
     from inspect_ai.scorer import value_to_float
     from inspect_ai.util._display import init_display_type
@@ -110,7 +111,8 @@ async def inspect_says(names: Sequence[str], folder: Path) -> list[dict[str, dic
     by_name = {log.eval.task.rpartition("/")[2]: log for log in logs}
     told = []
     for name in names:
-        log = by_name[name]
+        # read here: a log that loads its own samples patches asyncio for the whole process
+        log = await read_eval_log_async(by_name[name].location)
         assert log.status == "success" and log.samples, log.error
         found: dict[str, dict[str, float]] = {}
         for sample in log.samples:
