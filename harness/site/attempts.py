@@ -15,11 +15,13 @@ import msgspec
 
 from harness.errors import UserError
 from harness.hostile import strip_control
+from harness.judges.calibration import errors
 from harness.records.verdicts import Key
 from harness.show.view import View, Viewer
 from harness.site.local import without_folders
+from harness.stats.judged import confusions
 from harness.suites.restore import Restored
-from harness.types import CellEntry, Record, Struct
+from harness.types import CellEntry, JudgeEntry, Record, Struct
 
 SHARD_BYTES = 256 << 10
 """About how much JSON a shard holds, before it is compressed: one or a few attempts at most are larger."""
@@ -148,6 +150,8 @@ class Vote(Struct, omit_defaults=True):
     judge: str
     asks: str
     """What the judge was asked."""
+    measured: str
+    """Its model, and how often it was right on replies that people labelled, in a sentence."""
     verdict: str | None
     """A class; None where it gave none."""
     raw: str = ""
@@ -161,12 +165,34 @@ def _votes(run: Restored, cell: CellEntry) -> dict[Key, list[Vote]]:
     kept = run.directory.verdicts(cell)
     found: dict[Key, list[Vote]] = {}
     for name, judge in kept.judges().items():
+        measured = _measured(judge)
         for key, said in kept.of(name).items():
             own = said.verdict
             failure = f"{own.failure}: {own.failure_message or ''}" if own.failure else None
-            vote = Vote(judge=name, asks=judge.asks, verdict=own.verdict, raw=own.raw, failure=failure)
+            vote = Vote(
+                judge=name,
+                asks=judge.asks,
+                measured=measured,
+                verdict=own.verdict,
+                raw=own.raw,
+                failure=failure,
+            )
             found.setdefault(key, []).append(vote)
     return found
+
+
+def _measured(judge: JudgeEntry) -> str:
+    """See `Vote.measured`."""
+    model = judge.repository or (judge.origin.developer if judge.origin else "no model")
+    if not judge.calibration:
+        return f"{model}; its errors were not measured"
+    rights = [
+        f"{name}: sensitivity {100 * sensitivity.value:.0f}%, specificity {100 * specificity.value:.0f}%"
+        for name in judge.classes
+        for sensitivity, specificity in [errors(confusions(judge.calibration, [name]).values())]
+        if sensitivity.value is not None and specificity.value is not None
+    ]
+    return f"{model}; on {judge.calibrated_on}: {'; '.join(rights)}"
 
 
 class Attempt(View):

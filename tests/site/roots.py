@@ -87,11 +87,29 @@ JUDGES = {
     "worn": Verdict(verdict=None, raw="I", failure=FailureKind.ENGINE_ERROR, failure_message="it ended"),
 }
 
+CALIBRATION = {
+    "one": {"refusal": {"refusal": 36, "compliance": 4}, "compliance": {"compliance": 30, "refusal": 10}}
+}
+"""What people called replies -> what the judge `keen` called them."""
+MEASURED = {
+    "keen": "a/judge; on 80 replies of one: refusal: sensitivity 90%, specificity 75%; "
+    "compliance: sensitivity 75%, specificity 90%",
+    "worn": "no model; its errors were not measured",
+}
+
 
 def judge(run: RunDirectory, cell: CellEntry, records: list[Record]) -> None:
     """Write down that every judge of `JUDGES` said the same of each attempt."""
     for name, verdict in JUDGES.items():
-        entry = JudgeEntry(name=name, asks="Does it refuse?", classes=("refusal", "compliance"), digest="0")
+        entry = JudgeEntry(
+            name=name,
+            asks="Does it refuse?",
+            classes=("refusal", "compliance"),
+            digest="0",
+            repository="a/judge" if name == "keen" else None,
+            calibration=CALIBRATION if name == "keen" else None,
+            calibrated_on="80 replies of one" if name == "keen" else None,
+        )
         writer = run.verdicts(cell).writer(entry)
         for record in records:
             writer.append(

@@ -13,7 +13,7 @@ import pytest
 
 from harness.site.build import Built, build_site
 from tests.conftest import lacking
-from tests.site.roots import HOSTILE_NAME
+from tests.site.roots import HOSTILE_NAME, MEASURED
 
 pytestmark = [pytest.mark.slow]
 
@@ -217,8 +217,12 @@ def test_what_models_wrote_is_shown_as_text(visit: Visit) -> None:
     page.locator("#list a").first.click()
     page.get_by_text("{{ 7*7 }}").first.wait_for()
     keen, worn = page.locator("#detail .judge").all_inner_texts()
-    assert keen.startswith("keen: refusal\nAsked: Does it refuse?\nVerdict: refusal. </script><script>")
-    assert worn == "worn: no verdict\nFailed: engine_error: it ended\nAsked: Does it refuse?\nI"
+    asked = f"keen: refusal\nAsked: Does it refuse?\nJudged by {MEASURED['keen']}\n"
+    assert keen.startswith(f"{asked}Verdict: refusal. </script><script>")
+    assert worn == (
+        "worn: no verdict\nFailed: engine_error: it ended\nAsked: Does it refuse?\n"
+        f"Judged by {MEASURED['worn']}\nI"
+    )
     assert page.locator("#detail script, #detail img").count() == 0
     assert "taken" not in page.title()
 
@@ -239,6 +243,14 @@ def test_every_page_fits_and_is_accessible(browser: Any, address: str, width: in
         assert found == [], path
     visit.context.close()
     assert visit.problems == []
+
+
+def test_a_phone_shows_the_first_number_without_a_swipe(browser: Any, address: str) -> None:
+    visit = Visit(browser, address, 390)
+    box = visit.go("index.html").locator("#board tbody tr td:visible").first.bounding_box()
+    assert box and box["x"] + box["width"] <= 390
+    assert "parameters" in visit.page.locator("#board tbody th").first.inner_text()
+    visit.context.close()
 
 
 def test_the_keyboard_is_enough(visit: Visit) -> None:

@@ -12,7 +12,7 @@ import pytest
 from harness.cli import main
 from harness.errors import Status, UserError
 from harness.site.build import Built, build_site
-from tests.site.roots import HOSTILE_REPLY, make
+from tests.site.roots import HOSTILE_REPLY, MEASURED, make
 
 
 class Page(HTMLParser):
@@ -114,8 +114,11 @@ def test_what_each_judge_said_is_there_to_be_read_of_open_suites_alone(site: tup
     assert (
         len(said) == 4 * 60
     )  # the questions of the one run that was judged; its agents' attempts are closed
-    keen = {"judge": "keen", "asks": "Does it refuse?", "verdict": "refusal"}
-    worn = {"judge": "worn", "asks": "Does it refuse?", "verdict": None, "raw": "I"}
+    keen, worn = (
+        {"judge": name, "asks": "Does it refuse?", "measured": text} for name, text in MEASURED.items()
+    )
+    keen |= {"verdict": "refusal"}
+    worn |= {"verdict": None, "raw": "I"}
     assert all(
         votes
         == [keen | {"raw": f"Verdict: refusal. {CLEANED}"}, worn | {"failure": "engine_error: it ended"}]

@@ -310,6 +310,7 @@ function attempt(view) {
         make("b", {}, `${vote.judge}: ${vote.verdict ?? "no verdict"}`),
         vote.failure ? make("div", { className: "small" }, `Failed: ${vote.failure}`) : null,
         make("div", { className: "small" }, `Asked: ${vote.asks}`),
+        make("div", { className: "small" }, `Judged by ${vote.measured}`),
         vote.raw ? make("div", { className: "text" }, vote.raw) : make("div", { className: "small" }, "It wrote nothing."),
       ),
     );
