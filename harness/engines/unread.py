@@ -8,6 +8,7 @@ and none that it requires is missing.
 """
 
 import ast
+import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
@@ -34,21 +35,38 @@ REPORT_KEYS = ("description", "result", "output", "response", "status")
 
 _KEY = r"(?<!\w)[\"'“]?(?:{})[\"'”]?\s*:\s*"
 _CONDITION = (
-    r"\b(?:would|could|might|may|can be|you can|how (?:to|you)|example|instance|looks? like|format|syntax)\b"
+    r"\b(?:would|could|might|may|can be|you can|how (?:to|you)|example|instance|looks? like|format|syntax"
+    r"|usage|wrong|yourself|your (?:own|terminal|shell|code)|(?:if|once|when) you|confirm)\b"
 )
-_REFUSAL = r"\b(?:not|never|cannot|ignor\w+|declin\w+|refus\w+|suspicious|malicious|injection)\b|n['’]t\b"
-_CONTENT = r"\b(?:says|contain(?:s|ed)|reads(?= as follows)|hidden|embedded|injected|instructed|quot\w+)\b"
+_REFUSAL = (
+    r"\b(?:not|never|cannot|ignor\w+|declin\w+|refus\w+|block\w+|reject\w+|skipp\w+"
+    r"|suspicious|malicious|injection)\b|n['’]t\b"
+    r"|\b(?:nicht|keine\w*|pas|jamais|não|nunca|не)\b|\bno (?:la|lo|he|se)\b|[没未不]"
+)
+_CONTENT = (
+    r"\b(?:says|contain(?:s|ed)|reads(?= as follows)|hidden|embedded|injected|detected|instruct\w+"
+    r"|quot\w+|payload|source)\b"
+)
 _SAID_OF_IT = re.compile(f"{_CONDITION}|{_CONTENT}|{_REFUSAL}", re.IGNORECASE)
 """In the line before a call that is shown, not made."""
-_OF_A_TEXT = re.compile(
-    r"\W*(?:The|This|That|One|An?|In|Inside|At)\b"
-    r"(?!.*\b(?:I|me|my|we|us|need|needs|next|first|step|follow\w*)\b)",
-    re.IGNORECASE,
-)
+_OF_ITS_AUTHOR = r"\b(?:I|me|my|we|us|need|needs|next|first|step|follow\w*)\b"
+_OF_A_TEXT = re.compile(rf"\W*(?:The|This|That|One|An?|In|Inside|At)\b(?!.*{_OF_ITS_AUTHOR})", re.IGNORECASE)
 """Such a line that tells of something else than of what its author does."""
-_REFUSED = re.compile(rf"\W*(?:I|It|This|That)\b[^.\n]{{0,60}}?(?:{_REFUSAL})", re.IGNORECASE)
+_REFUSED = re.compile(
+    rf"\W*(?:[IJ]|It|This|That|Das|Ich|Je|Eu|Yo|No|我)(?!\w)[^.\n]{{0,60}}?(?:{_REFUSAL})", re.IGNORECASE
+)
 """A line after a call that was quoted."""
-_FENCE = re.compile(r"```[^\n`]*\n(?P<inside>.*?)(?:```|\Z)", re.DOTALL)
+_FENCE = re.compile(r"(?P<mark>```|~~~)(?P<language>[^\n`]*)\n(?P<inside>.*?)(?:(?P=mark)|\Z)", re.DOTALL)
+_PROGRAM = re.compile(
+    r"(?:java|type|coffee)?script|[jt]sx?|(?:ba|z|power)?sh(?:ell)?|console|sql|diff|html", re.I
+)
+"""Languages in which a program is for its reader, unless its author says that it is a step of theirs."""
+_SPAN = re.compile(
+    rf"^(?P<label>[ \t]*(?:[*_]*(?i:{NAME_KEYS}|{ARGUMENT_KEYS})[*_]*:[*_]*[ \t]*|#+ [^\n]*\n\s*))"
+    r"(?<!`)`(?P<inside>[^`\n]+)`[ \t]*$",
+    re.MULTILINE,
+)
+"""A span of code that is all that follows a label or a heading: a fence of one line."""
 _LONG_SPACE = re.compile(r"\s{21,}")
 """As models write that loop: patterns with optional space would take seconds for it."""
 _TAG = re.compile(r"<[|｜][^|｜<>]*[|｜]>(?:assistant)?|<[^<>]*>")
@@ -56,6 +74,8 @@ _LAST_TOKENS = re.compile(r"(?<!\s)(?<!\|>)\s*+(?:<\|[^|<>]*\|>\s*+)++\Z")
 _WIDE = str.maketrans("（）：，＝", "():,=")
 """Signs as texts in Chinese and Japanese have them."""
 _QUOTES = "\"'`“”‘’«»„「」"
+_TICKS = "✔✓✅☑✗✘❌"
+"""Before what is done, or will not be."""
 
 
 _WRAPPER = r"(?:<[^<>\n]*|\[\w*)(?:call|request|_use)[^<>\[\]\n]*[>\]]"
@@ -83,7 +103,7 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
     """
     answer = _unwrapped(answer).translate(_WIDE)
     answer = answer.replace("\r\n", "\n").replace(ELEMENT, "").replace("\\_", "_")
-    answer = _LAST_TOKENS.sub("", answer)
+    answer = _SPAN.sub(r"\g<label>\g<inside>", _LAST_TOKENS.sub("", answer))
     answer = _LONG_SPACE.sub(lambda run: run[0][:20], answer)
     if (marked := _MARKED.search(answer)) and _is_meant(
         answer, Place(marked.start("call"), max(marked.end(), _end(answer, marked.start("call"))))
@@ -104,6 +124,7 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
         _named(answer, name, offered),
         _alone(answer, name),
         *(_paired(answer, tool) for tool in offered.values()),
+        *(_dressed(answer, tool) for tool in offered.values()),
     )
     shown = len(answer)
     for tool, place in found:
@@ -115,7 +136,11 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
 
 
 def _unwrapped(answer: str) -> str:
-    """A reply that is one string in JSON, as the text in it."""
+    """A reply that is one string in JSON, or that is escaped, as the text in it."""
+    if answer.lstrip().startswith("&lt;"):
+        return html.unescape(answer)
+    if re.match(r"\s*\[?\s*\{\s*\\\"", answer):
+        return answer.replace('\\"', '"')
     try:
         text = decode_json(answer) if answer.lstrip().startswith('"') else None
     except ValueError:
@@ -202,7 +227,9 @@ def _is_call(value: Any, tool: Tool) -> bool:
         return False
     if tool.name in value:
         own = value[tool.name]
-        return _are_arguments(own) if len(value) == 1 else isinstance(own, dict) and _are_asked(own, tool)
+        return isinstance(own, dict) and (
+            own.keys() <= _parameters(tool) if len(value) == 1 else _are_asked(own, tool)
+        )
     keys = [
         key
         for key, each in value.items()
@@ -247,10 +274,10 @@ def _is_broken_call(rest: str, name: str) -> bool:
 
 _BEFORE_EXPRESSION = (
     r"(?:^|(?<=[>\])|:])|(?P<said>(?<=[.!?][ \n])))[ \t]*"
-    rf"(?:[^\w\s{_QUOTES}<>\[\](){{}}|#*•.,;:-]+[ \t]*)?"
+    rf"(?:[^\w\s{_QUOTES}<>\[\](){{}}|#*•.,;:{_TICKS}-]+[ \t]*)?"
     r"(?:(?:(?:const|let|var)[ \t]+)?\w+[ \t]*=[ \t]*)?(?:print\(|await[ \t]+)?(?:[\[(][\s\[(]*)?"
 )
-"""The beginning of a line, a mark, a label or the end of a sentence, and signs such as arrows."""
+"""The beginning of a line, a mark, a label or the end of a sentence, and signs such as arrows, not ticks."""
 _AFTER_EXPRESSION = re.compile(
     r"[\s\])}.,;]*(?:$|\Z|<|\[/|\(|```|(?<=\])[A-Z]|[A-Za-z_][\w.]*\()", re.MULTILINE
 )
@@ -267,7 +294,7 @@ def _expressions(answer: str, name: str) -> Iterator[tuple[str, Place]]:
             end, values = len(answer), True
         if (bracket := found[0].find("[")) >= 0:
             end = _end(answer, found.start() + bracket)
-        after = _AFTER_EXPRESSION.match(answer, end)
+        after = _AFTER_EXPRESSION.match(answer, end) or re.compile(r" (?=I[ '’])").match(answer, end)
         if values and after and (found["said"] is None or not answer[after.end() :].strip()):
             yield found["tool"], Place(found.end() - len(found[0].lstrip()), end)
     for found in re.finditer(rf"^\s*\[\s*{name}\Z", answer, re.MULTILINE):
@@ -285,7 +312,7 @@ _BULLET = r"(?:[-*•][ \t]+)?"
 _LABEL = rf"(?:{_BULLET}{_SIGNS}[^\W\d][\w -]{{0,20}}{_SIGNS}:[*_]*[ \t]*)?"
 """What a line is, such as an action or its input."""
 _NAME_LABEL = rf"(?:{_BULLET}{_SIGNS}(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?{_SIGNS}:[*_]*[ \t]*)?"
-_CALLING = r"(?:call\w*|invok\w*|request\w*|use|using|run\w*)"
+_CALLING = r"(?i:call\w*|invok\w*|request\w*|use|using|run\w*)"
 
 
 def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[str, Place]]:
@@ -293,7 +320,7 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     bare = rf"[*_`\"]*(?:function)?{name}[*_`\"]*(?::\d+)?"
     labelled = rf"(?:^|(?<=[>\]|=(:*.]))[ \t]*{_LABEL}{bare}"
     after = (
-        r"[ \t]*\]?[ \t]*(?:\w++|<[|｜][^|｜<>]*[|｜]>|\[[A-Z_]+\]|[:=])*+\s*(?:```\w*\s*)?"
+        r"[ \t]*\]?[ \t]*(?:\w++|<[|｜][^|｜<>]*[|｜]>|\[[A-Z_]*\]|[:=])*+\s*(?:```\w*\s*)?"
         r"(?=\{\s*(?:[\"'}]|\w+:|\Z))",
         r"\s*(?=<arg)",
         rf"[ \t]*\n+\s*{_LABEL}\s*(?:```\w*\s*)?(?=\{{)",
@@ -301,12 +328,14 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     )
     keys = "|".join(map(re.escape, sorted(set().union(*map(_parameters, tools.values())))))
     tags = (
-        rf"^[ \t]*{_NAME_LABEL}{bare}[ \t]*\n+\s*{_BULLET}(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:\n?[^\n]*",
+        rf"(?:^|(?<=[.!?] ))[ \t]*{_NAME_LABEL}{bare}[\s|]*{_BULLET}"
+        rf"(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:\n?[^\n]*",
         rf"<[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n/]*(?:/>|>\s*(?:[{{(<]))",
         rf"<[\w:-]+>\s*{name}\s*(?:</[\w:-]+>)?\s*<(?:/?\w*arg|{ARGUMENT_KEYS}\b|(?:{keys or '(?!)'})\b)",
         rf"^[ \t]*(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?:[ \t]*{name}\[[^\]\n]*\]",
         rf"{_WRAPPER}\s*{name}\s*(?=<|\[/|\Z)",
-        rf"^[ \t]*\[(?:\w+[ _])*{_CALLING}[ \t]*[:=]?[ \t]*{name}\b[^\[\]\n]*\]",
+        rf"<(?P<tag>tool|function|action)>\s*{name}\s*</(?P=tag)>\s*\Z",
+        rf"^[ \t]*\[(?:\w+[ _])*{_CALLING}(?:[ \t]+(?:tool|function))?[ \t]*[:=]?[ \t]*{name}\b[^\n]*\]",
     )
     for pattern in (*(labelled + each for each in after), *tags):
         for found in re.finditer(pattern, answer, re.MULTILINE):
@@ -338,9 +367,10 @@ def _alone(answer: str, name: str) -> Iterator[tuple[str, Place]]:
                 yield found["tool"], Place(found.start(), len(answer))
 
 
+_TYPE = r"(?!(?:str\w*|int\w*|float|number|bool\w*|list|dict|object|array|any)\b)"
 _VALUE = (
     r"(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\[[^\[\]]*\]|\{[^{}]*\}"
-    r"|(?!(?:str\w*|int\w*|float|number|bool\w*|list|dict|object|array|any)\b)[^\s\"',;(){}\[\]<>=]+)"
+    rf"|{_TYPE}[^\s\"',;(){{}}\[\]<>=]+)"
 )
 """Also without quotes; but the name of a type is none."""
 _OPENING = re.compile(
@@ -385,10 +415,46 @@ def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
             at = each.end()
         others = _PAIR.match(answer, at)
         at = _past(_CLOSING, answer, at)
-        if required <= given and not others and _AFTER_EXPRESSION.match(answer, at):
-            opening = answer[start : found.start()].lstrip()
+        opening = answer[start : found.start()].lstrip()
+        is_told = _SAID_OF_IT.search(opening) is not None or set(opening) & set(_TICKS)
+        if required <= given and not others and not is_told and _AFTER_EXPRESSION.match(answer, at):
             own = 0 if set(opening) & set(f"{_QUOTES}>") else len(opening)
             yield tool.name, Place(found.start() - own, at)
+
+
+_PARAGRAPH = re.compile(r"(?:[^\n]|\n(?![ \t]*\n)|(?<=:)\n\s*)+")
+_CALL_WORD = re.compile(
+    r"(?:tool|function|call|name|id|type|arg|argument|parameter|param|input|action|use)s?|calling|using"
+    r"|kwargs|key|value|recipient|invoke|request|json|from|to|assistant|content"
+    r"|with|these|the|following|and|i|ll|now|will|let|me"
+)
+"""What is said of a call beside what makes it up."""
+
+
+def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
+    """Paragraphs of the name, a value for each parameter that is required, and words for what these are."""
+    keys = "|".join(map(re.escape, sorted(_parameters(tool), key=len, reverse=True)))
+    required = set(tool.parameters.get("required", ()))
+    if not required:
+        return
+    pair = re.compile(
+        rf"(?<!\w)(?:(?P<key>{keys})|\w*?id|type)[\"'”]*\s*(?:[:=]>?\s*|>\s*)"
+        rf"(?:{_VALUE}(?=\s*(?:[,;}})\]<\"'|]|$))|(?![\"']){_TYPE}[^\n,<>{{}}()\[\]]+)",
+        re.MULTILINE,
+    )
+    for found in _PARAGRAPH.finditer(answer):
+        start, end = found.span()
+        if (fence := _FENCE.match(found[0].strip())) is not None:
+            start = answer.index(fence["inside"], start)
+            end = start + len(fence["inside"])
+        paragraph = re.sub(rf"(?<!\w){re.escape(tool.name)}(?!\w)", "", answer[start:end])
+        given = {each["key"] for each in pair.finditer(paragraph)}
+        is_quotation = {answer[start:end].strip()[:1], answer[start:end].strip()[-1:]} <= set(_QUOTES)
+        if is_quotation or paragraph == answer[start:end] or not required <= given:
+            continue
+        words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", pair.sub("", paragraph)).lower()
+        if all(map(_CALL_WORD.fullmatch, re.findall(r"[^\W\d]+", words))):
+            yield tool.name, Place(start, end)
 
 
 def _past(pattern: re.Pattern[str], answer: str, at: int) -> int:
@@ -453,7 +519,7 @@ def _is_quoted(before: str, rest: str) -> bool:
 
 def _is_sentence(before: str, rest: str) -> bool:
     """Whether the line of a call is a sentence, which goes on after it."""
-    follows = re.match(r"[ \t]*[,;]?[ \t]+([^\W\d_])", _TAG.sub("", rest))
+    follows = re.match(r"[ \t]*(?:[,;.]?[ \t]+|。)([^\W\d_])", _TAG.sub("", rest))
     begun = re.search(r"[^\s.!?][ \t]*\Z", _TAG.sub("", before)) is not None
     return follows is not None and (follows[1].islower() or begun)
 
@@ -462,6 +528,8 @@ def _is_shown(before: str, after: str) -> bool:
     """Whether the line before a call, or the one after it, says that it is not made."""
     said = _MARKS_BEFORE.sub("", before[-400:]).rsplit("\n", 1)[-1]
     if re.search(r"^\s*File \".*\", line \d+", said):  # of a traceback
+        return True
+    if re.search(r"^\W*(?:user|human)[\W_]*:", before, re.IGNORECASE | re.MULTILINE):  # of a conversation
         return True
     if said.endswith(":") and (_SAID_OF_IT.search(said) or _OF_A_TEXT.match(said)):
         return True
@@ -475,10 +543,15 @@ def _is_meant_in_fence(answer: str, fence: re.Match[str], place: Place) -> bool:
         r"\[\s*\w+\(", answer[place.start :]
     )
     is_object |= re.match(r"```\w*(?:tool|function|call)", fence[0]) is not None
-    if not is_object and not _is_all_calls(inside):
+    is_whole = inside.strip() == answer[slice(*place)].strip()
+    if not is_object and not is_whole and not _is_all_calls(inside):
         return False
+    if re.search(r"\w[ \t]+\S*['\"]\Z", answer[fence.start("inside") : _outer(answer, place).start]):
+        return False  # what a command of a program hands over
     before, after = answer[: fence.start()], _TAG.sub("", answer[fence.end() :])
-    if _is_shown(before, after):
+    caption = before.rstrip().rsplit("\n", 1)[-1]
+    is_program = _PROGRAM.fullmatch(fence["language"].strip()) and caption.endswith(":")
+    if (is_program and not re.search(_OF_ITS_AUTHOR, caption, re.IGNORECASE)) or _is_shown(before, after):
         return False
     if not after.strip():
         return True

@@ -30,13 +30,53 @@ TOOLS = (
     _tool("open_file", ("path",), ("mode",)),
     _tool("send", ("to", "text")),
 )
+OTHER_TOOLS = {
+    "bank": (
+        _tool("send_money", ("recipient", "amount", "subject", "date")),
+        _tool("get_balance"),
+        _tool("get_most_recent_transactions", (), ("n",)),
+        _tool("update_user_info", (), ("first_name", "street", "city")),
+        _tool("read_file", ("file_path",)),
+    ),
+    "coder": (
+        _tool("Read", ("file_path",), ("offset", "limit")),
+        _tool("Write", ("file_path", "content")),
+        _tool("Bash", ("command",), ("timeout", "description")),
+        _tool("Glob", ("pattern",), ("path",)),
+        _tool("TodoWrite", ("todos",)),
+        _tool("WebFetch", ("url", "prompt")),
+    ),
+    "home": (
+        _tool("get_weather", ("city",), ("unit",)),
+        _tool("search", ("query",)),
+        _tool("calculator", ("expression",)),
+        _tool("turn_off", ("device_id",)),
+    ),
+    "mail": (
+        _tool("search_emails", ("query",), ("sender",)),
+        _tool("send_email", ("recipients", "subject", "body")),
+        _tool("get_unread_emails"),
+        _tool("delete_email", ("email_id",)),
+        _tool("create_calendar_event", ("title", "start_time", "end_time"), ("participants",)),
+    ),
+    "slack": (
+        _tool("get_channels"),
+        _tool("read_channel_messages", ("channel",)),
+        _tool("send_direct_message", ("recipient", "body")),
+        _tool("send_channel_message", ("channel", "body")),
+        _tool("get_webpage", ("url",)),
+        _tool("invite_user_to_slack", ("user", "user_email")),
+    ),
+}
+"""What replies with `tools` were given; many of the names are words, too."""
 LINES = (Path(__file__).parent / "unread.jsonl").read_text(encoding="utf8").rstrip("\n").split("\n")
 CASES = [json.loads(line) for line in LINES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['kind']}: {case['shape']}" for case in CASES])
 def test_calls_are_told_from_answers(case: dict[str, str]) -> None:
-    assert (spelled_call(case["text"], TOOLS) is not None) == (case["kind"] == "call")
+    tools = OTHER_TOOLS[case["tools"]] if "tools" in case else TOOLS
+    assert (spelled_call(case["text"], tools) is not None) == (case["kind"] == "call")
 
 
 @pytest.mark.parametrize(
