@@ -1,6 +1,7 @@
 """The front: one table of models and headline benchmarks."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from harness.analysis.summary import CAPABILITY
 from harness.reports import text
@@ -51,7 +52,7 @@ class Line(Struct):
 def front(frame: Frame) -> str:
     """The page."""
     board = frame.board
-    columns = headline_columns(board)
+    columns = foremost(board.rows, headline_columns(board))
     composite = len(board.capability) > 1
     headings = [heading(board, column) for column in columns]
     if composite:
@@ -75,6 +76,28 @@ def front(frame: Frame) -> str:
 def headline_columns(board: Board) -> list[Column]:
     """The columns that stand on the front."""
     return [column for column in board.columns if column.metric.headline]
+
+
+def foremost(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
+    """Benchmarks in an order such that each model has numbers in one of the first: greedy set cover.
+
+    Each next benchmark is of the most models that have none so far. When all have one, the others follow as
+    they were.
+    """
+    benchmarks: dict[Any, list[Column]] = {}
+    for column in columns:
+        benchmarks.setdefault((column.suite, column.differs), []).append(column)
+    models = {
+        key: {row.id for row in rows if any(column.id in row.numbers for column in own)}
+        for key, own in benchmarks.items()
+    }
+    first: list[Any] = []
+    left = set().union(*models.values())
+    while left:
+        first.append(max(models, key=lambda key: len(models[key] & left)))
+        left -= models[first[-1]]
+    order = [*first, *(key for key in benchmarks if key not in first)]
+    return [column for key in order for column in benchmarks[key]]
 
 
 def _capability_heading(board: Board) -> Heading:

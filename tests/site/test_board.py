@@ -5,6 +5,8 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,6 +17,7 @@ from harness.records.directory import RunDirectory
 from harness.reports.document import read_document
 from harness.site.board import Board, _rank, make_board
 from harness.site.build import Built
+from harness.site.front import foremost
 from harness.site.settings import SiteSettings, read_settings
 from harness.site.taken import Reading, Store, take_all
 from harness.site.whole import pairs
@@ -149,3 +152,20 @@ def test_downloads_hold_every_number_and_start_no_formula(site: tuple[Path, Buil
     text = list(csv.DictReader(io.StringIO((out / "data/numbers.csv").read_text())))
     assert len(text) == len(rows) == pq.read_table(out / "data/numbers.parquet").num_rows
     assert {row["model"] for row in text if "cmd" in row["model"]} == {"'=cmd()"}
+
+
+def test_each_model_has_numbers_in_one_of_the_first_columns() -> None:
+    measured = {"own": "abc", "other": "ab", "theirs": "bd", "late": "abce"}
+    columns: list[Any] = [
+        SimpleNamespace(id=f"{suite}/{metric}", suite=suite, differs=())
+        for suite in measured
+        for metric in ("utility", "hijacked")
+    ]
+    rows: list[Any] = [
+        SimpleNamespace(id=model, numbers={c.id: 0 for c in columns if model in measured[c.suite]})
+        for model in "abcdef"  # nothing was measured of the last
+    ]
+    found = [column.id for column in foremost(rows, columns)]
+    # "late" has the most, then "theirs" is all that "d" has; the others follow in their own order
+    suites = ["late", "theirs", "own", "other"]
+    assert found == [f"{suite}/{metric}" for suite in suites for metric in ("utility", "hijacked")]
