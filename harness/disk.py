@@ -1,5 +1,6 @@
 """Files and folders that are written: whole or as they were before, one sentence where the disk refuses."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -35,8 +36,12 @@ def check_regular(path: Path) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
     """A temporary file to write to, which takes the place of a file once it is whole and on the disk.
+
+    Args:
+        path: of the file.
+        once: whether one that is there by then stays: of several processes the first one's counts, for good.
 
     Raises:
         DiskError: it could not be written.
@@ -47,7 +52,10 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        temporary.replace(path)
+        if once:
+            _place_first(temporary, path)
+        else:
+            temporary.replace(path)
     except OSError as error:
         said = error.strerror or str(error)
         raise DiskError(f"cannot write {path} ({said}): what was there before is there still") from error
@@ -56,11 +64,24 @@ def replacing(path: Path) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write a file so that it is there whole, or as it was before.
+def _place_first(temporary: Path, path: Path) -> None:
+    """Give a file a name that it keeps, unless another file has it. Raises OSError."""
+    try:
+        path.hardlink_to(temporary)  # renaming would take the name from the other
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
+            raise
+        if not path.exists():  # without links two can still meet between this and the next line
+            temporary.replace(path)
+
+
+def replace(path: Path, content: bytes, *, once: bool = False) -> None:
+    """Write a file so that it is there whole, or as it was before. once: see `replacing`.
 
     Raises:
         DiskError: it could not be written.
     """
-    with replacing(path) as temporary:
+    with replacing(path, once=once) as temporary:
         temporary.write_bytes(content)

@@ -61,7 +61,8 @@ class Disk:
     def __init__(self, folder: Path, number: int, at: str) -> None:
         """Args: folder: of the disk. number: the `errno`. at: what is refused."""
         self._folder, self._number, self._at = folder.resolve(), number, at
-        self._open, self._fsync, self._replace, self._mkdir = io.open, os.fsync, os.replace, os.mkdir
+        self._open, self._fsync, self._mkdir = io.open, os.fsync, os.mkdir
+        self._replace, self._link = os.replace, os.link
         self.refused: list[str] = []
 
     def _asked(self, at: str, path: Any) -> bool:
@@ -92,6 +93,10 @@ class Disk:
         self._check("rename", target)
         self._replace(source, target, **kwargs)
 
+    def _linked(self, source: Any, target: Any, **kwargs: Any) -> None:
+        self._check("rename", target)
+        self._link(source, target, **kwargs)
+
     def _made(self, path: Any, *args: Any, **kwargs: Any) -> None:
         if not Path(path).exists():
             self._check("mkdir", path)
@@ -106,6 +111,7 @@ class Disk:
             patch.setattr(os, "fsync", self._synced)
             patch.setattr(os, "replace", self._renamed)
             patch.setattr(os, "rename", self._renamed)
+            patch.setattr(os, "link", self._linked)
             patch.setattr(os, "mkdir", self._made)
             yield
 

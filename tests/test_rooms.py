@@ -1,10 +1,13 @@
 """The order of the rooms: a module imports only from rooms above its own, and nothing heavy on import."""
 
-import ast
+import dis
 import graphlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from types import CodeType
 
 import pytest
 
@@ -42,13 +45,30 @@ def room(path: Path) -> str:
     return path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
+@cache
+def imports(path: Path) -> frozenset[tuple[str, str]]:
+    """(module, name) of each `from module import name` of the package's own, inside of functions too.
+
+    Read from the compiled module: `ast.parse` counts how deep it is for the whole interpreter, and fails
+    where it is interrupted by itself (CPython 3.11), as in the finalizer of what is collected just then.
+    """
+    return frozenset(_imports(compile(path.read_text(), str(path), "exec", dont_inherit=True)))
+
+
+def _imports(code: CodeType) -> Iterator[tuple[str, str]]:
+    before = None
+    for step in dis.get_instructions(code):
+        if step.opname == "IMPORT_NAME" and step.argval.split(".")[0] == "harness":
+            yield from ((step.argval, name) for name in before or ())
+        before = step.argval  # the names of an import are loaded right before it
+    for inner in code.co_consts:
+        if isinstance(inner, CodeType):
+            yield from _imports(inner)
+
+
 def imported(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
-            parts = node.module.split(".")
-            found |= {parts[1]} if len(parts) > 1 else {a.name for a in node.names}
-    return found & RANK.keys()
+    found = ((*module.split("."), name)[1] for module, name in imports(path))
+    return {*found} & RANK.keys()
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
@@ -70,12 +90,7 @@ def module(path: Path) -> str:
 
 
 def modules_imported(path: Path) -> set[str]:
-    """Of the package, inside of functions too."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "harness":
-            names = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name if name in NAMES else node.module for name in names}
+    found = {f"{where}.{name}" if f"{where}.{name}" in NAMES else where for where, name in imports(path)}
     return found - {module(path)}
 
 

@@ -225,12 +225,13 @@ def prune_command(args: argparse.Namespace) -> None:
     """`harness prune`."""
     from harness.disk import cache_folder
     from harness.records.prune import leftovers, remove
+    from harness.reports.text import format_bytes
 
     found, skipped = leftovers(args.directory, cache_folder())
     for text in skipped:
         sys.stderr.write(f"harness: {text}\n")
-    print_lines(f"{left.path}  {_written(left.size)}  {left.what}" for left in found)
-    total = _written(sum(left.size for left in found))
+    print_lines(f"{left.path}  {format_bytes(left.size)}  {left.what}" for left in found)
+    total = format_bytes(sum(left.size for left in found))
     if not found:
         print_lines(["nothing may go: there are records alone, and what is made of them"])
     elif args.yes:
@@ -239,15 +240,6 @@ def prune_command(args: argparse.Namespace) -> None:
         print_lines([f"removed: {total}"])
     else:
         print_lines([f"{total} may go: --yes removes it"])
-
-
-def _written(size: float) -> str:
-    """Bytes as a person reads them."""
-    units = ["B", "kB", "MB", "GB", "TB"]
-    while size >= 1000 and len(units) > 1:
-        size /= 1000
-        units.pop(0)
-    return f"{size:.0f} B" if units[0] == "B" else f"{size:.1f} {units[0]}"
 
 
 def export_command(args: argparse.Namespace) -> Status:

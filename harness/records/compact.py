@@ -1,10 +1,10 @@
 """From the files that a cell's records were appended to, to one; and back, where some are owed again.
 
-No lock is needed: whoever finds a complete file leaves it, and removes what it was made of.
+No lock is needed: of several processes the first one's complete file stays, so its checksum is of these bytes
+for good. What records were appended to goes only after that: whoever misses some of it comes too late.
 """
 
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from harness.records.append import RecordWriter
@@ -12,11 +12,6 @@ from harness.records.layout import CHECKSUMS, RECORDS
 from harness.records.load import CellRecords
 from harness.records.seal import check_unchanged, seal_cell, sealed
 from harness.records.table import write_parquet
-from harness.types import Record
-
-
-class _Superseded(Exception):
-    """Another process was first."""
 
 
 def compact(records: CellRecords) -> None:
@@ -25,21 +20,10 @@ def compact(records: CellRecords) -> None:
     if not appended and not records.complete:
         return
     if not records.complete:
-        with suppress(_Superseded):
-            write_parquet(paths.complete, records.cell, _while_first(records))
+        write_parquet(paths.complete, records.cell, records.each_record())
     seal_cell(paths.running)
     for path in paths.appended():
         path.unlink(missing_ok=True)
-
-
-def _while_first(records: CellRecords) -> Iterator[Record]:
-    """The records, unless another process compacts them meanwhile.
-
-    It removes files only after its own is there: what is missed is missed after that.
-    """
-    yield from records.each_record()
-    if records.complete:
-        raise _Superseded
 
 
 def reopen(records: CellRecords, target: Path) -> None:

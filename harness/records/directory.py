@@ -256,6 +256,10 @@ class RunDirectory:
             for earlier in self.engines(cell).values():
                 self._check_same(cell, earlier.facts, engine.facts)
         seal.write(path, engine)
+        if self.is_complete(cell):  # another process was first; this engine counts if it came before the seal
+            seal.seal_cell(path.parent)
+            if path.name not in seal.sealed(path.parent):
+                path.unlink()
 
     def _check_same(self, cell: CellEntry, was: EngineFacts, now: EngineFacts) -> None:
         old, new = ({"name": f.name, "version": f.version, **without_layout(f.details)} for f in (was, now))

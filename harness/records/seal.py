@@ -25,9 +25,13 @@ def write(path: Path, value: msgspec.Struct) -> None:
     Raises:
         DiskError: it could not be written.
     """
-    content = msgspec.json.format(msgspec.json.encode(value, order="sorted")) + b"\n"
+    content = _json(value)
     if not path.exists() or path.read_bytes() != content:
         replace(path, content)
+
+
+def _json(value: msgspec.Struct) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(value, order="sorted")) + b"\n"
 
 
 def sealed(folder: Path) -> dict[str, str]:
@@ -41,15 +45,15 @@ def sealed(folder: Path) -> dict[str, str]:
 
 
 def seal_cell(folder: Path) -> None:
-    """Keep the checksums of a complete cell's files.
+    """Keep the checksums of a complete cell's files, unless there are some: `harness verify` finds changes.
 
-    One that is there already stays as it is: `harness verify` is to find what changed since.
+    Of several processes the first one says which files these are; none of them is replaced any more.
     """
+    if (folder / CHECKSUMS).exists():
+        return
     files = [folder / CELL, folder / RECORDS, folder / INJECTIONS, *sorted(folder.glob("engine-*.json"))]
-    kept = sealed(folder)
-    missing = {path.name: checksum(path) for path in files if path.exists() and path.name not in kept}
-    if missing:
-        write(folder / CHECKSUMS, Checksums(files={**kept, **missing}))
+    sums = Checksums(files={path.name: checksum(path) for path in files if path.exists()})
+    replace(folder / CHECKSUMS, _json(sums), once=True)
 
 
 def seal_verdicts(folder: Path) -> None:

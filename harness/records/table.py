@@ -36,12 +36,12 @@ GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
 
 
 def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
-    """Write records as a table that pandas reads without our code.
+    """Write records as a table that pandas reads without our code, unless another process was first.
 
     One row an attempt. Plain columns for what is counted (`tool_calls` in the transcript); `clusters` and
     `labels` are maps, `scores` a list of structs, `transcript` JSON text.
     """
-    with parquet_writer(path) as writer:
+    with parquet_writer(path, once=True) as writer:
         for rows in _groups(to_row(cell, record) for record in records):
             writer.write_table(table_of(rows))
 
@@ -60,12 +60,15 @@ def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
 
 
 @contextmanager
-def parquet_writer(path: Path) -> Iterator[Any]:
-    """A `pyarrow.parquet.ParquetWriter` of `record_schema`; the file is there whole or not at all."""
+def parquet_writer(path: Path, *, once: bool = False) -> Iterator[Any]:
+    """A `pyarrow.parquet.ParquetWriter` of `record_schema`; the file is there whole or not at all.
+
+    once: see `disk.replacing`.
+    """
     import pyarrow.parquet as pq
 
     with (
-        replacing(path) as temporary,
+        replacing(path, once=once) as temporary,
         pq.ParquetWriter(temporary, record_schema(), compression="zstd") as writer,
     ):
         yield writer

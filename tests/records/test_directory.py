@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pandas as pd
 import pytest
 
 from harness.config import load_config
+from harness.disk import replace
 from harness.errors import UserError
+from harness.records import seal
 from harness.records.append import RecordWriter, cut_torn_line
 from harness.records.directory import RunDirectory
 from harness.records.lines import Lines
@@ -377,6 +380,84 @@ def test_whoever_compacts_second_takes_nothing_back(tmp_path: Path, monkeypatch:
     assert one.appended_paths(CELL) == []
     left = sorted(path.name for path in (tmp_path / "cells").glob("*/*"))
     assert left == ["checksums.json", "records.parquet"]
+
+
+@pytest.mark.parametrize("moment", [1, 2, None], ids=["before the rename", "before the seal", "afterwards"])
+def test_what_is_sealed_is_what_lies_there_whoever_comes_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int | None
+) -> None:
+    """Two processes compact one cell with other records of an attempt; one stops before its file is there."""
+    one, late = make_run(tmp_path, MANIFEST, {CELL.key: [record("a")]}), RunDirectory(tmp_path)
+    written, go, real = threading.Event(), threading.Event(), os.fsync
+
+    def compact_late() -> None:
+        late.compact([CELL])
+        late.seal()
+
+    thread = threading.Thread(target=compact_late)
+    reached: list[int] = []
+
+    def fsync(file: int) -> None:
+        if threading.current_thread() is thread:
+            written.set()
+            assert go.wait(30)
+        else:
+            reached.append(file)
+            if len(reached) == moment:
+                go.set()
+                thread.join(30)
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    thread.start()
+    assert written.wait(30)
+    append(one, CELL, [record("a", started=5.0, content_hash="later")])
+    reached.clear()
+    one.compact([CELL])
+    one.seal()
+    go.set()
+    thread.join(30)
+    sums = one.checksums(one.manifest())
+    assert {name.rpartition("/")[2] for name in sums} >= {"records.parquet", "checksums.json"}
+    assert {name: checksum(tmp_path / name) for name in sums} == sums
+    assert names(tmp_path) == [("a", 0)]
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_an_engine_that_comes_after_the_seal_is_no_part_of_the_cell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = EngineFile(facts=EngineFacts(name="x", version="1"), hardware={}, versions={}, started=1.0)
+    one, late = make_run(tmp_path, MANIFEST, {CELL.key: [record("a")]}), RunDirectory(tmp_path)
+    one.add_engine(CELL, engine)
+    real = seal.write
+
+    def overtaken(path: Path, value: msgspec.Struct) -> None:
+        monkeypatch.setattr(seal, "write", real)
+        one.compact([CELL])
+        one.seal()
+        real(path, value)
+
+    monkeypatch.setattr(seal, "write", overtaken)
+    late.add_engine(CELL, engine)
+    late.compact([CELL])
+    late.seal()
+    sums = one.checksums(one.manifest())
+    assert {name: checksum(tmp_path / name) for name in sums} == sums
+    assert len(one.engines(CELL)) == 1
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+def test_a_file_system_without_links_keeps_what_is_there_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError(number, "no links")
+
+    monkeypatch.setattr(os, "link", refused)
+    for content in (b"first", b"second"):
+        replace(tmp_path / "file", content, once=True)
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"first")]
 
 
 def test_a_reader_goes_on_where_records_are_compacted_under_it(tmp_path: Path) -> None:

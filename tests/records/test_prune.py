@@ -51,7 +51,7 @@ def test_what_may_go_is_said_and_goes_only_when_it_is_asked_for(
     assert main(["prune", str(run)]) == 0
     said = capsys.readouterr().out
     assert contents(run) == before
-    assert f"{run}/logs/one.log  3.0 kB  log of an engine\n" in said
+    assert f"{run}/logs/one.log  3 kB  log of an engine\n" in said
     assert ".records.parquet.1234abcd.tmp" in said and ".cell.json.1234abcd.tmp" not in said
     assert "20260101T000000-abcdef.jsonl" in said and "cache: is made again" in said
     assert "few of one: no part of the run any more" in said and "few of two" in said

@@ -730,7 +730,7 @@ def test_what_is_finished_has_scorecards_however_the_run_ends(
 def test_what_schedulers_send_stops_a_run_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     command = [
         sys.executable, "-m", "harness.cli", "run", str(config(tmp_path)), "--out", str(tmp_path / "out"),
-        "engine.args.delay=0.2",
+        "engine.args.delay=5",  # the first record is there when two minutes of the run are left
     ]  # fmt: skip
     with subprocess.Popen(
         command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
