@@ -573,6 +573,8 @@ class ModelEntry(Struct):
     """None until the model was first loaded in this run."""
     repository: str | None = None
     """Hub id of its weights, None where they came from a folder alone."""
+    load_seconds: float | None = None
+    """That its engines took to load, those of all processes together; None where nobody knows."""
 
     @property
     def imported(self) -> bool:

@@ -215,6 +215,7 @@ FLOORS = {
         "decoder",
         "reading",
         "pieces",
+        "placement",
         "scoring",
         "start",
         "engine",

@@ -125,6 +125,12 @@ def _add_job(commands: Any) -> None:
     job.add_argument("--digest", help="of the config that was submitted; another one is refused")
     job.add_argument("--lock", type=Path, metavar="CONFIG", help="the config beside which the lock lies")
     job.add_argument(
+        "--gpus",
+        type=int,
+        metavar="N",
+        help="GPUs of all nodes that are reserved (default: this machine's own)",
+    )  # fmt: skip
+    job.add_argument(
         "--retry-before", type=float, default=0.0, metavar="TIME",
         help="run attempts again whose engine or scorer failed before this Unix time",
     )  # fmt: skip
@@ -242,7 +248,7 @@ def run_command(args: argparse.Namespace) -> Status:
         os.environ[NOTIFY] = args.notify  # what is submitted inherits it, and no file has it
     gpus = node_gpus(cluster) if cluster else [gpu.sized for gpu in there]
     if isinstance(launcher, Ray):
-        gpus = launcher.node_gpus()
+        gpus = launcher.gpus()
     plan = plan_run(config, args.config, gpus)
     plan.check()
     ended: UserError | KeyboardInterrupt | None = None
@@ -381,6 +387,7 @@ def job_command(args: argparse.Namespace) -> Status:
             digest=args.digest,
             lock=args.lock,
             retry_before=args.retry_before,
+            gpus=args.gpus,
         )
         progress.close()
     complain(found)

@@ -1,6 +1,7 @@
 """The manifest of a run, put together from `run.json` and what lies in the folders of its cells."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import fsum
 
 import msgspec
 
@@ -89,14 +90,17 @@ def _models(
 
 def with_engines(model: ModelEntry, engines: Iterable[EngineFile]) -> ModelEntry:
     """A model with what its engines were; where they differ in something, with each of what they said."""
+    engines = [*engines]
     if not (facts := [engine.facts for engine in engines]):
         return model
+    loads = {engine.started: engine.load_seconds for engine in engines}  # one works on several cells
+    known = [seconds for seconds in loads.values() if seconds is not None]
     together = EngineFacts(
         name=_said(sorted(one.name for one in facts)),
         version=_said(sorted(one.version for one in facts)),
         details=_together([one.details for one in facts]),
     )
-    return msgspec.structs.replace(model, engine=together)
+    return msgspec.structs.replace(model, engine=together, load_seconds=fsum(known) if known else None)
 
 
 def _together(several: Sequence[Mapping[str, str]]) -> dict[str, str]:

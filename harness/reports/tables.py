@@ -5,6 +5,7 @@ Text here is raw: names come from configs and may hold anything, every format es
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from math import fsum
 
 from msgspec.structs import replace
 
@@ -386,8 +387,20 @@ def _imported_cost_row(
 
 
 def cost_notes(cards: Sequence[ModelScorecard]) -> list[str]:
-    """How energy was measured, or that it was not; whether tokens are not known."""
-    return [*_energy_notes(cards), *_token_notes(cards)]
+    """How much of the time was loading; how energy was measured, or that it was not; unknown tokens."""
+    return [*_load_notes(cards), *_energy_notes(cards), *_token_notes(cards)]
+
+
+def _load_notes(cards: Sequence[ModelScorecard]) -> list[str]:
+    """The share of loading in the time that engines had their GPUs, but for pauses between requests."""
+    known = [(card, card.model.load_seconds) for card in cards if card.model.load_seconds is not None]
+    loading = fsum(seconds for _, seconds in known)
+    engines = loading + fsum(card.usage.engine_seconds for card, _ in known)
+    if not loading:
+        return []
+    most, seconds = max(known, key=lambda one: one[1])
+    each = f", most of it for {most.model.name} ({seconds:.0f} s)" if len(known) > 1 else ""
+    return [f"Loading models took {loading / engines:.0%} of the engines' {engines:,.0f} s{each}."]
 
 
 def _token_notes(cards: Sequence[ModelScorecard]) -> list[str]:

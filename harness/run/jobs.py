@@ -62,6 +62,8 @@ class Job:
     """(which, of how many): it makes a range of each cell's attempts, and others make the rest."""
     more: Callable[[], Awaitable[tuple[int, int] | None]] | None = None
     """Asked for another share when one is done, so that the model need not be loaded again for it."""
+    on_loaded: Callable[[], None] = field(default=lambda: None)
+    """Called when its engine has read the weights."""
     problems: list[Caution] = field(default_factory=list)
     """What could not be measured, and why."""
     deaths: Deaths = field(default_factory=Deaths)
@@ -174,6 +176,7 @@ class Job:
             self._record_engines(engines, time.perf_counter() - begun)
             for name, loaded in engines.items():
                 progress.loaded(name, loaded)
+            self.on_loaded()
             async with self._recording() as asked.writers:
                 share: tuple[int, int] | None = self.share
                 while share is not None:

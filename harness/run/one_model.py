@@ -8,6 +8,7 @@ import msgspec
 from harness import config as configs
 from harness.engines import one_load
 from harness.errors import DiskError, UserError
+from harness.models.fit import Gpu
 from harness.models.forecast import machine_gpus
 from harness.records.directory import RunDirectory
 from harness.run.attempts import Progress
@@ -29,6 +30,7 @@ def run_model(
     digest: str | None = None,
     lock: Path | None = None,
     retry_before: float = 0.0,
+    gpus: int | None = None,
 ) -> list[Caution]:
     """Run what one model owes to a run that was planned; returns what could not be measured, and why.
 
@@ -42,6 +44,7 @@ def run_model(
         digest: of the config that was submitted; the directory's must have it.
         lock: the config beside which the lock lies.
         retry_before: see `Job`.
+        gpus: of all nodes that are reserved for it; None for those of this machine.
 
     Raises:
         UserError: there is no such run or model, or its config is another than was submitted.
@@ -61,7 +64,7 @@ def run_model(
     config = msgspec.structs.replace(config, models=tuple(shared))
     job = Job(config, [PlannedModel(variant, None) for variant in shared], [], directory, retry_before)
     try:
-        _plan(job, lock or directory.config_path)
+        _plan(job, lock or directory.config_path, gpus)
     except DiskError:
         raise
     except UserError as error:
@@ -72,10 +75,13 @@ def run_model(
     return ended.problems
 
 
-def _plan(job: Job, lock: Path) -> None:
+def _plan(job: Job, lock: Path, gpus: int | None) -> None:
     """Fill a job with the cells that the run asks for. Raises UserError."""
-    there = machine_gpus() if job.config.engine.kind == "vllm" else []
-    plan = plan_run(job.config, lock, [gpu.sized for gpu in there])
+    if gpus is not None:
+        there = [Gpu("reserved", 0, 0, 0, "the launcher")] * gpus
+    else:
+        there = [gpu.sized for gpu in machine_gpus()] if job.config.engine.kind == "vllm" else []
+    plan = plan_run(job.config, lock, there)
     job.problems += plan.problems
     prepare(plan)
     asked = job.directory.asked_keys()

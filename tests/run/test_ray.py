@@ -1,5 +1,6 @@
 """Jobs on a Ray cluster of two nodes on this machine, whose GPUs are made up."""
 
+import json
 import os
 import threading
 from collections.abc import Iterator
@@ -9,10 +10,16 @@ from typing import Any
 import pytest
 
 from harness.cli import main
+from harness.config import ModelSpec
+from harness.engines.base import Engine
+from harness.engines.scripted import ScriptedEngine
+from harness.engines.vllm.placement import reserved_group
 from harness.errors import Status
 from harness.records.workers import read_submissions, read_workers
+from tests import fakes
 from tests.conftest import lacking
-from tests.run.test_launchers import assert_same, run, started, wait_until
+from tests.run.test_launchers import OWN, assert_same, run, started, wait_until
+from tests.run.test_runner import records
 
 pytestmark = [
     pytest.mark.slow,
@@ -79,3 +86,54 @@ def test_a_cluster_that_is_not_there_is_said_in_one_sentence(
     assert said.startswith("harness: --address auto: there is no Ray cluster (") and said.count("\n") == 1
     assert main(["run", "demo", "--address", "auto"]) == Status.WRONG_INPUT
     assert "--address needs --on ray" in capsys.readouterr().err
+
+
+async def start_on_all(model: ModelSpec, args: dict[str, Any]) -> Engine:
+    """An engine that writes down, in `FOLDER`, the nodes on which it has GPUs."""
+    import ray
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    group = reserved_group()
+    assert os.environ["VLLM_WORKER_MULTIPROCESSING_METHOD"] == "spawn" and not ray.is_initialized()
+    ray.init(address="auto", log_to_driver=False)
+
+    def node() -> tuple[str, list[str]]:
+        return ray.get_runtime_context().get_node_id(), ray.get_gpu_ids()
+
+    found = []
+    for place, _ in enumerate(group.bundle_specs):
+        strategy = PlacementGroupSchedulingStrategy(group, place)
+        found.append(ray.remote(num_cpus=0, num_gpus=1, scheduling_strategy=strategy)(node).remote())
+    (Path(os.environ["FOLDER"]) / f"{model.name}-nodes").write_text(json.dumps(ray.get(found)))
+    ray.shutdown()
+    return ScriptedEngine(fakes.last_digit)
+
+
+def test_a_model_takes_the_gpus_of_two_nodes(
+    tmp_path: Path, cluster: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others begin when it has them; one that takes more than there are is refused."""
+    config = OWN.replace("tests.run.test_launchers:start", "tests.run.test_ray:start_on_all")
+    config = config.replace(", origin: {", ", engine_args: {pipeline_parallel_size: 2}, origin: {")
+    path = tmp_path / "digits.yaml"
+    path.write_text(config)
+    command = ["run", str(path), "--out", str(tmp_path / "out"), "--on", "ray", "--address", cluster.address]
+    assert main(command) == 0
+    for model in ("one", "two"):
+        nodes = json.loads((tmp_path / f"{model}-nodes").read_text())
+        assert len({node for node, _ in nodes}) == 2 and [gpus for _, gpus in nodes] == [[0], [0]]
+    assert len(records(tmp_path)) == 320
+    (submission,) = read_submissions(tmp_path / "out")
+    assert {worker.job for worker in read_workers(tmp_path / "out")} == {
+        f"{submission.job}_0",
+        f"{submission.job}_1",
+    }
+    capsys.readouterr()
+    monkeypatch.setattr("harness.run.launchers.ray.SHORT_SECONDS", 0.0)
+    path.write_text(config.replace("pipeline_parallel_size: 2", "pipeline_parallel_size: 3"))
+    assert main([*command, "sampling.seed=9"]) == Status.STOPPED
+    said = capsys.readouterr().err
+    assert "model one: it takes 3 GPUs, and the nodes that live have 2; the same command resumes" in said
+    path.write_text(config.replace("pipeline_parallel_size: 2", "data_parallel_size: 2"))
+    assert main([*command, "sampling.seed=8"]) == Status.WRONG_INPUT
+    assert "data_parallel_size is for one node: set it to 1" in capsys.readouterr().err

@@ -83,9 +83,12 @@ def scorecards(folder: Path, out: str = "out") -> list[dict[str, Any]]:
     return [timeless(card) for card in cards]
 
 
+TIMES = ("engine_seconds", "load_seconds", "cached_tokens")
+
+
 def timeless(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("engine_seconds", "cached_tokens")}
+        return {k: timeless(v) for k, v in value.items() if k not in TIMES}
     return [timeless(v) for v in value] if isinstance(value, list) else value
 
 

@@ -18,6 +18,7 @@ from harness.engines.rendering import recall_json
 from harness.engines.vllm.last_words import CONFIG, LastWords, shorten
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.pieces import Pieces
+from harness.engines.vllm.placement import reserved_group
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.memory import within_memory
 from harness.models.adapter import Adapter
@@ -281,7 +282,11 @@ def _start_core(model: str, arguments: dict[str, Any]) -> Any:
     from vllm.v1.engine.async_llm import AsyncLLM
 
     try:
+        if group := reserved_group():
+            arguments = arguments | {"distributed_executor_backend": "ray"}
         config = AsyncEngineArgs(**arguments).create_engine_config()
+        if group:
+            config.parallel_config.placement_group = group
     except (ValueError, TypeError, OSError, RuntimeError, LookupError) as error:
         why = shorten(str(error).split(" Supported architectures: ")[0])  # three hundred names
         raise UserError(f"vLLM cannot load {model}: {why}") from error

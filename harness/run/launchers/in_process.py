@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from harness.run.attempts import Progress
 from harness.run.jobs import Job
+from harness.run.read_ahead import ReadAhead
 from harness.run.watched import Watched
 from harness.suites.apart import Scorers
 
@@ -16,8 +18,9 @@ class InProcess:
         """See `Launcher.run`."""
         suites = {suite.name: suite for job in jobs for suite in job.suites}
         with Scorers(suites.values()) as scorers, asyncio.Runner() as runner:
-            for job in jobs:
-                with Watched(job, progress) as watched:
+            for place, job in enumerate(jobs):
+                with Watched(job, progress) as watched, ReadAhead() as ahead:
+                    job.on_loaded = partial(ahead.begin, jobs[place + 1 :])
                     job.begin(watched)
                     while job.owes:
                         runner.run(job.run(watched, scorers))

@@ -33,6 +33,7 @@ from harness.run.attempts import Progress
 from harness.run.deaths import MAX_BARREN
 from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.launchers.in_process import InProcess
+from harness.run.read_ahead import ReadAhead
 from harness.types import Caution, Record, Transcript
 
 STOP_SECONDS = 60.0
@@ -67,6 +68,7 @@ class Processes:
         """Job -> parts of it that are not over."""
         self._running: dict[Connection, Worker] = {}
         self._deaths: Counter[Share] = Counter()
+        self._ahead = ReadAhead()
         self._told: set[tuple[str, str]] = set()
         """(job, what progress was told of it once, whichever part said so)."""
 
@@ -137,6 +139,7 @@ class Processes:
         return len(self._running) < self._workers and (not self._on_gpus or job.gpus <= len(self._free))
 
     def _start(self, job: Job) -> None:
+        self._ahead.end()  # what is forked has no thread but its own
         ours, theirs = get_context("fork").Pipe()
         gpus = [self._free.pop(0) for _ in range(job.gpus if self._on_gpus else 0)]
         others = [*self._running, ours]
@@ -165,6 +168,9 @@ class Processes:
         else:
             name, arguments = message
             worker.finished += name == "finished"
+            if name == "loaded":
+                busy = {other.job.name for other in self._running.values()}
+                self._ahead.begin([job for job in self._owed if job.name not in busy])
             first = (arguments[0], name) not in self._told
             if worker.job.share[1] > 1 and name in ("begun", "loaded") and not first:
                 return None
@@ -205,6 +211,7 @@ class Processes:
 
     def _stop(self) -> None:
         """End every process, with its engine."""
+        self._ahead.end()
         for worker in self._running.values():
             with suppress(ProcessLookupError):
                 os.kill(worker.process.pid or 0, signal.SIGINT)

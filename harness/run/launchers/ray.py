@@ -3,6 +3,10 @@
 A task is a command line (`harness job DIR MODEL`), as on Slurm, so that nothing heavy is loaded into Ray's
 own workers, and the run directory, which all nodes see, is its state. Ray runs a task again whose node was
 lost; what was killed on a node that lives is begun again there, until `harness job` gives it up.
+
+A model that takes more GPUs than a node has gets a placement group, with a bundle for each GPU, in which
+vLLM's own Ray executor starts its workers. Other models begin when all such groups have their GPUs: else they
+would take each GPU that comes free, and a group would wait for ever.
 """
 
 import ctypes
@@ -14,24 +18,32 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness import config as configs
 from harness.disk import make_folder
 from harness.engines.vllm.last_words import LOG
+from harness.engines.vllm.placement import NAMESPACE, PLACEMENT_GROUP
 from harness.errors import UserError
 from harness.models.fit import Gpu
 from harness.records.schema import Submission
 from harness.records.workers import LOGS, write_submission
 from harness.run.attempts import Progress
 from harness.run.collect import collect
-from harness.run.jobs import Job
+from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.launchers.processes import PR_SET_PDEATHSIG, STOP_SECONDS
 from harness.run.watched import JOB
 
 MAX_LOST = 8
 """How often a task is run again whose node was lost."""
+
+POLL_SECONDS = 1.0
+"""Between two looks at placement groups."""
+
+SHORT_SECONDS = 300.0
+"""That nodes have to come back where those that live have fewer GPUs than a model takes."""
 
 LIBC = ctypes.CDLL(None)
 
@@ -58,36 +70,48 @@ class Ray:
         self._ray: Any = ray
         self._lock = lock
         try:
-            ray.init(address=address, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, namespace=NAMESPACE, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UserError(
                 f"--address {address}: there is no Ray cluster ({' '.join(str(error).split())[:200]}): run "
                 "this on one of its nodes, or give the address of its head"
             ) from error
 
-    def node_gpus(self) -> list[Gpu]:
-        """The GPUs of the node that has most, as far as they are known."""
-        there = max((int(node["Resources"].get("GPU", 0)) for node in self._nodes()), default=0)
-        return [Gpu("of a node", 0, 0, 0, "Ray")] * there
+    def gpus(self) -> list[Gpu]:
+        """Those of all nodes that live, as far as they are known."""
+        return [Gpu("of a node", 0, 0, 0, "Ray")] * sum(self._by_node())
 
-    def _nodes(self) -> list[dict[str, Any]]:
-        return [node for node in self._ray.nodes() if node["Alive"]]
+    def _by_node(self) -> list[int]:
+        """GPUs of each node that lives."""
+        return [int(node["Resources"].get("GPU", 0)) for node in self._ray.nodes() if node["Alive"]]
 
     def run(self, jobs: Sequence[Job], progress: Progress) -> Iterator[Job]:
-        """See `Launcher.run`. What takes longest comes first."""
-        owed = sorted(jobs, key=lambda job: (-job.work, -job.gpus))
-        yield from (job for job in owed if job.is_complete)
-        owed = [job for job in owed if not job.is_complete]
-        pending = self._submit(owed, progress) if owed else {}
+        """See `Launcher.run`. What takes several nodes comes first, then what takes longest."""
+        nodes = self._by_node()
+        wide = _of_several_nodes(jobs, nodes)
+        yield from (job for job in jobs if job.is_complete)
+        owed = sorted((job for job in jobs if not job.is_complete), key=lambda job: (-job.work, -job.gpus))
+        if not owed:
+            self._ray.shutdown()
+            return
+        number = self._announce(owed, len(nodes), progress)
+        element = {job.name: f"{number}_{place}" for place, job in enumerate(owed)}
+        pending: dict[Any, Job] = {}
+        reserved: dict[Any, Reserved] = {}
         try:
-            while pending:
-                (done, *_), _ = self._ray.wait([*pending])
-                job = pending.pop(done)
-                with suppress(self._ray.exceptions.RayError):  # what came of it is on disk
-                    self._ray.get(done)
-                job.problems += collect(job.directory, job.name)
-                progress.note(f"{job.name}: {'not all of it was measured' if job.problems else 'done'}")
-                yield job
+            for job in [job for job in owed if job in wide]:
+                owed.remove(job)
+                group = self._reserve(job, element[job.name])
+                task = self._begin(job, element[job.name], 0, group)
+                pending[task], reserved[task] = job, Reserved(group)
+            while pending or owed:
+                if all(map(self._is_placed, reserved.values())):
+                    while owed:
+                        job = owed.pop(0)
+                        pending[self._begin(job, element[job.name], _takes(job, nodes))] = job
+                done, _ = self._ray.wait([*pending], timeout=POLL_SECONDS if reserved else None)
+                for task in done or [*self._give_up_short(pending, reserved)]:
+                    yield self._end(task, pending.pop(task), reserved.pop(task, None), progress)
         finally:
             for task in pending:
                 self._ray.cancel(task)
@@ -95,24 +119,67 @@ class Ray:
                 self._ray.wait([*pending], num_returns=len(pending), timeout=STOP_SECONDS)
             self._ray.shutdown()
 
-    def _submit(self, jobs: Sequence[Job], progress: Progress) -> dict[Any, Job]:
+    def _announce(self, jobs: Sequence[Job], nodes: int, progress: Progress) -> str:
+        """Write down what is given to Ray; returns the number by which it is known."""
         directory, number = jobs[0].directory, secrets.token_hex(4)
-        logs = directory.path.resolve() / LOGS
-        make_folder(logs)
+        make_folder(directory.path.resolve() / LOGS)
         names = tuple(job.name for job in jobs)
         write_submission(
             directory.path, Submission(launcher="ray", job=number, models=names, submitted=time.time())
         )
-        with_gpus = bool(self.node_gpus())
-        tasks = {}
-        for place, job in enumerate(jobs):
-            element = f"{number}_{place}"
-            gpus = job.gpus if with_gpus and job.config.engine.kind != "endpoint" else 0
-            remote = self._ray.remote(num_cpus=1, num_gpus=gpus, max_retries=MAX_LOST)(work)
-            environment = {JOB: element, LOG: str(logs / f"ray-{element}.log")}
-            tasks[remote.remote(self._command(job), environment)] = job
-        progress.note(f"given to Ray: {len(jobs)} models, on {len(self._nodes())} nodes")
-        return tasks
+        progress.note(f"given to Ray: {len(jobs)} models, on {nodes} nodes")
+        return number
+
+    def _reserve(self, job: Job, element: str) -> Any:
+        """Ask for a placement group, which ends with this command. Its first bundle has room for the task."""
+        bundles = [{"CPU": 1, "GPU": 1}, *({"GPU": 1} for _ in range(job.gpus - 1))]
+        return self._ray.util.placement_group(bundles, strategy="PACK", name=element)
+
+    def _is_placed(self, held: "Reserved") -> bool:
+        return bool(self._ray.util.placement_group_table(held.group)["state"] == "CREATED")
+
+    def _begin(self, job: Job, element: str, gpus: int, group: Any = None) -> Any:
+        """Hand a task to Ray, in a placement group if there is one; returns its reference."""
+        log = job.directory.path.resolve() / LOGS / f"ray-{element}.log"
+        environment, command = {JOB: element, LOG: str(log)}, self._command(job)
+        options: dict[str, Any] = {"num_cpus": 1, "num_gpus": gpus, "max_retries": MAX_LOST}
+        if group is not None:
+            strategies = self._ray.util.scheduling_strategies
+            options["scheduling_strategy"] = strategies.PlacementGroupSchedulingStrategy(group, 0)
+            address = self._ray.get_runtime_context().gcs_address
+            environment |= {PLACEMENT_GROUP: element, "RAY_ADDRESS": address}
+            command.append(f"--gpus={job.gpus}")
+        return self._ray.remote(**options)(work).remote(command, environment)
+
+    def _end(self, task: Any, job: Job, held: "Reserved | None", progress: Progress) -> Job:
+        """Take in a task that has ended; what came of it is on disk."""
+        if held:
+            self._ray.util.remove_placement_group(held.group)
+        if not job.problems:
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.get(task)
+            job.problems += collect(job.directory, job.name)
+        progress.note(f"{job.name}: {'not all of it was measured' if job.problems else 'done'}")
+        return job
+
+    def _give_up_short(self, pending: Mapping[Any, Job], reserved: "Mapping[Any, Reserved]") -> Iterator[Any]:
+        """End tasks that wait for more GPUs than the cluster has had for some time; yields them.
+
+        Ray lets a task wait for ever whose placement group has no room.
+        """
+        there, now = sum(self._by_node()), time.monotonic()
+        for task, held in reserved.items():
+            job = pending[task]
+            if job.gpus <= there:
+                held.enough = now
+            elif now - held.enough > SHORT_SECONDS:
+                job.leave_out(
+                    ENGINE_DIED,
+                    f"model {job.name}: it takes {job.gpus} GPUs, and the nodes that live have {there}; the "
+                    "same command resumes when there are enough",
+                )
+                self._ray.cancel(task)
+                yield task
 
     def _command(self, job: Job) -> list[str]:
         command = [sys.executable, "-m", "harness.cli", "job", str(job.directory.path.resolve()), job.name]
@@ -122,6 +189,32 @@ class Ray:
         if self._lock is not None:
             command.append(f"--lock={self._lock.resolve()}")
         return command
+
+
+@dataclass
+class Reserved:
+    """GPUs of several nodes, for one task."""
+
+    group: Any
+    """The placement group."""
+    enough: float = field(default_factory=time.monotonic)
+    """When the nodes that live had enough GPUs last."""
+
+
+def _takes(job: Job, nodes: Sequence[int]) -> int:
+    """GPUs of a task, none on a cluster without any."""
+    return 0 if job.config.engine.kind == "endpoint" or not any(nodes) else job.gpus
+
+
+def _of_several_nodes(jobs: Sequence[Job], nodes: Sequence[int]) -> list[Job]:
+    """Jobs that take more GPUs than any node has; those of copies, which need one node, are left out."""
+    wide = [job for job in jobs if not job.is_complete and _takes(job, nodes) > max(nodes)]
+    for job in wide:
+        args = {**job.config.engine.args, **job.models[0].spec.engine_args}
+        if int(args.get("data_parallel_size", 1)) > 1:
+            text = f"model {job.name}: data_parallel_size is for one node: set it to 1 in its engine_args"
+            job.leave_out("too_few_gpus", text)
+    return wide
 
 
 def work(command: Sequence[str], environment: Mapping[str, str]) -> int:
