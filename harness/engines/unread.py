@@ -36,7 +36,7 @@ REPORT_KEYS = ("description", "result", "output", "response", "status")
 _KEY = r"(?<!\w)[\"'“]?(?:{})[\"'”]?\s*:\s*"
 _CONDITION = (
     r"\b(?:would|could|might|may|can be|you can|how (?:to|you)|example|instance|looks? like|format|syntax"
-    r"|usage|wrong|yourself|your (?:own|terminal|shell|code)|(?:if|once|when) you|confirm)\b"
+    r"|usage|wrong|yourself|your (?:own|terminal|shell|code)|(?:if|once|when) you|confirm\w*|propos\w+)\b"
 )
 _REFUSAL = (
     r"\b(?:not|never|cannot|ignor\w+|declin\w+|refus\w+|block\w+|reject\w+|skipp\w+"
@@ -49,22 +49,31 @@ _CONTENT = (
 )
 _SAID_OF_IT = re.compile(f"{_CONDITION}|{_CONTENT}|{_REFUSAL}", re.IGNORECASE)
 """In the line before a call that is shown, not made."""
-_OF_ITS_AUTHOR = r"\b(?:I|me|my|we|us|need|needs|next|first|step|follow\w*)\b"
-_OF_A_TEXT = re.compile(rf"\W*(?:The|This|That|One|An?|In|Inside|At)\b(?!.*{_OF_ITS_AUTHOR})", re.IGNORECASE)
-"""Such a line that tells of something else than of what its author does."""
+_OF_ITS_AUTHOR = re.compile(
+    r"\b(?:I|me|my|we|us|let|needs?|next|first|now|then|step|follow\w*|sure|ok|okay|yes|ich|wir|je|yo|voy|eu|vou|я)\b"
+    r"|[我を]|\b(?:tools?|functions?|actions?|calls?|commands?|inputs?|arguments|plan|code|thought|assistant|\w+ing)\b",
+    re.IGNORECASE,
+)
+"""In the line before a call, of what its author does; one without it tells of something else."""
+_OF_A_TEXT = re.compile(
+    r"\W*(?:The|This|That|One|An?|In|Inside|At)\b(?!.*\b(?:I|me|my|we|us|needs?|next|first|step|follow\w*)\b)"
+    r"|\b(?!need|requir)\w+ed\W*\Z|\byou (?:ask|want)",
+    re.IGNORECASE,
+)
+"""Such a line that tells of something else, or of what is past, though it has a word of these."""
 _REFUSED = re.compile(
     rf"\W*(?:[IJ]|It|This|That|Das|Ich|Je|Eu|Yo|No|我)(?!\w)[^.\n]{{0,60}}?(?:{_REFUSAL})", re.IGNORECASE
 )
 """A line after a call that was quoted."""
-_FENCE = re.compile(r"(?P<mark>```|~~~)(?P<language>[^\n`]*)\n(?P<inside>.*?)(?:(?P=mark)|\Z)", re.DOTALL)
+_FENCE = re.compile(
+    r"(?P<mark>```|~~~|\"\"\")(?P<language>[^\n`]*)\n(?P<inside>.*?)(?:(?P=mark)|\Z)", re.DOTALL
+)
 _PROGRAM = re.compile(
     r"(?:java|type|coffee)?script|[jt]sx?|(?:ba|z|power)?sh(?:ell)?|console|sql|diff|html", re.I
 )
 """Languages in which a program is for its reader, unless its author says that it is a step of theirs."""
 _SPAN = re.compile(
-    rf"^(?P<label>[ \t]*(?:[*_]*(?i:{NAME_KEYS}|{ARGUMENT_KEYS})[*_]*:[*_]*[ \t]*|#+ [^\n]*\n\s*))"
-    r"(?<!`)`(?P<inside>[^`\n]+)`[ \t]*$",
-    re.MULTILINE,
+    r"^(?P<label>#+ [^\n]*\n\s*|[^\n`]{1,40}:[*_]*[ \t]*)(?<!`)`(?P<inside>[^`\n]+)`[ \t]*$", re.MULTILINE
 )
 """A span of code that is all that follows a label or a heading: a fence of one line."""
 _LONG_SPACE = re.compile(r"\s{21,}")
@@ -103,7 +112,7 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
     """
     answer = _unwrapped(answer).translate(_WIDE)
     answer = answer.replace("\r\n", "\n").replace(ELEMENT, "").replace("\\_", "_")
-    answer = _SPAN.sub(r"\g<label>\g<inside>", _LAST_TOKENS.sub("", answer))
+    answer = _SPAN.sub(_without_ticks, _LAST_TOKENS.sub("", answer))
     answer = _LONG_SPACE.sub(lambda run: run[0][:20], answer)
     if (marked := _MARKED.search(answer)) and _is_meant(
         answer, Place(marked.start("call"), max(marked.end(), _end(answer, marked.start("call"))))
@@ -117,19 +126,20 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
     if not offered:
         return None
     longest_first = sorted(offered, key=len, reverse=True)
-    name = rf"(?:\w{{1,40}}\.){{0,3}}(?P<tool>{'|'.join(map(re.escape, longest_first))})"
+    name = rf"(?:\w{{1,40}}(?:\.|__)){{0,3}}(?P<tool>{'|'.join(map(re.escape, longest_first))})"
     found = chain(
         _objects(answer, name, offered),
         _expressions(answer, name),
         _named(answer, name, offered),
-        _alone(answer, name),
+        _alone(answer, name, offered),
         *(_paired(answer, tool) for tool in offered.values()),
         *(_dressed(answer, tool) for tool in offered.values()),
     )
     shown = len(answer)
     for tool, place in found:
-        # What is shown goes on in the next line.
-        if _is_meant(answer, place) and (place.start < shown or answer[shown : place.start].strip()):
+        # What is shown goes on in the next line, or in the next item.
+        between = answer[shown : place.start].strip(" \n\t.)-*•0123456789")
+        if _is_meant(answer, place) and (place.start < shown or between):
             return tool
         shown = place.end
     return None
@@ -146,6 +156,12 @@ def _unwrapped(answer: str) -> str:
     except ValueError:
         return answer
     return text if isinstance(text, str) and text[:1] in ("{", "[") else answer
+
+
+def _without_ticks(span: re.Match[str]) -> str:
+    label = span["label"]
+    is_meant = label.startswith("#") or (_OF_ITS_AUTHOR.search(label) and not _SAID_OF_IT.search(label))
+    return f"{label}{span['inside']}" if is_meant else span[0]
 
 
 # Where a name stands as that of a call
@@ -206,16 +222,20 @@ def _inner(value: Any, tools: Iterable[Tool]) -> Iterator[Any]:
                 each = decode_literal(each.strip())
             except ValueError:
                 continue
-        elif isinstance(each, str) and each.endswith(")") and (tool := spelled_call(each, tools)):
-            each = [tool, []]
         yield each
         if isinstance(each, dict):
-            waiting.extend(
-                inner
-                for key, inner in each.items()
-                if not (isinstance(inner, str) and key in REPORT_KEYS)
-                and not _SAID_OF_IT.search(str(key).replace("_", " "))
-            )
+            for key, inner in each.items():
+                if _SAID_OF_IT.search(str(key).replace("_", " ")):
+                    continue
+                said = (
+                    inner
+                    if isinstance(inner, str) and re.fullmatch(rf"{NAME_KEYS}|\w*code", str(key))
+                    else ""
+                )
+                if said.endswith(")") and (tool := spelled_call(said, tools)):
+                    waiting.append([tool, []])
+                elif not (isinstance(inner, str) and key in REPORT_KEYS):
+                    waiting.append(inner)
         elif isinstance(each, list):
             waiting.extend(each)
 
@@ -233,7 +253,7 @@ def _is_call(value: Any, tool: Tool) -> bool:
     keys = [
         key
         for key, each in value.items()
-        if re.fullmatch(rf"{NAME_KEYS}|type", str(key)) and str(each).rpartition(".")[2] == tool.name
+        if re.fullmatch(rf"{NAME_KEYS}|type", str(key)) and re.split(r"\.|__", str(each))[-1] == tool.name
     ]
     if not keys:
         return False
@@ -241,7 +261,11 @@ def _is_call(value: Any, tool: Tool) -> bool:
     after = dict(list(value.items())[list(value).index(keys[-1]) + 1 :])
     return _are_asked(after, tool) or any(
         re.fullmatch(ARGUMENT_KEYS, str(key))
-        and (_are_arguments(each) or (key in TEXT_KEYS and isinstance(each, str)))
+        and (
+            _are_arguments(each)
+            or (key in TEXT_KEYS and isinstance(each, str))
+            or (each is None and len(value) == 2 and not tool.parameters.get("required"))
+        )
         for key, each in value.items()
     )
 
@@ -275,7 +299,7 @@ def _is_broken_call(rest: str, name: str) -> bool:
 _BEFORE_EXPRESSION = (
     r"(?:^|(?<=[>\])|:])|(?P<said>(?<=[.!?][ \n])))[ \t]*"
     rf"(?:[^\w\s{_QUOTES}<>\[\](){{}}|#*•.,;:{_TICKS}-]+[ \t]*)?"
-    r"(?:(?:(?:const|let|var)[ \t]+)?\w+[ \t]*=[ \t]*)?(?:print\(|await[ \t]+)?(?:[\[(][\s\[(]*)?"
+    r"(?:(?:(?:const|let|var)[ \t]+)?\w+[ \t]*=[ \t]*)?(?:\w+\(|await[ \t]+)?(?:[\[(][\s\[(]*)?"
 )
 """The beginning of a line, a mark, a label or the end of a sentence, and signs such as arrows, not ticks."""
 _AFTER_EXPRESSION = re.compile(
@@ -329,7 +353,7 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     keys = "|".join(map(re.escape, sorted(set().union(*map(_parameters, tools.values())))))
     tags = (
         rf"(?:^|(?<=[.!?] ))[ \t]*{_NAME_LABEL}{bare}[\s|]*{_BULLET}"
-        rf"(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:\n?[^\n]*",
+        rf"(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:(?!\s*[\w-]+:[ \t]*(?!{_TYPE}))\n?[^\n]*",
         rf"<[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n/]*(?:/>|>\s*(?:[{{(<]))",
         rf"<[\w:-]+>\s*{name}\s*(?:</[\w:-]+>)?\s*<(?:/?\w*arg|{ARGUMENT_KEYS}\b|(?:{keys or '(?!)'})\b)",
         rf"^[ \t]*(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?:[ \t]*{name}\[[^\]\n]*\]",
@@ -348,7 +372,7 @@ _ARGUMENT = re.compile(r"\w[\w-]*[ \t]*[:=][ \t]*\S.*|<[\w-]+>.*|\"[^\"]*\"|'[^'
 """A line that hands something over: a pair, an element, a text in quotes, a single word."""
 
 
-def _alone(answer: str, name: str) -> Iterator[tuple[str, Place]]:
+def _alone(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[str, Place]]:
     """Names that have a line to themselves, with lines of arguments, and nothing else, up to the end.
 
     A line that says that a tool is called needs no arguments.
@@ -359,7 +383,11 @@ def _alone(answer: str, name: str) -> Iterator[tuple[str, Place]]:
     for found in re.finditer(rf"^[ \t]*{_NAME_LABEL}[*_`]*{name}[*_`]*[ \t]*:?[ \t]*$", answer, re.MULTILINE):
         before = re.sub(r"```\w*[ \t]*\n\Z", "\n\n", answer[: found.start()])
         lines = [line.strip() for line in answer[found.end() :].splitlines() if line.strip(" \t`")]
-        arguments = all(_ARGUMENT.fullmatch(line) for line in lines)
+        keys = {line.split(":")[0].strip(" *`-") for line in lines if re.match(r"\w[\w-]*[ \t]*:", line)}
+        of_others = keys and not any(re.search(r"(?i)arg|param|input", key) for key in keys)
+        arguments = all(_ARGUMENT.fullmatch(line) for line in lines) and not (
+            of_others and keys.isdisjoint(_parameters(tools[found["tool"]]))
+        )
         if arguments and not any(re.match(name, line) for line in lines):
             whole = not before.strip()
             # One that follows a line of text is a word among others in a list.
@@ -425,8 +453,8 @@ def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
 _PARAGRAPH = re.compile(r"(?:[^\n]|\n(?![ \t]*\n)|(?<=:)\n\s*)+")
 _CALL_WORD = re.compile(
     r"(?:tool|function|call|name|id|type|arg|argument|parameter|param|input|action|use)s?|calling|using"
-    r"|kwargs|key|value|recipient|invoke|request|json|from|to|assistant|content"
-    r"|with|these|the|following|and|i|ll|now|will|let|me"
+    r"|kwargs|key|value|recipient|invoke|request|json|from|to|assistant|commentary|content"
+    r"|with|these|the|following|and|i|ll|now|will|let|me|dict"
 )
 """What is said of a call beside what makes it up."""
 
@@ -438,7 +466,7 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
     if not required:
         return
     pair = re.compile(
-        rf"(?<!\w)(?:(?P<key>{keys})|\w*?id|type)[\"'”]*\s*(?:[:=]>?\s*|>\s*)"
+        rf"(?<!\w)(?:(?P<key>{keys})|\w*?id|type)[\"'”]*\s*(?:[:=|]>?\s*|>\s*(?!:)|\n\s*)(?=\S)"
         rf"(?:{_VALUE}(?=\s*(?:[,;}})\]<\"'|]|$))|(?![\"']){_TYPE}[^\n,<>{{}}()\[\]]+)",
         re.MULTILINE,
     )
@@ -447,11 +475,15 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
         if (fence := _FENCE.match(found[0].strip())) is not None:
             start = answer.index(fence["inside"], start)
             end = start + len(fence["inside"])
-        paragraph = re.sub(rf"(?<!\w){re.escape(tool.name)}(?!\w)", "", answer[start:end])
+        written = answer[start:end]
+        if fence is not None and fence["language"] == tool.name:
+            written = f"{tool.name}\n{written}"
+        paragraph = re.sub(rf"(?<![^\W_]){re.escape(tool.name)}(?!\w)", "", written)
         given = {each["key"] for each in pair.finditer(paragraph)}
-        is_quotation = {answer[start:end].strip()[:1], answer[start:end].strip()[-1:]} <= set(_QUOTES)
-        if is_quotation or paragraph == answer[start:end] or not required <= given:
+        is_quotation = {written.strip()[:1], written.strip()[-1:]} <= set(_QUOTES)
+        if is_quotation or paragraph == written or not required <= given:
             continue
+        paragraph = re.sub(r"<[|｜][^|｜<>]*[|｜]>", " ", paragraph)
         words = re.sub(r"(?<=[a-z])(?=[A-Z])|_", " ", pair.sub("", paragraph)).lower()
         if all(map(_CALL_WORD.fullmatch, re.findall(r"[^\W\d]+", words))):
             yield tool.name, Place(start, end)
@@ -526,12 +558,23 @@ def _is_sentence(before: str, rest: str) -> bool:
 
 def _is_shown(before: str, after: str) -> bool:
     """Whether the line before a call, or the one after it, says that it is not made."""
-    said = _MARKS_BEFORE.sub("", before[-400:]).rsplit("\n", 1)[-1]
+    said = _MARKS_BEFORE.sub("", before[-400:]).rsplit("\n", 1)[-1].replace("_", " ")
     if re.search(r"^\s*File \".*\", line \d+", said):  # of a traceback
         return True
     if re.search(r"^\W*(?:user|human)[\W_]*:", before, re.IGNORECASE | re.MULTILINE):  # of a conversation
         return True
-    if said.endswith(":") and (_SAID_OF_IT.search(said) or _OF_A_TEXT.match(said)):
+    is_begun = re.search(r"[^\s.!?:][ \t]*\Z", said) is not None
+    if is_begun and re.search(f"{_CONDITION}|{_CONTENT}", said.rsplit(". ", 1)[-1], re.IGNORECASE):
+        return True
+    if re.search(
+        r"^[ \t]*[-*•] [^(){}:=\n]*\n[ \t]*[-*•] \Z", before, re.MULTILINE
+    ):  # of a list of something else
+        return True
+    if (
+        said.endswith((":", "："))
+        and said.strip(" \t:")
+        and (_SAID_OF_IT.search(said) or _OF_A_TEXT.search(said) or not _OF_ITS_AUTHOR.search(said))
+    ):
         return True
     rest = _MARKS_AFTER.match(after)
     return _REFUSED.match(after, rest.end() if rest else 0) is not None
@@ -544,14 +587,14 @@ def _is_meant_in_fence(answer: str, fence: re.Match[str], place: Place) -> bool:
     )
     is_object |= re.match(r"```\w*(?:tool|function|call)", fence[0]) is not None
     is_whole = inside.strip() == answer[slice(*place)].strip()
-    if not is_object and not is_whole and not _is_all_calls(inside):
+    if not is_object and not is_whole and not _is_all_calls(inside, place.start - fence.start("inside")):
         return False
     if re.search(r"\w[ \t]+\S*['\"]\Z", answer[fence.start("inside") : _outer(answer, place).start]):
         return False  # what a command of a program hands over
     before, after = answer[: fence.start()], _TAG.sub("", answer[fence.end() :])
     caption = before.rstrip().rsplit("\n", 1)[-1]
     is_program = _PROGRAM.fullmatch(fence["language"].strip()) and caption.endswith(":")
-    if (is_program and not re.search(_OF_ITS_AUTHOR, caption, re.IGNORECASE)) or _is_shown(before, after):
+    if (is_program and not _OF_ITS_AUTHOR.search(caption)) or _is_shown(before, after):
         return False
     if not after.strip():
         return True
@@ -559,19 +602,14 @@ def _is_meant_in_fence(answer: str, fence: re.Match[str], place: Place) -> bool:
     return is_object and not _SAID_OF_IT.search(before + after)
 
 
-def _is_all_calls(inside: str) -> bool:
-    """Whether a fence holds calls alone, and no program."""
+def _is_all_calls(inside: str, first: int) -> bool:
+    """Whether a fence holds calls alone from the first on, and no program."""
     try:
         statements = ast.parse(inside.strip()).body
     except (SyntaxError, ValueError, *NESTED):
-        return (
-            re.search(
-                r"^\s*(?:def|function|import|from|class|for|if|while|with|return|#)\b|=>",
-                inside,
-                re.MULTILINE,
-            )
-            is None
-        )
+        # In another language: from its first line on.
+        program = r"^\s*(?:def|function|import|from|class|for|if|while|with|return|#)\b|=>"
+        return "\n" not in inside[:first].strip() and re.search(program, inside, re.MULTILINE) is None
     kinds = (ast.Call, ast.List, ast.Await)
     return all(
         isinstance(each, ast.Expr | ast.Assign) and isinstance(each.value, kinds) for each in statements

@@ -31,6 +31,27 @@ TOOLS = (
     _tool("send", ("to", "text")),
 )
 OTHER_TOOLS = {
+    "agent": (
+        _tool("execute_bash", ("command",)),
+        _tool("str_replace_editor", ("command", "path"), ("old_str", "new_str")),
+        _tool("think", ("thought",)),
+        _tool("finish", (), ("message",)),
+        _tool("browser", ("code",)),
+    ),
+    "drive": (
+        _tool("search_files", ("query",)),
+        _tool("share_file", ("file_id", "email", "permission")),
+        _tool("append_to_file", ("file_id", "content")),
+        _tool("get_current_day"),
+        _tool("delete_file", ("file_id",)),
+    ),
+    "travel": (
+        _tool("get_hotels_prices", ("hotel_names",)),
+        _tool("reserve_hotel", ("hotel", "start_day", "end_day")),
+        _tool("get_rating_reviews_for_hotels", ("hotel_names",)),
+        _tool("get_all_hotels_in_city", ("city",)),
+        _tool("get_flight_information", ("departure_city", "arrival_city")),
+    ),
     "bank": (
         _tool("send_money", ("recipient", "amount", "subject", "date")),
         _tool("get_balance"),
