@@ -83,7 +83,7 @@ class SuiteResult(Struct):
     """Replies whose thought came to the end of its budget."""
     no_tool_call: int | None = None
     """Attempts that finished without a tool having been called, None where the suite does not count them."""
-    by_injection_task: dict[str, InjectionTaskResult] = {}
+    by_injection_task: Mapping[str, InjectionTaskResult] = {}
     """Injection task -> its rates, for suites that attack agents."""
     answers_read: int | None = None
     """Attempts that finished in which the agent read a planted answer, None where none was planted."""
@@ -195,8 +195,9 @@ def _scorecard(
             continue
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         asked = judges.get(cell.key, ())
-        suites[suite] = _suite_result(cell, attempts, measured, said[suite], asked)
         found[suite] = [_metric_result(cell, one, attempts, asked, model) for one in measured]
+        seen = [one.observations for one in found[suite]]
+        suites[suite] = _suite_result(cell, attempts, measured, seen, said[suite], asked)
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     strata = {
         key: stats.Stratum(one.estimate, one.observations.values, one.observations.clusters)
@@ -225,10 +226,11 @@ def _suite_result(
     cell: CellEntry,
     attempts: Attempts,
     measured: Sequence[Measured],
+    observations: Sequence[Observations],
     said: Declared,
     judges: Sequence[JudgeEntry],
 ) -> SuiteResult:
-    """Args: said: what the suite says of its metrics; judges: that were asked of the cell."""
+    """Args: observations: of each metric; said: what the suite says of them; judges: that were asked."""
     return SuiteResult(
         suite=cell.suite,
         protocol={**cell.protocol, **judged_protocol(judges)},
@@ -244,7 +246,7 @@ def _suite_result(
         usage=attempts.usage,
         no_tool_call=_together(measured, said.idle),
         answers_read=_together(measured, said.canaries),
-        by_injection_task=by_injection_task(cell, attempts, measured),
+        by_injection_task=by_injection_task(cell, attempts, measured, observations),
         tool_use=tool_use(attempts, measured) if cell.tools and attempts.n else None,
     )
 

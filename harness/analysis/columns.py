@@ -49,6 +49,9 @@ class Factor:
 
 def pool_factors(factors: Sequence[Factor]) -> Factor:
     """The attempts of several cells, one after the other; equal levels are one level."""
+    levels = factors[0].levels
+    if all(factor.levels.equals(levels) for factor in factors[1:]):  # as where models met the same samples
+        return Factor(np.concatenate([factor.codes for factor in factors]), levels)
     codes = [pa.array(factor.codes, mask=factor.codes < 0) for factor in factors]
     return _encode([pa.DictionaryArray.from_arrays(c, f.levels) for c, f in zip(codes, factors, strict=True)])
 

@@ -363,16 +363,19 @@ def _mcnemar(metric: Metric, paired: Paired) -> stats.McNemar | None:
 def pair(a: Observations, b: Observations, *, corpus: bool) -> Paired:
     """The samples that were measured on both, in order, with the factors of a."""
     sample_a, sample_b = a.factors["sample"], b.factors["sample"]
-    codes = pool_factors([sample_a, sample_b]).codes.astype(np.intp)
-    ours, theirs = codes[: sample_a.codes.size], codes[sample_a.codes.size :]
-    both = np.intersect1d(ours, theirs)
+    pooled = pool_factors([sample_a, sample_b])
+    ours, theirs = np.split(pooled.codes.astype(np.intp), [sample_a.codes.size])
+    place = np.full(len(pooled.levels), -1)
+    place[ours[::-1]] = np.arange(ours.size)[::-1]  # of equal ones the last that is written stays: the first
+    there = np.bincount(theirs, minlength=place.size) > 0
+    both = np.flatnonzero((place >= 0) & there)
     gather = _operands if corpus else _means
-    first = np.unique(ours, return_index=True)[1][np.isin(np.unique(ours), both)]
+    first = place[both]
     return Paired(
         a=gather(a.values, ours, both),
         b=gather(b.values, theirs, both),
         clusters={name: factor.codes[first] for name, factor in a.factors.items()},
-        unpaired=int(np.unique(codes).size - both.size),
+        unpaired=int(np.count_nonzero((place >= 0) ^ there)),
     )
 
 

@@ -3,13 +3,14 @@
 Knows no suite: any rate whose samples have the clustering factor `injection_task` is split by it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from harness import stats
 from harness.analysis.columns import Attempts, Factor
-from harness.analysis.derived import Measured
+from harness.analysis.derived import Measured, Observations
 from harness.types import CellEntry, Estimate, Metric, Struct
 
 FACTOR = "injection_task"
@@ -27,9 +28,46 @@ class InjectionTaskResult(Struct):
     when it was given directly."""
 
 
+class InjectionTasks(Mapping[str, InjectionTaskResult]):
+    """Injection task -> its rates.
+
+    All are computed when one is first asked for: they take longer than everything else of a cell, and few
+    views show them.
+    """
+
+    def __init__(
+        self, harms: Mapping[str, str | None], rates: Mapping[str, tuple[Observations, Sequence[int]]]
+    ) -> None:
+        """Args:
+        harms: injection task -> its class of harm, in the order of the codes of the factor.
+        rates: metric -> what was measured of it, and how many attempts at each injection task are missing.
+        """
+        self._harms, self._rates = harms, rates
+
+    @cached_property
+    def _results(self) -> dict[str, InjectionTaskResult]:
+        split = {name: _estimates(*rate) for name, rate in self._rates.items()}
+        return {
+            task: InjectionTaskResult(harm=harm, estimates={name: of[code] for name, of in split.items()})
+            for code, (task, harm) in enumerate(self._harms.items())
+        }
+
+    def __getitem__(self, task: str) -> InjectionTaskResult:
+        return self._results[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._harms))
+
+    def __len__(self) -> int:
+        return len(self._harms)
+
+
 def by_injection_task(
-    cell: CellEntry, attempts: Attempts, measured: Sequence[Measured]
-) -> dict[str, InjectionTaskResult]:
+    cell: CellEntry,
+    attempts: Attempts,
+    measured: Sequence[Measured],
+    observations: Sequence[Observations],
+) -> Mapping[str, InjectionTaskResult]:
     """Injection task -> its rates, by name; empty for a suite without attacks that have goals.
 
     Rates of one harm class (`Metric.where`) are left out, since a task has its class, and so are metrics
@@ -39,20 +77,18 @@ def by_injection_task(
         cell: what was measured.
         attempts: of the cell.
         measured: its metrics, as from `measure`.
+        observations: of each metric.
     """
     tasks = attempts.clusters.get(FACTOR)
-    chosen = [one for one in measured if one.metric in cell.metrics and _splits(one.metric)]
-    if tasks is None or not any(_attacks(one.metric) for one in chosen):
+    chosen = [
+        (one, seen)
+        for one, seen in zip(measured, observations, strict=True)
+        if one.metric in cell.metrics and _splits(one.metric)
+    ]
+    if tasks is None or not any(_attacks(one.metric) for one, _ in chosen):
         return {}
-    harms = _harms(attempts, tasks)
-    rates = {one.metric.name: _estimates(one, attempts, tasks) for one in chosen}
-    found = {
-        name: InjectionTaskResult(
-            harm=harms[code], estimates={metric: split[code] for metric, split in rates.items()}
-        )
-        for code, name in enumerate(tasks.levels.to_pylist())
-    }
-    return dict(sorted(found.items()))
+    harms = dict(zip(tasks.levels.to_pylist(), _harms(attempts, tasks), strict=True))
+    return InjectionTasks(harms, {one.metric.name: (seen, _missing(one, tasks)) for one, seen in chosen})
 
 
 def _splits(metric: Metric) -> bool:
@@ -65,25 +101,30 @@ def _attacks(metric: Metric) -> bool:
     return len(metric.applies_to or ()) > 1
 
 
-def _estimates(measured: Measured, attempts: Attempts, tasks: Factor) -> list[Estimate]:
+def _missing(measured: Measured, tasks: Factor) -> list[int]:
+    """How many attempts at each injection task are missing."""
+    lost = tasks.codes[measured.missing]
+    found: list[int] = np.bincount(lost[lost >= 0], minlength=len(tasks.levels)).tolist()
+    return found
+
+
+def _estimates(observations: Observations, missing: Sequence[int]) -> list[Estimate]:
     """The rate of each injection task.
 
     Within one injection task the factor itself is constant and is no source of chance: what is left is to be
     clustered by the user task, and by the sample where that has several attempts.
     """
-    observations = measured.observations(attempts)
-    values = np.asarray(observations.values)
-    clusters = {name: np.asarray(c) for name, c in observations.clusters.items() if name != FACTOR}
-    codes, levels = tasks.codes[measured.rows], len(tasks.levels)
+    values, clusters = np.asarray(observations.values), dict(observations.clusters)
+    # Without a value there is no such factor; a code beyond the tasks is of a sample that has none.
+    codes = np.asarray(clusters.pop(FACTOR, np.empty(0, dtype=np.int32)))
     order = np.argsort(codes, kind="stable")
-    parts = np.split(order, np.searchsorted(codes[order], np.arange(levels)))[1:]
-    lost = tasks.codes[measured.missing]
-    missing = np.bincount(lost[lost >= 0], minlength=levels)
+    parts = np.split(order, np.searchsorted(codes[order], np.arange(len(missing) + 1)))[1:-1]
+    levels = {name: np.asarray(of) for name, of in clusters.items()}
     return [
         stats.estimated(
-            stats.rate, values[part], {name: c[part] for name, c in clusters.items()}, missing=int(m)
+            stats.rate, values[part], {name: of[part] for name, of in levels.items()}, missing=lost
         )
-        for part, m in zip(parts, missing, strict=True)
+        for part, lost in zip(parts, missing, strict=True)
     ]
 
 

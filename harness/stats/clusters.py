@@ -99,7 +99,10 @@ def _to_codes(levels: NDArray[Any]) -> Codes:
     if levels.dtype.kind != "i" or not levels.size or levels.max() > 4 * levels.size:
         return np.unique(levels, return_inverse=True)[1]
     # Counting takes time in proportion to the values, where sorting takes more.
-    used = np.flatnonzero(np.bincount(levels))
+    counts = np.bincount(levels)
+    if counts.all():
+        return levels.astype(np.intp, copy=False)
+    used = np.flatnonzero(counts)
     place = np.empty(used[-1] + 1, dtype=np.intp)
     place[used] = np.arange(used.size)
     codes: Codes = place[levels]

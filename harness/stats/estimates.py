@@ -1,6 +1,7 @@
 """Rates, means and corpus metrics of one sample."""
 
 import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar
@@ -62,7 +63,8 @@ def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 
         clusters: factor -> n levels.
         missing: attempts that were not measured; they are reported and enter nothing.
     """
-    share = proportion(values, clusters)
+    codes = level_codes(clusters or {})
+    share = proportion(values, codes)
     if share.value is None:
         return _not_measured(missing)
     return Estimate(
@@ -73,7 +75,7 @@ def rate(values: ArrayLike, clusters: Clusters | None = None, *, missing: int = 
         missing=missing,
         clusters=share.clusters,
         method=share.method,
-        same_tasks=None if share.independent else _same_tasks(np.asarray(values, float), clusters or {}),
+        same_tasks=None if share.independent else _same_tasks(np.asarray(values, float), codes),
     )
 
 
@@ -104,7 +106,7 @@ def proportion(values: ArrayLike, clusters: Clusters | None = None, *, among: fl
     )
 
 
-def _same_tasks(x: Floats, clusters: Clusters) -> Interval:
+def _same_tasks(x: Floats, levels: Mapping[str, Codes]) -> Interval:
     """What would come out if the same samples were run again.
 
     Wilson's interval as if attempts were independent, which is too wide rather than too narrow: chances that
@@ -113,11 +115,11 @@ def _same_tasks(x: Floats, clusters: Clusters) -> Interval:
 
     Args:
         x: shape (n,), each 0 or 1.
-        clusters: factor -> n levels; the one with most levels tells samples apart.
+        levels: factor -> n codes, as from `level_codes`; the factor with most levels tells samples apart.
     """
     n, share = float(x.size), float(x.mean())
     effective, how = n, "attempts taken as independent"
-    (codes,) = finest_factor(level_codes(clusters)).values()
+    (codes,) = finest_factor(levels).values()
     sizes = np.bincount(codes)
     if sizes.min() > 1:
         hits = np.bincount(codes, x)
@@ -366,9 +368,9 @@ def median(estimates: Sequence[Estimate]) -> Estimate:
     ends = [(e.low, e.high) for e in measured if e.low is not None and e.high is not None]
     whole = len(ends) == len(measured) > 0
     return Estimate(
-        value=float(np.median([e.value for e in measured])) if measured else None,
-        low=float(np.median([low for low, _ in ends])) if whole else None,
-        high=float(np.median([high for _, high in ends])) if whole else None,
+        value=statistics.median(e.value for e in measured if e.value is not None) if measured else None,
+        low=statistics.median(low for low, _ in ends) if whole else None,
+        high=statistics.median(high for _, high in ends) if whole else None,
         n=sum(e.n for e in estimates),
         missing=sum(e.missing for e in estimates),
         clusters=min((e.clusters for e in measured), default=0),

@@ -69,8 +69,9 @@ def mean_of_models(
     m = len(samples)
     if m == 0:
         raise ValueError("the mean of no models")
-    each = np.asarray([_variance([x], [c])[0] for x, c in zip(samples, clusters, strict=True)])
     together, units = _variance(samples, clusters)
+    parts = zip(samples, clusters, strict=True)
+    each = np.asarray([_variance([x], [c])[0] for x, c in parts] if m > 1 else [together])
     between = float(means.var(ddof=1)) if m > 1 else 0.0
     shared = max(0.0, (m * together - float(each.mean())) / (m - 1)) if m > 1 else 0.0
     own = np.maximum(each - shared, 0.0)
