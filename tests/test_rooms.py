@@ -181,6 +181,7 @@ FLOORS = {
         "examples",
         "metrics",
         "patches",
+        "programs",
         "requests",
         "data",
         "groups",

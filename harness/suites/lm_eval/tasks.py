@@ -27,6 +27,7 @@ from harness.suites.lm_eval.patches import (
     quiet,
     task_factory,
 )
+from harness.suites.lm_eval.programs import makes_code
 from harness.trust import own_folder
 from harness.warned import gathered
 
@@ -246,6 +247,11 @@ def _full_config(
     sandboxed = in_place_of_code_eval() if runs_code else nullcontext()
     with sandboxed, nltk_downloads(entry.name, folder, allowed=downloads):
         config: dict[str, Any] = original(entry, overrides)
+    if (how := makes_code(config)) is not None:
+        raise UserError(
+            f"lm-eval task {entry.name} makes code of texts, such as what the model wrote ({how}), in a way "
+            "that no sandbox here can take over: leave it out"
+        )
     base = data_dir or folder or "."
     resolve_data_files(config, Path(base).resolve(), entry.name)
     return config
@@ -300,6 +306,11 @@ def _refuse_unsupported(entry: Any, overrides: Any) -> bool:
     if any(config.get(key) for key in MULTIMODAL_KEYS):
         raise UserError(
             f"lm-eval task {name} shows images or audio, and engines here take text: leave it out"
+        )
+    if not config.get("unsafe_code", True):
+        raise UserError(
+            f"lm-eval task {name} says `unsafe_code: false`, which would hide that it runs what the model "
+            "wrote: leave the key out"
         )
     if config.get("unsafe_code"):
         check_available()

@@ -1,8 +1,10 @@
 """Task files of a stranger: read as data where that is all they are, and refused where they bring code."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import lm_eval.tasks
 import pytest
 import yaml
 
@@ -92,3 +94,37 @@ ESCAPE = "{{ ''.__class__.__mro__[1].__subclasses__() }}"
 def test_a_template_is_no_program_whoever_wrote_it(folder: Path, template: str) -> None:
     with pytest.raises(UserError, match=r"SecurityError: access to attribute '__[a-z]+__'"):
         build(folder, doc_to_text=template).samples("m", None)
+
+
+SHIPPED = Path(lm_eval.tasks.__file__).parent
+COUNTDOWN = SHIPPED / "longproc" / "countdown_0.5k.yaml"
+RUNS_REPLIES = [
+    COUNTDOWN,  # eval
+    SHIPPED / "longproc" / "pseudo_to_code_0.5k.yaml",  # a compiler
+    SHIPPED / "cruxeval" / "cruxeval_output.yaml",  # exec
+    SHIPPED / "score" / "math" / "prompt_robustness_math_algebra.yaml",  # SymPy's parse_expr; says nothing
+    SHIPPED / "score" / "math" / "non_greedy_robustness_math_algebra.yaml",
+]
+"""Tasks of lm-eval's that make code of replies, in the process that scores."""
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+@pytest.mark.parametrize("shipped", RUNS_REPLIES, ids=lambda path: path.stem)
+def test_a_task_that_makes_code_of_replies_is_refused(folder: Path, shipped: Path, own: bool) -> None:
+    task = {**TASK, "include": str(shipped), "unsafe_code": True}
+    with nullcontext() if own else reading_data(), pytest.raises(UserError, match="makes code of texts"):
+        build(folder, yaml.safe_dump({k: v for k, v in task.items() if k != "metric_list"}))
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"include": str(COUNTDOWN), **TASK, "unsafe_code": False},
+        {"include": str(COUNTDOWN), **TASK, "unsafe_code": None},
+        {"group": "foreign", "task": [{"task": "longproc_countdown_0.5k", "unsafe_code": False}]},
+        {"group": "foreign", "task": [{"task": "humaneval", "unsafe_code": False}]},
+    ],
+)
+def test_nobody_takes_back_that_a_task_runs_replies(folder: Path, said: dict[str, Any]) -> None:
+    with reading_data(), pytest.raises(UserError, match="unsafe_code: false"):
+        build(folder, yaml.safe_dump(said))
