@@ -39,6 +39,12 @@ def within_memory(more: int | None = None) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (min(known), hard))
     try:
         yield
+    except SystemError as error:
+        # CPython's words for code in C that gave up and did not say why, as some does for want of memory, are
+        # "... without exception set" and "... without setting an exception".
+        if "without" not in str(error):
+            raise
+        raise MemoryError from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 

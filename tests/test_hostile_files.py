@@ -28,6 +28,7 @@ from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
 from harness.suites.injecagent.cases import read_json
 from tests.conftest import ROOT
+from tests.runs import reseal
 from tests.suites.lm_eval.test_foreign import build
 
 LAUGHS = "\n".join(
@@ -183,25 +184,61 @@ def test_a_template_still_counts(tmp_path: Path) -> None:
     assert sample.payload.instances[0].args[0] == "ababab 1024 20000000000"
 
 
-def test_parquet_that_unpacks_to_more_than_is_free_ends_that_command_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    directory = RunDirectory(tmp_path / "run")
-    shutil.copytree(ROOT / "results" / "demo", directory.path)
-    cell = next(iter(directory.manifest().cells.values()))
-    file = directory.complete_path(cell)
+@pytest.fixture(scope="module")
+def bomb(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with one run, sealed as it is; a small file of it has 32 MiB of text a record."""
+    folder = tmp_path_factory.mktemp("results")
+    directory = RunDirectory(folder / "run")
+    assert main(["merge", str(ROOT / "results" / "demo"), "--out", str(directory.path)]) == Status.DONE
+    file = directory.complete_path(next(iter(directory.manifest().cells.values())))
     table = pq.read_table(file)
     assert len(table) > 50
     # All rows share one text, so that the file is small, whatever its records are together.
-    text = f'{{"messages": [{{"role": "user", "content": "{"a" * (16 << 20)}"}}]}}'
+    text = f'{{"messages": [{{"role": "user", "content": "{"a" * (32 << 20)}"}}]}}'
     column = pa.DictionaryArray.from_arrays(pa.array([0] * len(table), pa.int32()), pa.array([text]))
     place = table.schema.get_field_index("transcript")
     table = table.set_column(place, "transcript", column)
     pq.write_table(table, file, store_schema=False, compression="zstd")
     assert file.stat().st_size < 1 << 20
-    monkeypatch.setattr(memory, "free_bytes", lambda: 600 << 20)
+    reseal(directory)
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore")  # of inspect_ai's imports
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["replay", "run"],
+        ["verify", "run"],
+        ["export", "run", "--format", "inspect", "--out", "out"],
+        ["submit", "run", "--out", "out"],
+        ["site", ".", "--out", "out"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_parquet_that_unpacks_to_more_than_is_free_ends_that_command_alone(
+    bomb: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    if "inspect" in command:
+        pytest.importorskip("inspect_ai.log")
+    places = {"run": bomb / "run", ".": bomb, "out": tmp_path / "out"}
+    monkeypatch.setattr(memory, "free_bytes", lambda: 300 << 20)
     limits = resource.getrlimit(resource.RLIMIT_DATA)
-    assert main(["replay", str(directory.path)]) == Status.WRONG_INPUT
+    assert main([str(places.get(word, word)) for word in command]) == Status.WRONG_INPUT
     said = capsys.readouterr().err
-    assert said.startswith("harness: this takes more memory than is free here") and said.count("\n") == 1
+    assert said.startswith("harness: ") and said.count("\n") == 1
+    assert "takes more memory than" in said
     assert resource.getrlimit(resource.RLIMIT_DATA) == limits
+    left = [path.name for path in (tmp_path / "out").rglob("*")]
+    assert left == ([".harness-site"] if "site" in command else [])  # its mark
+
+
+def test_merging_a_bomb_reads_none_of_its_texts(
+    bomb: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda: 300 << 20)
+    assert main(["merge", str(bomb / "run"), "--out", str(tmp_path / "out")]) == Status.DONE
