@@ -573,6 +573,7 @@ def _is_shown(before: str, after: str) -> bool:
     if (
         said.endswith((":", "："))
         and said.strip(" \t:")
+        and not said.lstrip().startswith(("{", "["))  # a key of an object
         and (_SAID_OF_IT.search(said) or _OF_A_TEXT.search(said) or not _OF_ITS_AUTHOR.search(said))
     ):
         return True
