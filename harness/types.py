@@ -581,6 +581,10 @@ class ModelEntry(Struct):
         """Whether others ran it, under a protocol that is only partly known: a reference, not a rival."""
         return self.engine is not None and self.engine.name == IMPORTED
 
+    def before_loading(self) -> "ModelEntry":
+        """Without what its engines added to it."""
+        return msgspec.structs.replace(self, engine=None, load_seconds=None)
+
     def known(self, usage: Usage) -> dict[str, float | int | None]:
         """What is known of a cost. Transcripts of others tell how many requests there were, and no more."""
         if self.imported:

@@ -79,7 +79,7 @@ def _write_cell(layout: Layout, planned: Manifest, cell: CellEntry) -> Changed:
         return _retell(layout, read_cell(layout, cell.key), planned, suite=cell.suite)
     told = CellFile(
         cell=cell,
-        model=msgspec.structs.replace(planned.models[cell.model], engine=None),
+        model=planned.models[cell.model].before_loading(),
         groups=groups_with(planned.groups, cell),
         harness_version=planned.harness_version,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -92,7 +92,7 @@ def _write_cell(layout: Layout, planned: Manifest, cell: CellEntry) -> Changed:
 def _retell(layout: Layout, had: CellFile, planned: Manifest, suite: str | None = None) -> Changed:
     """Write anew what a plan says otherwise of a cell and no score depends on: names, origin, groups."""
     cell = msgspec.structs.replace(had.cell, suite=suite or had.cell.suite)
-    model = msgspec.structs.replace(planned.models.get(cell.model, had.model), engine=None)
+    model = planned.models.get(cell.model, had.model).before_loading()
     if model.architecture is None:  # its weights are not here any more
         model = msgspec.structs.replace(model, architecture=had.model.architecture)
     groups = groups_with(planned.groups, cell)

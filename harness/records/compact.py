@@ -20,7 +20,7 @@ def compact(records: CellRecords) -> None:
     if not appended and not records.complete:
         return
     if not records.complete:
-        write_parquet(paths.complete, records.cell, records.each_record())
+        write_parquet(paths.complete, records.cell, records.each_record(), once=True)
     seal_cell(paths.running)
     for path in paths.appended():
         path.unlink(missing_ok=True)

@@ -56,7 +56,7 @@ def _conflicts(runs: Sequence[tuple[RunDirectory, Manifest]]) -> Iterator[str]:
     cells: dict[tuple[str, str], tuple[RunDirectory, CellEntry]] = {}
     for run, manifest in runs:
         for name, model in manifest.models.items():
-            told = msgspec.structs.replace(model, engine=None)
+            told = model.before_loading()
             path, other = models.setdefault(name, (run.path, told))
             if said := _differing(msgspec.to_builtins(other), msgspec.to_builtins(told)):
                 yield f"the model {name} of {path} and that of {run.path} differ in {said}"

@@ -35,13 +35,15 @@ GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
 """Of transcripts, and rows, that are in memory at once while records are written or read."""
 
 
-def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record]) -> None:
-    """Write records as a table that pandas reads without our code, unless another process was first.
+def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record], *, once: bool = False) -> None:
+    """Write records as a table that pandas reads without our code.
 
     One row an attempt. Plain columns for what is counted (`tool_calls` in the transcript); `clusters` and
     `labels` are maps, `scores` a list of structs, `transcript` JSON text.
+
+    once: see `disk.replacing`.
     """
-    with parquet_writer(path, once=True) as writer:
+    with parquet_writer(path, once=once) as writer:
         for rows in _groups(to_row(cell, record) for record in records):
             writer.write_table(table_of(rows))
 

@@ -218,7 +218,7 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
         },
         **({"answers_read": read} if (read := _answers_read(card)) else {}),
         "cost": {
-            "load_seconds": text.rounded(card.model.load_seconds),
+            **({"load_seconds": text.rounded(load)} if (load := card.model.load_seconds) is not None else {}),
             "total": _usage_object(card.usage, card.model),
             "suites": {name: _usage_object(suite.usage, card.model) for name, suite in card.cells.items()},
         },
