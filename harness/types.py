@@ -610,6 +610,8 @@ class CellEntry(Struct):
     """None in cells of version 0.1, which did not say it."""
     drawn_from: int | None = None
     """How many samples the suite has, where those of the cell were drawn from them at random."""
+    by_difficulty: tuple[str, ...] = ()
+    """The samples, easiest first, where every k-th was drawn in that order."""
     tools: bool | None = None
     """Whether the model is offered tools; None in cells of earlier versions, which did not say it."""
 

@@ -130,6 +130,7 @@ FLOORS = {
         "explanation",
         "messages",
         "subset",
+        "difficulty",
         "base",
         "second",
         "scoring",

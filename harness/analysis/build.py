@@ -32,6 +32,7 @@ from harness.types import (
     CellEntry,
     Declared,
     Estimate,
+    Interval,
     JudgeEntry,
     Manifest,
     Metric,
@@ -284,9 +285,8 @@ def _metric_result(
             estimate_metric, measured.metric, observations, missing=measured.missing.size
         )
         estimate = qualified(estimate, measured, attempts, estimator)
-    if cell.drawn_from and cell.attempts == 1 and measured.metric.kind == "rate" and estimate.n:
-        whole = stats.of_population(observations.values, max(cell.drawn_from, estimate.n))
-        estimate = msgspec.structs.replace(estimate, same_tasks=whole)
+    if cell.drawn_from and cell.attempts == 1 and measured.metric.kind in ("rate", "mean") and estimate.n:
+        estimate = msgspec.structs.replace(estimate, same_tasks=_of_all_samples(cell, measured, observations))
     cut = int(attempts.shortened[measured.rows].sum())
     estimate = msgspec.structs.replace(estimate, contexts_cut=cut)
     unseen = without_condition(measured, attempts)
@@ -301,6 +301,21 @@ def _metric_result(
         estimate=estimate,
         observations=observations,
         warnings=tuple(dict.fromkeys(said)),
+    )
+
+
+def _of_all_samples(cell: CellEntry, measured: Measured, observations: Observations) -> Interval | None:
+    """The interval of all samples that those of a cell were drawn from."""
+    values, sample = np.asarray(observations.values, dtype=np.float64), observations.factors["sample"]
+    if cell.by_difficulty:
+        place = {name: number for number, name in enumerate(cell.by_difficulty)}
+        levels = [place.get(name, len(place)) for name in sample.levels.to_pylist()]
+        values = values[np.argsort(np.asarray(levels)[sample.codes], kind="stable")]
+    return stats.of_population(
+        values,
+        max(cell.drawn_from or 0, values.size),
+        bounds=(0.0, 1.0) if measured.metric.kind == "rate" else measured.metric.bounds,
+        by_difficulty=bool(cell.by_difficulty),
     )
 
 

@@ -26,6 +26,7 @@ def add(commands: Any) -> None:
     _add_show(commands)
     _add_export(commands)
     _add_prune(commands)
+    _add_difficulty(commands)
 
 
 def _add_merge(commands: Any) -> None:
@@ -132,6 +133,41 @@ def _add_prune(commands: Any) -> None:
     )
     prune.add_argument("--yes", action="store_true", help="remove it; records of a run are never removed")
     prune.set_defaults(command=prune_command)
+
+
+def _add_difficulty(commands: Any) -> None:
+    difficulty = commands.add_parser(
+        "difficulty",
+        help="fit how hard each sample of lm-eval's tasks is, for `sample: informative`",
+        **examples(
+            "harness difficulty results",
+            "harness difficulty results --out difficulty.json",
+        ),
+    )
+    difficulty.add_argument("root", type=Path, metavar="ROOT", help="a folder of run directories")
+    difficulty.add_argument(
+        "--out", type=Path, metavar="FILE", help="where it goes; without, only what there is"
+    )
+    difficulty.set_defaults(command=difficulty_command)
+
+
+def difficulty_command(args: argparse.Namespace) -> None:
+    """`harness difficulty`."""
+    from harness.suites import difficulty
+
+    answers = difficulty.answers_under(args.root)
+    difficulty.check_enough(answers, args.root)
+    fitted = difficulty.fit(answers)
+    print_lines(
+        f"{one.task}: {len(one.difficulty)} samples, by the answers of {len(one.models)} models"
+        for one in fitted
+    )
+    few = len(answers) - len(fitted)
+    if few:
+        print_lines([f"{few} more with fewer than {difficulty.LEAST_MODELS} models"])
+    if args.out:
+        difficulty.write(fitted, args.out)
+        print_lines([f"written to {args.out}: give it to suites as `sample: informative` and `difficulty`"])
 
 
 def merge_command(args: argparse.Namespace) -> None:

@@ -362,6 +362,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         attempts=attempts,
         declared=suite.declared,
         drawn_from=suite.drawn_from,
+        by_difficulty=suite.by_difficulty,
         tools=suite.needs.tools,
     )
     return PlannedCell(entry, suite, identity)

@@ -31,6 +31,8 @@ from harness.types import Estimate, Interval, Struct
 T = TypeVar("T")
 
 
+LEAST_OF_EACH = 5
+"""Successes and failures; with fewer, the spread that is seen tells little and the largest one counts."""
 LEAST_FREEDOM = 4
 """Limits of a rate over fewer clusters than five are not as wide as their t quantile is."""
 
@@ -132,25 +134,57 @@ def _same_tasks(x: Floats, levels: Mapping[str, Codes]) -> Interval:
     return Interval(low=low, high=high, method=f"on these tasks: Wilson interval, {how}")
 
 
-def of_population(values: ArrayLike, size: int) -> Interval:
-    """The share among all samples of a suite, of which some were drawn at random and tried once.
+def of_population(
+    values: ArrayLike,
+    size: int,
+    *,
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+    by_difficulty: bool = False,
+) -> Interval | None:
+    """The mean over all samples of a suite, of which some were drawn at random and tried once.
 
-    Wilson's interval with the finite population correction: as if n (N - 1) / (N - n) had been drawn from
-    endlessly many (Cochran, Sampling Techniques (1977), 2.6). Where each group is drawn from in proportion, a
-    share varies less, so that it is wide enough then too.
+    Wilson's interval over the bounds with the finite population correction: as if n (N - 1) / (N - n) had
+    been drawn from endlessly many (Cochran, Sampling Techniques (1977), 2.6), or as many as explain the
+    variance that is seen, where values are not 0 or 1 alone. Where each group is drawn from in proportion, a
+    mean varies less, so that it is wide enough then too. Where every k-th was drawn in the order of
+    difficulty, the variance is that of neighbours in that order (Wolter, J. Am. Stat. Assoc. 79 (1984)
+    781-790, his v2).
 
     Args:
-        values: shape (n,), each 0 or 1.
+        values: shape (n,).
         size: N, of which they were drawn.
+        bounds: the smallest and largest value possible; None where there are none.
+        by_difficulty: whether every k-th was drawn in that order, in which the values are.
+
+    Returns:
+        None without bounds where no spread can be seen.
     """
     x = np.asarray(values, dtype=np.float64)
-    n, share = x.size, float(x.mean())
-    method = f"on these tasks: Wilson interval, {n} drawn of {size}, finite population correction"
+    n, center = x.size, float(x.mean())
+    order = ", in the order of difficulty" if by_difficulty else ""
+    told = f"{n} drawn of {size}{order}, finite population correction"
     if n >= size:
-        return Interval(low=share, high=share, method=method)
+        return Interval(low=center, high=center, method=f"on these tasks: {told}")
+    left = 1 - n / size
+    seen = 0.0
+    if n > 1:
+        seen = float((np.diff(x) ** 2).mean() / 2 if by_difficulty else x.var(ddof=1)) * left / n
+    if bounds is None:
+        if not seen:
+            return None
+        half = student_t(n - 1) * math.sqrt(seen)
+        return Interval(low=center - half, high=center + half, method=f"on these tasks: t interval, {told}")
+    floor, width = bounds[0], bounds[1] - bounds[0]
+    share = (center - floor) / width
     effective = n * (size - 1) / (size - n)
+    plain = not by_difficulty and bool(np.isin(x, bounds).all())
+    if not plain and seen and n * min(share, 1 - share) >= LEAST_OF_EACH:
+        # Differences of neighbours share values: about two thirds as many are free.
+        freedom = 2 * (n - 1) / 3 if by_difficulty else n - 1
+        effective = share * (1 - share) / (seen / width**2) * (Z / student_t(max(1, int(freedom)))) ** 2
     low, high = wilson(share * effective, effective)
-    return Interval(low=low, high=high, method=method)
+    method = f"on these tasks: Wilson interval, {told}"
+    return Interval(low=floor + width * low, high=floor + width * high, method=method)
 
 
 def _short(number: float) -> str:

@@ -83,6 +83,26 @@ def rasch(
     )
 
 
+def difficulties(successes: ArrayLike, attempts: ArrayLike) -> Floats:
+    """Difficulty of each question of one suite, in logits: the mean of what it may be, given who solved it.
+
+    A question that was put to nobody has the mean of all. Source: expected a posteriori, Bock and Mislevy,
+    Appl. Psychol. Meas. 6 (1982) 431-444, with abilities and spread of `rasch`.
+
+    Args:
+        successes: shape (models, questions).
+        attempts: shape (models, questions), 0 where a question was not put to a model.
+
+    Raises:
+        ValueError: as `rasch`.
+    """
+    s, n = (np.asarray(x, dtype=np.float64) for x in (successes, attempts))
+    found = rasch(s, n)
+    posterior, _ = _expectation(s, n, np.asarray(found.ability), found.spread)
+    difficulty: Floats = found.spread * (posterior @ GRID)
+    return difficulty
+
+
 def linked(met: ArrayLike) -> bool:
     """True if suites link all models: any two share one, directly or through other models.
 

@@ -53,11 +53,11 @@ def draw(size: int, wanted: int, seed: int, group: str = "") -> list[int]:
         seed: another one draws others.
         group: drawn from; groups of one size are drawn from apart.
     """
+    return sorted(_shuffled(size, seed, group)[:wanted])
 
-    def lot(place: int) -> bytes:
-        return sha256(f"{seed}\0{group}\0{place}".encode()).digest()
 
-    return sorted(sorted(range(size), key=lot)[:wanted])
+def _shuffled(size: int, seed: int, group: str) -> list[int]:
+    return sorted(range(size), key=lambda place: sha256(f"{seed}\0{group}\0{place}".encode()).digest())
 
 
 def draw_stratified(groups: Iterable[str], wanted: int, seed: int) -> list[int]:
@@ -79,6 +79,33 @@ def draw_stratified(groups: Iterable[str], wanted: int, seed: int) -> list[int]:
     )
 
 
-def draw_text(drawn: int, size: int, seed: int) -> str:
+def draw_by_difficulty(
+    difficulty: Sequence[float], wanted: int, seed: int, group: str = ""
+) -> tuple[list[int], list[int]]:
+    """A systematic sample: every k-th place in the order of difficulty, from a start that is drawn.
+
+    Each place is as likely as another to be drawn, so that plain means are those of all; and every draw has
+    easy, middling and hard ones as all of them have, so that what differs between draws is what difficulty
+    does not tell. Source: Cochran, Sampling Techniques (1977), ch. 8.
+
+    Args:
+        difficulty: of each place.
+        wanted: how many are drawn; all, where there are no more.
+        seed: another one draws others.
+        group: drawn from.
+
+    Returns:
+        (the places in order, the same easiest first).
+    """
+    size = len(difficulty)
+    lots = {place: lot for lot, place in enumerate(_shuffled(size, seed, group))}  # among equals
+    easiest_first = sorted(range(size), key=lambda place: (difficulty[place], lots[place]))
+    wanted = min(wanted, size)
+    start = int.from_bytes(sha256(f"{seed}\0{group}\0start".encode()).digest()[:8]) / 2**64
+    taken = [easiest_first[int((start + number) * size / wanted)] for number in range(wanted)]
+    return sorted(taken), taken
+
+
+def draw_text(drawn: int, size: int, seed: int, how: str = "each group in proportion") -> str:
     """How samples were drawn, as the protocol says it."""
-    return f"{min(drawn, size)} of {size}, drawn with seed {seed}, each group in proportion"
+    return f"{min(drawn, size)} of {size}, drawn with seed {seed}, {how}"

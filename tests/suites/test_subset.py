@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import harness
@@ -15,8 +16,9 @@ from harness.config import ModelSpec, SuiteSpec, load_config
 from harness.engines.base import Engine
 from harness.engines.scripted import ScriptedEngine
 from harness.errors import Status, UserError
+from harness.stats.irt import difficulties
 from harness.suites import load_suites
-from harness.suites.subset import draw, draw_stratified, shares
+from harness.suites.subset import draw, draw_by_difficulty, draw_stratified, shares
 from tests.conftest import ROOT
 
 PLANTED = {"task": "planted_choice", "include_path": str(ROOT / "harness" / "suites" / "planted")}
@@ -157,3 +159,94 @@ def test_the_interval_of_all_tasks_holds_their_share() -> None:
     assert narrower == 800
     whole = stats.of_population([1.0, 0.0], 2)
     assert whole.low == whole.high == 0.5
+
+
+@pytest.mark.parametrize(("models", "ability"), [(5, 0.0), (12, 2.0)])
+def test_the_interval_of_an_informative_sample_holds_the_share_of_all_tasks(
+    models: int, ability: float
+) -> None:
+    """200 of 1,000 tasks, 25 draws in each of 20 worlds; abilities, difficulties and slopes are drawn."""
+    held, informative, plain = 0, 0.0, 0.0
+    for world in range(20):
+        lots = np.random.default_rng(world)
+        hard, slope = lots.normal(0, 1.5, 1000), np.exp(lots.normal(0, 0.3, 1000))
+        abilities = np.append(lots.normal(0.3, 1, models), ability)
+        chance = 1 / (1 + np.exp(-slope * (abilities[:, None] - hard)))
+        *earlier, solved = (lots.random(chance.shape) < chance).astype(float)
+        known = difficulties(earlier, np.ones((models, 1000)))
+        for seed in range(25):
+            places, easiest_first = draw_by_difficulty(known.tolist(), 200, seed)
+            assert places == sorted(easiest_first) and len(set(places)) == 200
+            found = stats.of_population(solved[easiest_first], 1000, by_difficulty=True)
+            usual = stats.of_population(solved[draw(1000, 200, seed)], 1000)
+            assert found is not None and usual is not None
+            held += found.low <= solved.mean() <= found.high
+            informative, plain = informative + found.high - found.low, plain + usual.high - usual.low
+    assert 0.93 * 500 <= held <= 0.97 * 500
+    assert informative < 0.95 * plain
+
+
+def test_every_task_is_as_likely_as_another_to_be_in_an_informative_sample() -> None:
+    difficulty = [0.0, 0.0, 1.0, 1.0, 1.0, 2.0, -1.0]
+    hits = Counter(place for seed in range(1400) for place in draw_by_difficulty(difficulty, 3, seed)[0])
+    assert all(540 < hits[place] < 660 for place in range(7))  # of 600 each
+    assert draw_by_difficulty(difficulty, 9, 0)[0] == list(range(7))
+
+
+@pytest.mark.parametrize("bounds", [None, (0.0, 1.0)])
+def test_the_interval_of_a_mean_over_all_tasks_holds_it(bounds: tuple[float, float] | None) -> None:
+    lots = np.random.default_rng(5)
+    scores = lots.beta(0.5, 0.8, 600)
+    held = 0
+    for seed in range(400):
+        found = stats.of_population(scores[draw(600, 150, seed)], 600, bounds=bounds)
+        assert found is not None
+        held += found.low <= scores.mean() <= found.high
+    assert 0.93 * 400 <= held <= 0.97 * 400
+    assert stats.of_population([2.0, 2.0], 9, bounds=None) is None
+
+
+def test_samples_are_drawn_by_the_difficulty_of_models_on_record(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    models = ", ".join(f"{{name: m{number}, path: a/m{number}}}" for number in range(5))
+    config = RUN.replace("[{name: m, path: a/b}]", f"[{models}]").replace("sample: 30\n", "")
+    (tmp_path / "run.yaml").write_text(config)
+    few = str(tmp_path / "few")
+    one = ["run", str(tmp_path / "run.yaml"), "models=[{name: m0, path: a/m0}]", "--out", f"{few}/one"]
+    assert main(one) == Status.DONE
+    capsys.readouterr()
+    assert main(["difficulty", few]) == Status.WRONG_INPUT
+    assert (
+        "has the answers of 1 model(s) to the same task of lm-eval, and 5 are needed"
+        in capsys.readouterr().err
+    )
+
+    assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "root" / "five")]) == Status.DONE
+    capsys.readouterr()
+    file = tmp_path / "difficulty.json"
+    assert main(["difficulty", str(tmp_path / "root"), "--out", str(file)]) == Status.DONE
+    assert re.search(r"planted_choice: \d+ samples, by the answers of 5 models", capsys.readouterr().out)
+
+    informative = {**PLANTED, "sample": "informative", "difficulty": str(file), "sample_size": 20}
+    (suite,) = load_suites(SuiteSpec(adapter="lm_eval", options=informative))
+    assert suite.count() == len(suite.samples("m", None)) == len(suite.by_difficulty) == 20
+    assert re.match(r"20 of \d+, drawn with seed 0, of every difficulty by \w{12}$", suite.protocol["sample"])
+    other = tmp_path / "other.json"
+    other.write_text(file.read_text().replace("planted_choice", "another_task"))
+    with pytest.raises(UserError, match="has another_task, and not planted_choice with the data of this run"):
+        load_suites(SuiteSpec(adapter="lm_eval", options={**informative, "difficulty": str(other)}))
+    with pytest.raises(UserError, match="sample: informative and difficulty: FILE go together"):
+        load_suites(SuiteSpec(adapter="lm_eval", options={**PLANTED, "sample": "informative"}))
+
+    drawn = f"sample: informative, difficulty: {file}, sample_size: 20"
+    (tmp_path / "part.yaml").write_text(RUN.replace("limit: 12", drawn).replace("sample: 30\n", ""))
+    assert main(["run", str(tmp_path / "part.yaml"), "--out", str(tmp_path / "part")]) == Status.DONE
+    rows = harness.open_run(tmp_path / "part").scorecard().query("metric == 'acc'").set_index("benchmark")
+    whole, part = rows.loc["part"], rows.loc["head"]
+    assert part["n"] == 20 < whole["n"]
+    assert part["low_same_tasks"] <= whole["value"] <= part["high_same_tasks"]
+    card = " ".join((tmp_path / "part" / "scorecard.md").read_text().split())
+    assert re.search(
+        r"Samples drawn at random: head, 20 of \d+, drawn with seed 0, of every difficulty", card
+    )

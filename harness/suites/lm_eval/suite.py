@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from importlib.metadata import version
 from itertools import islice
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -20,6 +21,7 @@ from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import Access
 from harness.suites.base import Needs, Render, Scoring, Suite
+from harness.suites.difficulty import TaskDifficulty, read
 from harness.suites.digests import digest
 from harness.suites.lm_eval.cautions import documents, drawing, of_lm_eval
 from harness.suites.lm_eval.data import Source, one_line
@@ -51,7 +53,7 @@ from harness.suites.lm_eval.requests import (
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
-from harness.suites.subset import check_subset, draw, draw_text, shares
+from harness.suites.subset import check_subset, draw, draw_by_difficulty, draw_text, shares
 from harness.types import (
     Caution,
     FailureKind,
@@ -99,8 +101,13 @@ class Options(Struct):
     """Put before the task's own description."""
     limit: int | None = None
     """Only the first documents."""
-    sample: int | None = None
-    """So many documents, drawn at random: of each task of a group in proportion to its size."""
+    sample: int | Literal["informative"] | None = None
+    """So many documents, drawn at random: of each task of a group in proportion to its size. `informative`:
+    `sample_size` of them, of every difficulty as many as there are."""
+    difficulty: str | None = None
+    """For `informative`: the file in which `harness difficulty` wrote how hard each document is."""
+    sample_size: int = 200
+    """How many documents an `informative` sample has."""
     sample_seed: int = 0
     """Another one draws others."""
     max_gen_toks: int | None = None
@@ -118,14 +125,24 @@ class Options(Struct):
     clusters. With MMLU's `subject` the group's interval is of other subjects; otherwise they are given."""
 
     def __post_init__(self) -> None:
-        for key in ("limit", "sample", "max_gen_toks"):
+        for key in ("limit", "sample", "sample_size", "max_gen_toks"):
             value = getattr(self, key)
-            if value is not None and value < 1:
+            if isinstance(value, int) and value < 1:
                 raise ValueError(f"{key} must be at least 1")
+        if (self.sample == "informative") != (self.difficulty is not None):
+            raise ValueError(
+                "sample: informative and difficulty: FILE go together: `harness difficulty DIR --out FILE` "
+                "writes it once five models have answered the task"
+            )
         if self.num_fewshot is not None and self.num_fewshot < 0:
             raise ValueError("num_fewshot must not be negative")
         if self.fewshot_as_multiturn and not self.apply_chat_template:
             raise ValueError("fewshot_as_multiturn needs apply_chat_template")
+
+    @property
+    def samples(self) -> int | None:
+        """How many documents are drawn, if any."""
+        return self.sample_size if self.sample == "informative" else self.sample
 
     @property
     def multiturn(self) -> bool:
@@ -170,7 +187,7 @@ def build(name: str | None, options: Options, access: Access | None = None) -> l
     source = Source(options.revision, access or Access())
     tasks, groups, warned = load_tasks(options.task, options.include_path, options.data_dir, source)
     top = name or options.task
-    check_subset(options.limit, options.sample)
+    check_subset(options.limit, options.samples)
     prefix = f"{name}/" if name else ""
     names = {key: prefix + key for key in tasks} if len(tasks) > 1 else dict.fromkeys(tasks, top)
     suites = {
@@ -190,14 +207,17 @@ def draw_documents(suites: Mapping[str, "LmEvalSuite"], options: Options) -> Non
     """Let the tasks of one entry ask documents that are drawn from all of theirs, where that is wanted.
 
     Raises:
-        OptionError: fewer are wanted than there are tasks.
+        OptionError: fewer are wanted than there are tasks, or the difficulty of one is not known.
     """
-    if options.sample is None:
+    if options.samples is None:
         return
     sizes = [suite.documents for suite in suites.values()]
-    for (task, suite), share in zip(suites.items(), shares(sizes, options.sample), strict=True):
+    for (task, suite), share in zip(suites.items(), shares(sizes, options.samples), strict=True):
         suite.drawn_from = suite.documents
-        suite.places = draw(suite.documents, share, options.sample_seed, task)
+        if options.difficulty is None:
+            suite.places = draw(suite.documents, share, options.sample_seed, task)
+        else:
+            suite.draw_by_difficulty(read(Path(options.difficulty), task, suite.data), share)
 
 
 class LmEvalSuite(Suite):
@@ -207,6 +227,8 @@ class LmEvalSuite(Suite):
     needs: Needs
     places: Sequence[int] | None = None
     """Of the documents that were drawn; None for those that `limit` leaves."""
+    fitted: TaskDifficulty | None = None
+    """By which documents were drawn."""
 
     def __init__(
         self,
@@ -268,18 +290,31 @@ class LmEvalSuite(Suite):
         return str(self._task.doc_to_target(doc))
 
     @cached_property
+    def data(self) -> str:
+        """Digest of all documents whatever the limit, so that a part is known to be of what was fetched."""
+        few_shot_pool = self._task.sampler.df if self._num_fewshot and hasattr(self._task, "sampler") else []
+        return digest([*self._docs, *few_shot_pool])
+
+    def draw_by_difficulty(self, fitted: TaskDifficulty, wanted: int) -> None:
+        """Ask so many documents, of every difficulty as many as there are."""
+        known = [fitted.difficulty.get(str(place), 0.0) for place in range(self.documents)]
+        self.places, easiest_first = draw_by_difficulty(
+            known, wanted, self.options.sample_seed, self._task_name
+        )
+        self.by_difficulty = tuple(map(str, easiest_first))
+        self.fitted = fitted
+
+    @cached_property
     def protocol(self) -> dict[str, str]:
         """See `Suite.protocol`."""
         options, config = self.options, self._task.config
-        few_shot_pool = self._task.sampler.df if self._num_fewshot and hasattr(self._task, "sampler") else []
         return {
             "adapter": "lm_eval",
             "task": self._task_name,
             "task_version": str(self._task.VERSION),
             "lm_eval": version("lm-eval"),
             "config": digest(portable_config(config)),
-            # All documents whatever the limit, so that a part can be told to be of what was fetched.
-            "data": digest([*self._docs, *few_shot_pool]),
+            "data": self.data,
             **({"revision": json.dumps(self.needs.data, sort_keys=True)} if self.needs.data else {}),
             "num_fewshot": str(self._num_fewshot),
             "fewshot_seed": str(options.seed),
@@ -301,7 +336,12 @@ class LmEvalSuite(Suite):
     def _drawing(self) -> dict[str, str]:
         if self.places is None:
             return {}
-        return {"sample": draw_text(len(self.places), self.documents, self.options.sample_seed)}
+        how = (
+            f"of every difficulty by {digest(self.fitted)[:12]}"
+            if self.fitted
+            else "each group in proportion"
+        )
+        return {"sample": draw_text(len(self.places), self.documents, self.options.sample_seed, how)}
 
     def _budget(self) -> str:
         """The budget of a reply and who says so, in words."""
