@@ -161,6 +161,7 @@ def drawn_rate(size: int, wanted: int, rates: tuple[float, ...]) -> Trial:
         solved = (random.random(size) < np.resize(rates, size)).astype(float)
         values = solved[draw_stratified(kinds, wanted, int(random.integers(1 << 30)))]
         found = stats.of_population(values, size)
+        assert found is not None  # a share has bounds
         usual = stats.rate(values)
         return float(solved.mean()), msgspec.structs.replace(usual, low=found.low, high=found.high)
 

@@ -47,9 +47,9 @@ def answers_under(path: Path) -> Answers:
         solved: Solved = {}
         for record in run.each_record(cell):
             for score in cell.counted(record):
-                if score.metric == metric.name:
+                if score.metric == metric.name and score.value is not None:
                     won, tried = solved.get(record.sample, (0.0, 0))
-                    solved[record.sample] = (won + float(score.value), tried + 1)
+                    solved[record.sample] = (won + score.value, tried + 1)
         models = found.setdefault((cell.protocol["task"], cell.protocol["data"]), {})
         if len(solved) > len(models.get(cell.model, ())):
             models[cell.model] = solved
