@@ -134,6 +134,7 @@ def write_wandb(run: Restored, out: Path) -> list[Path]:
     written = []
     with _staged(out) as (staging, _):
         for path in _fill_wandb(run, staging, settings):
+            shutil.rmtree(path.parent / "logs", ignore_errors=True)  # of this machine, and still written to
             place = out / "wandb" / path.parent.name
             make_folder(place.parent)
             path.parent.replace(place)
