@@ -10,7 +10,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,6 +23,7 @@ from harness.records import asked, compact, lock, manifest, seal
 from harness.records.append import RecordWriter
 from harness.records.layout import CELL, CHECKSUMS, CONFIG, EARLIER, RECORDS, RUN, Layout
 from harness.records.load import CellRecords, Outcome
+from harness.records.lock import Held
 from harness.records.sane import read_file
 from harness.records.schema import CellFile, EngineFile, RunFile
 from harness.records.verdicts import Verdicts
@@ -89,7 +90,7 @@ class RunDirectory:
 
     # What is asked for
 
-    def lock(self) -> IO[bytes]:
+    def lock(self) -> Held:
         """Hold the directory for this process until the returned file is closed; see `harness.records.lock`.
 
         Raises:

@@ -1,14 +1,35 @@
 """A lock saves the work of two processes that would do the same. Nothing depends on it."""
 
 import fcntl
+import os
+from contextlib import suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from harness.disk import make_folder
 from harness.errors import UserError
 
 
-def lock(path: Path) -> IO[bytes]:
+class Held(FileIO):
+    """The file of a lock, which is given back when it is closed.
+
+    Closing alone would not do: a process that was forked meanwhile has the file open too, be it for the
+    moment until it becomes another program.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "wb")
+        self._owner = os.getpid()
+
+    def close(self) -> None:
+        """Give the lock back, if it is this process that took it."""
+        if not self.closed and self._owner == os.getpid():
+            with suppress(OSError):  # there are no locks
+                fcntl.flock(self, fcntl.LOCK_UN)
+        super().close()
+
+
+def lock(path: Path) -> Held:
     """Hold a run directory for this process until the returned file is closed.
 
     On a file system without locks nothing is held: two runs would measure the same attempts, of which each
@@ -20,7 +41,7 @@ def lock(path: Path) -> IO[bytes]:
     """
     make_folder(path)
     check_links(path)
-    handle = (path / ".lock").open("wb")
+    handle = Held(path / ".lock")
     try:
         lock_file(handle)
     except BlockingIOError as error:
@@ -33,7 +54,7 @@ def lock(path: Path) -> IO[bytes]:
     return handle
 
 
-def lock_file(handle: IO[bytes]) -> None:
+def lock_file(handle: FileIO) -> None:
     """Lock an open file for this process, by the first kind of lock that its file system has.
 
     Raises:

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from itertools import permutations
@@ -242,6 +243,11 @@ def test_two_processes_do_not_write_to_one_directory(tmp_path: Path) -> None:
     with directory.lock(), pytest.raises(UserError, match="another process"):
         directory.lock()
     directory.lock().close()
+    with directory.lock() as held:  # a process that was forked meanwhile may have the file open still
+        other = subprocess.Popen(["sleep", "60"], pass_fds=[held.fileno()])
+    directory.lock().close()
+    other.kill()
+    other.wait()
 
 
 def test_a_folder_without_results_is_refused(tmp_path: Path) -> None:
