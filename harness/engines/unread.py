@@ -49,14 +49,15 @@ _CONTENT = (
 )
 _SAID_OF_IT = re.compile(f"{_CONDITION}|{_CONTENT}|{_REFUSAL}", re.IGNORECASE)
 """In the line before a call that is shown, not made."""
+_STEP = r"I|me|my|we|us|needs?|next|first|step|follow\w*"
 _OF_ITS_AUTHOR = re.compile(
-    r"\b(?:I|me|my|we|us|let|needs?|next|first|now|then|step|follow\w*|sure|ok|okay|yes|ich|wir|je|yo|voy|eu|vou|я)\b"
+    rf"\b(?:{_STEP}|let|now|then|sure|ok|okay|yes|ich|wir|je|yo|voy|eu|vou|я)\b"
     r"|[我を]|\b(?:tools?|functions?|actions?|calls?|commands?|inputs?|arguments|plan|code|thought|assistant|\w+ing)\b",
     re.IGNORECASE,
 )
 """In the line before a call, of what its author does; one without it tells of something else."""
 _OF_A_TEXT = re.compile(
-    r"\W*(?:The|This|That|One|An?|In|Inside|At)\b(?!.*\b(?:I|me|my|we|us|needs?|next|first|step|follow\w*)\b)"
+    rf"\W*(?:The|This|That|One|An?|In|Inside|At)\b(?!.*\b(?:{_STEP})\b)"
     r"|\b(?!need|requir)\w+ed\W*\Z|\byou (?:ask|want)",
     re.IGNORECASE,
 )
