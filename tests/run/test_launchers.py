@@ -322,7 +322,8 @@ def test_a_run_is_kept_to_some_gpus_which_alone_its_engines_see(
     there = [MachineGpu("H200", 140.0, f"GPU-{letter}", str(n)) for n, letter in enumerate("abc")]
     monkeypatch.setattr("harness.models.forecast.machine_gpus", lambda: there)
     monkeypatch.setattr("harness.run.runner.run", lambda *arguments, **options: ["elsewhere"])
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that what the command sets is undone
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     LAUNCHED.clear()
     command = ["run", "--model", "aster-dense", "--suite", "planted_choice", "--out", str(tmp_path / "out")]
     own = ["--on", "tests.run.test_launchers:own_launcher"]
