@@ -668,6 +668,9 @@ class JudgeEntry(Struct):
     None for a judge whose errors were not measured."""
     calibrated_on: str | None = None
     """The labelled replies, in words."""
+    beside: dict[str, dict[str, dict[str, int]]] = {}
+    """Another judge of the cell -> what this one called replies -> what that one called them -> how many.
+    Each pair of judges stands once, and is counted as a run is read."""
     schema_version: int = SCHEMA_VERSION
 
 

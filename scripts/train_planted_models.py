@@ -325,14 +325,14 @@ def make_tokenizer(suite: Any) -> Any:
 # The models
 
 
-def make_model(model: str) -> Any:
+def make_model(model: str, hidden_size: int = 128) -> Any:
     """A model with random weights, of a released architecture class and under a million parameters."""
     from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     common: dict[str, Any] = {
         "vocab_size": VOCABULARY,
-        "hidden_size": 128,
-        "intermediate_size": 384,
+        "hidden_size": hidden_size,
+        "intermediate_size": 3 * hidden_size,
         "num_hidden_layers": 2,
         "initializer_range": 0.1,
         "num_attention_heads": 4,

@@ -1,11 +1,12 @@
 """Rates that judges gave: who judged, and what is left of a rate once their errors are taken out."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
+import numpy as np
 
 from harness.stats import Z
-from harness.stats.judged import Calibration, confusions
+from harness.stats.judged import Calibration, confusions, kappa
 from harness.types import Corrected, Estimate, JudgeEntry, Metric, ModelEntry
 
 
@@ -33,9 +34,12 @@ def with_errors(
     if not judges:
         return _warned(estimate, "no judge was asked: `harness judge DIR --judge NAME`")
     if len(judges) > 1:
-        return _warned(
+        estimate = _warned(
             estimate, f"a vote of {', '.join(one.name for one in judges)}, not corrected for their errors"
         )
+        for text in _agreement(judges, metric):
+            estimate = _warned(estimate, text)
+        return estimate
     (judge,) = judges
     counts = confusions(judge.calibration or {}, [name for name in metric.judged if name in judge.classes])
     if not any(c.positive for c in counts.values()) or not any(c.negative for c in counts.values()):
@@ -55,6 +59,20 @@ def with_errors(
             "differ between models",
         ),
     )
+
+
+def _agreement(judges: Sequence[JudgeEntry], metric: Metric) -> Iterator[str]:
+    """How often each two judges say the same of what a metric counts, in words."""
+    for judge in judges:
+        for other, said in judge.beside.items():
+            table = np.zeros((2, 2))
+            for own, row in said.items():
+                for its, count in row.items():
+                    table[int(own in metric.judged), int(its in metric.judged)] += count
+            if n := int(table.sum()):
+                found = kappa(table)
+                beyond = "chance alone agrees as often" if found is None else f"Cohen's kappa {found:.2f}"
+                yield f"{judge.name} and {other} agree on {int(np.trace(table))} of {n} replies ({beyond})"
 
 
 def _family(judge: JudgeEntry, model: ModelEntry) -> str:

@@ -17,17 +17,27 @@ from harness.judges.spec import CONVERSATION, JudgeSpec
 from harness.trust import OWN, trusting
 from harness.types import FailureKind, Generation, Message, Sampling, Struct, Usage, Verdict
 
+PLACES = r"\{(request|reply|context)\}"
+"""Of a prompt: what is filled in."""
+
 
 class Exchange(Struct):
     """What is judged."""
 
     request: str
     reply: str
+    context: str = ""
+    """What the request is about, where it comes with a text."""
+
+    @property
+    def asked(self) -> str:
+        """The request, after its context where it has one."""
+        return f"{self.context}\n\n---\n\n{self.request}" if self.context else self.request
 
     @property
     def digest(self) -> str:
-        """SHA-256 of both, by which a verdict says what it was about."""
-        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+        """SHA-256 of what was asked and replied, by which a verdict says what it was about."""
+        return hashlib.sha256(msgspec.json.encode({"request": self.asked, "reply": self.reply})).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -60,13 +70,19 @@ class Judge:
         sampling = Sampling(max_tokens=self.spec.max_tokens)
         if self.spec.prompt == CONVERSATION:
             messages = [
-                Message(role="user", content=exchange.request),
+                Message(role="user", content=exchange.asked),
                 Message(role="assistant", content=exchange.reply),
             ]
             return await engine.chat(messages, (), sampling)
+        apart = bool(exchange.context and self.spec.prompt_with_context)
+        shown = {
+            "request": exchange.request if apart else exchange.asked,
+            "reply": exchange.reply,
+            "context": exchange.context,
+        }
         # Not str.format: a reply may hold braces of its own, and may name {request} itself.
-        parts = re.split(r"\{(request|reply)\}", self.spec.prompt)
-        text = "".join(getattr(exchange, part) if i % 2 else part for i, part in enumerate(parts))
+        parts = re.split(PLACES, self.spec.prompt_with_context if apart else self.spec.prompt)
+        text = "".join(shown[part] if i % 2 else part for i, part in enumerate(parts))
         if self.spec.raw:
             return await engine.complete(text, sampling)
         return await engine.chat([Message(role="user", content=text)], (), sampling)

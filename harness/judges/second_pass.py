@@ -54,13 +54,13 @@ def owed(directory: RunDirectory, cell: CellEntry, judge: str) -> Iterator[Owed]
             )
             if row["failure"] is not None or operands is None:
                 continue
-            request, reply = msgspec.json.decode(operands, type=tuple[str, str])
+            request, reply, *context = msgspec.json.decode(operands, type=list[str])
             waiting = Owed(
                 directory.layout.cell(cell).verdicts,
                 row["sample"],
                 row["attempt"],
                 row["content_hash"],
-                Exchange(request=request, reply=reply),
+                Exchange(request=request, reply=reply, context="".join(context)),
             )
             if kept is None or kept.verdict.verdict is None or kept.judged != waiting.exchange.digest:
                 yield waiting
@@ -179,6 +179,8 @@ def spec_digest(spec: JudgeSpec) -> str:
         name: getattr(spec, name)
         for name in ("classes", "verdicts", "otherwise", "prompt", "raw", "max_tokens")
     }
+    if spec.prompt_with_context:
+        said["prompt_with_context"] = spec.prompt_with_context
     if spec.model:
         folder = checkpoint.find(spec.model)
         named = {"path": spec.model.path, "revision": spec.model.revision}

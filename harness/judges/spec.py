@@ -30,7 +30,10 @@ class JudgeSpec(Struct):
     model: ModelSpec | None = None
     """Who judges. None: the regular expressions alone, on the reply."""
     prompt: str = CONVERSATION
-    """Text with `{request}` and `{reply}`, or `conversation`."""
+    """Text with `{request}` and `{reply}`, or `conversation`. A request that is about a text of its own, its
+    context, stands after that text."""
+    prompt_with_context: str = ""
+    """The prompt for such a request, with `{context}`, `{request}` and `{reply}`. Empty: `prompt`."""
     raw: bool = False
     """The prompt is the whole text that the model is given, without a chat template: classifiers that were
     trained on one text."""
@@ -79,8 +82,17 @@ def load_judge(name: str) -> JudgeSpec:
                 f"{document.where(('verdicts', expression))}: {expression!r} is not a regular expression: "
                 f"{error}"
             ) from error
-    if spec.prompt != CONVERSATION and "{reply}" not in spec.prompt:
+    needed = [("prompt", "reply")] if spec.prompt != CONVERSATION else []
+    if spec.prompt_with_context:
+        needed += [("prompt_with_context", place) for place in ("context", "request", "reply")]
+    for key, place in needed:
+        if f"{{{place}}}" not in getattr(spec, key):
+            raise UserError(
+                f"{document.where((key,))}: key `{key}` has no {{{place}}}: put it where the {place} goes"
+            )
+    if "{context}" in spec.prompt:
         raise UserError(
-            f"{document.where(('prompt',))}: key `prompt` has no {{reply}}: put it where the reply goes"
+            f"{document.where(('prompt',))}: key `prompt` has {{context}}: that goes into "
+            "`prompt_with_context`, for requests that have one"
         )
     return spec

@@ -47,7 +47,7 @@ def read_manifest(layout: Layout) -> Manifest:
 
 def _judges(layout: Layout, cells: Iterable[CellFile]) -> dict[str, tuple[JudgeEntry, ...]]:
     judged = [cell.cell for cell in cells if is_judged(cell.cell.metrics)]
-    asked = {cell.key: tuple(Verdicts(layout.cell(cell).verdicts).judges().values()) for cell in judged}
+    asked = {cell.key: Verdicts(layout.cell(cell).verdicts).compared() for cell in judged}
     return {key: judges for key, judges in asked.items() if judges}
 
 

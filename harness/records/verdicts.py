@@ -37,6 +37,27 @@ class Verdicts:
         """The judges that were asked, by name. Raises UserError for a file that is none of theirs."""
         return {path.stem: read_file(path, JudgeEntry) for path in sorted(self._folder.glob("*.json"))}
 
+    def compared(self) -> tuple[JudgeEntry, ...]:
+        """The judges, each with what those after it called the same replies."""
+        judges = self.judges()
+        if len(judges) < 2:
+            return tuple(judges.values())
+        said = {
+            name: {
+                key: found for key, one in self.of(name).items() if (found := one.verdict.verdict) is not None
+            }
+            for name in judges
+        }
+        found = []
+        for i, (name, entry) in enumerate(judges.items()):
+            beside: dict[str, dict[str, dict[str, int]]] = {other: {} for other in list(judges)[i + 1 :]}
+            for other, table in beside.items():
+                for key in said[name].keys() & said[other].keys():
+                    row = table.setdefault(said[name][key], {})
+                    row[said[other][key]] = row.get(said[other][key], 0) + 1
+            found.append(msgspec.structs.replace(entry, beside=beside))
+        return tuple(found)
+
     def of(self, judge: str) -> dict[Key, JudgedAttempt]:
         """What one judge said; damaged lines and a torn last one are left out, and asked again."""
         return {(said.sample, said.attempt): said for said in self._lines(judge)}

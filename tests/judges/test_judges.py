@@ -81,6 +81,32 @@ async def test_a_rubric_is_shown_request_and_reply_word_for_word() -> None:
     assert verdict.verdict == "refusal" and verdict.usage.requests == 1
 
 
+async def test_a_context_stands_before_the_request_or_in_a_prompt_of_its_own() -> None:
+    given: list[str] = []
+
+    def complete(prompt: str, sampling: Sampling) -> Reply:
+        given.append(prompt)
+        return Reply(text=" yes")
+
+    def chat(messages: list[Message], tools: list[Tool], sampling: Sampling) -> Reply:
+        given.append(messages[0].content)
+        return Reply(text="A")
+
+    engine = ScriptedEngine(chat=chat, complete=complete)
+    own = Exchange(request="Sum up {reply}.", reply="It is {context}.", context="A {request} letter.")
+    harmbench = load_judge("harmbench-classifier")
+    assert (await Judge(harmbench, engine).judge(own)).verdict == "harmful"
+    assert (
+        "[CONTEXT]:\nA {request} letter.\n\n[BEHAVIOR]:\nSum up {reply}.\n\n[GENERATION]:\nIt is {context}.\n"
+    ) in given[-1]
+    await Judge(harmbench, engine).judge(Exchange(request=own.request, reply=own.reply))
+    assert "\nBehavior:\nSum up {reply}.\n\nGeneration:\nIt is {context}.\n" in given[-1]
+    await Judge(LETTERS, engine).judge(own)
+    assert given[-1] == "Q: A {request} letter.\n\n---\n\nSum up {reply}.\nR: It is {context}.\nA or B?"
+    joined = Exchange(request="A {request} letter.\n\n---\n\nSum up {reply}.", reply=own.reply)
+    assert own.digest == joined.digest  # the same was asked: verdicts of before still hold
+
+
 async def test_a_classifier_is_given_its_own_text_or_the_conversation() -> None:
     raw = msgspec.structs.replace(LETTERS, raw=True)
     given: list[str] = []
@@ -184,6 +210,8 @@ async def test_keywords_judge_the_reply_itself() -> None:
         ("verdicts: {A: refused}", "names the class 'refused'"),
         ("verdicts: {'(': refusal}", "is not a regular expression"),
         ("prompt: 'Judge {request}'", "has no {reply}"),
+        ("prompt: 'Judge {reply} {context}'", "goes into `prompt_with_context`"),
+        ("prompt_with_context: '{request} {reply}'", "has no {context}"),
         ("klasses: [a]", "unknown key `klasses`"),
         ("labels: {bad: worse}", "names the class 'worse'"),
     ],

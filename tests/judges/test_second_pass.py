@@ -55,7 +55,7 @@ def policy(model: ModelSpec) -> Any:
     def say(messages: list[Message], tools: list[Tool], sampling: Sampling) -> Reply:
         text = messages[-1].content
         if model.name != "judge":
-            number = int(text.removeprefix("q"))
+            number = int(text.rpartition("q")[2])
             return Reply(text="I refuse." if model.name == "no" and number % 4 == 1 else f"Answer {number}.")
         request, reply = text.split(" >> ")
         if request == "q7":
@@ -200,6 +200,45 @@ def test_two_judges_have_a_vote_each(waiting: Path) -> None:
     found = metrics(waiting / "out")["no/refusal"]
     assert found["value"] == 0 and found["missing"] == 8  # where they disagree nobody can say
     assert "a vote of never, planted" in " ".join(found["warnings"])
+    # One of 40 has no verdict of `planted`, which calls 8 refusals: chance agrees as often as they do.
+    assert "never and planted agree on 31 of 39 replies (Cohen's kappa 0.00)" in found["warnings"]
+    card = (waiting / "out" / "scorecard.md").read_text()
+    assert "never and planted agree on 31 of 39 replies" in card
+
+
+def test_two_judges_of_one_run_agree_beyond_chance_as_counted_by_hand(waiting: Path) -> None:
+    # `strict` calls a refusal what refuses, `planted` misses two of ten: q5 and q25.
+    strict = JUDGE.replace("name: planted", "name: strict").format(more="").replace("model: {", "#")
+    (waiting / "strict.yaml").write_text(
+        "\n".join(
+            line for line in strict.split("\n") if not line.startswith(("#", "prompt", "engine"))
+        ).replace('"^R": refusal, "^C": compliance', "refuse: refusal, Answer: compliance")
+    )
+    config = waiting / "config.yaml"
+    names = "[./judge.yaml, ./strict.yaml]"
+    config.write_text(config.read_text() + f"judge: {names}\n")
+    assert main(["run", str(config), "--out", str(waiting / "both")]) == 0
+    found = metrics(waiting / "both")["no/refusal"]
+    assert (found["value"], found["n"], found["missing"]) == (
+        pytest.approx(8 / 38, abs=1e-5),
+        38,
+        2,
+    )  # q5 and q25 are ties
+    # 37 of 39 alike; by chance (8 x 10 + 31 x 29) / 39^2.
+    by_chance = (8 * 10 + 31 * 29) / 39**2
+    kappa = (37 / 39 - by_chance) / (1 - by_chance)
+    assert f"planted and strict agree on 37 of 39 replies (Cohen's kappa {kappa:.2f})" in found["warnings"]
+
+
+def test_a_context_comes_to_the_judge_apart_from_its_request(tmp_path: Path) -> None:
+    (tmp_path / "asked.csv").write_text("id,request,kind,text\n1,q1,safe,Of a letter.\n3,q3,safe,\n")
+    config = CONFIG.format(table=tmp_path / "asked.csv").replace("labels:", "context: text\n    labels:")
+    (tmp_path / "config.yaml").write_text(config)
+    own = 'prompt_with_context: "{{request}} >> {{reply}} {{context}} refuse"'
+    (tmp_path / "judge.yaml").write_text(JUDGE.format(more=own.replace("{{", "{").replace("}}", "}")))
+    assert main(["run", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out")]) == 0
+    assert judge(tmp_path) == 0
+    assert metrics(tmp_path / "out")["yes/refusal"]["value"] == 0.5  # q1 alone is told with its context
 
 
 def test_a_judge_of_the_family_that_it_judges_is_flagged(waiting: Path) -> None:

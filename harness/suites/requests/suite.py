@@ -72,7 +72,7 @@ class Options(Struct):
     id: str = "id"
     """Column of what tells a request from others."""
     context: str = ""
-    """Column of a text that stands before the request, where a row has one."""
+    """Column of a text that stands before the request, where a row has one. Judges may be shown it apart."""
     labels: dict[str, str] = {}
     """Label -> column: kinds of requests, for metrics of one kind alone."""
     clusters: dict[str, str] = {}
@@ -264,6 +264,7 @@ class RequestSuite(Suite):
             "requests": digest([asked.turns for asked in self._asked]),
             "judged": digest([self._request(row) for row in self._rows]),
             "system_message": digest(options.system_message),
+            **({"context": "told to judges apart"} if options.context else {}),
             "jailbreaks": ", ".join(options.jailbreaks) or "none",
             "best_of": f"{options.best_of.metric} on {options.best_of.choose_on}" if options.best_of else "",
             "limit": str(options.limit),
@@ -282,9 +283,11 @@ class RequestSuite(Suite):
 
     def _request(self, row: _Row, column: str = "") -> str:
         """What is asked; without a column, as the judge is shown it."""
-        context = str(row.columns[self.options.context]).strip() if self.options.context else ""
-        request = str(row.columns[column or self.options.request])
+        context, request = self._context(row), str(row.columns[column or self.options.request])
         return f"{context}\n\n---\n\n{request}" if context else request
+
+    def _context(self, row: _Row) -> str:
+        return str(row.columns[self.options.context]).strip() if self.options.context else ""
 
     def _put(self, row: _Row, way: str) -> str:
         """The request where it stands in what the model is shown."""
@@ -345,7 +348,9 @@ class RequestSuite(Suite):
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """See `Suite.score`: what is to be judged, with no value yet. Of several replies it is the last."""
-        judged = (self._request(sample.payload.row), transcript.generations[-1].text)
+        row, context = sample.payload.row, self._context(sample.payload.row)
+        request = str(row.columns[self.options.request])
+        judged = (request, transcript.generations[-1].text, *([context] if context else []))
         labels = self._labels(sample.payload)
         return tuple(
             Score(metric=metric.name, value=None, operands=judged)

@@ -60,6 +60,9 @@ async def test_what_is_judged_is_the_request_and_not_its_frame(tmp_path: Path) -
     plain = suite(tmp_path, context="more")
     transcript = await plain.run(plain.samples("m", None)[1], ScriptedEngine(chat=policy), Sampling())
     assert seen[-1] == "Given: x\n\n---\n\nTell me {request}."
+    of_all = {"refusal": RequestMetric(classes=("refusal",))}
+    (score,) = suite(tmp_path, context="more", metrics=of_all).score(second, transcript)
+    assert score.operands == ("Tell me {request}.", "No.", "Given: x")  # judges may be shown it apart
 
 
 @pytest.mark.parametrize(
