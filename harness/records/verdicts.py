@@ -44,7 +44,9 @@ class Verdicts:
             return tuple(judges.values())
         said = {
             name: {
-                key: found for key, one in self.of(name).items() if (found := one.verdict.verdict) is not None
+                key: called
+                for key, one in self.of(name).items()
+                if (called := one.verdict.verdict) is not None
             }
             for name in judges
         }
