@@ -225,8 +225,9 @@ class MachineGpu(NamedTuple):
 def machine_gpus() -> list[MachineGpu]:
     """Every GPU that this process may use, as the driver reports them.
 
-    `CUDA_VISIBLE_DEVICES` restricts them as it restricts CUDA: indices or UUIDs, those of MIG instances
-    too; what comes after the first that is not there does not count.
+    A GPU that is divided (MIG) stands there by its instances. `CUDA_VISIBLE_DEVICES` restricts them as it
+    restricts CUDA: indices or UUIDs, those of instances too; what comes after the first that is not there
+    does not count, and the index of a divided GPU is its first instance.
     """
     command = shutil.which("nvidia-smi")
     if command is None:
@@ -235,14 +236,17 @@ def machine_gpus() -> list[MachineGpu]:
     answer = subprocess.run(query, capture_output=True, text=True, check=False)
     rows = [line.split(", ") for line in answer.stdout.splitlines() if answer.returncode == 0]
     whole = {index: MachineGpu(name, float(memory) / 1024, uuid, index) for index, uuid, name, memory in rows}
+    divided = _instances(command) if whole else {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return list(whole.values())
-    found = []
+        return [one for gpu in whole.values() for one in divided.get(gpu.uuid, [gpu])]
+    instances = [one for parts in divided.values() for one in parts]
+    found: list[MachineGpu] = []
     for wanted in filter(None, visible.replace(" ", "").split(",")):
         gpus = [gpu for index, gpu in whole.items() if wanted == index or gpu.uuid.startswith(wanted)]
+        gpus = [divided.get(gpu.uuid, [gpu])[0] for gpu in gpus]
         if wanted.startswith("MIG-"):
-            gpus = [gpu for gpu in _instances(command) if gpu.uuid.startswith(wanted)]
+            gpus = [gpu for gpu in instances if gpu.uuid.startswith(wanted)]
         if len(gpus) != 1:
             break
         found += gpus
@@ -268,15 +272,34 @@ def chosen_gpus(there: Sequence[MachineGpu], wanted: str) -> list[MachineGpu]:
     return found
 
 
+BOARD = re.compile(r"GPU \d+: .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
+"""A line of `nvidia-smi -L`: `GPU 0: NVIDIA H200 (UUID: GPU-...)`; those of its instances follow."""
+
 INSTANCE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<memory>\d+)gb\S*) .*\(UUID: (?P<uuid>MIG-[^)]+)\)")
-"""A line of `nvidia-smi -L`: `  MIG 1g.10gb     Device  0: (UUID: MIG-...)`."""
+"""`  MIG 1g.10gb     Device  0: (UUID: MIG-...)`."""
 
 
-def _instances(command: str) -> list[MachineGpu]:
-    """The MIG instances of this machine."""
+def _instances(command: str) -> dict[str, list[MachineGpu]]:
+    """UUID of each divided GPU -> its MIG instances."""
     answer = subprocess.run([command, "-L"], capture_output=True, text=True, check=False)
-    found = [match for line in answer.stdout.splitlines() if (match := INSTANCE.match(line))]
-    return [MachineGpu(f"MIG-{m['profile']}", float(m["memory"]), m["uuid"]) for m in found]
+    found: dict[str, list[MachineGpu]] = {}
+    board = ""
+    for line in answer.stdout.splitlines():
+        if match := BOARD.match(line):
+            board = match["uuid"]
+        elif match := INSTANCE.match(line):
+            instance = MachineGpu(f"{MIG}{match['profile']}", float(match["memory"]), match["uuid"])
+            found.setdefault(board, []).append(instance)
+    return found
+
+
+MIG = "MIG-"
+"""How the name of a MIG instance begins."""
+
+
+def for_one_engine(there: Sequence[Gpu]) -> Sequence[Gpu]:
+    """The GPUs over which one model may be spread: CUDA gives a process no more than one MIG instance."""
+    return there[:1] if any(gpu.name.startswith(MIG) for gpu in there) else there
 
 
 def written(found: Sequence[MachineGpu]) -> str | None:

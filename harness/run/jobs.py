@@ -64,6 +64,10 @@ class Job:
     """Asked for another share when one is done, so that the model need not be loaded again for it."""
     on_loaded: Callable[[], None] = field(default=lambda: None)
     """Called when its engine has read the weights."""
+    turn: Callable[[], Awaitable[None]] | None = None
+    """Awaited before the first attempt, where another engine still computes on the same GPUs."""
+    on_last: Callable[[], None] = field(default=lambda: None)
+    """Called when no attempt of its share is owed that is not in flight."""
     problems: list[Caution] = field(default_factory=list)
     """What could not be measured, and why."""
     deaths: Deaths = field(default_factory=Deaths)
@@ -178,16 +182,7 @@ class Job:
                 progress.loaded(name, loaded)
             self.on_loaded()
             async with self._recording() as asked.writers:
-                share: tuple[int, int] | None = self.share
-                while share is not None:
-                    self.share = share
-                    for attempts, at_once in self._due(asked):
-                        async with asyncio.TaskGroup() as group:  # what one raises ends the others
-                            asked.slots = asyncio.Semaphore(at_once)
-                            for attempt in attempts:
-                                await asked.slots.acquire()
-                                group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
-                    share = await self.more() if self.more and not asked.refused else None
+                await self._make_attempts(asked)
         except DiskError:
             raise
         except UserError as error:
@@ -200,11 +195,29 @@ class Job:
             await engine.close()
         self._settle(asked)
 
-    def _due(self, asked: Asked) -> Iterator[tuple[list[Attempt], int]]:
+    async def _make_attempts(self, asked: Asked) -> None:
+        """Make those that are owed, share by share."""
+        if self.turn:
+            await self.turn()
+        share: tuple[int, int] | None = self.share
+        while share is not None:
+            self.share = share
+            alone, together = self._due(asked)
+            for attempts, at_once in (alone, together):
+                async with asyncio.TaskGroup() as group:  # what one raises ends the others
+                    asked.slots = asyncio.Semaphore(at_once)
+                    for attempt in attempts:
+                        await asked.slots.acquire()
+                        group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
+                    if attempts is together[0]:
+                        self.on_last()
+            share = await self.more() if self.more and not asked.refused else None
+
+    def _due(self, asked: Asked) -> tuple[tuple[list[Attempt], int], tuple[list[Attempt], int]]:
         """(attempts that are owed of its share, how many of them at once), one after the other."""
         owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
-        yield [owed.pop(key) for key in self.deaths.alone(list(owed))], 1
-        yield list(owed.values()), self.config.engine.max_concurrency
+        alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
+        return (alone, 1), (list(owed.values()), self.config.engine.max_concurrency)
 
     def _settle(self, asked: Asked) -> None:
         """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""

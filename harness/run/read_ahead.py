@@ -43,7 +43,7 @@ class ReadAhead:
         """Read the weights of the first of some jobs that needs an engine, if it has room and is here."""
         self.end()
         following = next((job for job in jobs if job.owes), None)
-        files = _weights(following) if following else []
+        files = weights(following) if following else []
         if files and sum(file.stat().st_size for file in files) <= SHARE * free_bytes():
             self._over.clear()
             self._thread = threading.Thread(target=self._read, args=(files,), name="read-ahead", daemon=True)
@@ -67,7 +67,7 @@ class ReadAhead:
                 return
 
 
-def _weights(job: Job) -> list[Path]:
+def weights(job: Job) -> list[Path]:
     """The files that its engine loads; none where vLLM does not load it, or they are not on this machine."""
     model = job.models[0]
     try:

@@ -14,6 +14,7 @@ from harness.engines import one_load
 from harness.errors import DiskError, EngineDead, Status, UserError
 from harness.judges.second_pass import judge_runs
 from harness.models.fit import Gpu
+from harness.models.forecast import for_one_engine
 from harness.records.directory import RunDirectory
 from harness.records.extend import extend, places
 from harness.records.root import Root
@@ -54,8 +55,9 @@ def plan_run(config: RunConfig, path: Path | None, gpus: Sequence[Gpu], *, downl
     """
     plan = make_plan(config, read_lock(path), download=download)
     plan.leave_out(problem("lock", text) for text in check_lock(path, plan))
-    lay_out(plan, gpus)
-    leave_out_too_large(plan, len(gpus))
+    together = for_one_engine(gpus)
+    lay_out(plan, together)
+    leave_out_too_large(plan, len(together))
     return plan
 
 

@@ -146,20 +146,23 @@ ROWS = """0, GPU-aaa1, NVIDIA H200, 143771
 INSTANCES = """GPU 0: NVIDIA H200 (UUID: GPU-aaa1)
   MIG 1g.18gb     Device  0: (UUID: MIG-ddd4)
   MIG 2g.35gb     Device  1: (UUID: MIG-eee5)
+GPU 1: NVIDIA H200 (UUID: GPU-bbb2)
+GPU 2: NVIDIA A100-SXM4-40GB (UUID: GPU-ccc3)
+  MIG 1c.3g.20gb  Device  0: (UUID: MIG-fff6)
 """
 
 
 @pytest.mark.parametrize(
     ("visible", "uuids", "memories"),
     [
-        (None, "GPU-aaa1 GPU-bbb2 GPU-ccc3", [140, 140, 40]),
+        (None, "MIG-ddd4 MIG-eee5 GPU-bbb2 MIG-fff6", [18, 35, 140, 20]),
         ("", "", []),
         ("-1", "", []),
         ("1", "GPU-bbb2", [140]),
-        ("2, 0", "GPU-ccc3 GPU-aaa1", [40, 140]),
-        ("GPU-ccc3", "GPU-ccc3", [40]),
+        ("2, 0", "MIG-fff6 MIG-ddd4", [20, 18]),
+        ("GPU-ccc3", "MIG-fff6", [20]),
         ("GPU-b", "GPU-bbb2", [140]),
-        ("0,7,1", "GPU-aaa1", [140]),  # what comes after the first that is not there does not count
+        ("1,7,0", "GPU-bbb2", [140]),  # what comes after the first that is not there does not count
         ("MIG-eee5", "MIG-eee5", [35]),
         ("MIG-nope", "", []),
     ],
@@ -183,6 +186,13 @@ def test_the_driver_is_asked(
     assert [gpu.uuid for gpu in found] == uuids.split()
     monkeypatch.setenv("PATH", "/nowhere")
     assert forecast.machine_gpus() == []
+
+
+def test_no_model_is_spread_over_instances_of_divided_gpus() -> None:
+    whole, instance = Gpu("H200", 140, 0, 0, "x"), Gpu("MIG-1g.18gb", 18, 0, 0, "x")
+    assert forecast.for_one_engine([whole, whole]) == [whole, whole]
+    assert forecast.for_one_engine([instance, instance]) == [instance]
+    assert forecast.for_one_engine([]) == []
 
 
 def test_gpus_are_chosen_by_number_or_uuid() -> None:

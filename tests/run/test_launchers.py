@@ -1,5 +1,6 @@
 """Jobs in processes of their own: the same results, whoever dies meanwhile."""
 
+import itertools
 import os
 import re
 import signal
@@ -13,12 +14,15 @@ import msgspec
 import pytest
 
 from harness.cli import main
-from harness.config import ModelSpec
+from harness.config import EngineSpec, ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine
-from harness.errors import Status
+from harness.engines.vllm.start import CPU_KV_CACHE_BYTES
+from harness.errors import Status, UserError
 from harness.models.forecast import MachineGpu
+from harness.records.directory import RunDirectory
 from harness.records.workers import read_workers
+from harness.run.beside import PROCESS_BYTES, fits_beside
 from harness.run.jobs import Job
 from harness.run.launchers.in_process import InProcess
 from harness.run.launchers.processes import GRAIN, Processes, halves, replicas
@@ -35,14 +39,21 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     """An engine that writes down where it runs, in `FOLDER`. No argument of it tells two cells apart.
 
     `KILLS` times it ends its process, at number 9. `UNLOADABLE` ends it at once. `SLOW` takes its time.
+    `NO_ROOM` does not load the first time. `HOLD` waits with its last reply until another one loads.
     """
     folder, kills = Path(os.environ["FOLDER"]), int(os.environ.get("KILLS", "0"))
     with (folder / f"{model.name}-started").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if os.environ.get("UNLOADABLE") == model.name:
         os.kill(os.getpid(), signal.SIGKILL)
+    if os.environ.get("NO_ROOM") == model.name and len(started(folder, model.name)) == 1:
+        raise UserError("too little memory is free")
+
+    asked = itertools.count(1)
 
     def policy(messages: Any, tools: Any, sampling: Any) -> Reply:
+        if os.environ.get("HOLD") == model.name and next(asked) == 160:
+            wait_until(lambda: len([*folder.glob("*-started")]) == 2)
         if messages[-1].content == "9" and len(started(folder, model.name)) <= kills:
             os.kill(os.getpid(), signal.SIGKILL)
         if os.environ.get("SLOW") == model.name:
@@ -243,8 +254,7 @@ class Fake(Job):
 
 
 def fake_jobs(folder: Path, sizes: dict[str, int]) -> list[Job]:
-    from harness.config import EngineSpec, RunConfig
-    from harness.records.directory import RunDirectory
+    from harness.config import RunConfig
     from harness.run.models import PlannedModel
     from harness.types import Sampling
 
@@ -334,3 +344,104 @@ def test_a_run_is_kept_to_some_gpus_which_alone_its_engines_see(
     assert "--gpus '3': '3' is not there" in capsys.readouterr().err
     assert main([*command, "--on", "slurm", "--gpus", "1"]) == Status.WRONG_INPUT
     assert "--gpus is for this machine" in capsys.readouterr().err
+
+
+@pytest.fixture
+def beside(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every engine finds room beside another one; (whose, beside whose) were asked about."""
+    asked: list[tuple[str, str]] = []
+
+    def fits_beside(job: Job, other: Job, *, on_gpus: bool) -> bool:
+        asked.append((job.name, other.name))
+        return True
+
+    monkeypatch.setattr("harness.run.launchers.processes.fits_beside", fits_beside)
+    return asked
+
+
+def spans(folder: Path, model: str) -> list[tuple[float, float]]:
+    """(begin, end) of each attempt of a model."""
+    directory = RunDirectory(folder / "out")
+    cells = [cell for cell in directory.manifest().cells.values() if cell.model == model]
+    return [(r.started, r.started + r.seconds) for cell in cells for r in directory.records(cell)]
+
+
+def test_the_next_engine_loads_while_the_last_attempts_finish(
+    tmp_path: Path, alone: Path, beside: list[tuple[str, str]]
+) -> None:
+    """It makes its first attempt when they are finished."""
+    assert run(tmp_path, "--workers", "1", HOLD="one") == 0
+    assert beside == [("two", "one")]
+    one, two = read_workers(tmp_path / "out")
+    last = max(end for _, end in spans(tmp_path, "one"))
+    assert (one.model, two.model) == ("one", "two") and one.began < two.began < last
+    assert last <= min(begin for begin, _ in spans(tmp_path, "two"))
+    assert_same(tmp_path, alone)
+
+
+def test_an_engine_that_finds_no_room_after_all_is_loaded_again(
+    tmp_path: Path, alone: Path, beside: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--workers", "1", NO_ROOM="two", HOLD="one") == 0
+    assert "two: it had no room beside another engine; it is loaded again" in capsys.readouterr().out
+    assert len(started(tmp_path, "two")) == 2 and beside == [("two", "one")]
+    assert_same(tmp_path, alone)
+
+
+def test_both_may_die_while_one_loads_beside_the_other(
+    tmp_path: Path, alone: Path, beside: list[tuple[str, str]]
+) -> None:
+    assert run(tmp_path, "--workers", "1", KILLS="1") == 0
+    assert len(started(tmp_path, "one")) == len(started(tmp_path, "two")) == 2
+    assert_same(tmp_path, alone)
+
+
+def test_no_two_compute_on_a_gpu_where_one_loads_beside_another(
+    tmp_path: Path, beside: list[tuple[str, str]]
+) -> None:
+    """The GPU of an engine whose last attempts are in flight is that of the next one, once."""
+    jobs = fake_jobs(tmp_path, dict.fromkeys("abcd", 1))
+    launcher = Processes(2, ["GPU-a", "GPU-b"])
+    for job in jobs:
+        launcher._owed.append(job)
+    launcher._start(launcher._owed.pop(0))
+    launcher._start(launcher._owed.pop(0))
+    first, second = launcher._running
+    launcher._start_next(first)
+    launcher._start_next(first)
+    assert len(launcher._running) == 3 and not launcher._has_room(jobs[3])
+    third = [*launcher._running.values()][2]
+    assert third.before is first and third.gpus == ["GPU-a"] and not launcher._running[first].gpus
+    launcher._bury(first, Unwatched())
+    assert third.before is None and not launcher._free and not launcher._has_room(jobs[3])
+    launcher._bury(second, Unwatched())
+    assert launcher._free == ["GPU-b"] and launcher._has_room(jobs[3])
+    launcher._stop()
+
+
+def test_engines_share_gpus_where_their_parts_of_the_memory_leave_some(tmp_path: Path) -> None:
+    def jobs(kind: str, *shares: float | None) -> list[Job]:
+        made = fake_jobs(tmp_path, {f"m{place}": 1 for place, _ in enumerate(shares)})
+        for job, share in zip(made, shares, strict=True):
+            args = {"gpu_memory_utilization": share} if share else {}
+            job.config = msgspec.structs.replace(job.config, engine=EngineSpec(kind=kind, args=args))
+        return made
+
+    assert fits_beside(*jobs("vllm", 0.45, 0.5), on_gpus=True)
+    assert not fits_beside(*jobs("vllm", 0.5, 0.5), on_gpus=True)
+    assert not fits_beside(*jobs("vllm", 0.1, None), on_gpus=True), "vLLM takes most by itself"
+    assert not fits_beside(*jobs("tests.fakes:start", 0.1, 0.1), on_gpus=True), "nobody knows what it takes"
+
+
+def test_engines_share_the_memory_of_a_cpu_where_half_of_what_is_free_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m.safetensors").write_bytes(bytes(1 << 20))
+    one, two = fake_jobs(tmp_path, {"one": 1, "two": 1})
+    monkeypatch.setattr("harness.run.beside.weights", lambda job: [tmp_path / "m.safetensors"])
+    need = 2 * (PROCESS_BYTES + CPU_KV_CACHE_BYTES + (1 << 20))
+    for free, fits in ((need, True), (need - 1, False)):
+        monkeypatch.setattr("harness.run.beside.free_bytes", lambda free=free: free)
+        assert fits_beside(one, two, on_gpus=False) is fits
+    monkeypatch.setattr("harness.run.beside.weights", lambda job: [])
+    assert not fits_beside(one, two, on_gpus=False), "its weights are not here"

@@ -77,6 +77,6 @@ def test_a_run_reads_the_next_model_once_one_is_loaded(
         asked.append((following.name, there))
         return []
 
-    monkeypatch.setattr(read_ahead, "_weights", weights)
+    monkeypatch.setattr(read_ahead, "weights", weights)
     assert run(tmp_path, "--workers", workers) == 0
     assert asked == [(name, ["one"]) for name in read]

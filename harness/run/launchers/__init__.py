@@ -45,7 +45,8 @@ def open_launcher(
     Args:
         name: `slurm`, `ray`, that of an entry point of `openweight_harness.launchers`, or the dotted path
             of a function `(workers, gpus) -> Launcher`; None for this machine.
-        workers: jobs at once. If not given: as many as there are GPUs, one where there is none.
+        workers: jobs at once, each in a process of its own. If not given: as many as there are GPUs; where
+            there is none one job after the other, in this process.
         gpus: of this machine, as `CUDA_VISIBLE_DEVICES` may name them.
         cluster: what Slurm is asked for.
         wait: whether to wait for what Slurm was given.
@@ -59,8 +60,7 @@ def open_launcher(
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: expected how many models are to run at once, 1 or more")
     if name is None:
-        count = workers or max(len(gpus), 1)
-        return Processes(count, gpus) if count > 1 else InProcess()
+        return Processes(workers or len(gpus), gpus) if workers or gpus else InProcess()
     if name == "slurm":
         return Slurm(cluster or ClusterSpec(), wait=wait, lock=lock, finish=finish)
     if name == "ray":

@@ -6,6 +6,9 @@ through a pipe. One that dies has lost nothing that it had finished: its job goe
 Long jobs are in parts, each half of what is left. An engine that has done a part goes on with the next one of
 its model; where a GPU has nothing else to do it takes one over. So few models are loaded twice, and the last
 to end are short, also where they take longer than was foreseen.
+
+Where the last attempts of an engine are in flight, the next model loads on the same GPUs if memory has room
+for both. It makes its first attempt when the other engine has ended, so that no two compute on a GPU at once.
 """
 
 import asyncio
@@ -30,6 +33,7 @@ from harness.errors import DiskError, Status
 from harness.records.directory import RunDirectory
 from harness.records.workers import LOGS, log_path
 from harness.run.attempts import Progress
+from harness.run.beside import fits_beside
 from harness.run.deaths import MAX_BARREN
 from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.launchers.in_process import InProcess
@@ -69,6 +73,8 @@ class Processes:
         self._running: dict[Connection, Worker] = {}
         self._deaths: Counter[Share] = Counter()
         self._ahead = ReadAhead()
+        self._alone: set[str] = set()
+        """Jobs that found no room beside another one."""
         self._told: set[tuple[str, str]] = set()
         """(job, what progress was told of it once, whichever part said so)."""
 
@@ -114,7 +120,8 @@ class Processes:
                 progress.note(f"{job.name}: {count} engines share its attempts out")
                 parts += job.split([(which, count) for which in range(count)])
             else:
-                most = job.owed // (FULL * job.config.engine.max_concurrency)
+                full = FULL * job.config.engine.max_concurrency
+                most = job.owed // full if self._workers > 1 else 1
                 parts += job.split(halves(job.work, GRAIN * bound, most))
         return parts
 
@@ -132,23 +139,39 @@ class Processes:
             self._owed.remove(part)
             self._left[part.name] -= 1
             worker.job, worker.finished = part, 0
-        with suppress(OSError):  # it died meanwhile, and owes the part
-            connection.send(part and part.share)
+        _answer(connection, part.share if part else None)
 
     def _has_room(self, job: Job) -> bool:
-        return len(self._running) < self._workers and (not self._on_gpus or job.gpus <= len(self._free))
+        places = sum(worker.before is None for worker in self._running.values())
+        return places < self._workers and (not self._on_gpus or job.gpus <= len(self._free))
 
-    def _start(self, job: Job) -> None:
+    def _start_next(self, connection: Connection) -> None:
+        """Start what comes next beside an engine whose last attempts are in flight, where it has room."""
+        worker = self._running[connection]
+        if any(job.name == worker.job.name for job in self._owed):  # it goes on itself
+            return
+        if any(other.before is connection for other in self._running.values()):
+            return
+        for job in self._owed:
+            enough = not self._on_gpus or job.gpus <= len(worker.gpus)
+            if enough and job.name not in self._alone and fits_beside(job, worker.job, on_gpus=self._on_gpus):
+                self._owed.remove(job)
+                self._start(job, connection)
+                return
+
+    def _start(self, job: Job, before: Connection | None = None) -> None:
+        """Start a process; before: that of the engine which still computes where it is to."""
         self._ahead.end()  # what is forked has no thread but its own
         ours, theirs = get_context("fork").Pipe()
-        gpus = [self._free.pop(0) for _ in range(job.gpus if self._on_gpus else 0)]
+        free = self._free if before is None else self._running[before].gpus
+        gpus = [free.pop(0) for _ in range(job.gpus if self._on_gpus else 0)]
         others = [*self._running, ours]
         process = get_context("fork").Process(
-            target=_work, args=(os.getpid(), job, gpus, theirs, others), name=job.name
+            target=_work, args=(os.getpid(), job, gpus, theirs, others, before is not None), name=job.name
         )
         process.start()
         theirs.close()
-        self._running[ours] = Worker(job, process, gpus)
+        self._running[ours] = Worker(job, process, gpus, before, early=before is not None)
 
     def _hear(self, connection: Connection, progress: Progress) -> Job | None:
         """Take in one message; returns the job where its process has ended.
@@ -165,6 +188,8 @@ class Processes:
             worker.ended = message
         elif isinstance(message, Done):
             self._give_more(connection)
+        elif isinstance(message, Last):
+            self._start_next(connection)
         else:
             name, arguments = message
             worker.finished += name == "finished"
@@ -190,7 +215,16 @@ class Processes:
         connection.close()
         worker.process.join()
         self._free += worker.gpus
+        for other, following in self._running.items():
+            if following.before is connection:
+                following.before = None
+                _answer(other, None)
         job, ended = worker.job, worker.ended
+        if worker.early and (ended is None or any(found.check == "not_loaded" for found in ended.problems)):
+            self._alone.add(job.name)
+            if ended is not None:
+                progress.note(f"{job.name}: it had no room beside another engine; it is loaded again")
+                return job
         if ended is not None:
             if ended.disk is not None:
                 raise DiskError(ended.disk)
@@ -221,6 +255,12 @@ class Processes:
             worker.process.join()
             connection.close()
         self._running.clear()
+
+
+def _answer(connection: Connection, answer: tuple[int, int] | None) -> None:
+    """Answer a process that may have died meanwhile."""
+    with suppress(OSError):
+        connection.send(answer)
 
 
 def _told(job: Job, progress: Progress) -> Iterator[Job]:
@@ -306,12 +346,21 @@ class Done:
 
 
 @dataclass
+class Last:
+    """All that a process still owes is in flight."""
+
+
+@dataclass
 class Worker:
     """A process that runs a job."""
 
     job: Job
     process: ForkProcess
     gpus: list[str]
+    before: Connection | None = None
+    """Of the process whose engine still computes where it is to: it waits for that one's end."""
+    early: bool = False
+    """It was started beside another one."""
     finished: int = 0
     """Attempts that it told of."""
     ended: Ended | None = None
@@ -320,8 +369,10 @@ class Worker:
 class Reporter:
     """Satisfies `Progress`: tells another process."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, waits: bool = False) -> None:
+        """Args: connection: to the other process. waits: whether its turn comes later, see `Job.turn`."""
         self._connection = connection
+        self._waits = waits
 
     def begun(self, model: str, totals: dict[str, int], done: dict[str, int]) -> None:
         """See `Progress.begun`."""
@@ -342,10 +393,24 @@ class Reporter:
     def ended(self, model: str) -> None:
         """Told by the last message."""
 
+    def last(self) -> None:
+        """See `Job.on_last`."""
+        self._connection.send(Last())
+
+    async def turn(self) -> None:
+        """See `Job.turn`. It comes once."""
+        if self._waits:
+            self._waits = False
+            await self._answered()
+
     async def more(self) -> tuple[int, int] | None:
         """See `Job.more`."""
-        loop, answered = asyncio.get_running_loop(), asyncio.Event()
         self._connection.send(Done())
+        return await self._answered()
+
+    async def _answered(self) -> tuple[int, int] | None:
+        """What the other process says next."""
+        loop, answered = asyncio.get_running_loop(), asyncio.Event()
         loop.add_reader(self._connection.fileno(), answered.set)  # a Ctrl-C could not end `recv`
         try:
             await answered.wait()
@@ -358,7 +423,14 @@ class Reporter:
         self._connection.send((name, arguments))
 
 
-def _work(parent: int, job: Job, gpus: list[str], connection: Connection, others: list[Connection]) -> None:
+def _work(
+    parent: int,
+    job: Job,
+    gpus: list[str],
+    connection: Connection,
+    others: list[Connection],
+    early: bool,
+) -> None:
     """What a process does."""
     os.setsid()  # a Ctrl-C in the terminal is for the parent, which passes it on once
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -372,8 +444,8 @@ def _work(parent: int, job: Job, gpus: list[str], connection: Connection, others
     job.directory = RunDirectory(job.directory.path)  # what it writes goes to files of this process alone
     make_folder(job.directory.path / LOGS)
     os.environ[LOG] = str(log_path(job.directory.path, job.directory.writer_name, job.name))
-    reporter = Reporter(connection)
-    job.more = reporter.more
+    reporter = Reporter(connection, waits=early)
+    job.more, job.turn, job.on_last = reporter.more, reporter.turn, reporter.last
     try:
         for ended in InProcess().run([job], reporter):
             connection.send(Ended(ended.problems))

@@ -1,6 +1,6 @@
 """All that is changed in AgentDojo and pydantic, why, and what that relies on.
 
-Each but the last is a context: a name of a module is another one while inside, in the whole process. So
+Each but the last two is a context: a name of a module is another one while inside, in the whole process. So
 nothing inside awaits, and one thread at a time is inside, which is checked. They are written for one version
 of AgentDojo, whose names they are; `check_version` refuses any other.
 """
@@ -16,6 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from threading import get_ident
 from types import ModuleType, SimpleNamespace
+from typing import Any
 from unittest.mock import patch
 
 from harness.errors import UserError
@@ -181,3 +182,29 @@ def modules_of_fork(package: Path) -> None:
         for module in CLOCKED
         if (file.parent / f"{module}.py").is_file()
     )
+
+
+def without_providers() -> None:
+    """Let parts of AgentDojo be imported, for the rest of the process, without clients of model providers.
+
+    Its package `agent_pipeline` imports all of them, which takes longer than planning a run. Here it is a
+    package of the same folder whose own code runs when one of the names is wanted that it imports.
+    """
+    import agentdojo
+
+    name = "agentdojo.agent_pipeline"
+    if name in sys.modules:
+        return
+    spec = importlib.util.find_spec(name)
+    assert spec and spec.loader
+    loader, package = spec.loader, importlib.util.module_from_spec(spec)
+
+    def whole(attribute: str) -> Any:
+        if attribute.startswith("_") and attribute != "__all__":  # who looks at every module asks for these
+            raise AttributeError(attribute)
+        del package.__dict__["__getattr__"]
+        loader.exec_module(package)
+        return getattr(package, attribute)
+
+    package.__dict__["__getattr__"] = whole
+    sys.modules[name] = agentdojo.agent_pipeline = package

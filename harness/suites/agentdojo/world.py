@@ -15,7 +15,7 @@ from harness.suites.agentdojo.agentdyn import load_agentdyn
 from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own_suites import load_own
-from harness.suites.agentdojo.patches import check_version, fixed_clock, pruned_diffs
+from harness.suites.agentdojo.patches import check_version, fixed_clock, pruned_diffs, without_providers
 from harness.suites.agentdojo.yaml_text import dump
 from harness.types import FailureKind, Message, Struct, ToolCall
 
@@ -257,9 +257,10 @@ def load_task_suite(name: str, benchmark_version: str, agentdyn: str | None = No
     Raises:
         UserError: there is no such suite or version, or another AgentDojo is installed than is known here.
     """
+    check_version()
+    without_providers()
     from agentdojo.task_suite.load_suites import _SUITES, get_suites
 
-    check_version()
     if agentdyn is not None:
         return made_fast(load_agentdyn(name, agentdyn), own=True, draws=True)
     if name in SHIPPED_SUITES:

@@ -1,6 +1,7 @@
 """The AgentDojo adapter: agents whose verdicts are known, on every task of every suite."""
 
 import asyncio
+import subprocess
 import sys
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from harness.suites.agentdojo import Options, build
 from harness.suites.agentdojo.harm import CLASSES, HARM
 from harness.suites.agentdojo.world import World
 from harness.types import FailureKind, Generation, Message, Sampling, ToolCall, Transcript
+from tests.conftest import ROOT
 from tests.suites.dojo import (
     Agent,
     attacked,
@@ -442,3 +444,21 @@ def test_a_suite_of_ones_own_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
         "goal_capability": 1.0,
         "no_tool_call_goal": 0.0,
     }
+
+
+def test_no_client_of_a_model_provider_is_imported_until_a_name_of_one_is_wanted() -> None:
+    """They take longer to import than a run to be planned."""
+    code = """
+import subprocess
+import sys
+from harness.suites.agentdojo import Options, build
+build(None, Options(suite="workspace"))
+clients = {"anthropic", "cohere", "openai"}
+assert not clients & {*sys.modules}
+import agentdojo.agent_pipeline as package
+assert not hasattr(package, "__wrapped__") and not clients & {*sys.modules}
+from agentdojo.agent_pipeline import GroundTruthPipeline
+from agentdojo.agent_pipeline.ground_truth_pipeline import GroundTruthPipeline as the_same
+assert GroundTruthPipeline is the_same and clients <= {*sys.modules} and not hasattr(package, "nothing")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -36,7 +36,7 @@ from harness.errors import AttemptFailure
 from harness.suites.agentdojo.environments import environment_text
 from harness.suites.agentdojo.explain import Watched
 from harness.suites.agentdojo.own_suites import source_digest
-from harness.suites.agentdojo.patches import check_version
+from harness.suites.agentdojo.patches import check_version, without_providers
 from harness.suites.agentdojo.stepwise.acts import about, happened, is_act
 from harness.suites.agentdojo.stepwise.campaigns import SETTINGS, Setting, campaigns
 from harness.suites.agentdojo.world import Task, World, made_fast, turns
@@ -137,9 +137,10 @@ W = TypeVar("W", bound=World)
 
 def load_company() -> Any:
     """AgentDojo's task suite of the company. Raises UserError if the installed AgentDojo is not known."""
+    check_version()
+    without_providers()
     from harness.suites.agentdojo.stepwise.company import task_suite
 
-    check_version()
     return made_fast(task_suite, own=True)
 
 
