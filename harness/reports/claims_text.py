@@ -23,7 +23,7 @@ from harness.reports.objects import claims_object, to_json
 from harness.reports.render import markdown_table
 from harness.reports.tables import Table
 from harness.reports.terminal import Part, first_screen, sentence_lines, table_lines
-from harness.reports.words import PAIRED, decided, gap_sentence, points, ratio_sentence
+from harness.reports.words import PAIRED, decided, gap_sentence, points, ratio_sentence, together
 from harness.types import Estimate
 
 METHODS = {
@@ -43,7 +43,10 @@ def render_claims(
     if form == "json":
         return to_json(claims_object(claims))
     found = claim_tables(claims)
-    before, said = list(_before(claims)), list(_notes(claims))
+    answers = claim_answers(claims)
+    found_first = [said for name in FIRST for said in answers[name]]
+    before = [*_absent(claims), *found_first, *_unlike(claims)]
+    said = [*answers["sizes"], *claim_notes(claims)]
     if form == "md":
         first, last = (
             "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in sentences)
@@ -66,11 +69,49 @@ def claim_tables(claims: Claims) -> list[Table]:
     return [table for table in _tables(claims) if table.rows]
 
 
-def claim_sentences(claims: Claims) -> list[str]:
-    """What claims come to, and how they came about."""
-    return [*_before(claims), *_notes(claims)]
+def claim_answers(claims: Claims) -> dict[str, list[str]]:
+    """Field of `Claims` -> what it comes to, in sentences; none where there is no evidence."""
+    return {
+        "lags": [
+            f"{lag.behind} behind {lag.leader}: {_months(lag)} months, {lag.model} against {lag.reached_by}."
+            for lag in claims.lags
+        ],
+        "gaps": [_gap_sentence(gap) for gap in claims.gaps],
+        "hijacking": together(
+            ratio_sentence(one) for one in claims.hijacking if one.comparison.metric.headline
+        ),
+        "judged": together(map(gap_sentence, claims.judged)),
+        "mismatches": [
+            f"{claim.key}: {claim.origin} {_difference(claim.mean)} points, {claim.models} models."
+            for claim in claims.mismatches
+        ],
+        "contrasts": [
+            f"{claim.suite}/{claim.metric}, {' less '.join(claim.kinds)}: {claim.a} less {claim.b} "
+            f"{_difference(claim.difference)} points."
+            for claim in claims.contrasts
+        ],
+        "guardrails": [
+            f"{claim.derived} less {claim.base}, {found.key}: {_difference(found.change)} points."
+            for claim in claims.guardrails
+            for found in claim.changes
+            if found.change is not None and found.change.value is not None
+        ],
+        "sizes": [_size_sentence(size) for size in claims.sizes],
+    }
 
 
+def claim_cautions(claims: Claims) -> list[str]:
+    """What a reader has to know before any number: what is not here, and what differs between the models."""
+    return [*_absent(claims), *_unlike(claims)]
+
+
+def claim_notes(claims: Claims) -> list[str]:
+    """How each number was computed."""
+    return list(_notes(claims))
+
+
+FIRST = ("gaps", "hijacking", "judged")
+"""Claims that are said before the tables."""
 LEADING = 3
 """Tables of which a first screen shows at least something."""
 MORE = "More, and how each number was computed: --full here, or --format md and json."
@@ -256,15 +297,17 @@ def _limits(low: float | None, high: float | None, digits: str = ".3g", scale: i
     return f"[{scale * low:{digits}}, {scale * high:{digits}}]"
 
 
-def _mismatch_table(claims: Claims) -> Table:
-    def difference(estimate: Estimate) -> str:
-        assert estimate.value is not None, "what was not measured makes no claim"
-        limits = _limits(estimate.low, estimate.high, "+.1f", 100)
-        return f"{100 * estimate.value:+.1f} {limits}\n{_count(estimate)}"
+def _difference(estimate: Estimate | None) -> str:
+    """`+12.5 [+3.0, +22.0]`, in points."""
+    if estimate is None or estimate.value is None:
+        return "not measured"
+    return f"{100 * estimate.value:+.1f} {_limits(estimate.low, estimate.high, '+.1f', 100)}"
 
+
+def _mismatch_table(claims: Claims) -> Table:
     def row(claim: MismatchClaim) -> tuple[str, ...]:
-        best = f"{difference(claim.best)} {claim.best_model}"
-        return (claim.origin, claim.key, str(claim.models), difference(claim.mean), best)
+        mean, best = (f"{_difference(one)}\n{_count(one)}" for one in (claim.mean, claim.best))
+        return (claim.origin, claim.key, str(claim.models), mean, f"{best} {claim.best_model}")
 
     header = ("Origin", "Metric", "Models", "Mean over models, points", "Smallest of a model")
     return Table(
@@ -276,14 +319,12 @@ def _mismatch_table(claims: Claims) -> Table:
 
 def _contrast_table(claims: Claims) -> Table:
     def row(claim: ContrastClaim) -> tuple[str, ...]:
-        (one, other), found = claim.kinds, claim.difference
-        assert found.value is not None, "what was not measured makes no claim"
-        limits = _limits(found.low, found.high, "+.1f", 100)
+        one, other = claim.kinds
         return (
             f"{claim.suite}/{claim.metric}",
             f"{one} less {other}",
             f"{claim.a} {100 * claim.of_a:+.1f}\n{claim.b} {100 * claim.of_b:+.1f}",
-            f"{100 * found.value:+.1f} {limits}\nn={found.n}",
+            f"{_difference(claim.difference)}\nn={claim.difference.n}",
         )
 
     header = ("Metric", "Kinds", "Of each origin, points", "Difference, points")
@@ -296,10 +337,8 @@ def _contrast_table(claims: Claims) -> Table:
 
 def _guardrail_table(claims: Claims) -> Table:
     def change(estimate: Estimate | None) -> str:
-        if estimate is None or estimate.value is None:
-            return "not measured"
-        limits = _limits(estimate.low, estimate.high, "+.1f", 100)
-        return f"{100 * estimate.value:+.1f} {limits}\n{_count(estimate)}"
+        said = _difference(estimate)
+        return said if estimate is None or estimate.value is None else f"{said}\n{_count(estimate)}"
 
     def rows(claim: GuardrailClaim) -> Iterator[tuple[str, ...]]:
         pair = f"{claim.base}\n{claim.derived}"
@@ -340,13 +379,13 @@ def _adoption_table(claims: Claims) -> Table:
 # Words
 
 
-def _before(claims: Claims) -> Iterator[str]:
-    """What is not here, what the gaps are, and what a reader has to know of them."""
+def _absent(claims: Claims) -> Iterator[str]:
     yield from (f"Not computed: {name} ({why})." for name, why in claims.problems.items())
     yield from (f"Not read: {said}." for said in claims.unread)
-    yield from (_gap_sentence(gap) for gap in claims.gaps)
-    yield from (ratio_sentence(ratio) for ratio in claims.hijacking if ratio.comparison.metric.headline)
-    yield from map(gap_sentence, claims.judged)
+
+
+def _unlike(claims: Claims) -> Iterator[str]:
+    """What differs between the models, and may be why their numbers do."""
     yield from sentences_of(claims.differences)
     yield from map(allowance, claims.allowed)
     yield from _partial_notes(claims)
@@ -400,7 +439,6 @@ def _ability_notes(claims: Claims) -> Iterator[str]:
     )
     if len({model.origin for model in claims.models}) > MOST_PAIRED:
         yield PAIRED
-    yield from (_size_sentence(size) for size in claims.sizes)
     yield f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top."
 
 

@@ -113,11 +113,11 @@ def comparisons(document: Document) -> list[str]:
     ]
     return [
         *(gap_sentence(gap) for gap in document.overall),
-        *_together(sentence for _, sentence in sorted(said, key=lambda one: not one[0])),
+        *together(sentence for _, sentence in sorted(said, key=lambda one: not one[0])),
     ]
 
 
-def _together(sentences: Iterable[str]) -> list[str]:
+def together(sentences: Iterable[str]) -> list[str]:
     """Sentences that say the same of several metrics of a benchmark as one."""
     keys: dict[tuple[str, str], list[str]] = {}
     for sentence in sentences:

@@ -17,6 +17,7 @@ from harness.errors import UserError
 from harness.hostile import strip_control
 from harness.judges.calibration import errors
 from harness.records.verdicts import Key
+from harness.reports.words import plain_name
 from harness.show.view import View, Viewer
 from harness.site.local import without_folders
 from harness.stats.judged import confusions
@@ -99,14 +100,16 @@ class _Index:
     """The scores of a cell's attempts, and which shard has each."""
 
     def __init__(self, cell: CellEntry, *, hashed: bool) -> None:
-        self.metrics = [metric.name for metric in cell.metrics]
+        self._named = {
+            metric.name: plain_name(metric) for metric in sorted(cell.metrics, key=lambda m: not m.headline)
+        }
         self.samples: list[str] = []
         self.shards: list[int] = []
         """How many attempts each finished shard holds."""
         self._hashed = hashed
         self._attempts: list[int] = []
         self._failures: list[str | None] = []
-        self._values: dict[str, list[float | None]] = {name: [] for name in self.metrics}
+        self._values: dict[str, list[float | None]] = {name: [] for name in self._named}
         self._places: list[tuple[int, int] | None] = []
 
     def add(self, record: Record, shard: int | None, place: int) -> None:
@@ -123,7 +126,7 @@ class _Index:
             values.append(scores.get(metric))
 
     def object(self) -> dict[str, Any]:
-        """Metrics that no attempt has a value of are left out."""
+        """Headlines first; metrics that no attempt has a value of are left out."""
         values = {name: own for name, own in self._values.items() if any(v is not None for v in own)}
         return {
             "samples": self.samples,
@@ -131,6 +134,7 @@ class _Index:
             "failures": self._failures,
             "places": self._places,
             "values": values,
+            "named": {name: self._named[name] for name in values},
         }
 
 

@@ -182,7 +182,7 @@ def _write(output: Output, board: Board, store: Store, cells: dict[str, tuple[Ta
     output.write(".nojekyll", "")
     document, problem = whole_document(board)
     output.write("index.html", front(frame))
-    page, files = plots_page(frame)
+    page, files = plots_page(frame, document)
     for name, content in {"plots.html": page, **files}.items():
         output.write(name, content)
     output.write("suites.html", suites_page(frame))

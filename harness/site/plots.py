@@ -4,13 +4,16 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
 import numpy as np
 
 from harness.analysis.missing import misses_much
 from harness.hostile import page_template
 from harness.reports import text
-from harness.reports.html import color, spread
+from harness.reports.claims_text import claim_answers
+from harness.reports.document import Document
+from harness.reports.html import color
 from harness.reports.words import plain_name
 from harness.site.board import Board, Column, Row
 from harness.site.page import TEMPLATES, Frame, model_path
@@ -25,6 +28,8 @@ SHAPES = ("circle", "square", "diamond", "triangle", "down", "cross")
 """Of origins, so that no colour is needed to tell them apart."""
 FEWEST = 3
 """Models of an origin through which a trend goes."""
+LETTER, LINE, MARK = 6.6, 13.0, 7.0
+"""Width of a letter and height of a line of a label, and half the width of a point, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,15 @@ class Point(Struct):
     anchor: str
 
 
+class Label(NamedTuple):
+    """Where a label stands, in pixels."""
+
+    x: float
+    y: float
+    """Of its baseline."""
+    anchor: str
+
+
 class Plot(Struct):
     """A plot."""
 
@@ -101,15 +115,15 @@ Value = tuple[float, float | None, float | None, str]
 """(value, low, high, words)."""
 
 
-def plots_page(frame: Frame) -> tuple[str, dict[str, str]]:
+def plots_page(frame: Frame, document: Document | None) -> tuple[str, dict[str, str]]:
     """(the page, file -> SVG of each plot that can be taken away)."""
-    found = list(_plots(frame.board))
+    found = list(_plots(frame.board, document))
     svg = page_template(TEMPLATES / "plot.svg.j2")
     files = {f"plots/{plot.name}.svg": svg.render(plot=plot, alone=True) for plot in found}
     return frame.render("plots.html.j2", "plots.html", "Plots", plots=found), files
 
 
-def _plots(board: Board) -> Iterator[Plot]:
+def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
     shapes = {
         key: SHAPES[i % len(SHAPES)] for i, key in enumerate(sorted({r.facts.country for r in board.rows}))
     }
@@ -137,15 +151,17 @@ def _plots(board: Board) -> Iterator[Plot]:
         ("weights", "Size of the weights, which a GPU has to hold", _weights, True),
     ]
     for name, title, value, pareto in against:
-        scale = _log_scale(title, [v[0] for row in board.rows if (v := value(row)) and _capability(row)])
+        form = text.format_bytes if value is _weights else text.format_size
+        scale = _log_scale(
+            title, [v[0] for row in board.rows if (v := value(row)) and _capability(row)], form
+        )
         if scale is None:
             continue
-        note = "Dashed: the models that no other beats in both." if pareto else ""
         if found := _plot(
             board,
             name,
             f"Capability against {title[0].lower()}{title[1:]}",
-            note,
+            "",
             (scale, value),
             y,
             shapes,
@@ -154,11 +170,18 @@ def _plots(board: Board) -> Iterator[Plot]:
             yield found
     days = [v[0] for row in board.rows if (v := _day(row)) and _capability(row)]
     if len(set(days)) > 1:
+        lags = claim_answers(document.claims)["lags"] if document and document.claims else []
         found = _plot(
             board,
             "date",
             "Capability against release date",
-            f"Lines: least squares through origins with at least {FEWEST} models, about these models alone.",
+            " ".join(
+                [
+                    f"Lines: least squares through origins with at least {FEWEST} models, about these models "
+                    "alone.",
+                    *(f"Lag of {lag}" for lag in lags),
+                ]
+            ),
             (_day_scale(days), _day),
             y,
             shapes,
@@ -242,18 +265,28 @@ def _share_scale(title: str) -> Scale:
     return Scale(title, 0.0, 1.0, tuple((i / 4, f"{25 * i}%") for i in range(5)))
 
 
-def _log_scale(title: str, values: Sequence[float]) -> Scale | None:
-    """A scale by powers of ten; None for fewer than two values, which need no plot."""
+def _log_scale(title: str, values: Sequence[float], form: Callable[[int], str]) -> Scale | None:
+    """A logarithmic scale from 1, 2 or 5 times a power of ten to another; None for fewer than two values.
+
+    Args:
+        title: of the axis.
+        values: that it holds.
+        form: how a tick is written that is a whole number; others are written with three digits.
+    """
     if len(values) < 2:
         return None
-    low, high = 10 ** math.floor(math.log10(min(values))), 10 ** math.ceil(math.log10(max(values)) + 1e-9)
-    high = high if high > low else 10 * low
-    ticks = [low * 10**i for i in range(round(math.log10(high / low)) + 1)]
-    return Scale(title, low, high, tuple((tick, _short(tick)) for tick in ticks), log=True)
+    least, most = min(values) / 1.05, max(values) * 1.05
+    powers = range(math.floor(math.log10(least)) - 1, math.ceil(math.log10(most)) + 2)
+    steps = [factor * 10.0**power for power in powers for factor in (1, 2, 5)]
+    low, high = max(s for s in steps if s <= least), min(s for s in steps if s >= most)
+    ticks = [s for s in steps if low <= s <= high]
+    if len(ticks) > MOST_TICKS:
+        ticks = [10.0**power for power in powers if low <= 10.0**power <= high]
+    return Scale(title, low, high, tuple((t, form(int(t)) if t >= 1 else f"{t:g}") for t in ticks), log=True)
 
 
-def _short(value: float) -> str:
-    return text.format_size(value) if value >= 1000 else f"{value:.3g}"
+MOST_TICKS = 7
+"""Of a logarithmic scale; with more, powers of ten alone."""
 
 
 def _day_scale(days: Sequence[float]) -> Scale:
@@ -291,11 +324,12 @@ def _plot(
         if len(both) > LABELLED
         else {r.id for r, _, _ in both}
     )
-    heights = spread([sy.y(b[0]) for _, _, b in both], HEIGHT - BOTTOM)
+    labels = _labels([(sx.x(a[0]), sy.y(b[0]), _label(row) if row.id in named else "") for row, a, b in both])
     points = tuple(
-        _point(row, a, b, sx, sy, shapes, height if row.id in named else None)
-        for (row, a, b), height in zip(both, heights, strict=True)
+        _point(row, a, b, sx, sy, shapes, label) for (row, a, b), label in zip(both, labels, strict=True)
     )
+    if len(best) > 1:
+        note = " ".join((note, "Dashed: the models that no other beats in both.")).strip()
     keys = sorted({row.facts.country for row, _, _ in both})
     return Plot(
         name=name,
@@ -313,26 +347,61 @@ def _plot(
 
 
 def _point(
-    row: Row, a: Value, b: Value, sx: Scale, sy: Scale, shapes: dict[str, str], height: float | None
+    row: Row, a: Value, b: Value, sx: Scale, sy: Scale, shapes: dict[str, str], label: Label | None
 ) -> Point:
-    at = sx.x(a[0])
-    right = at > LEFT + 0.62 * (WIDTH - LEFT - RIGHT)
-    name = row.model.name if len(row.model.name) <= 28 else row.model.name[:27] + "…"
+    at = label or Label(0.0, 0.0, "start")
     return Point(
         name=row.model.name,
         path=model_path(row),
         said=f"{row.model.name}: {sx.title.lower()} {a[3]}, {sy.title.lower()} {b[3]}",
         color=color(row.facts.country),
         shape=shapes[row.facts.country],
-        x=at,
+        x=sx.x(a[0]),
         y=sy.y(b[0]),
         x_ends=None if a[1] is None or a[2] is None else (sx.x(a[1]), sx.x(a[2])),
         y_ends=None if b[1] is None or b[2] is None else (sy.y(b[1]), sy.y(b[2])),
-        label="" if height is None else name,
-        label_x=at - 9 if right else at + 9,
-        label_y=round(min(max(height if height is not None else 0.0, TOP + 8), HEIGHT - BOTTOM - 4), 1),
-        anchor="end" if right else "start",
+        label=_label(row) if label else "",
+        label_x=at.x,
+        label_y=at.y,
+        anchor=at.anchor,
     )
+
+
+def _label(row: Row) -> str:
+    return row.model.name if len(row.model.name) <= 28 else row.model.name[:27] + "…"
+
+
+def _labels(points: Sequence[tuple[float, float, str]]) -> list[Label | None]:
+    """Where each label stands: the nearest place beside its point that no point and no other label has.
+
+    Args:
+        points: (x, y, label) in pixels; an empty label needs no place.
+
+    Returns:
+        for each point, None where it has no label, or there is no place for it.
+    """
+    taken = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y, _ in points]
+    found: list[Label | None] = []
+    for x, y, label in points:
+        width, place = LETTER * len(label), None
+        for down in (0, LINE, -LINE, 2 * LINE, -2 * LINE, 3 * LINE, -3 * LINE) if label else ():
+            for anchor, left in (("start", x + MARK + 2), ("end", x - MARK - 2 - width)):
+                box = (left, y + down - LINE / 2, left + width, y + down + LINE / 2)
+                inside = box[0] >= LEFT and box[2] <= WIDTH and box[1] >= 0 and box[3] <= HEIGHT - BOTTOM
+                if place is None and inside and not any(_overlap(box, other) for other in taken):
+                    taken.append(box)
+                    edge = box[0] if anchor == "start" else box[2]
+                    place = Label(round(edge, 1), round(y + down + 4, 1), anchor)
+        found.append(place)
+    return found
+
+
+Box = tuple[float, float, float, float]
+"""(left, top, right, bottom)."""
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def _best(both: Sequence[tuple[Row, Value, Value]]) -> list[tuple[Row, Value, Value]]:

@@ -11,6 +11,7 @@ import multiprocessing.connection
 import os
 import pickle
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import ForkServerProcess
@@ -38,6 +39,8 @@ from harness.trust import Trust, trusting
 from harness.types import CellEntry, ModelEntry, Struct
 
 WORKERS = 2
+ENDED_AFTER = 24 * 3600.0
+"""Seconds after which nobody goes on with a folder that was not finished."""
 SHOWN = 3
 """Reasons of a refusal that are told."""
 
@@ -156,8 +159,10 @@ def take_all(root: Path, store: Store, reading: Reading, tell: Callable[[str], N
     Raises:
         UserError: as `run_folders`.
     """
-    for left in (store.path / "attempts").glob("*.tmp"):  # of a process that was ended
-        shutil.rmtree(left, ignore_errors=True)
+    for left in (store.path / "attempts").glob("*.tmp"):
+        # Another command may be writing to a younger one.
+        if time.time() - left.stat().st_mtime > ENDED_AFTER:
+            shutil.rmtree(left, ignore_errors=True)
     found: dict[Path, Taken] = {}
     owed: list[tuple[Path, str]] = []
     for path in run_folders(root):
@@ -390,8 +395,7 @@ def _cell(
     done = folder / "published.json"
     if not done.exists():
         # Another process may be at the same cell in another run: who is done first, is.
-        own = folder.with_name(f"{key}.{os.getpid()}.tmp")
-        own.mkdir()
+        own = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=folder.parent))
         published = publish(run, cell, own, reading.attempts, closed, restore=not reading.quick)
         (own / done.name).write_bytes(msgspec.json.encode(published))
         try:

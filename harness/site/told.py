@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from harness import __version__
 from harness.analysis.claims import Claims
 from harness.config import changed_keys
-from harness.reports.claims_text import claim_sentences, claim_tables
+from harness.reports.claims_text import claim_answers, claim_cautions, claim_notes, claim_tables
 from harness.reports.document import Document
 from harness.site.board import Board, Number
 from harness.site.downloads import File
@@ -15,41 +15,64 @@ from harness.types import Struct
 INSTRUMENTS = (
     (
         "Open weights lag behind by so many months",
+        "lags",
         "the lag of the best of an origin behind the first model that was as able, with its interval",
         "an older model of the origin behind that is measured and is as able, or a newer one that leads",
     ),
     (
         "Models of one country are behind those of another",
+        "gaps",
         "the best models of each compared by sample, with and without the luck of having been chosen",
         "another best model, or the same gap with an interval that holds 0 on new benchmarks",
     ),
     (
         "Some origins' agents are hijacked more often",
+        "hijacking",
         "the ratio of pooled rates on the same attacks, and the same over models like these",
         "an interval of that ratio which holds 1, or attacks of another kind that turn it round",
     ),
     (
         "Tests by whole harmful goals miss who asks for harmless steps",
+        "mismatches",
         "chains of steps completed less goals accepted, by campaign: the mismatch, by origin",
         "a mismatch whose interval holds 0, or agents that stop in harmless twins as often",
     ),
     (
         "Whoever fine-tunes a model takes its guardrails away",
+        "guardrails",
         "each headline of safety of a model and of what was derived from it, paired, beside capability",
         "changes whose intervals hold 0, or guardrails that became stronger",
     ),
     (
         "A bigger model is a better one",
+        "sizes",
         "the line of ability against parameters, for each doubling",
         "a line whose interval holds 0 once origin or release date is held fixed",
     ),
     (
+        "Some origins' models do what harmful requests ask more often",
+        "judged",
+        "the best models of each compared by request, as judges see their "
+        "replies, corrected by how often a judge errs",
+        "an interval that holds 0, or a judge that errs more on one origin's replies",
+    ),
+    (
+        "Models of a country write less about its own government",
+        "contrasts",
+        "by how much rates on two kinds of requests differ, between origins, on the same requests",
+        "a difference whose interval holds 0, or one that another judge does not find",
+    ),
+    (
         "A safer model is a less useful one",
+        "",
         "hijack rate against the user's task done, both with intervals: see the plots",
         "models in the best corner, or the same order of both rates",
     ),
 )
-"""(claim of the field, its instrument, what would change it)."""
+"""(claim of the field, field of `Claims` with its numbers or nothing for what the plots show, its instrument,
+what would change it)."""
+SHOWN = 4
+"""Sentences that a claim has in the first table; the tables below it have the others."""
 
 
 class Moved(Struct):
@@ -66,12 +89,19 @@ def claims_page(frame: Frame, document: Document | None, problem: str) -> str:
     """Each claim with its instrument and its number from these runs."""
     claims: Claims | None = document.claims if document else None
     why = problem or (document.claims_problem if document else None)
+    answers = claim_answers(claims) if claims else {}
     return frame.render(
         "claims.html.j2",
         "claims.html",
         "Claims",
-        instruments=INSTRUMENTS,
-        sentences=claim_sentences(claims) if claims else [],
+        # Those that these runs are evidence for or against stand first.
+        instruments=sorted(
+            ((said, answers.get(field, []), how, what) for said, field, how, what in INSTRUMENTS),
+            key=lambda one: not one[1],
+        ),
+        shown=SHOWN,
+        cautions=claim_cautions(claims) if claims else [],
+        notes=claim_notes(claims) if claims else [],
         tables=claim_tables(claims) if claims else [],
         problem=why
         or (

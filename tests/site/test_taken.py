@@ -1,5 +1,6 @@
 """Which runs of a root are taken, what is kept of them, and what is not read twice."""
 
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -53,6 +54,19 @@ def test_a_changed_file_is_seen_whatever_its_time_says(tmp_path: Path) -> None:
     file.write_bytes(bytes(data))
     subprocess.run(["touch", "-d", f"@{before.st_mtime_ns / 1e9:.9f}", str(file)], check=True)
     assert "checksum" in read(run.path.parent, tmp_path / "store")["one"].refused[0]
+
+
+def test_what_another_command_is_writing_stays_and_what_one_left_a_day_ago_goes(tmp_path: Path) -> None:
+    """Two sites with one cache: the second removed what the first had begun, and a run was refused."""
+    make(tmp_path / "root" / "one")
+    store = Store(tmp_path / "store")
+    young, old = (store.path / "attempts" / f"{name}.1.tmp" for name in ("young", "old"))
+    for folder in (young, old):
+        folder.mkdir(parents=True)
+    day_ago = time.time() - 25 * 3600
+    os.utime(old, (day_ago, day_ago))
+    assert not read(tmp_path / "root", store.path)["one"].refused
+    assert young.is_dir() and not old.exists()
 
 
 def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:

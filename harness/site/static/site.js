@@ -356,6 +356,8 @@ function listed(index) {
 }
 
 const folder = (cell) => `${document.body.dataset.root}attempts/${cell}`;
+/** A score in a list: of a rate yes or no, and nothing where an attempt has none. */
+const answer = (value, rate) => (value === null || value === undefined ? "" : rate ? (value ? "yes" : "no") : told(value));
 const told = (value) => (value === null || value === undefined ? "none" : Number.isInteger(value) ? String(value) : value.toFixed(3));
 
 async function transcript(cell, entry) {
@@ -399,10 +401,13 @@ function attempts() {
       if (turn !== asked) return;
       const entries = listed(index);
       const names = Object.keys(index.values);
+      const own = (name) => index.named?.[name] ?? name;
+      const rates = new Set();
       const kinds = ["all", "failed", ...new Set(entries.map((e) => e.failure).filter(Boolean))].map((k) => [k, k]);
       for (const name of names) {
-        const own = new Set(entries.map((entry) => entry.values[name]).filter((v) => v !== null));
-        if (own.size <= 2 && [...own].every((v) => v === 0 || v === 1)) kinds.push([`${name}=1`, `${name}: yes`], [`${name}=0`, `${name}: no`]);
+        const values = new Set(entries.map((entry) => entry.values[name]).filter((v) => v !== null));
+        if ([...values].every((v) => v === 0 || v === 1)) rates.add(name);
+        if (rates.has(name)) kinds.push([`${name}=1`, `${own(name)}: yes`], [`${name}=0`, `${own(name)}: no`]);
       }
       outcome.replaceChildren(...kinds.map(([value, text]) => make("option", { value }, text)));
       outcome.value = kinds.some(([value]) => value === now.get("outcome")) ? now.get("outcome") : "all";
@@ -412,7 +417,7 @@ function attempts() {
       if (turn !== asked) return;
       const fit = entries.filter((entry) => (!texts || texts.has(entry)) && wanted(entry, outcome.value));
       said.textContent = `${fit.length.toLocaleString("en")} of ${entries.length.toLocaleString("en")} attempts. ${cell.closed ? `No transcripts: ${cell.closed}.` : ""}`;
-      rowsOf(cell, fit, names, now);
+      rowsOf(cell, fit, names.map((name) => ({ name, said: own(name), rate: rates.has(name) })), now);
       const open = entries.find((e) => e.sample === now.get("sample") && String(e.attempt) === (now.get("attempt") ?? "0"));
       await detailOf(cell, open, turn);
     } catch (error) {
@@ -445,12 +450,12 @@ function attempts() {
   const MOST = 500;
 
   function rowsOf(cell, fit, names, now) {
-    const head = make("tr", {}, make("th", { scope: "col" }, "Sample"), make("th", { scope: "col" }, "Attempt"), make("th", { scope: "col" }, "Failure"), ...names.map((name) => make("th", { scope: "col", className: "num" }, name)));
+    const head = make("tr", {}, make("th", { scope: "col" }, "Sample"), make("th", { scope: "col" }, "Attempt"), make("th", { scope: "col" }, "Failure"), ...names.map(({ name, said }) => make("th", { scope: "col", className: "num", title: name }, said)));
     const body = fit.slice(0, MOST).map((entry) => {
       const to = new URLSearchParams({ cell: cell.id, sample: entry.sample, attempt: entry.attempt });
       for (const kept of ["outcome", "q"]) if (now.get(kept)) to.set(kept, now.get(kept));
       const link = entry.place ? make("a", { href: `#${to}` }, entry.sample) : entry.sample;
-      const row = make("tr", {}, make("td", {}, link), make("td", { className: "num" }, String(entry.attempt)), make("td", {}, entry.failure ?? ""), ...names.map((name) => make("td", { className: "num" }, told(entry.values[name]))));
+      const row = make("tr", {}, make("td", {}, link), make("td", { className: "num" }, String(entry.attempt)), make("td", {}, entry.failure ?? ""), ...names.map(({ name, rate }) => make("td", { className: "num" }, answer(entry.values[name], rate))));
       if (entry.sample === now.get("sample") && String(entry.attempt) === (now.get("attempt") ?? "0")) row.className = "chosen";
       return row;
     });
