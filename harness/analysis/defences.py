@@ -42,11 +42,11 @@ def defended(card: ModelScorecard) -> Iterator[tuple[Defended, ...]]:
 def _change(card: ModelScorecard, bare: SuiteResult | None, suite: SuiteResult) -> Estimate | None:
     if bare is None or suite is bare:
         return None
-    without, with_it = (_hijacked(card, one) for one in (bare, suite))
+    without, with_it = (hijacked(card, one) for one in (bare, suite))
     return None if without is None or with_it is None else difference(without, with_it)
 
 
-def _hijacked(card: ModelScorecard, suite: SuiteResult) -> MetricResult | None:
+def hijacked(card: ModelScorecard, suite: SuiteResult) -> MetricResult | None:
     """A suite's first headline of being hijacked: of all pairs, whether or not the attack was seen."""
     of_suite = (result for result in card.metrics.values() if result.suite == suite.suite)
     return next((result for result in of_suite if result.metric.hijack and result.metric.headline), None)

@@ -28,6 +28,7 @@ from harness.analysis.origins import (
 )
 from harness.analysis.overall import overall_gaps
 from harness.analysis.summary import Summary, summarise
+from harness.analysis.transfers import Transfer, transfers
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.reports import text
@@ -55,6 +56,8 @@ class Document(Struct):
     """The most capable models of each pair of origins over all benchmarks, the better first."""
     defences: dict[str, tuple[tuple[Defended, ...], ...]]
     """Model -> its suites that differ in the defence alone, a block each, of models that have any."""
+    transfers: tuple[Transfer, ...]
+    """Attacks that were found on one model and tried on others, a row for each such model."""
     agents: dict[str, tuple[AgentCard, ...]]
     """Model -> all of its suites that offer tools together, then each, of models that have any."""
     claims: Claims | None
@@ -188,6 +191,7 @@ def document_of(
         summary=summarise(cards),
         overall=tuple(overall_gaps(own, origins)),
         defences={card.model.name: found for card in cards if (found := tuple(defended(card)))},
+        transfers=tuple(transfers(cards)),
         agents={card.model.name: used for card in cards if (used := agent_cards(card))},
         claims=made,
         claims_problem=problem,

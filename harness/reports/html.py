@@ -20,6 +20,7 @@ from harness.reports.agents import agent_tables
 from harness.reports.defences import defence_tables
 from harness.reports.document import Document
 from harness.reports.tables import Table
+from harness.reports.transfers import transfer_tables
 from harness.reports.words import comparisons, meaning, notes, plain_name, warnings
 from harness.types import Estimate, Metric, Struct
 
@@ -253,6 +254,7 @@ def _folded(document: Document) -> Iterator[Table]:
     cards = document.models
     yield from agent_tables(document)
     yield from defence_tables(document)
+    yield from transfer_tables(document)
     yield tables.models_table(cards)
     yield tables.attempts_table(cards)
     yield tables.origins_table(document.origins)

@@ -39,6 +39,7 @@ def document_object(document: Document) -> dict[str, Any]:
             *(comparison_object(ratio, "risk_ratio") for ratio in document.ratios),
         ],
         **({"defences": _defences_object(document)} if document.defences else {}),
+        **({"transfers": _transfers_object(document)} if document.transfers else {}),
         **({"agents": _agents_object(document)} if document.agents else {}),
         "claims": None if document.claims is None else claims_object(document.claims),
         "claims_problem": document.claims_problem,
@@ -67,6 +68,20 @@ def _defences_object(document: Document) -> list[dict[str, Any]]:
         }
         for model, blocks in document.defences.items()
         for block in blocks
+    ]
+
+
+def _transfers_object(document: Document) -> list[dict[str, Any]]:
+    """A row for the texts of one attacker."""
+    return [
+        {
+            "benchmark": row.benchmark,
+            "attack": row.attack,
+            "attacker": row.attacker,
+            "found_on": row.found_on,
+            "tried_on": {model: estimate_object(one.estimate) for model, one in row.tried_on.items()},
+        }
+        for row in document.transfers
     ]
 
 

@@ -14,6 +14,7 @@ from harness.reports.html import render_html
 from harness.reports.objects import document_object, to_json
 from harness.reports.tables import Table
 from harness.reports.terminal import SCREEN, Part, first_screen, sentence_lines, table_lines
+from harness.reports.transfers import transfer_tables
 from harness.reports.words import comparisons, meaning, notes, warnings
 
 FORMATS = ("table", "md", "json", "html")
@@ -56,6 +57,7 @@ def render_markdown(document: Document) -> str:
         *(tables.suite_table(cards, suite) for suite in tables.suite_names(cards)),
         *agent_tables(document),
         *defence_tables(document),
+        *transfer_tables(document),
         *tables.injection_task_tables(cards),
         tables.attempts_table(cards),
         tables.origins_table(origins),
@@ -123,6 +125,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         tables.models_table(cards),
         *agent_tables(document),
         *defence_tables(document),
+        *transfer_tables(document),
         tables.attempts_table(cards),
         tables.origins_table(document.origins),
         *tables.member_tables(cards),

@@ -1,10 +1,12 @@
 """AgentDojo's attacks by name, or one of the user's own, addressed to the model that is measured."""
 
+from collections.abc import Sequence
 from string import Formatter
 from typing import Any
 
 from harness.config import as_written
 from harness.errors import UserError
+from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.own_suites import source_digest
 from harness.suites.agentdojo.patches import addressed_to
 from harness.suites.digests import digest
@@ -88,6 +90,35 @@ def injected(attack: Any, user_task: Any, injection_task: Any) -> dict[str, str]
             f"the attack {attack.name} cannot be made on {user_task.ID} for {injection_task.ID} ({error}): "
             "the ground truth of a user task must read one of the suite's injection vectors"
         ) from error
+
+
+def placed(texts: Sequence[dict[str, str]], places: str) -> dict[str, str]:
+    """Vector -> what stands there of several texts, in their order, in the places that are used.
+
+    Args:
+        texts: vector -> text, of each goal; all goals have the vectors that the user task reads.
+        places: as of the options.
+    """
+    vectors = list(texts[0])
+    used = {"all": vectors, "first": vectors[:1], "last": vectors[-1:]}[places]
+    return {vector: " ".join(one[vector] for one in texts) for vector in used}
+
+
+def check_places(options: Options, goals: int, *, denial: bool) -> None:
+    """Raises UserError where other goals cannot be injected.
+
+    Args:
+        options: of the suite.
+        goals: injection tasks of the suite.
+        denial: whether the attack has no goal of its own.
+    """
+    if options.other_goals and (options.attack is None or denial):
+        raise UserError("other_goals: there are none without an attack that has a goal: leave it out")
+    if options.other_goals >= goals:
+        raise UserError(
+            f"other_goals: {options.suite} has {goals} injection tasks, so that at most {goals - 1} others "
+            "can be injected beside one"
+        )
 
 
 def check_injections(dojo: Any, sample: str, injections: dict[str, str]) -> None:

@@ -179,8 +179,12 @@ def declare(metrics: Sequence[Metric], protocol: Mapping[str, str], *, denial: b
         denial: whether its attack has no goal but that the user's task is not done.
     """
     names = [metric.name for metric in metrics]
-    planted = "canary" in protocol  # then it is no longer AgentDojo's benchmark
-    whole = not planted and protocol.get("suite") in SUITES and protocol.get("limit") in ("None", "unknown")
+    changed = {
+        "canary",
+        "places",
+        "other_goals",
+    } & protocol.keys()  # then it is no longer AgentDojo's benchmark
+    whole = not changed and protocol.get("suite") in SUITES and protocol.get("limit") in ("None", "unknown")
     return Declared(
         derived=UTILITY_LOST if denial else (EXPOSED_CAPABLE,),
         conditions={name: "exposed" for name in names if "_exposed" in name},

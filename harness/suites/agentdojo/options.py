@@ -1,6 +1,8 @@
 """What can be set about an agent-hijack suite."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+import msgspec
 
 from harness.types import Struct
 
@@ -38,6 +40,11 @@ class Options(Struct):
     for the benign tasks alone. `manual`, which AgentDojo asks somebody to type, takes `attack_text`."""
     attack_text: str | None = None
     """For `manual`: what is injected. `{goal}`, `{user}`, `{model}` and `{task}` are filled in."""
+    places: Literal["all", "first", "last"] = "all"
+    """Which of the places that the user task reads hold the attacker's text. AgentDojo fills all of them."""
+    other_goals: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """So many other injection tasks of the suite are injected beside the one that is judged, in the same
+    places: those that follow it in the suite. In a place the texts stand in the order of the suite."""
     benign: bool = True
     """Also run every user task without an attack."""
     goals: bool = True

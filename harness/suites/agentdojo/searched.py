@@ -152,6 +152,8 @@ class SearchedSuite(AgentDojoSuite):
             raise UserError(
                 "a search needs an attack with a goal to begin with: attack: important_instructions"
             )
+        if options.other_goals:
+            raise UserError("other_goals: an attacker who searches has one goal at a time: leave it out")
         users = list(self._dojo.user_tasks)
         if options.development >= len(users):
             raise UserError(

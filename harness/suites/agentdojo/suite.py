@@ -15,9 +15,11 @@ from harness.suites.agentdojo.attacks import (
     attack_identity,
     check_attack,
     check_injections,
+    check_places,
     injected,
     is_denial_of_service,
     load_attack,
+    placed,
 )
 from harness.suites.agentdojo.attempts import SPOKEN, WantedActs, is_attempted
 from harness.suites.agentdojo.audit import REVISION, corrections
@@ -75,6 +77,7 @@ class AgentDojoSuite(Suite):
         self._dojo = with_canary(dojo) if options.canary else dojo
         if options.attack is not None:
             check_attack(options.attack, options.attack_text)
+        check_places(options, len(self._dojo.injection_tasks), denial=self._is_dos)
         audited = options.variant == "audited"
         self._checkers: dict[str, Checker] = {
             **(corrections(options.suite, options.version) if audited else {})
@@ -137,6 +140,8 @@ class AgentDojoSuite(Suite):
             "benchmark_version": options.version,
             **({"agentdyn": agentdyn_digest(options.agentdyn)} if options.agentdyn else {}),
             **({"canary": CANARY} if options.canary else {}),
+            **({"places": options.places} if options.places != "all" else {}),
+            **({"other_goals": str(options.other_goals)} if options.other_goals else {}),
             "variant": "upstream" if not self._checkers else f"{options.variant} {REVISION}",
             "agentdojo": version("agentdojo"),
             "attack": self._attack or "none",
@@ -229,9 +234,17 @@ class AgentDojoSuite(Suite):
         for user_task in self._dojo.user_tasks.values():
             for goal in self._injection_tasks():
                 with bounded(f"attack {self.options.attack} on {user_task.ID}"), quick_attacks():
-                    injections = injected(attack, user_task, goal)
+                    texts = [injected(attack, user_task, one) for one in self._injected_with(goal)]
+                injections = placed(texts, self.options.places)
                 task = Task(user_task=user_task.ID, injection_task=goal.ID, injections=injections)
                 yield self._sample(task, user_task.PROMPT, harm=self._harm(goal))
+
+    def _injected_with(self, goal: Any) -> list[Any]:
+        """A goal and those that are injected beside it, in the order of the suite."""
+        goals = self._injection_tasks()
+        first = goals.index(goal)
+        own = {(first + i) % len(goals) for i in range(1 + self.options.other_goals)}
+        return [goals[i] for i in sorted(own)]
 
     def _goals(self) -> Iterator[Sample]:
         for goal in self._injection_tasks():

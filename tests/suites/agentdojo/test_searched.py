@@ -1,7 +1,9 @@
 """An attacker who tries again: what he finds is known beforehand, and is measured where he never looked."""
 
 import asyncio
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +15,9 @@ from harness.cli import main
 from harness.config import EngineSpec, ModelSpec
 from harness.engines.scripted import ChatPolicy, Reply, ScriptedEngine
 from harness.errors import AttemptFailure, UserError
+from harness.records.directory import RunDirectory
+from harness.reports.document import read_document
+from harness.reports.transfers import transfer_tables
 from harness.stats import at_least_one
 from harness.suites.agentdojo.attackers import PUBLISHED, filled, placeable
 from harness.suites.agentdojo.searched import Options, SearchedSuite, build, read
@@ -280,6 +285,21 @@ def transferred(tmp_path: Any) -> None:
     assert cards.loc[("turned", "from_firm", "targeted_asr@4")].value == 1  # the phrase is among its texts
     assert cards.loc[("turned", "from_turned", "search_tokens")].value == 0
     assert main(["verify", str(tmp_path / "again")]) == 0
+    matrix_of(tmp_path / "again")
+
+
+def matrix_of(run: Path) -> None:
+    """The document has the transfer matrix in every form."""
+    (table,) = transfer_tables(read_document(RunDirectory(run)))
+    assert table.header[2:] == ("Found on", "firm", "turned")
+    assert [(row[2], *(cell.split("%")[0] for cell in row[3:])) for row in table.rows] == [
+        ("firm", "0.0", "0.0"),
+        ("turned", "0.0", "100.0"),
+    ]
+    first, second = json.loads((run / "scorecard.json").read_text())["transfers"]
+    assert (first["found_on"], second["tried_on"]["turned"]["value"]) == ("firm", 1.0)
+    for name in ("scorecard.md", "scorecard.html"):
+        assert "Transfer of attacks" in (run / name).read_text(), name
 
 
 def test_found_attacks_have_to_be_there(tmp_path: Any) -> None:
