@@ -1,6 +1,5 @@
 """Files and folders that are written: whole or as they were before, one sentence where the disk refuses."""
 
-import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -70,9 +69,7 @@ def _place_first(temporary: Path, path: Path) -> None:
         path.hardlink_to(temporary)  # renaming would take the name from the other
     except FileExistsError:
         pass
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS):
-            raise
+    except OSError:  # file systems without links say so in many ways; what else is wrong stops a rename too
         if not path.exists():  # without links two can still meet between this and the next line
             temporary.replace(path)
 

@@ -89,14 +89,11 @@ def _fold(card: ModelScorecard, benchmarks: Sequence[Benchmark]) -> ModelScoreca
             results = [own[key] for part in parts if (key := f"{part.suite}/{metric.name}") in own]
             if results:
                 metrics[f"{benchmark.name}/{metric.name}"] = _pooled(benchmark.name, metric, results)
+    # By suite; the metrics of a suite in the order in which they were found.
+    metrics = dict(sorted(metrics.items(), key=lambda item: item[1].suite))
     return msgspec.structs.replace(
-        card, suites=dict(sorted(suites.items())), metrics=_ordered(metrics), members=members
+        card, suites=dict(sorted(suites.items())), metrics=metrics, members=members
     )
-
-
-def _ordered(metrics: Mapping[str, MetricResult]) -> dict[str, MetricResult]:
-    """By suite; the metrics of a suite in the order in which they were found."""
-    return dict(sorted(metrics.items(), key=lambda item: item[1].suite))
 
 
 def _suite(

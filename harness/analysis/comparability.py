@@ -5,7 +5,7 @@ from typing import Literal
 
 from harness.analysis.build import ModelScorecard
 from harness.errors import UserError
-from harness.types import EngineFacts, Manifest, ModelEntry, Struct
+from harness.types import Manifest, ModelEntry, Struct
 
 NONE = "none"
 """The value of a field that a model does not have."""
@@ -171,7 +171,11 @@ def _benchmarks(suites: Sequence[str], wholes: Mapping[str, Collection[str]]) ->
 def engine_settings(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
     """Every fact of the models' engines with its values; nothing of models that were never loaded."""
     engines = {name: card.model.engine for name, card in zip(_labels(cards), cards, strict=True)}
-    facts = {name: _facts(engine) for name, engine in engines.items() if engine is not None}
+    facts = {
+        name: {"engine": f"{engine.name} {engine.version}", **engine.details}
+        for name, engine in engines.items()
+        if engine is not None
+    }
     fields = sorted({field for own in facts.values() for field in own}, key=_telling_first)
     return tuple(
         _setting(field, {model: own.get(field, "not said") for model, own in facts.items()})
@@ -181,10 +185,6 @@ def engine_settings(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:
 
 def _telling_first(field: str) -> tuple[int, str]:
     return (TELLING.index(field) if field in TELLING else len(TELLING)), field
-
-
-def _facts(engine: EngineFacts) -> dict[str, str]:
-    return {"engine": f"{engine.name} {engine.version}", **engine.details}
 
 
 def differences(cards: Sequence[ModelScorecard]) -> Differences:

@@ -85,7 +85,8 @@ def by_injection_task(
         for one, seen in zip(measured, observations, strict=True)
         if one.metric in cell.metrics and _splits(one.metric)
     ]
-    if tasks is None or not any(_attacks(one.metric) for one, _ in chosen):
+    # An injection task that attacks is put into something else, such as a user task.
+    if tasks is None or not any(len(one.metric.applies_to or ()) > 1 for one, _ in chosen):
         return {}
     harms = dict(zip(tasks.levels.to_pylist(), _harms(attempts, tasks), strict=True))
     return InjectionTasks(harms, {one.metric.name: (seen, _missing(one, tasks)) for one, seen in chosen})
@@ -94,11 +95,6 @@ def by_injection_task(
 def _splits(metric: Metric) -> bool:
     applies = FACTOR in (metric.applies_to or ()) and FACTOR not in metric.given
     return metric.kind == "rate" and applies and not metric.where
-
-
-def _attacks(metric: Metric) -> bool:
-    """True if its samples are an injection task put into something else, such as a user task."""
-    return len(metric.applies_to or ()) > 1
 
 
 def _missing(measured: Measured, tasks: Factor) -> list[int]:

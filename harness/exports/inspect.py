@@ -20,7 +20,6 @@ from harness.reports.text import direction
 from harness.suites.restore import Restored
 from harness.types import (
     CellEntry,
-    Generation,
     Message,
     Metric,
     ModelEntry,
@@ -312,13 +311,10 @@ def _output(cell: CellEntry, record: Record, usage: Any) -> Any:
     if not record.transcript.generations:
         return ModelOutput(model=cell.model)
     last = record.transcript.generations[-1]
-    output = ModelOutput.from_content(cell.model, last.text, stop_reason=_stop_reason(last))
+    stop_reason: Any = "max_tokens" if last.finish_reason == "length" else last.finish_reason
+    output = ModelOutput.from_content(cell.model, last.text, stop_reason=stop_reason)
     output.usage = usage
     return output
-
-
-def _stop_reason(reply: Generation) -> Any:
-    return {"length": "max_tokens", "tool_calls": "tool_calls", "stop": "stop"}[reply.finish_reason]
 
 
 def _error(record: Record) -> Any:

@@ -1,5 +1,6 @@
 """Runs put together: the union of the folders of their cells. Contradictions are refused and named."""
 
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -82,6 +83,9 @@ def _same_records(first: RunDirectory, other: RunDirectory, cell: CellEntry) -> 
 def copy_cell(run: RunDirectory, checksums: Mapping[str, str], cell: CellEntry, out: RunDirectory) -> None:
     """Copy the files of a cell, as they are. Of an earlier version the records alone are as they were.
 
+    Where nothing of a complete cell is there, one rename gives it its place: it is there whole or not at all.
+    Of two processes the first one's stays, since a folder that is not empty is not replaced.
+
     Args:
         run: where they are.
         checksums: of a run of an earlier version.
@@ -90,31 +94,55 @@ def copy_cell(run: RunDirectory, checksums: Mapping[str, str], cell: CellEntry, 
 
     Raises:
         UserError: a file is a link, or is not what was sealed.
+        DiskError: the disk does not take it.
     """
     folder = out.layout.make_folder(cell)
-    if out.is_complete(cell):
+    if out.is_complete(cell) and (folder / CHECKSUMS).exists():
         return
+    complete = run.is_complete(cell)
+    if run.layout.earlier and not complete:
+        with closing(out.writer(cell)) as writer:
+            for record in run.each_record(cell):
+                writer.append(record)
+        return
+    files = _files(run, checksums, cell)
+    if not complete or any(folder.iterdir()):
+        _copy(files, folder)
+        return
+    whole = out.path / f".{folder.name}.{secrets.token_hex(4)}.tmp"
+    try:
+        _copy(files, whole)
+        whole.rename(folder)
+    except OSError:
+        if not out.is_complete(cell):
+            raise
+    finally:
+        shutil.rmtree(whole, ignore_errors=True)
+
+
+def _files(run: RunDirectory, checksums: Mapping[str, str], cell: CellEntry) -> dict[str, Path]:
+    """Name in the folder of a cell -> its file.
+
+    Checksums come last: if copying ends before, they are not of files that are missing.
+    """
+    complete = run.is_complete(cell)
     if run.layout.earlier:
-        if not run.is_complete(cell):
-            with closing(out.writer(cell)) as writer:
-                for record in run.each_record(cell):
-                    writer.append(record)
-            return
-        complete = run.complete_path(cell)
-        check_unchanged(complete, checksums.get(str(complete.relative_to(run.path))))
-        files = {INJECTIONS: run.injections_path(cell), RECORDS: complete}
-    else:
-        own = run.layout.folder(cell)
-        lines = {} if run.is_complete(cell) else {path.name: path for path in own.glob("*.jsonl")}
-        engines = {path.name: path for path in own.glob("engine-*.json")}
-        names = (CELL, CHECKSUMS, INJECTIONS, RECORDS)  # the records last: with them the cell is complete
-        said = {str(path.relative_to(own)): path for path in run.verdicts(cell).files()}
-        files = {**engines, **lines, **said, **{name: own / name for name in names}}
+        path = run.complete_path(cell)
+        check_unchanged(path, checksums.get(str(path.relative_to(run.path))))
+        return {INJECTIONS: run.injections_path(cell), RECORDS: path}
+    own = run.layout.folder(cell)
+    found = [*own.glob("engine-*.json"), *(() if complete else own.glob("*.jsonl"))]
+    found += [*run.verdicts(cell).files(), own / CELL, own / INJECTIONS]
+    found += [own / RECORDS, own / CHECKSUMS] if complete else []
+    return {str(path.relative_to(own)): path for path in found}
+
+
+def _copy(files: Mapping[str, Path], folder: Path) -> None:
     for name, source in files.items():
         if source.is_symlink():
             raise UserError(f"{source} is a link: put what it leads to in its place")
         if source.exists():
-            (folder / name).parent.mkdir(exist_ok=True)
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             with replacing(folder / name) as temporary:
                 shutil.copyfile(source, temporary)
 

@@ -216,18 +216,14 @@ class Collection:
                 f"{out.path} has results of {model} already: give another --out, or another name by --name"
             )
         if found is None:
-            self._hold(out)
+            if not self._cells:  # locked, and made, once there is something to keep
+                self._resources.enter_context(out.lock())
             entry = imported_cell(model, suite.name, suite.protocol)
             for path in out.appended_paths(entry):  # of an import that did not finish
                 path.unlink()
             found = Cell(suite, entry, out.writer(entry))
             self._cells[model, suite.name] = found
         return found
-
-    def _hold(self, out: RunDirectory) -> None:
-        """Lock the directory, which makes it, once there is something to keep. Raises UserError."""
-        if not self._cells:
-            self._resources.enter_context(out.lock())
 
     def close(self) -> None:
         """Close the records' files, and let the directory go."""

@@ -408,7 +408,8 @@ def _notes(claims: Claims) -> Iterator[str]:
     if claims.models:
         yield from _ability_notes(claims)
     yield from _time_notes(claims)
-    yield from _mismatch_notes(claims)
+    for key, mismatch in {claim.key: claim for claim in claims.mismatches}.items():
+        yield f"{key}, in points: {mismatch.best.method}."  # what was subtracted from what, once a metric
     yield from _contrast_notes(claims)
     yield from _cost_notes(claims)
     if claims.snapshot is not None:
@@ -440,12 +441,6 @@ def _ability_notes(claims: Claims) -> Iterator[str]:
     if len({model.origin for model in claims.models}) > MOST_PAIRED:
         yield PAIRED
     yield f"Smallest GPU: holds the weights in {100 * USABLE:.0f}% of its memory; caches come on top."
-
-
-def _mismatch_notes(claims: Claims) -> Iterator[str]:
-    """What was subtracted from what, once a metric."""
-    for key, claim in {claim.key: claim for claim in claims.mismatches}.items():
-        yield f"{key}, in points: {claim.best.method}."
 
 
 def _contrast_notes(claims: Claims) -> Iterator[str]:

@@ -102,8 +102,8 @@ def _row(key: str, found: MetricComparison) -> tuple[str, ...]:
     unpaired = f", {found.unpaired} unpaired" if found.unpaired else ""
     return (
         f"{key}{text.arrow(metric)}",
-        f"{text.format_interval(found.a, metric)}\n{text.format_count(found.a, metric)}",
-        f"{text.format_interval(found.b, metric)}\n{text.format_count(found.b, metric)}",
+        text.format_cell(found.a, metric),
+        text.format_cell(found.b, metric),
         f"{_points(found.difference, metric)}\n{found.pairs} pairs{unpaired}\n{_p_values(found)}",
         _detectable(found),
     )

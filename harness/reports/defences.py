@@ -52,11 +52,7 @@ def _rows(
 
 
 def _cell(result: MetricResult | None) -> str:
-    return "not run" if result is None else _said(result.estimate, result.metric)
-
-
-def _said(estimate: Estimate, metric: Metric) -> str:
-    return f"{text.format_interval(estimate, metric)}\n{text.format_count(estimate, metric)}"
+    return "not run" if result is None else text.format_cell(result.estimate, result.metric)
 
 
 def _change(change: Estimate) -> str:

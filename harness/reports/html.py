@@ -197,6 +197,7 @@ def _benchmarks(summary: Summary, document: Document) -> Table:
 def _headline(row: Row, columns: Sequence[Column]) -> Headline:
     model = row.card.model
     said = [*(["imported"] if model.imported else []), *([] if row.ranked else ["not ranked"])]
+    seconds = "not known" if row.seconds_per_attempt is None else f"{row.seconds_per_attempt:.3g} s"
     return Headline(
         model=model.name,
         said=", ".join(said),
@@ -204,13 +205,9 @@ def _headline(row: Row, columns: Sequence[Column]) -> Headline:
         color=color(model.origin.country),
         cells=(
             *map(_cell, row.estimates, row.measured, columns),
-            Cell(value=_seconds(row), interval="", count=""),
+            Cell(value=seconds, interval="", count=""),
         ),
     )
-
-
-def _seconds(row: Row) -> str:
-    return "not known" if row.seconds_per_attempt is None else f"{row.seconds_per_attempt:.3g} s"
 
 
 def _cell(estimate: Estimate | None, measured: int, column: Column) -> Cell:

@@ -99,17 +99,18 @@ def _member_table(cards: Sequence[ModelScorecard], name: str) -> Table:
         for card, _ in found
     ]
     averages = [
-        (f"lm-eval's own {key}", card.model.name, _average(value), *[""] * (len(metrics) - 1))
+        (
+            f"lm-eval's own {key}",
+            card.model.name,
+            # A share, as lm-eval prints it.
+            "not measured" if value is None else f"{value:.4f} (lm-eval gives no n)",
+            *[""] * (len(metrics) - 1),
+        )
         for card, whole in found
         for key, value in whole.group_averages.items()
     ]
     header = ("Suite", "Model", *(_column_name(metric) for metric in metrics))
     return Table(title=f"{name}, suite by suite", header=header, rows=tuple([*averages, *rows]))
-
-
-def _average(value: float | None) -> str:
-    """lm-eval's number as it prints it, a share."""
-    return "not measured" if value is None else f"{value:.4f} (lm-eval gives no n)"
 
 
 def models_table(cards: Sequence[ModelScorecard]) -> Table:

@@ -63,7 +63,7 @@ def _fitting(body: Table | tuple[str, ...], width: int, lines: int, bold: bool) 
     """Whole rows or sentences that take no more than so many lines, an empty line behind them included."""
     if not isinstance(body, Table):
         return _fitting_sentences(body, width, lines)
-    count, columns = len(body.rows), _columns_that_fit(body, width)
+    count, columns = len(body.rows), len(_chunks(_laid_out(body)[2], width)[0])
     rest = [_more(len(body.header) - columns, "column")] if columns < len(body.header) else []
     while count:
         left_out = [_more(len(body.rows) - count, "row")] if count < len(body.rows) else []
@@ -130,10 +130,6 @@ def _laid_out(table: Table) -> tuple[Cells, list[Cells], list[int]]:
     header = [_wrapped(cell) for cell in table.header]
     rows = [[_name(row[0]), *map(_wrapped, row[1:])] for row in table.rows]
     return header, rows, [_width(column) for column in zip(*[header, *rows], strict=True)]
-
-
-def _columns_that_fit(table: Table, width: int) -> int:
-    return len(_chunks(_laid_out(table)[2], width)[0])
 
 
 def _chunks(widths: Sequence[int], width: int) -> list[list[int]]:

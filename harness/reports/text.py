@@ -113,6 +113,11 @@ def format_estimate(estimate: Estimate, metric: Metric) -> str:
     return f"{format_interval(estimate, metric)} {format_count(estimate, metric)}"
 
 
+def format_cell(estimate: Estimate, metric: Metric) -> str:
+    """The same in two lines, as a narrow column of a table has it."""
+    return f"{format_interval(estimate, metric)}\n{format_count(estimate, metric)}"
+
+
 def format_ratio(estimate: Estimate) -> str:
     """A ratio with its interval, `3.2 [1.5, 6.9]`; a limit that does not exist is shown as infinite."""
     low, high = ("∞" if limit is None else f"{limit:.3g}" for limit in (estimate.low, estimate.high))

@@ -145,7 +145,7 @@ def ratio_sentence(compared: Compared) -> str:
 
 
 def _rate(estimate: Estimate, metric: Metric, models: int) -> str:
-    return f"{text.format_estimate(estimate, metric)}, {_models(models)}"
+    return f"{text.format_estimate(estimate, metric)}, {models} model{'' if models == 1 else 's'}"
 
 
 def _ratio_verdict(origin: str, comparison: Comparison) -> str:
@@ -269,7 +269,8 @@ def _missing(document: Document) -> Iterator[str]:
     for _, card, key, result in sorted(found, key=lambda one: (-one[0], one[1].model.name, one[2])):
         lost, all_ = result.estimate.missing, result.estimate.n + result.estimate.missing
         ends = worst_case(result.estimate, result.metric)
-        bounds = f" (in the worst case {_ends(ends, result.metric)})" if ends else ""
+        shown = " to ".join(text.format_value(end, result.metric) for end in ends or ())
+        bounds = f" (in the worst case {shown})" if shown else ""
         said.append(f"{card.model.name} {lost:,} of {all_:,} in {key}{bounds}")
     telling = [
         f"{card.model.name}, {key}: {warning}."
@@ -298,10 +299,6 @@ def _shortened(document: Document) -> Iterator[str]:
             f"Contexts did not fit and lost their beginning: {_listed(said)}. Raise max_model_len. Nothing "
             f"is best, ranked or claimed from a number with more than {100 * MOST_MISSING:.0f}% of them."
         )
-
-
-def _ends(ends: tuple[float, float], metric: Metric) -> str:
-    return " to ".join(text.format_value(end, metric) for end in ends)
 
 
 LISTED = 4
@@ -368,7 +365,3 @@ def _subsets(document: Document) -> Iterator[str]:
             f"Only the first samples: {_listed([*first])}. They may be easier or harder than the others; the "
             "key sample, in place of limit, draws some at random."
         )
-
-
-def _models(count: int) -> str:
-    return f"{count} model{'' if count == 1 else 's'}"

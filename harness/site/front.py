@@ -65,7 +65,10 @@ def front(frame: Frame) -> str:
         "Models",
         headings=headings,
         lines=[_line(board, row, columns, composite=composite) for row in rows],
-        facets=[(name, said, _values(board, name)) for name, said in FACETS],
+        facets=[
+            (name, said, sorted({str(getattr(row.facts, name)) for row in board.rows}))
+            for name, said in FACETS
+        ],
         few=FEW if len(headings) > MANY else 0,
         runs=len(board.runs),
         refused=len(board.refused),
@@ -147,7 +150,3 @@ def _line(board: Board, row: Row, columns: Sequence[Column], *, composite: bool)
         },
         cells=tuple(cells),
     )
-
-
-def _values(board: Board, name: str) -> list[str]:
-    return sorted({str(getattr(row.facts, name)) for row in board.rows})

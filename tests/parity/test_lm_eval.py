@@ -151,6 +151,7 @@ def with_tokenizer(engine: VllmEngine, folder: Path) -> VllmEngine:
     other = copy.copy(engine)
     other._tokenizer = AutoTokenizer.from_pretrained(folder)
     other._encoder = Encoder(other._tokenizer)
+    other._scorer = other._new_scorer()
     return other
 
 

@@ -453,7 +453,7 @@ def test_an_engine_that_comes_after_the_seal_is_no_part_of_the_cell(
     assert len(one.engines(CELL)) == 1
 
 
-@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP])
+@pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.EACCES, errno.EMLINK, errno.EXDEV])
 def test_a_file_system_without_links_keeps_what_is_there_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:

@@ -1,5 +1,6 @@
 """Runs put together: all that they measured, once, and contradictions named."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -8,7 +9,9 @@ import pytest
 
 from harness.cli import main
 from harness.records.directory import RunDirectory
-from harness.types import Manifest
+from harness.records.merge import copy_cell
+from harness.records.root import what_changed
+from harness.types import CellEntry, Manifest
 from tests.analysis.synthetic import synthetic_run
 from tests.conftest import ROOT
 from tests.run.test_runner import CONFIG, fakes, run, scorecards
@@ -60,6 +63,88 @@ def test_two_parts_of_one_cell_are_put_together(tmp_path: Path) -> None:
     assert merge(tmp_path, "a", "b") == 0
     both = RunDirectory(tmp_path / "both")
     assert {both.count(cell) for cell in cells.values()} == {20}
+
+
+class Died(BaseException):
+    """In place of a signal that nobody catches."""
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["nothing is there", "a part is there"])
+def test_a_merge_that_dies_leaves_no_cell_with_checksums_of_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    assert run(tmp_path, out="a") == 0
+    whole = RunDirectory(tmp_path / "a")
+    cell = next(iter(whole.manifest().cells.values()))
+    sums = whole.cell_checksums(cell)
+    both = RunDirectory(tmp_path / "both")
+    if begun:
+        shutil.copytree(tmp_path / "a", tmp_path / "b")
+        for other in whole.manifest().cells.values():
+            unfinish(RunDirectory(tmp_path / "b"), other, whole.records(other)[:1])
+        assert merge(tmp_path, "b") == 0
+    real, written, died = os.fsync, 0, 0
+
+    def fsync(file: int) -> None:
+        nonlocal written
+        written += 1
+        if written > died:
+            raise Died
+        real(file)
+
+    while not both.path.exists() or not both.is_complete(cell) or cell_sums(both, cell) != sums:
+        died, written = died + 1, 0
+        monkeypatch.setattr(os, "fsync", fsync)
+        try:
+            merge(tmp_path, "a")
+        except Died:
+            folder = both.layout.folder(cell)
+            for name in cell_sums(both, cell):
+                assert (both.path / name).exists(), f"after {died} writes"
+            assert not (folder / "checksums.json").exists() or both.is_complete(cell)
+        monkeypatch.setattr(os, "fsync", real)
+        assert died < 40
+    assert died > 4, "it died at each of several writes"
+    assert merge(tmp_path, "a") == 0
+    assert main(["verify", str(both.path)]) == 0
+    assert not list(both.path.rglob("*.tmp"))
+
+
+def test_of_two_that_copy_one_cell_at_once_the_first_ones_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "ab":
+        assert run(tmp_path, out=name) == 0
+    one, other = RunDirectory(tmp_path / "a"), RunDirectory(tmp_path / "b")
+    cell = next(iter(one.manifest().cells.values()))
+    real = shutil.copyfile
+
+    def overtaken(source: Path, target: Path) -> None:
+        monkeypatch.setattr(shutil, "copyfile", real)
+        copy_cell(other, {}, cell, RunDirectory(tmp_path / "both"))
+        real(source, target)
+
+    monkeypatch.setattr(shutil, "copyfile", overtaken)
+    both = RunDirectory(tmp_path / "both")
+    copy_cell(one, {}, cell, both)
+    assert cell_sums(both, cell) == cell_sums(other, cell) != cell_sums(one, cell)
+    assert what_changed(both, cell) is None
+    assert not list(both.path.rglob("*.tmp"))
+
+
+def test_a_run_that_is_put_into_itself_stays_as_it_is(tmp_path: Path) -> None:
+    assert run(tmp_path, out="both") == 0
+    both = RunDirectory(tmp_path / "both")
+    one, *_, last = both.manifest().cells.values()
+    unfinish(both, last, both.records(last)[:7])
+    assert merge(tmp_path, "both") == 0
+    again = RunDirectory(tmp_path / "both")
+    assert again.count(last) == 7
+    assert what_changed(again, one) is None
+
+
+def cell_sums(run: RunDirectory, cell: CellEntry) -> dict[str, str]:
+    return RunDirectory(run.path).cell_checksums(cell)
 
 
 def test_what_two_runs_say_otherwise_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

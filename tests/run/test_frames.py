@@ -42,16 +42,12 @@ CHOICES = {
     **RUN,
     "LmEvalSuite.run": "what is asked",
     "MeteredEngine.score": "what it cost",
-    "VllmEngine.score": "texts become tokens",
+    "Scorer.score": "tokens that share a context are put together",
 }
-SCORING = {
-    "Scorer.score": "pairs that share a context are put together",
-    "Scorer._of_context": "single tokens in one request, longer continuations in their own",
-    "Scorer._once": "what was asked before is not asked again",
-    "Scorer.next_tokens": "more candidates than a request may name are several requests",
-    "VllmEngine._ask": "vLLM's errors are classified",
-}
-"""How one question becomes the cheapest requests: within the engine, of log-likelihoods alone."""
+WITHIN = {"VllmEngine._ask": "vLLM's errors are classified"}
+"""Of log-likelihoods alone: one call has several requests at once."""
+TOKENS = {"Scorer.next_tokens": "more candidates than a request may name are several requests", **WITHIN}
+LONGER = {"Scorer.continuation": "what the cache swallowed is asked for again", **WITHIN}
 
 CONFIG = """\
 name: deep
@@ -68,7 +64,7 @@ test_split: test
 output_type: OUTPUT
 doc_to_text: "{{question}}"
 doc_to_target: OF
-doc_to_choice: ["a", "b"]
+doc_to_choice: CHOICES
 metadata: {version: 1.0}
 """
 
@@ -83,7 +79,18 @@ class Stub:
         STACKS.append([*waiting(), *running(sys._getframe(1))])
         chances = {token: SimpleNamespace(logprob=-1.0) for token in (1, 2)}
         completion = SimpleNamespace(finish_reason="stop", token_ids=[1], logprobs=[chances])
-        yield SimpleNamespace(outputs=[completion], prompt_token_ids=[1], num_cached_tokens=0)
+        yield SimpleNamespace(
+            outputs=[completion], prompt_token_ids=[1], num_cached_tokens=0, prompt_logprobs=Rows()
+        )
+
+
+class Rows:
+    """Of a prompt whose three tokens are `a`, as vLLM's `FlatLogprobs`."""
+
+    start_indices, end_indices, token_ids, logprobs = (0, 1, 2), (1, 2, 3), (1, 1, 1), (-1.0, -1.0, -1.0)
+
+    def __len__(self) -> int:
+        return 3
 
 
 def running(frame: FrameType | None) -> list[str]:
@@ -119,7 +126,7 @@ class Engine(vllm.VllmEngine):
         self._chat: Any = SimpleNamespace(use_harmony=False)
         self._encoder: Any = SimpleNamespace(
             encode=lambda text: [1],
-            pair=lambda context, rest: ([1], [1 if rest.strip() == "a" else 2]),
+            pair=lambda context, rest: ([1], ["ab".index(letter) + 1 for letter in rest.strip()]),
             leading_bos=lambda tokens: 0,
         )
         self._reader: Any = SimpleNamespace(
@@ -127,7 +134,7 @@ class Engine(vllm.VllmEngine):
             read=lambda *_: Reply(text="Done."),
             read_text=lambda *_: Reply(text="Done."),
         )
-        self._scorer = Scorer(self._ask, None, 8)
+        self._scorer = Scorer(self._ask, self._encoder, 100, None, 8)
         self.facts = EngineFacts(name="stub", version="1", details={})
 
     @asynccontextmanager
@@ -154,19 +161,24 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     return Engine()
 
 
+CHOICE = "{adapter: lm_eval, task: multiple_choice, include_path: ./tasks}"
+
+
 @pytest.mark.parametrize(
-    ("suite", "frames", "beyond"),
+    ("suite", "choices", "frames", "beyond"),
     [
-        ("{adapter: agentdojo, suite: banking, attack: null, limit: 1}", AGENTS, {}),
-        ("{adapter: lm_eval, task: generate_until, include_path: ./tasks}", REPLIES, {}),
-        ("{adapter: lm_eval, task: multiple_choice, include_path: ./tasks}", CHOICES, SCORING),
+        ("{adapter: agentdojo, suite: banking, attack: null, limit: 1}", ["a"], AGENTS, {}),
+        ("{adapter: lm_eval, task: generate_until, include_path: ./tasks}", ["a"], REPLIES, {}),
+        (CHOICE, ["a", "b"], CHOICES, TOKENS),
+        (CHOICE, ["aa"], CHOICES, LONGER),
     ],
-    ids=["agents", "replies", "choices"],
+    ids=["agents", "replies", "tokens", "longer"],
 )
 def test_every_call_between_the_command_line_and_vllm_has_a_reason(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     suite: str,
+    choices: list[str],
     frames: dict[str, str],
     beyond: dict[str, str],
 ) -> None:
@@ -177,7 +189,7 @@ def test_every_call_between_the_command_line_and_vllm_has_a_reason(
     (tmp_path / "tasks").mkdir()
     (tmp_path / "tasks" / "one.jsonl").write_text('{"question": "Which?", "answer": "a"}\n')
     for output, target in (("generate_until", '"{{answer}}"'), ("multiple_choice", "0")):
-        task = TASK.replace("OUTPUT", output).replace("OF", target)
+        task = TASK.replace("OUTPUT", output).replace("OF", target).replace("CHOICES", str(choices))
         (tmp_path / "tasks" / f"{output}.yaml").write_text(task)
     path = tmp_path / "deep.yaml"
     path.write_text(CONFIG.replace("SUITE", suite))
@@ -186,3 +198,4 @@ def test_every_call_between_the_command_line_and_vllm_has_a_reason(
     (stack,) = STACKS
     assert sorted(stack) == sorted([*frames, *beyond])
     assert len(frames) <= 9
+    assert len(beyond) <= 2

@@ -14,7 +14,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from operator import sub
@@ -42,7 +42,7 @@ from harness.engines.vllm.start import (
     max_candidates,
     shut_down,
 )
-from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, first_place, fit
+from harness.engines.vllm.tokens import Encoder, Tokens, appended_tokens, first_place
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.models.adapter import Adapter
 from harness.types import (
@@ -67,9 +67,6 @@ STUCK = 16
 
 OF_NO_NUMBERS = 0
 """The token that a draw from no numbers gives: to torch's `argmax` the first of them is the largest."""
-
-TokenPair = tuple[Tokens, Tokens]
-"""(context, continuation)."""
 
 
 @dataclass
@@ -227,7 +224,8 @@ class VllmEngine:
         return [row[token].logprob for row, token in zip(output.prompt_logprobs[1:], tokens[1:], strict=True)]
 
     def _new_scorer(self) -> Scorer:
-        return Scorer(self._ask, readable_block_size(self._llm.vllm_config), max_candidates())
+        block_size = readable_block_size(self._llm.vllm_config)
+        return Scorer(self._ask, self._encoder, self._max_model_len, block_size, max_candidates())
 
     async def chat(
         self, messages: Sequence[Message], tools: Sequence[Tool], sampling: Sampling
@@ -281,14 +279,11 @@ class VllmEngine:
         reply = self._reader.read_text(output.prompt_token_ids, output.outputs[0])
         return self._generation(output, self._cut(reply, sampling), started)
 
-    async def score(self, context: str, continuations: Sequence[str]) -> list[LogLikelihood]:
-        """Log-likelihood of each continuation after the context; scoring.py says how.
-
-        A context that is too long loses its first tokens, as in lm-evaluation-harness.
+    def score(self, context: str, continuations: Sequence[str]) -> Coroutine[Any, Any, list[LogLikelihood]]:
+        """Log-likelihood of each continuation after the context; see `Scorer.score`.
 
         Raises:
-            AttemptFailure: a continuation is too long, or vLLM refused the request.
-            EngineDead: vLLM's core process is gone.
+            AttemptFailure: a continuation has no token.
         """
         pairs = [self._encoder.pair(context, continuation) for continuation in continuations]
         for text, (_, rest) in zip(continuations, pairs, strict=True):
@@ -296,15 +291,12 @@ class VllmEngine:
                 raise AttemptFailure(
                     FailureKind.ENGINE_ERROR, f"the continuation {text!r} has no token to score"
                 )
-        fitted = self._fitted(pairs)
-        return self._placed(await self._scorer.score(fitted), fitted, pairs)
+        return self._scorer.score(pairs)
 
     async def score_rolling(self, text: str) -> LogLikelihood:
         """Log-likelihood of a whole text, in disjoint windows. Raises as `score` does."""
         # One token of context, and one that vLLM must be allowed to generate.
-        pairs = self._encoder.windows(text, self._max_model_len - 2)
-        fitted = self._fitted(pairs)
-        parts = self._placed(await self._scorer.score(fitted), fitted, pairs)
+        parts = await self._scorer.score(self._encoder.windows(text, self._max_model_len - 2))
         return LogLikelihood(
             logprob=sum(part.logprob for part in parts),
             is_greedy=all(part.is_greedy for part in parts),
@@ -606,26 +598,6 @@ class VllmEngine:
         from vllm.entrypoints.openai.parser.harmony_utils import get_encoding
 
         return list(get_encoding().stop_tokens_for_assistant_actions())
-
-    # Scoring
-
-    def _fitted(self, pairs: Sequence[TokenPair]) -> list[TokenPair]:
-        """Contexts without the first tokens, where they are too long."""
-        limit = self._max_model_len - 1  # vLLM must be allowed to generate one token
-        return [(fit(context, rest, limit), rest) for context, rest in pairs]
-
-    def _placed(
-        self, answers: Sequence[LogLikelihood], fitted: Sequence[TokenPair], pairs: Sequence[TokenPair]
-    ) -> list[LogLikelihood]:
-        """The answers with how their prompts began, and what these lost."""
-        return [
-            msgspec.structs.replace(
-                answer,
-                bos_tokens=self._encoder.leading_bos(context + rest),
-                lost_tokens=len(whole) - len(context),
-            )
-            for answer, (context, rest), (whole, _) in zip(answers, fitted, pairs, strict=True)
-        ]
 
     async def _ask(self, tokens: Tokens, arguments: dict[str, Any]) -> Any:
         """The finished `RequestOutput` of one token. Raises as `chat` does."""

@@ -21,13 +21,15 @@ by one; where they are more, or anything is not as it should be, the question is
 import asyncio
 from array import array
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from hashlib import blake2b
+from itertools import chain
 from typing import Any, NamedTuple
 
 import msgspec
 
-from harness.engines.vllm.tokens import Tokens
+from harness.engines.vllm.tokens import Encoder, TokenPair, Tokens, fit
 from harness.types import LogLikelihood
 
 Ask = Callable[[Tokens, dict[str, Any]], Awaitable[Any]]
@@ -57,129 +59,132 @@ class Row(NamedTuple):
 class Scorer:
     """Scores continuations of contexts, both as tokens."""
 
-    def __init__(self, ask: Ask, block_size: int | None, candidates: int) -> None:
+    def __init__(
+        self, ask: Ask, encoder: Encoder, max_model_len: int, block_size: int | None, candidates: int
+    ) -> None:
         """Args:
         ask: how a request reaches vLLM.
+        encoder: of the model's tokens.
+        max_model_len: tokens of the model's context.
         block_size: tokens that the prefix cache keeps or forgets together; None if there is none to be read.
         candidates: most tokens that one request may name.
         """
         self._ask = ask
+        self._encoder = encoder
+        self._max_model_len = max_model_len
         self._block_size = block_size
         self._candidates = candidates
         self._kept: OrderedDict[bytes, list[LogLikelihood]] = OrderedDict()
         self._running: dict[bytes, asyncio.Event] = {}
 
-    async def score(self, pairs: Sequence[tuple[Tokens, Tokens]]) -> list[LogLikelihood]:
-        """Log-likelihoods of (context, continuation) pairs that fit into the model's context.
+    async def score(self, pairs: Sequence[TokenPair]) -> list[LogLikelihood]:
+        """Log-likelihoods of (context, continuation) pairs.
 
-        Tokens that were sent for several pairs are counted for the first of them.
+        A context that is too long loses its first tokens, as in lm-evaluation-harness. Tokens that were sent
+        for several pairs are counted for the first of them.
+
+        Raises:
+            AttemptFailure: a continuation is too long, or vLLM refused a request.
+            EngineDead: vLLM's core process is gone.
         """
-        by_context: dict[tuple[int, ...], dict[tuple[int, ...], None]] = {}
-        for context, rest in pairs:
-            by_context.setdefault(tuple(context), {})[tuple(rest)] = None
-        calls = [self._of_context(list(context), list(rests)) for context, rests in by_context.items()]
-        found: dict[Any, LogLikelihood] = {}
-        for key, answers in zip(by_context, await asyncio.gather(*calls), strict=True):
-            found |= {(key, rest): answer for rest, answer in answers.items()}
-        return _spread(found, [(tuple(context), tuple(rest)) for context, rest in pairs])
+        limit = self._max_model_len - 1  # vLLM must be allowed to generate one token
+        fitted = [(tuple(fit(context, rest, limit)), tuple(rest)) for context, rest in pairs]
+        single: dict[tuple[int, ...], dict[int, None]] = {}
+        for context, rest in fitted:
+            if len(rest) == 1:
+                single.setdefault(context, {})[rest[0]] = None
+        longer = dict.fromkeys((context, rest) for context, rest in fitted if len(rest) > 1)
+        answered = await asyncio.gather(
+            *(self.next_tokens(list(context), list(tokens)) for context, tokens in single.items()),
+            *(self.continuation(list(context), list(rest)) for context, rest in longer),
+        )
+        asked = [*((context, (token,)) for context, tokens in single.items() for token in tokens), *longer]
+        found = dict(zip(asked, chain.from_iterable(answered), strict=True))
+        answers = []
+        for (context, rest), (whole, _) in zip(fitted, pairs, strict=True):
+            answer = found.get((context, rest), NOTHING)
+            bos_tokens = self._encoder.leading_bos([*context, *rest])
+            lost_tokens = len(whole) - len(context)
+            answers.append(msgspec.structs.replace(answer, bos_tokens=bos_tokens, lost_tokens=lost_tokens))
+            found[context, rest] = _free(answer)
+        return answers
 
-    async def _of_context(
-        self, context: Tokens, rests: Sequence[tuple[int, ...]]
-    ) -> dict[tuple[int, ...], LogLikelihood]:
-        """Single tokens in one request, each longer continuation in its own."""
-        single = [rest for rest in rests if len(rest) == 1]
-        long = [rest for rest in rests if len(rest) != 1]
-        found: dict[tuple[int, ...], LogLikelihood] = {}
-        if single:
-            tokens = [token for (token,) in single]
-            answers = await self._once(_key(context, tokens), lambda: self.next_tokens(context, tokens))
-            found |= zip(single, answers, strict=True)
-        ahead = await self._go_ahead(context, long)
-        answers = await asyncio.gather(*(self._long(context, list(rest)) for rest in long))
-        found |= zip(long, answers, strict=True)
-        return found | {rest: _adding(found[rest], ahead) for rest in long[:1]}
+    async def next_tokens(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
+        """Different candidates for the token after a context, a hundred-odd of them a request."""
+        async with self._once(_key(context, tokens)) as answers:
+            if not answers:
+                chunks = [tokens[i : i + self._candidates] for i in range(0, len(tokens), self._candidates)]
+                outputs = await asyncio.gather(*(self._ask(context, _named(chunk)) for chunk in chunks))
+                chances = {
+                    token: entry.logprob
+                    for out in outputs
+                    for token, entry in out.outputs[0].logprobs[0].items()
+                }
+                best = max(chances[out.outputs[0].token_ids[0]] for out in outputs)
+                answers += [
+                    LogLikelihood(logprob=chances[token], is_greedy=chances[token] >= best, tokens=1)
+                    for token in tokens
+                ]
+                answers[0] = _costing(answers[0], outputs)
+        return answers
 
-    async def _go_ahead(self, context: Tokens, rests: Sequence[tuple[int, ...]]) -> LogLikelihood:
-        """Put a context into the prefix cache without projecting its tokens onto the vocabulary.
+    async def continuation(self, context: Tokens, rest: Tokens) -> list[LogLikelihood]:
+        """One continuation of several tokens, which has one answer."""
+        whole = context + rest
+        async with self._once(_key(context, [-1, *rest])) as answers:
+            if answers:
+                return answers
+            outputs: list[Any] = []
+            rows: list[Row | None] = [None]
+            if self._block_size is not None:
+                if len(context) >= max(self._block_size, WORTH_A_REQUEST):
+                    async with self._once(_key(context, [])) as sent:
+                        if not sent:
+                            outputs.append(await self._ask(context, {}))
+                            sent.append(NOTHING)
+                output = await self._ask(whole, _prompt_logprobs(skip_reading_prefix_cache=False))
+                # The first token of the continuation whose row was computed: not a cached one, nor the one
+                # after those, since a token's row comes from the token before it.
+                first = max(len(context), (output.num_cached_tokens or 0) + 1)
+                lost = range(len(context), first)
+                if len(lost) <= MOST_STEPS:
+                    rows = [_row(output, position, whole) for position in range(first, len(whole))]
+                if None not in rows:
+                    steps = await asyncio.gather(*(self._ask(whole[:i], _named([whole[i]])) for i in lost))
+                    rows = [*(_step(step, whole[i]) for step, i in zip(steps, lost, strict=True)), *rows]
+                    outputs += steps
+                outputs.append(output)
+            if None in rows:
+                output = await self._ask(whole, _prompt_logprobs())
+                rows = [_row(output, position, whole) for position in range(len(context), len(whole))]
+                outputs.append(output)
+            if None in rows:
+                raise RuntimeError("vLLM's prompt_logprobs name other tokens than the prompt's")
+            answers.append(_sum([row for row in rows if row], outputs))
+        return answers
 
-        Returns what that cost. Who comes with the same context meanwhile waits for it.
+    @asynccontextmanager
+    async def _once(self, key: bytes) -> AsyncIterator[list[LogLikelihood]]:
+        """What is known of a question, free of cost; empty for the one that is to find it out.
+
+        What that one appends is kept. Who asks the same meanwhile waits for it.
         """
-        if self._block_size is None or len(context) < max(self._block_size, WORTH_A_REQUEST):
-            return NOTHING
-        if all(_long_key(context, rest) in self._kept for rest in rests if rest):
-            return NOTHING
-
-        async def compute() -> list[LogLikelihood]:
-            return [_costing(NOTHING, [await self._ask(context, {})])]
-
-        return (await self._once(_key(context, []), compute))[0]
-
-    async def _long(self, context: Tokens, rest: Tokens) -> LogLikelihood:
-        if not rest:
-            return NOTHING
-        way = self.plain if self._block_size is None else self.after_cache
-
-        async def compute() -> list[LogLikelihood]:
-            return [await way(context, rest)]
-
-        return (await self._once(_long_key(context, rest), compute))[0]
-
-    async def _once(
-        self, key: bytes, compute: Callable[[], Awaitable[list[LogLikelihood]]]
-    ) -> list[LogLikelihood]:
-        """What `compute` answers, computed by one caller at a time and kept for the others."""
         while (running := self._running.get(key)) is not None:
             await running.wait()
         if key in self._kept:
             self._kept.move_to_end(key)
-            return [_free(answer) for answer in self._kept[key]]
+            yield [_free(answer) for answer in self._kept[key]]
+            return
         self._running[key] = finished = asyncio.Event()
+        answers: list[LogLikelihood] = []
         try:
-            answers = self._kept[key] = await compute()
+            yield answers
+            self._kept[key] = answers
         finally:
             del self._running[key]
             finished.set()
         if len(self._kept) > KEPT_ANSWERS:
             self._kept.popitem(last=False)
-        return answers
-
-    async def next_tokens(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:
-        """Different candidates for the token after a context, a hundred-odd of them a request."""
-        chunks = [tokens[i : i + self._candidates] for i in range(0, len(tokens), self._candidates)]
-        outputs = await asyncio.gather(*(self._ask(context, _named(chunk)) for chunk in chunks))
-        chances = {
-            token: entry.logprob for out in outputs for token, entry in out.outputs[0].logprobs[0].items()
-        }
-        best = max(chances[out.outputs[0].token_ids[0]] for out in outputs)
-        answers = [
-            LogLikelihood(logprob=chances[token], is_greedy=chances[token] >= best, tokens=1)
-            for token in tokens
-        ]
-        return [_costing(answers[0], outputs), *answers[1:]]
-
-    async def after_cache(self, context: Tokens, rest: Tokens) -> LogLikelihood:
-        """One continuation, the context read from the prefix cache as far as it is there."""
-        whole = context + rest
-        output = await self._ask(whole, _prompt_logprobs(skip_reading_prefix_cache=False))
-        # The first token of the continuation whose row was computed: not a cached one, nor the one after
-        # those, since a token's row comes from the token before it.
-        first = max(len(context), (output.num_cached_tokens or 0) + 1)
-        rows = [_row(output, position, whole) for position in range(first, len(whole))]
-        if first - len(context) > MOST_STEPS or None in rows:
-            return await self.plain(context, rest)
-        lost = range(len(context), first)
-        steps = await asyncio.gather(*(self._ask(whole[:i], _named([whole[i]])) for i in lost))
-        found = [_step(step, whole[i]) for step, i in zip(steps, lost, strict=True)]
-        return _sum([*found, *(row for row in rows if row)], [output, *steps])
-
-    async def plain(self, context: Tokens, rest: Tokens) -> LogLikelihood:
-        """One continuation, everything computed anew."""
-        whole = context + rest
-        output = await self._ask(whole, _prompt_logprobs())
-        rows = [_row(output, position, whole) for position in range(len(context), len(whole))]
-        if None in rows:
-            raise RuntimeError("vLLM's prompt_logprobs name other tokens than the prompt's")
-        return _sum([row for row in rows if row], [output])
 
 
 def readable_block_size(config: Any) -> int | None:
@@ -239,31 +244,8 @@ def _costing(answer: LogLikelihood, outputs: Sequence[Any]) -> LogLikelihood:
     )
 
 
-def _adding(answer: LogLikelihood, more: LogLikelihood) -> LogLikelihood:
-    """The answer at the cost of both."""
-    return msgspec.structs.replace(
-        answer,
-        prompt_tokens=answer.prompt_tokens + more.prompt_tokens,
-        cached_tokens=answer.cached_tokens + more.cached_tokens,
-    )
-
-
 def _free(answer: LogLikelihood) -> LogLikelihood:
     return msgspec.structs.replace(answer, prompt_tokens=0, cached_tokens=0)
-
-
-def _spread(found: dict[Any, LogLikelihood], pairs: Sequence[Any]) -> list[LogLikelihood]:
-    """The answer of each pair, a second one for the same pair free of cost."""
-    seen: set[Any] = set()
-    answers = []
-    for pair in pairs:
-        answers.append(_free(found[pair]) if pair in seen else found[pair])
-        seen.add(pair)
-    return answers
-
-
-def _long_key(context: Tokens, rest: Sequence[int]) -> bytes:
-    return _key(context, [-1, *rest])
 
 
 def _key(context: Tokens, rest: Tokens) -> bytes:

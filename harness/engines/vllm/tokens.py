@@ -13,6 +13,8 @@ from harness.errors import AttemptFailure
 from harness.types import FailureKind
 
 Tokens = list[int]
+TokenPair = tuple[Tokens, Tokens]
+"""(context, continuation)."""
 Encode = Callable[[str], Tokens]
 
 
@@ -55,7 +57,7 @@ class Encoder:
         bos = self._tokenizer.bos_token_id
         return next((i for i, token in enumerate(tokens) if token != bos), len(tokens))
 
-    def pair(self, context: str, continuation: str) -> tuple[Tokens, Tokens]:
+    def pair(self, context: str, continuation: str) -> TokenPair:
         """Tokens of the context and of the continuation. The context has at least one."""
         if not context.strip():
             return empty_context(self._require_prefix(), self.encode_bare(context + continuation))
@@ -64,7 +66,7 @@ class Encoder:
         # encoded by itself, as in lm-evaluation-harness #4055.
         return before, rest or self.encode_bare(continuation)
 
-    def windows(self, text: str, max_tokens: int) -> list[tuple[Tokens, Tokens]]:
+    def windows(self, text: str, max_tokens: int) -> list[TokenPair]:
         """(context, continuation) pairs that together score every token of the text once.
 
         As in lm-evaluation-harness, a tokenizer that begins texts with a BOS token has it scored too.
@@ -89,7 +91,7 @@ def appended_tokens(tokenizer: Any) -> int:
 
 def encode_pair(
     encode: Encode, context: str, continuation: str, encode_context: Encode | None = None
-) -> tuple[Tokens, Tokens]:
+) -> TokenPair:
     """Cut `context + continuation` at the boundary. Trailing spaces of the context go to the
     continuation, since tokenizers write a space together with the word that follows it.
 
@@ -105,14 +107,14 @@ def encode_pair(
     return context_tokens, whole[len(context_tokens) :]
 
 
-def empty_context(prefix: int, continuation: Tokens) -> tuple[Tokens, Tokens]:
+def empty_context(prefix: int, continuation: Tokens) -> TokenPair:
     """Put the prefix token where there is no context, unless the continuation brings it along."""
     if continuation and continuation[0] == prefix:
         return continuation[:1], continuation[1:]
     return [prefix], continuation
 
 
-def rolling_windows(tokens: Tokens, prefix: int, max_tokens: int) -> Iterator[tuple[Tokens, Tokens]]:
+def rolling_windows(tokens: Tokens, prefix: int, max_tokens: int) -> Iterator[TokenPair]:
     """Disjoint windows of at most `max_tokens` predicted tokens; each later one is shown as much of
     the text before it as fits (lm_eval.utils.get_rolling_token_windows with context_len=1, and
     make_disjoint_window).

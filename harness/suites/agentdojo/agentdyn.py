@@ -10,7 +10,6 @@ nothing is said of attempts (`attempted`), which are known by ground truths.
 
 import hashlib
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 from harness.config import as_written
@@ -62,11 +61,8 @@ def agentdyn_digest(checkout: str) -> str:
     places = [root / "default_suites/v1/tools", *(root / "default_suites/v1" / name for name in SUITES)]
     places += [root / "data/suites" / name for name in SUITES]
     digest = hashlib.sha256()
-    for file in sorted(file for place in places for file in place.rglob("*") if _counts(file)):
+    found = (file for place in places for file in place.rglob("*") if file.suffix in (".py", ".yaml"))
+    for file in sorted(found):
         digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:12]
-
-
-def _counts(file: Path) -> bool:
-    return file.suffix in (".py", ".yaml")

@@ -98,7 +98,8 @@ class WantedActs:
         return unsolved or ground_truth_acts(self._dojo, self._dojo.injection_tasks[injection_task])
 
     def _calls(self, user_task: str) -> list[ToolCall]:
-        solution = _solution(self._dojo, self._dojo.user_tasks[user_task])
+        environment = self._dojo.load_and_inject_default_environment({})
+        solution = self._dojo.user_tasks[user_task].ground_truth(environment)
         return [ToolCall(id="", name=call.function, arguments=dict(call.args)) for call in solution]
 
 
@@ -156,10 +157,6 @@ def _parts(value: Any) -> Iterator[str]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _solution(dojo: Any, task: Any) -> list[Any]:
-    return list(task.ground_truth(dojo.load_and_inject_default_environment({})))
 
 
 def _changing(dojo: Any, task: Any) -> Iterator[Any]:

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from harness.engines.vllm import scoring
-from harness.engines.vllm.scoring import MOST_STEPS, NOTHING, WORTH_A_REQUEST, Scorer
+from harness.engines.vllm.scoring import MOST_STEPS, WORTH_A_REQUEST, Scorer
 from harness.engines.vllm.start import _check_log_probabilities
 from harness.engines.vllm.tokens import Tokens
-from harness.errors import UserError
+from harness.errors import AttemptFailure, UserError
+from harness.types import LogLikelihood
 
 BLOCK = 4
 VOCABULARY = 40
@@ -114,7 +115,8 @@ def expected(context: Tokens, rest: Tokens) -> tuple[float, bool]:
 
 
 def scorer(vllm: Vllm) -> Scorer:
-    return Scorer(vllm.ask, BLOCK if vllm.caching else None, candidates=8)
+    encoder: Any = SimpleNamespace(leading_bos=lambda tokens: 0)
+    return Scorer(vllm.ask, encoder, 1000, BLOCK if vllm.caching else None, candidates=8)
 
 
 def values(answers: list[Any]) -> list[tuple[float, bool]]:
@@ -161,7 +163,7 @@ def test_rows_that_vllm_did_not_compute_are_never_read(runner: int) -> None:
     vllm = Vllm(runner, hides=8)
     ours = scorer(vllm)
     asyncio.run(vllm.ask(context + rest[:12], {}))
-    assert values([asyncio.run(ours.after_cache(context, rest))]) == [expected(context, rest)]
+    assert values(asyncio.run(ours.continuation(context, rest))) == [expected(context, rest)]
     assert vllm.asked[-1][1].get("skip_reading_prefix_cache") is None  # asked again, without the cache
 
 
@@ -173,11 +175,13 @@ def test_what_the_cache_swallowed_is_asked_for(warm: int, steps: int, plain: int
     vllm = Vllm(1)
     asyncio.run(vllm.ask((context + rest)[:warm], {}))
     asked = len(vllm.asked)
-    answer = asyncio.run(scorer(vllm).after_cache(context, rest))
-    assert values([answer]) == [expected(context, rest)]
+    answers = asyncio.run(scorer(vllm).continuation(context, rest))
+    assert values(answers) == [expected(context, rest)]
     later = [arguments for _, arguments in vllm.asked[asked + 1 :]]
     assert sum("logprob_token_ids" in arguments for arguments in later) == steps <= MOST_STEPS
     assert sum("prompt_logprobs" in arguments for arguments in later) == plain
+    told = sum(answer.prompt_tokens for answer in answers)
+    assert told == sum(length for length, _ in vllm.asked[asked:]), "also what was asked in vain"
 
 
 def test_a_long_context_is_sent_ahead_once() -> None:
@@ -254,7 +258,7 @@ def test_equal_questions_are_asked_once_also_at_the_same_time() -> None:
     assert len(vllm.asked) == 2
     assert values(answers[0]) == values(answers[1]) == values(answers[2])
     assert [sum(a.prompt_tokens for a in group) for group in answers] == [5 + 3, 0, 0]
-    assert answers[0][3] == NOTHING
+    assert answers[0][3] == LogLikelihood(logprob=0.0, is_greedy=True, tokens=0, bos_tokens=0)
 
 
 def test_who_waits_for_a_question_that_is_given_up_asks_it_himself() -> None:
@@ -272,3 +276,44 @@ def test_who_waits_for_a_question_that_is_given_up_asks_it_himself() -> None:
 
     assert values(asyncio.run(give_up())) == [expected([1, 2], [3, 4])]
     assert len(vllm.asked) == 2
+
+
+def test_a_context_that_is_too_long_loses_its_first_tokens() -> None:
+    vllm = Vllm(1)
+    ours = scorer(vllm)
+    ours._max_model_len = 9  # one of them is generated
+    pairs = [([1, 2, 3, 4, 5, 6, 7, 8, 9], [token]) for token in (3, 4)] + [([9, 8, 7, 6], [5, 4, 3, 2, 1])]
+    answers = asyncio.run(ours.score(pairs))
+    assert values(answers) == [expected(context[-(8 - len(rest)) :], rest) for context, rest in pairs]
+    assert [answer.lost_tokens for answer in answers] == [2, 2, 1]
+    with pytest.raises(AttemptFailure, match="a continuation of 8 tokens leaves no room for context in 8"):
+        asyncio.run(ours.score([([1], [*range(8)])]))
+
+
+@pytest.mark.parametrize("runner", [1, 2])
+def test_no_value_depends_on_the_order_of_the_questions(runner: int) -> None:
+    pairs = random_pairs(3)
+    shuffled = random.Random(1).sample(pairs, len(pairs))
+    first, second = (
+        dict(zip(map(str, asked), scored(asked, runner), strict=True)) for asked in (pairs, shuffled)
+    )
+    assert first == second
+
+
+def scored(pairs: list[tuple[Tokens, Tokens]], runner: int) -> list[tuple[float, bool]]:
+    """One question after the other, by an engine that has seen nothing before."""
+    ours = scorer(Vllm(runner))
+
+    async def one_by_one() -> list[Any]:
+        return [(await ours.score([pair]))[0] for pair in pairs]
+
+    return values(asyncio.run(one_by_one()))
+
+
+@pytest.mark.parametrize("caching", [True, False])
+def test_rows_that_are_not_there_are_no_score(caching: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A runner that leaves the log-probabilities of prompts out gives one entry without any."""
+    vllm = Vllm(1, caching)
+    monkeypatch.setattr(vllm, "rows", lambda *_: [[]])
+    with pytest.raises(RuntimeError, match="name other tokens than the prompt's"):
+        asyncio.run(scorer(vllm).score([([1, 2, 3], [4, 5])]))

@@ -178,6 +178,7 @@ async def test_bos_tokens_are_counted_in_what_is_sent(
     tokenizer = tiny.tokenizer()
     tokenizer.bos_token = "<|im_start|>"
     monkeypatch.setattr(engine, "_encoder", Encoder(tokenizer))
+    monkeypatch.setattr(engine, "_scorer", engine._new_scorer())
     short, bos = Sampling(max_tokens=1), "<|im_start|>"
     assert (await engine.chat(QUESTION, (), short)).bos_tokens == 1
     completed = [await engine.complete(prompt, short) for prompt in ("x", bos + "x", bos + bos + "x")]
@@ -297,8 +298,13 @@ async def test_bad_sampling_is_the_users_error(engine: VllmEngine) -> None:
 
 
 async def score_alone(engine: VllmEngine, context: Tokens, rest: Tokens) -> tuple[float, bool]:
-    part = await engine._scorer.plain(context, rest)
+    (part,) = await scorer(engine, None).continuation(context, rest)
     return part.logprob, part.is_greedy
+
+
+def scorer(engine: VllmEngine, block_size: int | None = 16) -> Scorer:
+    """One that remembers nothing; without a size of blocks it does not read the prefix cache."""
+    return Scorer(engine._ask, engine._encoder, engine._max_model_len, block_size, 8)
 
 
 NESTED = "{% for i in range(99999) %}{% for j in range(99999) %}CONTENT{% endfor %}{% endfor %}"
@@ -353,7 +359,7 @@ async def test_longer_continuations_are_sums_over_their_tokens(engine: VllmEngin
     for part, continuation in zip(parts, ["is fine", "rain"], strict=True):
         context, rest = engine._encoder.pair("The weather in Paris ", continuation)
         steps = [
-            (await engine._scorer.plain(context + rest[:index], rest[index : index + 1])).logprob
+            (await score_alone(engine, context + rest[:index], rest[index : index + 1]))[0]
             for index in range(len(rest))
         ]
         assert part.tokens == len(rest) > 1
@@ -372,18 +378,18 @@ async def test_scores_after_a_cached_prefix_are_bit_for_bit_those_without(
     engine: VllmEngine, length: int
 ) -> None:
     """Contexts of whole blocks too, and continuations that were scored before: nothing is left to compute."""
-    scorer, context = engine._scorer, words(length, length)
+    context = words(length, length)
     rests = [words(length, length + 20)[length:], words(1, 9), words(2, 30), words(1, 9)[:4]]
-    expected = [await scorer.plain(context, rest) for rest in rests]
-    # At once, one after the other, and again from a scorer that remembers nothing.
-    found = await asyncio.gather(*(scorer.after_cache(context, rest) for rest in rests))
-    again = [await scorer.after_cache(context, rest) for rest in rests]
-    scored = await Scorer(engine._ask, 16, 8).score([(context, rest) for rest in rests])
-    for one, two, three, plain in zip(found, again, scored, expected, strict=True):
+    expected = [await scorer(engine, None).continuation(context, rest) for rest in rests]
+    # At once, one after the other, and again by one scorer.
+    found = await asyncio.gather(*(scorer(engine).continuation(context, rest) for rest in rests))
+    again = [await scorer(engine).continuation(context, rest) for rest in rests]
+    scored = await scorer(engine).score([(context, rest) for rest in rests])
+    for (one,), (two,), three, (plain,) in zip(found, again, scored, expected, strict=True):
         assert one.logprob == two.logprob == three.logprob == plain.logprob
         assert one.is_greedy == two.is_greedy == three.is_greedy == plain.is_greedy
     if length >= 128:
-        assert sum(answer.cached_tokens for answer in again) >= 4 * 128
+        assert sum(answer.cached_tokens for (answer,) in again) >= 4 * 128
 
 
 async def test_equal_questions_are_computed_once(engine: VllmEngine) -> None:
@@ -397,9 +403,9 @@ async def test_greedy_continuation_is_greedy(engine: VllmEngine) -> None:
     context = engine._encoder.encode("The weather")
     written = await continued(engine, context, 6)
     tokens = list(written.outputs[0].token_ids)
-    assert (await engine._scorer.plain(context, tokens)).is_greedy
+    assert (await score_alone(engine, context, tokens))[1]
     tokens[3] = tokens[3] + 1
-    assert not (await engine._scorer.plain(context, tokens)).is_greedy
+    assert not (await score_alone(engine, context, tokens))[1]
 
 
 async def test_rolling_score_covers_texts_longer_than_the_context(engine: VllmEngine) -> None:
