@@ -7,7 +7,16 @@ as soon as it is finished, and where an engine dies the next one goes on.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -64,7 +73,7 @@ class Job:
     """Asked for another share when one is done, so that the model need not be loaded again for it."""
     on_loaded: Callable[[], None] = field(default=lambda: None)
     """Called when its engine has read the weights."""
-    turn: Callable[[], Awaitable[None]] | None = None
+    turn: Callable[[], Awaitable[None]] = field(default=lambda: asyncio.sleep(0))
     """Awaited before the first attempt, where another engine still computes on the same GPUs."""
     on_last: Callable[[], None] = field(default=lambda: None)
     """Called when no attempt of its share is owed that is not in flight."""
@@ -182,7 +191,17 @@ class Job:
                 progress.loaded(name, loaded)
             self.on_loaded()
             async with self._recording() as asked.writers:
-                await self._make_attempts(asked)
+                await self.turn()
+                share: tuple[int, int] | None = self.share
+                while share is not None:
+                    self.share = share
+                    for attempts, at_once in self._due(asked):
+                        async with asyncio.TaskGroup() as group:  # what one raises ends the others
+                            asked.slots = asyncio.Semaphore(at_once)
+                            for attempt in attempts:
+                                await asked.slots.acquire()
+                                group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
+                    share = await self.more() if self.more and not asked.refused else None
         except DiskError:
             raise
         except UserError as error:
@@ -195,29 +214,16 @@ class Job:
             await engine.close()
         self._settle(asked)
 
-    async def _make_attempts(self, asked: Asked) -> None:
-        """Make those that are owed, share by share."""
-        if self.turn:
-            await self.turn()
-        share: tuple[int, int] | None = self.share
-        while share is not None:
-            self.share = share
-            alone, together = self._due(asked)
-            for attempts, at_once in (alone, together):
-                async with asyncio.TaskGroup() as group:  # what one raises ends the others
-                    asked.slots = asyncio.Semaphore(at_once)
-                    for attempt in attempts:
-                        await asked.slots.acquire()
-                        group.create_task(asked.attempt(attempt)).add_done_callback(asked.release)
-                    if attempts is together[0]:
-                        self.on_last()
-            share = await self.more() if self.more and not asked.refused else None
-
-    def _due(self, asked: Asked) -> tuple[tuple[list[Attempt], int], tuple[list[Attempt], int]]:
+    def _due(self, asked: Asked) -> Iterator[tuple[Iterable[Attempt], int]]:
         """(attempts that are owed of its share, how many of them at once), one after the other."""
         owed = {attempt.key: attempt for attempt in order(list(self._owed(asked)))}
-        alone = [owed.pop(key) for key in self.deaths.alone(list(owed))]
-        return (alone, 1), (list(owed.values()), self.config.engine.max_concurrency)
+        yield [owed.pop(key) for key in self.deaths.alone(list(owed))], 1
+        yield self._to_the_last(owed.values()), self.config.engine.max_concurrency
+
+    def _to_the_last(self, attempts: Iterable[Attempt]) -> Iterator[Attempt]:
+        """The same, and word of it when the last one is in flight."""
+        yield from attempts
+        self.on_last()
 
     def _settle(self, asked: Asked) -> None:
         """Take in what an engine leaves behind: suites that were refused, and cells that are complete."""
