@@ -1,10 +1,13 @@
 """The memory that a command may take: what is free, so that a file made to fill it ends nothing else."""
 
+import errno
 import gc
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from harness.errors import UserError
 
 CGROUP = Path("/sys/fs/cgroup")
 
@@ -39,14 +42,40 @@ def within_memory(more: int | None = None) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_DATA, (min(known), hard))
     try:
         yield
-    except SystemError as error:
-        # CPython's words for code in C that gave up and did not say why, as some does for want of memory, are
-        # "... without exception set" and "... without setting an exception".
-        if "without" not in str(error):
+    except Exception as error:
+        if not _for_want_of_memory(error):
             raise
         raise MemoryError from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+_WORDS = {
+    # CPython's, of code in C that gave up and did not say why: "without exception set", "without setting an".
+    SystemError: "without",
+    RuntimeError: "can't start new thread",
+    ImportError: "failed to map segment",
+    Exception: "not enough memory",  # zstd's
+}
+"""What an error says that is none of `MemoryError` and came of too little memory."""
+
+
+def _for_want_of_memory(error: BaseException) -> bool:
+    """Whether an error, or one that it was made of, says that there was no memory, by any of its names.
+
+    A sentence that was made of a `MemoryError` is meant for whoever reads it, and stays.
+    """
+    told = isinstance(error, UserError)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return not told
+        if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
+            return True
+        if any(isinstance(cause, kind) and words in str(cause) for kind, words in _WORDS.items()):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 @contextmanager

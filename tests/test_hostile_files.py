@@ -1,10 +1,12 @@
 """Files that stand for more than a machine can hold, or for something to run, are refused in one sentence."""
 
+import errno
 import gzip
 import json
 import lzma
 import os
 import pickle
+import re
 import resource
 import shutil
 import time
@@ -24,6 +26,7 @@ from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import read_columns, read_parquet
 from harness.rows import read_rows
+from harness.site import taken
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
 from harness.suites.injecagent.cases import read_json
@@ -235,6 +238,60 @@ def test_parquet_that_unpacks_to_more_than_is_free_ends_that_command_alone(
     assert resource.getrlimit(resource.RLIMIT_DATA) == limits
     left = [path.name for path in (tmp_path / "out").rglob("*")]
     assert left == ([".harness-site"] if "site" in command else [])  # its mark
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+NO_MEMORY = OSError(errno.ENOMEM, "Cannot allocate memory", "site-packages/one")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        NO_MEMORY,
+        caused(UserError("one.parquet cannot be read; restore it from a copy"), NO_MEMORY),
+        caused(ValueError("a template"), MemoryError()),
+        SystemError("<class 'map'> returned NULL without setting an exception"),
+        RuntimeError("can't start new thread"),
+        ImportError("one.so: failed to map segment from shared object"),
+        pa.ArrowMemoryError("malloc of size 33554432 failed"),
+    ],
+    ids=repr,
+)
+def test_too_little_memory_has_one_name(error: Exception) -> None:
+    with pytest.raises(MemoryError), memory.within_memory():
+        raise error
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        caused(UserError("the template needs more than 1 GiB of memory"), MemoryError()),
+        OSError(errno.ENOSPC, "No space left on device"),
+        SystemError("bad argument to internal function"),
+    ],
+    ids=repr,
+)
+def test_other_errors_stay_as_they_are(error: Exception) -> None:
+    with pytest.raises(type(error), match=re.escape(str(error))), memory.within_memory():
+        raise error
+
+
+def aborts(*_: object) -> None:
+    os.abort()
+
+
+def test_a_run_whose_process_is_ended_by_a_signal_is_refused_with_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "results" / "demo", tmp_path / "results" / "demo")
+    monkeypatch.setattr(taken, "_take", aborts)
+    (found,) = taken.take_all(tmp_path / "results", taken.Store(tmp_path), taken.Reading(), print)
+    (said,) = found.refused
+    assert said.startswith("to read it ended its process by SIGABRT, as happens where it takes more memory")
 
 
 def test_merging_a_bomb_reads_none_of_its_texts(

@@ -84,12 +84,10 @@ async def _write_log(run: Restored, cell: CellEntry, prompts: Prompts, path: Pat
         complete = seen.records >= cell.samples * cell.attempts
         status: Any = "success" if complete else "cancelled"
         await recorder.log_finish(spec, status, seen.stats(model), seen.results(), None)
-    except BaseException as error:
+    except BaseException:
         # Its temporary file must not outlive the error: what is collected later complains on stderr.
         with suppress(OSError):  # what could not be written cannot be finished either
             await recorder.log_discard(spec)
-        if "not enough memory" in str(error):  # as zstd says it
-            raise MemoryError from error
         raise
 
 

@@ -31,6 +31,7 @@ _LATER = ("lost_tokens", "thoughts_cut", "thoughts_ended")
 _USAGE = Usage.__struct_fields__
 
 
+# Nothing is read in threads of Arrow's: where memory is out, what one of them throws ends the process.
 GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
 """Of transcripts, and rows, that are in memory at once while records are written or read."""
 
@@ -162,7 +163,7 @@ def _scoreto_row(score: Score) -> dict[str, Any]:
 def read_table(path: Path, columns: list[str] | None = None) -> "pa.Table":
     """A file that `write_parquet` wrote, or some of its columns; UserError if it is damaged."""
     with _parquet(path) as file:
-        table: pa.Table = file.read(columns=columns)
+        table: pa.Table = file.read(columns=columns, use_threads=False)
         return table
 
 
@@ -226,7 +227,7 @@ def read_tables(path: Path) -> Iterator["pa.Table"]:
 
     with _parquet(path) as file:
         names = [name for name in file.schema_arrow.names if name != "transcript"]
-        for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=names):
+        for batch in file.iter_batches(batch_size=GROUP_ROWS, columns=names, use_threads=False):
             table = pa.Table.from_batches([batch])
             try:
                 check_table(table, record_schema())
@@ -240,7 +241,7 @@ def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Recor
     told = file.metadata.row_group(group)
     each = max(1, told.total_byte_size // max(1, told.num_rows))  # earlier versions wrote one large group
     rows = max(1, min(1024, GROUP_BYTES // each))
-    for batch in file.iter_batches(batch_size=rows, row_groups=[group]):
+    for batch in file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
         yield from _from_batch(path, batch, first)
         first += len(batch)
 
@@ -279,9 +280,9 @@ def read_sample(path: Path, sample: str) -> Iterator[Record]:
         for group in range(file.num_row_groups):
             if not _may_have(file.metadata.row_group(group), sample):
                 continue
-            table = file.read_row_group(group, columns=["sample"])
+            table = file.read_row_group(group, columns=["sample"], use_threads=False)
             found = [row for row, name in enumerate(table.to_pydict().get("sample", ())) if name == sample]
-            whole = file.read_row_group(group) if found else table
+            whole = file.read_row_group(group, use_threads=False) if found else table
             for row in found:
                 for batch in whole.slice(row, 1).to_batches():
                     yield from _one_by_one(path, batch, row)
@@ -321,7 +322,9 @@ def read_columns(path: Path) -> "pa.Table":
         wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
         texts = [name for name in wanted if name == "sample" or name.endswith((".metric", ".key", ".value"))]
         with pq.ParquetFile(path, metadata=told, read_dictionary=texts) as file:
-            groups = [file.read_row_group(i, columns=wanted) for i in range(file.num_row_groups)]
+            groups = [
+                file.read_row_group(i, columns=wanted, use_threads=False) for i in range(file.num_row_groups)
+            ]
         table = pa.concat_tables(groups) if len(groups) != 1 else groups[0]
         check_table(table, record_schema())
     except MemoryError:

@@ -11,6 +11,7 @@ import multiprocessing.connection
 import os
 import pickle
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -233,13 +234,18 @@ def _each(owed: Sequence[tuple[Path, str]], store: Store, reading: Reading) -> I
             if kept.exists():
                 yield path, msgspec.json.decode(kept.read_bytes(), type=Taken)
             else:
-                late = seconds >= reading.seconds
-                why = (
-                    f"to read it takes longer than {reading.seconds:g} s"
-                    if late
-                    else "to read it ended its process"
-                )
+                why = f"to read it takes longer than {reading.seconds:g} s"
+                if seconds < reading.seconds:
+                    why = f"to read it {ended(process.exitcode)}"
                 yield path, Taken(name=path.name, refused=(why,), seconds=seconds)
+
+
+def ended(status: int | None) -> str:
+    """How a process came to its end that should have told what it found."""
+    if status is None or status >= 0:
+        return f"ended its process with status {status}"
+    name = signal.Signals(-status).name
+    return f"ended its process by {name}, as happens where it takes more memory than there is for one run"
 
 
 def _take(path: Path, key: str, store: Path, reading: Reading, share: int) -> None:

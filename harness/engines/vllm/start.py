@@ -161,10 +161,8 @@ def render_quickly(renderer: Any) -> None:
         try:
             with bounded(RENDERING, FailureKind.ENGINE_ERROR), within_memory(TEMPLATE_MEMORY):
                 return safe_apply_chat_template(*arguments, **options)
-        except Exception as error:  # vLLM wraps whatever a template raises
-            if not isinstance(error.__cause__, MemoryError):
-                raise
-        # Raised here: the error before holds all that was written.
+        except MemoryError:  # it holds all that was written: what is told of it is raised below, without it
+            pass
         raise AttemptFailure(
             FailureKind.ENGINE_ERROR, f"{RENDERING} needs more than {TEMPLATE_MEMORY >> 20} MiB of memory"
         )
