@@ -17,6 +17,7 @@ from harness.analysis.build import build_scorecards
 from harness.analysis.origins import build_origins
 from harness.cli import main, parse, parser
 from harness.config import digest, load_config
+from harness.errors import Status
 from harness.records.directory import RunDirectory
 from tests.conftest import ROOT
 from tests.run.test_runner import CONFIG, config
@@ -39,6 +40,24 @@ def test_help_is_quick() -> None:
     assert time.monotonic() - began < 2.0  # half a second on an idle machine
     for command in ("run", "plan", "models", "suites", "scorecard", "doctor"):
         assert command in answer.stdout
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "said"),
+    [
+        (
+            ">/dev/full",
+            Status.WRONG_INPUT,
+            ["harness: No space left on device; free or mend the disk, and try again"],
+        ),
+        (">&-", Status.DONE, []),
+        (">&- 2>&-", Status.DONE, []),
+    ],
+)
+def test_output_that_nobody_takes(ends: str, status: Status, said: list[str]) -> None:
+    command = f"{sys.executable} -m harness.cli status results/demo {ends}"
+    answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (answer.returncode, answer.stderr.splitlines()) == (status, said)
 
 
 @pytest.mark.parametrize(

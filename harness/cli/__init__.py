@@ -1,6 +1,7 @@
 """The command line. Each command is one function; what it does is one call into the room that does it."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from harness.memory import rare_collections, within_memory
     from harness.trust import trusting
 
+    for name in ("stdout", "stderr"):  # None where it is closed; a file opened later would take its place
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
     args = parse(arguments)
     # Anybody may have made what is read; an engine knows best what it needs.
     bound = stopped_by(*STOPS) if "loads_engines" in args else within_memory()

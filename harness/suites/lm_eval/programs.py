@@ -9,8 +9,12 @@ from functools import partial
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-MAKES_CODE = frozenset({"eval", "exec", "parse_expr", "sympify", "Popen"})
-"""What turns text into something that runs; SymPy's parsers are `eval` after some rewriting."""
+MAKES_CODE = frozenset(
+    {"eval", "exec", "parse_expr", "sympify", "subprocess", "Popen", "system", "popen"}
+    | {"builtins", "__builtins__", "__import__", "import_module", "FunctionType"}
+)
+"""What turns text into something that runs, and the roads to that by another name. SymPy's two are `eval`
+after some rewriting; its `parse_latex` hands it nothing but numbers."""
 
 
 def makes_code(config: Any) -> str | None:

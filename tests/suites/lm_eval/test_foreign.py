@@ -1,5 +1,7 @@
 """Task files of a stranger: read as data where that is all they are, and refused where they bring code."""
 
+import ast
+import re
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from harness.config import SuiteSpec
 from harness.errors import UserError
 from harness.suites import load_suites
 from harness.suites.base import Suite
+from harness.suites.lm_eval.programs import MAKES_CODE
 from harness.trust import Trust, reading_data, trusting
 
 TASK: dict[str, Any] = {
@@ -114,6 +117,33 @@ def test_a_task_that_makes_code_of_replies_is_refused(folder: Path, shipped: Pat
     task = {**TASK, "include": str(shipped), "unsafe_code": True}
     with nullcontext() if own else reading_data(), pytest.raises(UserError, match="makes code of texts"):
         build(folder, yaml.safe_dump({k: v for k, v in task.items() if k != "metric_list"}))
+
+
+KNOWN = {
+    "longproc/metrics.py",
+    "cruxeval/utils.py",
+    "score/math/math_grader.py",
+    "noreval/ask_gec/errant.py",  # a program beside a task, which no task calls
+    "super_glue/cb/t5_utils.py",  # a function of scikit-learn's by a name that the file itself has
+    "_yaml_loader.py",  # `!function`, which is refused in data
+}
+"""Files of lm-eval's that make code, or may."""
+
+
+def test_no_other_file_of_lm_evals_tasks_makes_code_by_any_name() -> None:
+    found = set()
+    likely = re.compile("|".join([*MAKES_CODE, "getattr"]))
+    for path in [*SHIPPED.rglob("*.py"), *(SHIPPED.parent / "filters").rglob("*.py")]:
+        if not likely.search(text := path.read_text()):
+            continue
+        for node in ast.walk(ast.parse(text)):
+            named = getattr(node, "id", getattr(node, "attr", None)) in MAKES_CODE
+            match node:
+                case ast.Call(func=ast.Name(id="getattr"), args=[_, asked, *_]):
+                    named = not isinstance(asked, ast.Constant)  # a name that is put together
+            if named:
+                found.add(str(path.relative_to(SHIPPED)))
+    assert found == KNOWN
 
 
 @pytest.mark.parametrize(
