@@ -42,6 +42,7 @@ STARTS = ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn", "os.fork
 APART = "harness.models.limits"
 """Chat templates are tried in a copy of the process, which can be ended."""
 REACHES = ("socket.connect", "socket.bind", "socket.sendto", "socket.getaddrinfo", "socket.gethostbyname")
+WATCHED = frozenset({*STARTS, *REACHES, *CHANGES, "open", "pickle.find_class"})
 PICKLED = ("harness.suites.", "agentdojo.default_suites.")
 """Modules of environments, of which the suites keep copies in memory as pickles."""
 
@@ -61,7 +62,7 @@ class Watch:
         sys.addaudithook(self._hook)
 
     def _hook(self, event: str, args: tuple[Any, ...]) -> None:
-        if not self._listens:
+        if not self._listens or event not in WATCHED:
             return
         if event == "os.fork" and sys._getframe(1).f_globals["__name__"] == APART:
             return
@@ -247,14 +248,15 @@ def in_yaml(file: Path, more: dict[str, Any]) -> Iterator[Change]:
     """Every field of a YAML file in turn, and fields that it does not have."""
     import yaml
 
-    data = yaml.safe_load(file.read_text())
+    dump = functools.partial(yaml.dump, Dumper=yaml.CSafeDumper)
+    data = yaml.load(file.read_text(), yaml.CSafeLoader)
     for at in leaves(data):
         for kind, name in chosen(file, at, at_path(data, at)):
             said = f"{file.name} {'.'.join(map(str, at))}={kind}"
-            yield said, file, yaml.safe_dump(put(data, at, name)).encode()
+            yield said, file, dump(put(data, at, name)).encode()
     for key, value in more.items():
         for kind, name in NAMES.items():
-            yield f"{file.name} {key}={kind}", file, yaml.safe_dump(value(data, name)).encode()
+            yield f"{file.name} {key}={kind}", file, dump(value(data, name)).encode()
 
 
 def in_table(file: Path) -> Iterator[Change]:
@@ -408,11 +410,13 @@ def sealed(file: Path, content: bytes) -> Iterator[tuple[Path, bytes]]:
 def walk(folder: Path, runs: Path, out: Path) -> None:
     """Let every command read the folder as it is, and then with each change."""
     from harness import cli
+    from harness.analysis.claims import evidence
     from harness.suites import restore
 
     suites = restore.load_suites = Remembered(restore.load_suites)
     template = restore.load_template = Remembered(restore.load_template)
     watch = Watch(out, *(Path(os.environ[name]) for name in OWN))
+    evidence.rasch = Remembered(evidence.rasch)  # computes from counts, and takes a third of a command
     cli.parser = functools.cache(cli.parser)
     for change in ("first", "none"):  # the second time whatever is imported once is there
         for command in commands(out, runs):
