@@ -352,13 +352,16 @@ def _rank(column: Column, rows: Sequence[Row]) -> None:
 
 
 def main_columns(board: Board, columns: Iterable[Column]) -> list[Column]:
-    """Of each metric of a benchmark the one of some columns that most models have: its main protocol."""
-    sizes = Counter(name for row in board.rows for name in row.numbers)
-    main: dict[str, Column] = {}
+    """Of some columns those of the main protocol of each benchmark, the one that most models have."""
+    under: dict[tuple[str, tuple[tuple[str, str], ...]], list[Column]] = {}
     for column in columns:
-        if column.key not in main or sizes[column.id] > sizes[main[column.key].id]:
-            main[column.key] = column
-    return list(main.values())
+        under.setdefault((column.suite, tuple(sorted(column.protocol.items()))), []).append(column)
+    main: dict[str, tuple[int, list[Column]]] = {}
+    for (suite, _), own in under.items():
+        models = sum(any(column.id in row.numbers for column in own) for row in board.rows)
+        if suite not in main or models > main[suite][0]:
+            main[suite] = models, own
+    return [column for _, own in main.values() for column in own]
 
 
 def _add_capability(board: Board) -> None:

@@ -8,6 +8,7 @@ from harness.reports.words import notes
 from harness.site.board import Board, Column, Facts, Row, slug
 from harness.site.front import headline_columns
 from harness.site.page import Frame, Shown, cells_of, heading, model_path
+from harness.site.whole import left_out
 
 
 def origin_path(kind: str, key: str) -> str:
@@ -56,7 +57,7 @@ def origins_page(frame: Frame, document: Document | None, compared: Sequence[str
         "Origins",
         listed=listed,
         said=compared,
-        notes=notes(document) if document else [],
+        notes=[*left_out(board), *(notes(document) if document else [])],
         table=origins_table(document.origins) if document else None,
         problem=problem,
     )

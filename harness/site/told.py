@@ -10,6 +10,7 @@ from harness.reports.document import Document
 from harness.site.board import Board, Number
 from harness.site.downloads import File
 from harness.site.page import Frame, column_axis, heading, model_path, shown
+from harness.site.whole import left_out
 from harness.types import Struct
 
 INSTRUMENTS = (
@@ -100,7 +101,7 @@ def claims_page(frame: Frame, document: Document | None, problem: str) -> str:
             key=lambda one: not one[1],
         ),
         shown=SHOWN,
-        cautions=claim_cautions(claims) if claims else [],
+        cautions=[*left_out(frame.board), *(claim_cautions(claims) if claims else [])],
         notes=claim_notes(claims) if claims else [],
         tables=claim_tables(claims) if claims else [],
         problem=why

@@ -44,9 +44,32 @@ def main_cards(board: Board) -> list[ModelScorecard]:
     return cards
 
 
+def left_out(board: Board) -> list[str]:
+    """Which numbers are in no comparison of origins and in no claim, a sentence each."""
+    main = main_columns(board, board.columns)
+    compared = {(row.id, column.suite) for column in main for row in board.rows if column.id in row.numbers}
+    models: dict[str, set[str]] = {}
+    for column in board.columns:
+        for row in board.having(column):
+            if (row.id, column.suite) not in compared and not row.model.imported:
+                models.setdefault(column.suite, set()).add(row.model.name)
+    suites: dict[tuple[str, ...], list[str]] = {}
+    for suite, names in sorted(models.items()):
+        suites.setdefault(tuple(sorted(names)), []).append(suite)
+    said = [
+        f"{', '.join(names)}: {', '.join(own)} under another protocol than most, so not in what is said here."
+        for names, own in suites.items()
+    ]
+    if imported := sorted(row.model.name for row in board.rows if row.model.imported):
+        said.append(
+            f"Imported, so not in what is said here: {', '.join(imported)}. How they were run is not known."
+        )
+    return said
+
+
 def whole_document(board: Board) -> tuple[Document | None, str]:
     """(the document, why there is none)."""
-    cards = main_cards(board)
+    cards = [card for card in main_cards(board) if not card.model.imported]
     names = Counter(card.model.name for card in cards)
     cards = [card for card in cards if names[card.model.name] == 1]
     size = sum(

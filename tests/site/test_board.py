@@ -15,12 +15,12 @@ from harness.analysis.compare import compare_metric
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.reports.document import read_document
-from harness.site.board import Board, _rank, make_board
+from harness.site.board import Board, _rank, main_columns, make_board
 from harness.site.build import Built
 from harness.site.front import foremost
 from harness.site.settings import SiteSettings, read_settings
 from harness.site.taken import Reading, Store, take_all
-from harness.site.whole import pairs
+from harness.site.whole import left_out, pairs
 from tests.site.roots import PUBLIC
 
 
@@ -169,3 +169,29 @@ def test_each_model_has_numbers_in_one_of_the_first_columns() -> None:
     # "late" has the most, then "theirs" is all that "d" has; the others follow in their own order
     suites = ["late", "theirs", "own", "other"]
     assert found == [f"{suite}/{metric}" for suite in suites for metric in ("utility", "hijacked")]
+
+
+def test_of_a_benchmark_one_protocol_is_compared_whatever_metrics_others_have_more() -> None:
+    """A metric that one model alone has brought its protocol in, and nothing was compared."""
+
+    def column(name: str, metric: str, protocol: str) -> Any:
+        return SimpleNamespace(id=name, suite="banking", metric=metric, protocol={"version": protocol})
+
+    def model(name: str, *, imported: bool = False) -> Any:
+        return SimpleNamespace(name=name, imported=imported)
+
+    columns = [column("a", "rate", "1.1"), column("b", "rate", "1.2"), column("c", "rate:other", "1.2")]
+    rows = [
+        SimpleNamespace(id=name, model=model(name), numbers=dict.fromkeys(own))
+        for name, own in {"one": "a", "two": "a", "scout": "bc"}.items()
+    ]
+    board: Any = SimpleNamespace(
+        rows=rows, columns=columns, having=lambda column: [r for r in rows if column.id in r.numbers]
+    )
+    assert [found.id for found in main_columns(board, columns)] == ["a"]
+    said = ["scout: banking under another protocol than most, so not in what is said here."]
+    assert left_out(board) == said
+    rows[2].model = model("scout", imported=True)
+    assert left_out(board) == [
+        "Imported, so not in what is said here: scout. How they were run is not known."
+    ]
