@@ -589,7 +589,7 @@ class ModelEntry(Struct):
         """What is known of a cost. Transcripts of others tell how many requests there were, and no more."""
         if self.imported:
             return {**dict.fromkeys(Usage.__struct_fields__), "requests": usage.requests}
-        return msgspec.structs.asdict(usage)
+        return {**msgspec.structs.asdict(usage), "engine_seconds": usage.engine_seconds or None}
 
 
 class CellEntry(Struct):

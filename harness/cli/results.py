@@ -44,6 +44,11 @@ def _add_scorecard(commands: Any) -> None:
     scorecard.add_argument("directory", type=Path, metavar="DIR", help="a folder that `run` wrote")
     scorecard.add_argument("--format", choices=FORMATS, default="table")
     scorecard.add_argument("--by", choices=GROUPINGS, default="country", help="what an origin is")
+    scorecard.add_argument(
+        "--no-timings",
+        action="store_true",
+        help="leave out dates, seconds, energy and cached tokens, so that equal results are equal bytes",
+    )
     allow_argument(scorecard)
     full_argument(scorecard)
     cache_argument(scorecard)
@@ -127,6 +132,7 @@ def scorecard_command(args: argparse.Namespace) -> Status:
         color=console.is_terminal,
         full=args.full,
         recalling=not (args.no_cache or args.trust_code),  # nobody knows whether trusted code changed
+        timings=not args.no_timings,
     )
     sys.stdout.write(shown.text.rstrip("\n") + "\n")
     return _left_out(shown.incomplete)

@@ -4,12 +4,14 @@ A worker writes its own file every few seconds, so that any machine that sees th
 where, and what was killed: a file that says of no end and has not been written for a while.
 """
 
+import errno
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
 from harness.disk import make_folder
+from harness.errors import UserError
 from harness.records.layout import file_name
 from harness.records.sane import read_file
 from harness.records.schema import Submission, WorkerFile
@@ -70,4 +72,19 @@ def read_submissions(run: Path) -> list[Submission]:
 
 
 def _read_all(folder: Path, kind: type[T]) -> list[T]:
-    return [read_file(path, kind) for path in sorted(folder.glob("*.json"))]
+    found = (_read_current(path, kind) for path in sorted(folder.glob("*.json")))
+    return [one for one in found if one is not None]
+
+
+def _read_current(path: Path, kind: type[T]) -> T | None:
+    """A file that its writer replaces, or takes away, at any time; None where it is gone."""
+    for last in (False, True):
+        try:
+            return read_file(path, kind)
+        except UserError as error:
+            number = getattr(error.__cause__, "errno", None)
+            if number == errno.ENOENT:
+                return None
+            if last or number != errno.ESTALE:  # NFS: of what was replaced; the name has another one now
+                raise
+    return None

@@ -47,7 +47,7 @@ def _rows(
             *(_cell(card.metrics.get(f"{suite.suite}/{metric.name}")) for metric in metrics),
             "" if one.change is None else _change(one.change),
             f"{tokens / n:,.0f}" if tokens is not None and n else "unknown",
-            f"{suite.usage.engine_seconds / n:.3g}" if n else "unknown",
+            f"{suite.usage.engine_seconds / n:.3g}" if n and suite.usage.engine_seconds else "unknown",
         )
 
 

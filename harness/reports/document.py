@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
+import msgspec
 import pyarrow as pa
 
 from harness.analysis.agents import AgentCard, agent_cards
@@ -137,10 +138,40 @@ def _estimated(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
 
 
 def read_document(
-    directory: RunDirectory, by: str = "country", allow: Collection[str] = (), *, claims: bool = True
+    directory: RunDirectory,
+    by: str = "country",
+    allow: Collection[str] = (),
+    *,
+    claims: bool = True,
+    timings: bool = True,
 ) -> Document:
-    """The document of a run; see `make_document`."""
-    return make_document(directory.whole_manifest(), directory.columns, by, allow, claims=claims)
+    """The document of a run; see `make_document`.
+
+    Args:
+        directory: of the run.
+        by: see `make_document`.
+        allow: see `make_document`.
+        claims: see `make_document`.
+        timings: whether it has what differs each time: when the run began, seconds, energy, and how many
+            tokens were in the prefix cache, which depends on when requests met. If not, these are unknown.
+    """
+    manifest = directory.whole_manifest()
+    if timings:
+        return make_document(manifest, directory.columns, by, allow, claims=claims)
+    models = {
+        name: msgspec.structs.replace(model, load_seconds=None) for name, model in manifest.models.items()
+    }
+    manifest = msgspec.structs.replace(manifest, created="", models=models)
+    return make_document(manifest, lambda cell: _timeless(directory.columns(cell)), by, allow, claims=claims)
+
+
+def _timeless(table: pa.Table) -> pa.Table:
+    for name, unknown in (("engine_seconds", 0.0), ("joules", None), ("cached_tokens", None)):
+        place = table.schema.get_field_index(name)
+        if place >= 0:
+            column = pa.array([unknown] * len(table), table.schema.field(place).type)
+            table = table.set_column(place, table.schema.field(place), column)
+    return table
 
 
 def make_document(

@@ -175,7 +175,7 @@ def _about(document: Document) -> str:
         f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
         for found, what in ((document.models, "model"), (tables.suite_names(document.models), "benchmark"))
     )
-    return f"{', '.join(counted)}, run of {document.created[:10]}, harness {document.versions['harness']}"
+    return f"{', '.join(counted)}, {text.run_of(document.created)}harness {document.versions['harness']}"
 
 
 def color(country: str) -> int:

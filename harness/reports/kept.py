@@ -27,6 +27,7 @@ def scorecard(
     color: bool = False,
     full: bool = False,
     recalling: bool = True,
+    timings: bool = True,
 ) -> Shown:
     """A run in one of `render.FORMATS`; see `render`.
 
@@ -39,18 +40,20 @@ def scorecard(
         color: whether a table may hold terminal colours.
         full: whether a table may take more than a screen.
         recalling: whether it may be what was made before, where nothing has changed since.
+        timings: see `document.read_document`.
     """
 
     def make() -> Shown:
         from harness.reports.document import read_document
 
-        document = read_document(directory, by, allow, claims=form == "json")
+        document = read_document(directory, by, allow, claims=form == "json", timings=timings)
         return _shown(document, form, width=width, color=color, full=full)
 
     if not recalling:
         return make()
-    screen = [str(width), str(color), str(full)] if form == "table" else []
-    return recall(directory, [*_asked(form, by), *screen, *sorted(allow)], make)
+    how = [str(width), str(color), str(full)] if form == "table" else []
+    how += [] if timings else ["no timings"]
+    return recall(directory, [*_asked(form, by), *how, *sorted(allow)], make)
 
 
 def _asked(form: str, by: str = "country") -> list[str]:

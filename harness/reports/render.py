@@ -163,7 +163,7 @@ def heading(document: Document) -> str:
     benchmarks = len(tables.suite_names(cards))
     return (
         f"{document.name}: {_counted(len(cards), 'model')} of {_counted(len(document.origins), 'origin')} "
-        f"({CALLED[document.by]}), {_counted(benchmarks, 'benchmark')}, run of {document.created[:10]}, "
+        f"({CALLED[document.by]}), {_counted(benchmarks, 'benchmark')}, {text.run_of(document.created)}"
         f"harness {document.versions['harness']}. Brackets: 95% intervals; n: attempts measured, "
         "failed ones are missing."
     )

@@ -369,7 +369,8 @@ def _cost_row(model: str, suite: str, usage: Usage, *, energy: bool, thinking: b
         *((_part(usage.reasoning_tokens, usage.completion_tokens),) if thinking else ()),
         f"{usage.requests:,}",
     )
-    row = (model, suite, f"{usage.engine_seconds:.1f}", *tokens)
+    seconds = f"{usage.engine_seconds:.1f}" if usage.engine_seconds else "unknown"
+    row = (model, suite, seconds, *tokens)
     return (*row, text.format_energy(usage.joules)) if energy else row
 
 

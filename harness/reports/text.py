@@ -36,6 +36,11 @@ def warned_of(warnings: Mapping[str, Sequence[str]]) -> Iterator[str]:
         yield f"computing metrics gave {len(texts) - FEW_WARNINGS:,} other warnings"
 
 
+def run_of(created: str) -> str:
+    """The day of a run, before what else is said of it; nothing where it is not told."""
+    return f"run of {created[:10]}, " if created else ""
+
+
 def count(value: int | None) -> str:
     """A number of tokens, for a table."""
     return "unknown" if value is None else f"{value:,}"

@@ -1,6 +1,7 @@
 """Jobs in processes of their own: the same results, whoever dies meanwhile."""
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -119,6 +120,25 @@ def test_two_workers_give_what_one_gives(
     assert [worker.pid for worker in workers if worker.model == "one"] == started(tmp_path, "one")
     logs = [worker.log or "" for worker in workers]
     assert all(re.fullmatch(r"logs/(one|two)-\S+\.log", log) for log in logs) and len({*logs}) == 2
+
+
+def test_scorecards_without_timings_are_the_same_bytes_however_many_workers_there_were(
+    tmp_path: Path, alone: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tmp_path, "--workers", "2") == 0
+    began = RunDirectory(alone / "out").manifest().created[:10]
+
+    def shown(folder: Path, form: str) -> str:
+        capsys.readouterr()
+        assert main(["scorecard", str(folder / "out"), "--format", form, "--no-timings"]) == 0
+        return capsys.readouterr().out
+
+    for form in ("json", "md", "html", "table"):
+        assert shown(tmp_path, form) == shown(alone, form)
+        assert began not in shown(alone, form)
+    cost = json.loads(shown(alone, "json"))["models"][0]["cost"]
+    assert {cost["total"][name] for name in ("engine_seconds", "joules", "cached_tokens")} == {None}
+    assert cost["total"]["completion_tokens"] == 160 and "load_seconds" not in cost
 
 
 def test_what_a_dead_worker_owed_goes_to_another(

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,9 +17,10 @@ from harness.engines.scripted import ScriptedEngine
 from harness.engines.vllm.placement import reserved_group
 from harness.errors import Status
 from harness.records.workers import read_submissions, read_workers
+from harness.run.launchers.ray import Ray, Waiting
 from tests import fakes
 from tests.conftest import lacking
-from tests.run.test_launchers import OWN, assert_same, run, started, wait_until
+from tests.run.test_launchers import OWN, assert_same, fake_jobs, run, started, wait_until
 from tests.run.test_runner import records
 
 pytestmark = [
@@ -86,6 +88,25 @@ def test_a_cluster_that_is_not_there_is_said_in_one_sentence(
     assert said.startswith("harness: --address auto: there is no Ray cluster (") and said.count("\n") == 1
     assert main(["run", "demo", "--address", "auto"]) == Status.WRONG_INPUT
     assert "--address needs --on ray" in capsys.readouterr().err
+
+
+def test_a_task_is_given_up_that_no_node_that_lives_has_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray would let it wait for ever."""
+    wide, small = fake_jobs(tmp_path, {"wide": 4, "small": 1})
+    launcher, cancelled = Ray.__new__(Ray), []
+    nodes = [{"Alive": True, "Resources": {"GPU": 2.0}}, {"Alive": False, "Resources": {"GPU": 4.0}}]
+    launcher._ray = SimpleNamespace(nodes=lambda: nodes, cancel=cancelled.append)
+    pending, waits = {"w": wide, "s": small}, {"w": Waiting(), "s": Waiting()}
+    assert not [*launcher._give_up_short(pending, waits)], "nodes have time to come back"
+    monkeypatch.setattr("harness.run.launchers.ray.SHORT_SECONDS", -1.0)
+    assert [*launcher._give_up_short(pending, waits)] == ["w"] == cancelled
+    assert wide.problems[0].text.startswith(
+        "model wide: it takes 4 GPUs, and no node that lives has more than 2; the same command resumes"
+    )
+    nodes[1]["Alive"] = True
+    assert not [*launcher._give_up_short(pending, waits)]
 
 
 async def start_on_all(model: ModelSpec, args: dict[str, Any]) -> Engine:

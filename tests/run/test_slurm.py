@@ -18,6 +18,7 @@ from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.records.workers import read_submissions, read_workers
 from harness.run.launchers.slurm import Slurm
+from tests.attempted import Unwatched
 from tests.conftest import ROOT
 from tests.run.slurm_cluster import Cluster, slurm_cluster, wait_until
 from tests.run.test_launchers import bare, fake_jobs, is_running
@@ -217,6 +218,90 @@ def test_where_there_is_no_slurm_that_is_said(
     monkeypatch.setenv("PATH", str(tmp_path))
     assert main(["run", str(path), "--out", str(tmp_path / "out"), "--on", "slurm"]) == Status.WRONG_INPUT
     assert "there is no sbatch here: run it on a login node" in capsys.readouterr().err
+
+
+def commands(folder: Path, monkeypatch: pytest.MonkeyPatch, **scripts: str) -> None:
+    """Let commands of Slurm be scripts of `folder/bin`."""
+    (folder / "bin").mkdir(exist_ok=True)
+    for name, body in scripts.items():
+        path = folder / "bin" / name
+        path.write_text(f"#!/bin/bash\ncd {folder}\n{body}\n")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder / "bin"), prepend=":")
+
+
+BUSY = """\
+echo x >> asked
+if [ $(wc -l < asked) -le 2 ]; then
+    echo 'slurm_load_jobs error: Socket timed out on send/recv operation' >&2; exit 1
+fi
+"""
+"""Of a controller that does not answer the first two times."""
+
+
+def test_a_controller_that_does_not_answer_is_asked_again_by_who_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands(tmp_path, monkeypatch, sbatch="echo 7", squeue=BUSY)
+    monkeypatch.setattr("harness.run.launchers.slurm.POLL_SECONDS", 0.0)
+    path = tmp_path / "digits.yaml"
+    path.write_text(CONFIG)
+    assert (
+        main(["run", str(path), "--out", str(tmp_path / "out"), "--on", "slurm", "--wait"]) == Status.STOPPED
+    )
+    said = capsys.readouterr()
+    assert said.out.count("Socket timed out on send/recv operation") == 1
+    assert "model one: its job 7_0 was cancelled before it began" in said.err
+
+
+@pytest.mark.parametrize("busy", ["squeue", "scontrol"])
+def test_what_was_killed_is_queued_again_though_the_controller_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, busy: str
+) -> None:
+    scripts = {"squeue": "echo RUNNING", "scontrol": "echo $* >> queued", "sleep": ""}
+    commands(tmp_path, monkeypatch, **{**scripts, busy: BUSY + scripts[busy]})
+    text = Slurm(ClusterSpec()).script(fake_jobs(tmp_path, {"a": 1}), 0)
+    script = text.replace(f"{sys.executable} -m harness.cli", "bash -c 'kill -KILL $$'")
+    environment = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, check=False)
+    assert done.returncode == 137
+    assert (tmp_path / "queued").read_text() == "requeue 7_0\n"
+
+
+@pytest.mark.parametrize("state", ["CANCELLED", ""])
+def test_what_was_cancelled_or_is_unknown_is_not_queued_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
+    commands(tmp_path, monkeypatch, squeue=f"echo {state}", scontrol="echo $* >> queued", sleep="")
+    text = Slurm(ClusterSpec()).script(fake_jobs(tmp_path, {"a": 1}), 0)
+    script = text.replace(f"{sys.executable} -m harness.cli", "bash -c 'kill -KILL $$'")
+    environment = {**os.environ, "SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "0"}
+    subprocess.run(["bash", "-c", script], env=environment, capture_output=True, check=False)
+    assert not (tmp_path / "queued").exists()
+
+
+def test_an_array_that_slurm_does_not_take_leaves_the_others_to_the_same_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where it is larger than MaxArraySize. The run ends after all of them."""
+    sbatch = """\
+if [ -e full ]; then echo 'sbatch: error: Invalid job array specification' >&2; exit 1; fi
+cat > job-$(ls job-* | wc -l)
+touch full
+ls job-* | wc -l
+"""
+    commands(tmp_path, monkeypatch, sbatch=sbatch, squeue="echo 0")
+    jobs = fake_jobs(tmp_path, {"small": 1, "wide": 2})
+    monkeypatch.setattr(type(jobs[0]), "is_complete", False)
+    slurm = Slurm(ClusterSpec(gpus_per_node=8))
+    with pytest.raises(UserError, match=r"sbatch says: .*Invalid job array specification"):
+        list(slurm.run(jobs, Unwatched()))
+    assert [submission.models for submission in read_submissions(tmp_path)] == [("small",)]
+    commands(tmp_path, monkeypatch, sbatch=sbatch.replace("touch full", ""))
+    (tmp_path / "full").unlink()
+    list(slurm.run(jobs, Unwatched()))
+    assert [submission.models for submission in read_submissions(tmp_path)] == [("small",), ("wide",)]
+    assert "#SBATCH --dependency=afterany:1:2\n" in (tmp_path / "job-2").read_text()
 
 
 # A cluster

@@ -1,5 +1,6 @@
 """How far a run is, who works on it, and how it ended."""
 
+import errno
 import io
 import json
 import os
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.errors import Status
+from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.records.schema import Submission, WorkerFile
 from harness.records.workers import SILENT_SECONDS, read_workers, write_submission, write_worker
@@ -195,3 +196,27 @@ def test_a_model_that_never_began_ends_nothing() -> None:
     out = io.StringIO()
     JsonProgress(out).close()
     assert out.getvalue() == ""
+
+
+def test_a_worker_may_take_its_file_away_or_replace_it_while_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As NFS has it: what was replaced is a stale handle, which the name no longer leads to."""
+    for writer in ("a", "b"):
+        write_worker(tmp_path, writer, worker())
+    read, failing = Path.read_bytes, [errno.ENOENT, errno.ESTALE]
+
+    def read_bytes(path: Path) -> bytes:
+        if failing:
+            number = failing.pop(0)
+            raise OSError(number, os.strerror(number))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    assert len(read_workers(tmp_path)) == 1 and not failing
+    failing += [errno.ESTALE] * 2
+    with pytest.raises(UserError, match="cannot be read"):
+        read_workers(tmp_path)
+    failing[:] = [errno.EACCES]
+    with pytest.raises(UserError, match="cannot be read"):
+        read_workers(tmp_path)

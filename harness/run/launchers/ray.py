@@ -97,21 +97,22 @@ class Ray:
         number = self._announce(owed, len(nodes), progress)
         element = {job.name: f"{number}_{place}" for place, job in enumerate(owed)}
         pending: dict[Any, Job] = {}
-        reserved: dict[Any, Reserved] = {}
+        waits: dict[Any, Waiting] = {}
         try:
             for job in [job for job in owed if job in wide]:
                 owed.remove(job)
                 group = self._reserve(job, element[job.name])
                 task = self._begin(job, element[job.name], 0, group)
-                pending[task], reserved[task] = job, Reserved(group)
+                pending[task], waits[task] = job, Waiting(group)
             while pending or owed:
-                if all(map(self._is_placed, reserved.values())):
+                if all(map(self._is_placed, waits.values())):
                     while owed:
                         job = owed.pop(0)
-                        pending[self._begin(job, element[job.name], _takes(job, nodes))] = job
-                done, _ = self._ray.wait([*pending], timeout=POLL_SECONDS if reserved else None)
-                for task in done or [*self._give_up_short(pending, reserved)]:
-                    yield self._end(task, pending.pop(task), reserved.pop(task, None), progress)
+                        task = self._begin(job, element[job.name], _takes(job, nodes))
+                        pending[task], waits[task] = job, Waiting()
+                done, _ = self._ray.wait([*pending], timeout=POLL_SECONDS)
+                for task in done or [*self._give_up_short(pending, waits)]:
+                    yield self._end(task, pending.pop(task), waits.pop(task), progress)
         finally:
             for task in pending:
                 self._ray.cancel(task)
@@ -135,8 +136,10 @@ class Ray:
         bundles = [{"CPU": 1, "GPU": 1}, *({"GPU": 1} for _ in range(job.gpus - 1))]
         return self._ray.util.placement_group(bundles, strategy="PACK", name=element)
 
-    def _is_placed(self, held: "Reserved") -> bool:
-        return bool(self._ray.util.placement_group_table(held.group)["state"] == "CREATED")
+    def _is_placed(self, waiting: "Waiting") -> bool:
+        if waiting.group is None:
+            return True
+        return bool(self._ray.util.placement_group_table(waiting.group)["state"] == "CREATED")
 
     def _begin(self, job: Job, element: str, gpus: int, group: Any = None) -> Any:
         """Hand a task to Ray, in a placement group if there is one; returns its reference."""
@@ -151,10 +154,10 @@ class Ray:
             command.append(f"--gpus={job.gpus}")
         return self._ray.remote(**options)(work).remote(command, environment)
 
-    def _end(self, task: Any, job: Job, held: "Reserved | None", progress: Progress) -> Job:
+    def _end(self, task: Any, job: Job, waiting: "Waiting", progress: Progress) -> Job:
         """Take in a task that has ended; what came of it is on disk."""
-        if held:
-            self._ray.util.remove_placement_group(held.group)
+        if waiting.group is not None:
+            self._ray.util.remove_placement_group(waiting.group)
         if not job.problems:
             with suppress(self._ray.exceptions.RayError):
                 self._ray.get(task)
@@ -162,21 +165,24 @@ class Ray:
         progress.note(f"{job.name}: {'not all of it was measured' if job.problems else 'done'}")
         return job
 
-    def _give_up_short(self, pending: Mapping[Any, Job], reserved: "Mapping[Any, Reserved]") -> Iterator[Any]:
+    def _give_up_short(self, pending: Mapping[Any, Job], waits: "Mapping[Any, Waiting]") -> Iterator[Any]:
         """End tasks that wait for more GPUs than the cluster has had for some time; yields them.
 
-        Ray lets a task wait for ever whose placement group has no room.
+        Ray lets a task wait for ever that no node that lives has room for.
         """
-        there, now = sum(self._by_node()), time.monotonic()
-        for task, held in reserved.items():
+        nodes, now = self._by_node(), time.monotonic()
+        for task, waiting in waits.items():
             job = pending[task]
-            if job.gpus <= there:
-                held.enough = now
-            elif now - held.enough > SHORT_SECONDS:
+            there = max(nodes, default=0) if waiting.group is None else sum(nodes)
+            if job.gpus <= there or not _takes(job, nodes):
+                waiting.enough = now
+            elif now - waiting.enough > SHORT_SECONDS:
+                one, together = "no node that lives has more than", "the nodes that live have"
+                who = one if waiting.group is None else together
                 job.leave_out(
                     ENGINE_DIED,
-                    f"model {job.name}: it takes {job.gpus} GPUs, and the nodes that live have {there}; the "
-                    "same command resumes when there are enough",
+                    f"model {job.name}: it takes {job.gpus} GPUs, and {who} {there}; the same command "
+                    "resumes when there are enough",
                 )
                 self._ray.cancel(task)
                 yield task
@@ -192,11 +198,11 @@ class Ray:
 
 
 @dataclass
-class Reserved:
-    """GPUs of several nodes, for one task."""
+class Waiting:
+    """What is known of a task that has not ended."""
 
-    group: Any
-    """The placement group."""
+    group: Any = None
+    """Its placement group; None where it runs on one node."""
     enough: float = field(default_factory=time.monotonic)
     """When the nodes that live had enough GPUs last."""
 

@@ -50,7 +50,12 @@ while kill -0 $child 2>/dev/null; do wait $child; status=$?; done
 wait $child; status=$?
 if [ -n "$ended" ]; then exit $status; fi
 if [ $status -gt 128 ] && {{ [ -n "$warned" ] || [ $status -ne 130 ]; }}; then
-    if [ "$(squeue -h -j "$HARNESS_JOB" -o %T)" = RUNNING ]; then scontrol requeue "$HARNESS_JOB"; fi
+    for pause in 0 2 5 10 20; do  # a controller that is busy, or begins anew, answers later
+        sleep $pause
+        state="$(squeue -h -j "$HARNESS_JOB" -o %T)" || continue
+        [ "$state" != RUNNING ] || scontrol requeue "$HARNESS_JOB" || continue
+        break
+    done
 fi
 exit $status
 """
@@ -90,12 +95,20 @@ class Slurm:
         submissions = self._submit([job for job in free if not job.is_complete], directory, progress)
         if not self._wait:
             if submissions:
-                sbatch(self.finish_script(jobs[0], [s.job for s in submissions]))
+                others = dict.fromkeys(element.rpartition("_")[0] for element in queued.values())
+                sbatch(self.finish_script(jobs[0], [*others, *(s.job for s in submissions)]))
             yield from (job for job in free if job.is_complete)
             return
-        waiting = {job.name: job for job in jobs}
+        waiting, said = {job.name: job for job in jobs}, ""
         while waiting:
-            queued = live_models(directory.path)
+            try:
+                queued = live_models(directory.path)
+            except UserError as error:  # jobs go on while the controller is busy, or begins anew
+                if str(error) != said:
+                    progress.note(f"{error}: this command does, while jobs go on")
+                said = str(error)
+                time.sleep(POLL_SECONDS)
+                continue
             for name in [name for name in waiting if name not in queued]:
                 job = waiting.pop(name)
                 job.problems += collect(directory, name)
@@ -278,5 +291,6 @@ def _ask(command: list[str], stdin: str = "") -> str:
         raise UserError(f"--on slurm: there is no {command[0]} here: run it on a login node") from error
     if answer.returncode:
         why = " ".join(answer.stderr.split())
-        raise UserError(f"--on slurm: {command[0]} says: {why}; correct the file of --cluster, or try again")
+        what = "correct the file of --cluster, or try again" if command[0] == "sbatch" else "try again"
+        raise UserError(f"--on slurm: {command[0]} says: {why}; {what}")
     return answer.stdout
