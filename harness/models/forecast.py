@@ -235,7 +235,7 @@ def machine_gpus() -> list[MachineGpu]:
     query = [command, "--query-gpu=index,uuid,name,memory.total", "--format=csv,noheader,nounits"]
     answer = subprocess.run(query, capture_output=True, text=True, check=False)
     rows = [line.split(", ") for line in answer.stdout.splitlines() if answer.returncode == 0]
-    whole = {index: MachineGpu(name, float(memory) / 1024, uuid, index) for index, uuid, name, memory in rows}
+    whole = {index: MachineGpu(name, _gib(memory), uuid, index) for index, uuid, name, memory in rows}
     divided = _instances(command) if whole else {}
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -251,6 +251,13 @@ def machine_gpus() -> list[MachineGpu]:
             break
         found += gpus
     return found
+
+
+def _gib(told: str) -> float:
+    """GiB of a GPU, as the driver tells them in MiB; one that shares the machine's memory has no number."""
+    if told != "[N/A]":
+        return float(told) / 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 
 def chosen_gpus(there: Sequence[MachineGpu], wanted: str) -> list[MachineGpu]:
@@ -363,13 +370,13 @@ def gpu_problems(requests: Sequence[Request], there: int) -> Iterator[tuple[str,
     for request in requests:
         wanted = gpus_wanted(request.engine_args)
         if wanted > max(there, 1):
-            key = next((kind for kind in ("layouts", "engine_args") if kind in request.spec.lines), "")
+            own = [kind for kind in ("layouts", "engine_args") if kind in request.spec.lines]
+            where = request.spec.where(own[0]) if own else ""  # else the run's own arguments of its engine
             yield (
                 request.spec.name,
-                f"{request.spec.where(key)}"
-                f"model {request.spec.name} asks for {wanted} GPUs, and there {_is(there)}: lower "
-                "tensor_parallel_size, pipeline_parallel_size or data_parallel_size in its engine_args, or "
-                "plan for other GPUs with --gpus",
+                f"{where}model {request.spec.name} asks for {wanted} GPUs, and there {_is(there)}: lower "
+                "tensor_parallel_size, pipeline_parallel_size or data_parallel_size, or plan for other GPUs "
+                "with --gpus",
             )
 
 

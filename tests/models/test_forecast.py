@@ -188,6 +188,19 @@ def test_the_driver_is_asked(
     assert forecast.machine_gpus() == []
 
 
+def test_a_gpu_that_shares_the_machines_memory_has_as_much(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text('#!/bin/sh\n[ "$1" = -L ] || echo "0, GPU-aaa1, NVIDIA GB10, [N/A]"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    (gpu,) = forecast.machine_gpus()
+    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    assert gpu.memory == pytest.approx(int(told["MemTotal"].split()[0]) / 2**20)
+
+
 def test_no_model_is_spread_over_instances_of_divided_gpus() -> None:
     whole, instance = Gpu("H200", 140, 0, 0, "x"), Gpu("MIG-1g.18gb", 18, 0, 0, "x")
     assert forecast.for_one_engine([whole, whole]) == [whole, whole]
