@@ -10,6 +10,7 @@ import msgspec
 
 from harness.disk import check_regular, replacing
 from harness.errors import UserError
+from harness.hostile import one_line
 from harness.records.sane import NOT_RECORDS, check_record, check_table, check_version
 from harness.types import SCHEMA_VERSION, CellEntry, FailureKind, Record, Score, Transcript, Usage
 
@@ -180,7 +181,7 @@ def _parquet(path: Path) -> Iterator[Any]:
     except MemoryError:  # of Arrow's exceptions too, and no damage
         raise
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+        raise UserError(f"{path} cannot be read ({one_line(str(error))}); restore it from a copy") from error
 
 
 def count_rows(path: Path) -> int:
@@ -192,7 +193,7 @@ def count_rows(path: Path) -> int:
     try:
         return int(pq.read_metadata(path).num_rows)
     except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+        raise UserError(f"{path} cannot be read ({one_line(str(error))}); restore it from a copy") from error
 
 
 def in_order(path: Path) -> bool:
@@ -232,7 +233,9 @@ def read_tables(path: Path) -> Iterator["pa.Table"]:
             try:
                 check_table(table, record_schema())
             except (ValueError, KeyError) as error:
-                raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+                raise UserError(
+                    f"{path} cannot be read ({one_line(str(error))}); restore it from a copy"
+                ) from error
             _check_versions(path, table)
             yield table
 
@@ -330,7 +333,7 @@ def read_columns(path: Path) -> "pa.Table":
     except MemoryError:
         raise
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} cannot be read ({error}); restore it from a copy") from error
+        raise UserError(f"{path} cannot be read ({one_line(str(error))}); restore it from a copy") from error
     _check_versions(path, table)
     return table
 

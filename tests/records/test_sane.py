@@ -14,6 +14,7 @@ from harness.cli import main
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.lines import Lines, add_checksum
+from harness.records.table import count_rows, read_columns, read_parquet
 from tests.analysis.synthetic import synthetic_run
 from tests.runs import change_cell, change_lines, make_run
 
@@ -175,3 +176,24 @@ def test_a_manifest_of_impossible_counts_is_said(
 ) -> None:
     change_cell(run, run.manifest().cells["aster-moe-questions"], samples=-3)
     _shown_without_it(run, capsys, "the manifest says -3 samples")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<html>not found</html>",
+        b"PAR1\xff\xff\xff\x7fPAR1",
+        b"PAR1" + b"\x15\x00" * 1000 + (2000).to_bytes(4, "little") + b"PAR1",
+    ],
+    ids=["a page", "a footer larger than the file", "a footer of nothing"],
+)
+@pytest.mark.parametrize("read", [read_columns, count_rows, lambda path: [*read_parquet(path)]])
+def test_a_file_that_is_no_table_is_one_sentence(
+    tmp_path: Path, read: Callable[[Path], object], content: bytes
+) -> None:
+    (path := tmp_path / "records.parquet").write_bytes(content)
+    with pytest.raises(
+        UserError, match=r"^\S*records\.parquet cannot be read \([^\n]*\); restore it"
+    ) as caught:
+        read(path)
+    assert "\n" not in str(caught.value)
