@@ -1,5 +1,5 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
-.PHONY: install install-gpu demo docs example-site lighthouse test test-models test-parity coverage unit lint format clean
+.PHONY: install install-gpu demo docs example-site lighthouse test test-models test-parity test-kills coverage unit lint format clean
 
 # Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,11 +32,14 @@ example-site: install  ## an example of a leaderboard, into build/example; DATA=
 lighthouse: install  ## what Lighthouse says of pages of build/example/site: minutes, needs Node and Chromium
 	.venv/bin/python scripts/lighthouse.py build/example/site --out results/bench/lighthouse.md
 
-test: install  ## every test but those of test-models and test-parity
-	$(PYTEST) $(BY_TWO) --no-loadscope-reorder -m "not families and not parity"
+test: install  ## every test but those of test-models, test-parity and test-kills
+	$(PYTEST) $(BY_TWO) --no-loadscope-reorder -m "not families and not parity and not kills"
 
 test-parity: install  ## lm-eval itself beside the harness, on public data: minutes
 	$(PYTEST) tests/parity
+
+test-kills: install  ## thirty SIGKILLs over workers and launchers, on one machine, Slurm and Ray: minutes
+	$(PYTEST) tests/run/test_kills.py --durations 3
 
 test-models: install  ## every architecture class of the registry, loaded by vLLM: at most 20 minutes on 2 cores
 	$(PYTEST) tests/models/test_families.py -k "test_family or test_the_table" --durations 5
@@ -46,7 +49,7 @@ coverage: install  ## how often the 95% intervals hold a known truth, in simulat
 
 unit: install  ## the tests that need neither an engine nor a large library
 	$(PYTEST) $(BY_TWO) \
-		-m "not engine and not families and not training and not slow and not integration"
+		-m "not engine and not families and not training and not slow and not integration and not kills"
 
 lint: install  ## style and types
 	.venv/bin/ruff check .

@@ -7,6 +7,8 @@ checkpoint and the same arguments of vLLM, each in a process of its own, by turn
 
 - scoring: lm-eval's evaluator with its vLLM backend, and what `harness run` does once the model is loaded,
   records on disk included. What counts is the seconds from building the tasks to the last score.
+- the floor of scoring: the same requests to the bare engine, with nothing in its prefix cache, in the order
+  of their tokens, so that each prefix is computed once, and with no text made of replies.
 - generation: `LLM.generate`, and `VllmEngine.complete`, over the same prompts. What counts is the generated
   tokens a second, and once the seconds from the start of loading to the first token.
 
@@ -45,7 +47,7 @@ WORK = {
 WARM_UP = 32
 """Prompts before those that are timed: what is compiled and allocated at first sight is then there."""
 
-TOLD = (*WORK, "generation_vs_raw", "peak_memory_ratio")
+TOLD = (*WORK, *(f"{name}_vs_floor" for name in WORK), "generation_vs_raw", "peak_memory_ratio")
 """Ratios in the JSON."""
 
 
@@ -77,6 +79,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--vocabulary", type=int, default=32_768)
     parser.add_argument("--block-size", type=int, default=32)
+    parser.add_argument(
+        "--sides", nargs="+", choices=list(SIDES), default=list(SIDES), help="those to measure (default: all)"
+    )
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -99,28 +104,43 @@ def engine_args(args: argparse.Namespace) -> dict[str, Any]:
 
 def measure(args: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     """Every side by turns, `repeats` times; the medians and what they say."""
-    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in SIDES}
+    runs: dict[str, list[dict[str, Any]]] = {side: [] for side in args.sides}
     for _ in range(args.repeats):
-        for side in SIDES:
+        for side in args.sides:
             runs[side].append(run_side(side, args, folder))
-    theirs, ours = runs["lm_eval"], runs["harness"]
+    rows = []
+    if {"lm_eval", "harness"} <= {*runs}:
+        rows += against_lm_eval(runs["lm_eval"], runs["harness"])
+    if "harness" in runs:
+        rows += against_floor(runs["harness"])
+    if {"raw", "generation"} <= {*runs}:
+        raw, generated = (
+            [median(runs[side], key) for key in ("tokens_per_second", "load_seconds")]
+            for side in ("raw", "generation")
+        )
+        rows.append(row("generation_vs_raw", "tokens/s", raw[0], generated[0], generated[0] / raw[0]))
+        rows.append(row("first_token_vs_raw", "s", raw[1], generated[1], generated[1] / raw[1]))
+    return rows
+
+
+def against_lm_eval(theirs: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many times as fast as lm-eval's backend, and with how much of its memory."""
     rows = [
         row(name, "s", median(theirs, name), median(ours, name), median(theirs, name) / median(ours, name))
         for name in WORK
     ]
-    raw, generated = (
-        [median(runs[side], key) for key in ("tokens_per_second", "load_seconds")]
-        for side in ("raw", "generation")
-    )
-    rows.append(row("generation_vs_raw", "tokens/s", raw[0], generated[0], generated[0] / raw[0]))
     peak = median(theirs, "peak_gb"), median(ours, "peak_gb")
-    rows.append(row("peak_memory_ratio", "GB", *peak, peak[1] / peak[0]))
-    rows.append(row("first_token_vs_raw", "s", raw[1], generated[1], generated[1] / raw[1]))
+    return [*rows, row("peak_memory_ratio", "GB", *peak, peak[1] / peak[0])]
+
+
+def against_floor(ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """How many times as long as the bare engine."""
     hits = (f"{name} {median(ours, f'{name}_cached'):.0%}" for name in WORK)
     print("prompt tokens from the prefix cache:", ", ".join(hits))
     plans = (f"{name} {median(ours, f'{name}_planning'):.1f} s" for name in WORK)
     print("of the harness's seconds, before the first request, whatever the limit:", ", ".join(plans))
-    return rows
+    pairs = {name: (median(ours, f"{name}_floor"), median(ours, name)) for name in WORK}
+    return [row(f"{name}_vs_floor", "s", *pair, pair[1] / pair[0]) for name, pair in pairs.items()]
 
 
 def row(name: str, unit: str, other: float, ours: float, ratio: float) -> dict[str, Any]:
@@ -134,12 +154,12 @@ def median(runs: list[dict[str, Any]], key: str) -> float:
 
 
 def table(rows: list[dict[str, Any]], args: argparse.Namespace) -> str:
-    """The measurements as Markdown. `other` is lm-eval's vLLM backend, or `LLM.generate` itself."""
+    """The measurements as Markdown. `other` is lm-eval's vLLM backend, or the bare engine."""
     lines = [
         f"{os.cpu_count()} CPUs ({platform.machine()}), load {os.getloadavg()[0]:.1f}, lm-eval "
         f"{version('lm-eval')}; {args.limit} documents a task, medians of {args.repeats}",
         "",
-        "| measured | unit | lm-eval or raw vLLM | harness | ratio |",
+        "| measured | unit | lm-eval or bare vLLM | harness | ratio |",
         "| --- | --- | ---: | ---: | ---: |",
         *(
             f"| {r['name']} | {r['unit']} | {r['other']:.2f} | {r['ours']:.2f} | {r['ratio']:.2f} |"
@@ -240,6 +260,7 @@ def harness_side(args: argparse.Namespace) -> dict[str, Any]:
 async def harness_work(args: argparse.Namespace) -> dict[str, Any]:
     """See `harness_side`."""
     import lm_eval.evaluator  # noqa: F401  (seconds, and the other side has them before its clock starts)
+    from bench_hijack import Recorder, bare_pass
 
     from harness.config import EngineSpec, ModelSpec
     from harness.engines import open_engine
@@ -249,13 +270,17 @@ async def harness_work(args: argparse.Namespace) -> dict[str, Any]:
         name="bench", path=str(args.model), origin=Origin(developer="unknown", country="ZZ"), called="bench"
     )
     spec = EngineSpec(args=engine_args(args))
-    engine = await open_engine(spec, model)
+    engine: Any = await open_engine(spec, model)
+    engine._llm = recorder = Recorder(engine._llm)
+    engine._scorer = engine._new_scorer()  # the one it has asks what was there before
     await asyncio.gather(*(engine.complete(p, Sampling(max_tokens=1)) for p in generation_prompts(args)[0]))
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, work in WORK.items():
             # Looks through lm-eval's 14,000 task files, once a process; the other side is told where to look.
             planned(work, model, spec, args)
+            await recorder.reset_prefix_cache()
+            recorder.requests.clear()
             began = time.perf_counter()
             plan = planned(work, model, spec, args)
             found[f"{name}_planning"] = time.perf_counter() - began
@@ -263,6 +288,8 @@ async def harness_work(args: argparse.Namespace) -> dict[str, Any]:
             found[name] = time.perf_counter() - began
             sent = sum(usage.prompt_tokens for usage in usages)
             found[f"{name}_cached"] = sum(usage.cached_tokens for usage in usages) / sent
+            recorder.requests.sort(key=lambda request: request[0]["prompt_token_ids"])
+            found[f"{name}_floor"] = (await bare_pass(recorder, decode=False)).seconds
     return found
 
 

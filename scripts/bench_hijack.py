@@ -232,10 +232,10 @@ class Recorder:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._llm, name)
 
-    def generate(self, prompt: Any, params: Any, request_id: str) -> AsyncIterator[Any]:
+    def generate(self, prompt: Any, params: Any, request_id: str, **further: Any) -> AsyncIterator[Any]:
         """See `AsyncLLM.generate`."""
         self.requests.append((prompt, params))
-        outputs: AsyncIterator[Any] = self._llm.generate(prompt, params, request_id)
+        outputs: AsyncIterator[Any] = self._llm.generate(prompt, params, request_id, **further)
         return outputs
 
 

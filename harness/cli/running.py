@@ -218,6 +218,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 def run_command(args: argparse.Namespace) -> Status:
     """`harness run`."""
     from harness import config as configs
+    from harness.models.forecast import machine_gpus
     from harness.records.directory import RunDirectory
     from harness.run.launchers import open_launcher
     from harness.run.launchers.ray import Ray
@@ -246,10 +247,10 @@ def run_command(args: argparse.Namespace) -> Status:
     )
     if args.notify:
         os.environ[NOTIFY] = args.notify  # what is submitted inherits it, and no file has it
-    gpus = node_gpus(cluster) if cluster else [gpu.sized for gpu in there]
+    gpus, judge_gpus = node_gpus(cluster) if cluster else [gpu.sized for gpu in there], None
     if isinstance(launcher, Ray):
-        gpus = launcher.gpus()
-    plan = plan_run(config, args.config, gpus)
+        gpus, judge_gpus = launcher.gpus(), len(machine_gpus())  # judges read in this process
+    plan = plan_run(config, args.config, gpus, judge_gpus=judge_gpus)
     plan.check()
     ended: UserError | KeyboardInterrupt | None = None
     elsewhere: list[str] = []

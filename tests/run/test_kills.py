@@ -1,4 +1,4 @@
-"""Workers and launchers are killed at random, thirty times: nothing is lost, nothing is doubled."""
+"""Workers and launchers are killed at random, thirty times each way: nothing is lost, nothing is doubled."""
 
 import json
 import os
@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -15,35 +16,45 @@ import pytest
 from harness.records.directory import RunDirectory
 from harness.records.workers import read_workers
 from tests.conftest import ROOT
-from tests.run.slurm_cluster import wait_until
+from tests.run.slurm_cluster import slurm_cluster, wait_until
 from tests.run.test_launchers import bare, is_running
+from tests.run.test_ray import ray_cluster
 from tests.run.test_runner import CONFIG, records, scorecards
 
 KILLS = 30
 OWN = CONFIG.replace("tests.fakes:start", "tests.run.paced:start")
+PACE = 0.6
+"""Seconds that a reply takes."""
 
 
-def start(folder: Path, pace: float) -> "subprocess.Popen[bytes]":
+def start(folder: Path, *arguments: str, pace: float = PACE) -> "subprocess.Popen[bytes]":
     path = folder / "digits.yaml"
     path.write_text(OWN)
     environment = {"FOLDER": str(folder), "PACE": json.dumps({"one": pace, "two": pace})}
     return subprocess.Popen(
-        [
-            sys.executable,
-            "-m",
-            "harness.cli",
-            "run",
-            str(path),
-            "--workers",
-            "2",
-            "--out",
-            str(folder / "out"),
-        ],
+        [sys.executable, "-m", "harness.cli", "run", str(path), "--out", str(folder / "out"), *arguments],
         cwd=ROOT,
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+@contextmanager
+def launched(on: str, folder: Path, patch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Arguments of `run` by which two models run at once; what they need is up while inside."""
+    if on == "workers":
+        yield ["--workers", "2"]
+    elif on == "slurm":
+        with slurm_cluster(folder / "slurm") as cluster:
+            for name, value in cluster.environment.items():
+                patch.setenv(name, value)
+            yield ["--on", "slurm", "--wait"]
+    else:
+        patch.setenv("FOLDER", str(folder))  # jobs inherit what nodes began with
+        patch.setenv("PACE", json.dumps({"one": PACE, "two": PACE}))
+        with ray_cluster() as cluster:
+            yield ["--on", "ray", "--address", cluster.address]
 
 
 def written(folder: Path) -> list[tuple[str, str, int]]:
@@ -59,36 +70,52 @@ def working(folder: Path) -> list[int]:
     return [pid for pid in found if is_running(pid)]
 
 
-@pytest.mark.slow
-def test_thirty_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "on",
+    [
+        pytest.param("workers", marks=pytest.mark.slow),
+        pytest.param("slurm", marks=pytest.mark.kills),
+        pytest.param("ray", marks=pytest.mark.kills),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_thirty_kills_lose_nothing_and_double_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on: str
+) -> None:
     draw = random.Random(7)
     alone = tmp_path / "alone"
     alone.mkdir()
-    assert start(alone, 0.0).wait(120) == 0
-    process = start(tmp_path, 0.6)
-    kills = launchers = 0
-    while kills < KILLS and process.poll() is None:
-        before, running = len(written(tmp_path)), process
+    assert start(alone, "--workers", "2", pace=0.0).wait(120) == 0
+    with launched(on, tmp_path, monkeypatch) as arguments:
+        process = start(tmp_path, *arguments)
+        kills = launchers = 0
+        while kills < KILLS and process.poll() is None:
+            before, running = len(written(tmp_path)), process
 
-        def went_on(before: int = before, running: "subprocess.Popen[bytes]" = running) -> bool:
-            return len(written(tmp_path)) > before or running.poll() is not None
+            def went_on(before: int = before, running: "subprocess.Popen[bytes]" = running) -> bool:
+                return len(written(tmp_path)) > before or running.poll() is not None
 
-        wait_until(went_on, 120)
-        time.sleep(draw.random() * 0.3)
-        workers = working(tmp_path)
-        if process.poll() is not None or not workers:
-            continue
-        kills += 1
-        if draw.random() < 0.2:
-            process.kill()
-            process.wait()
-            launchers += 1
-            wait_until(lambda workers=workers: not any(map(is_running, workers)), 60, "an orphan goes on")
-            process = start(tmp_path, 0.6)
-        else:
-            with suppress(ProcessLookupError):  # it may have ended meanwhile
-                os.kill(draw.choice(workers), signal.SIGKILL)
-    assert process.wait(300) == 0
+            wait_until(went_on, 120)
+            time.sleep(draw.random() * 0.3)
+            workers = working(tmp_path)
+            if process.poll() is not None or not workers:
+                continue
+            kills += 1
+            if draw.random() < 0.2:
+                process.kill()
+                process.wait()
+                launchers += 1
+                if on != "slurm":  # whose jobs go on
+                    wait_until(
+                        lambda workers=workers: not any(map(is_running, workers)), 60, "an orphan goes on"
+                    )
+                process = start(tmp_path, *arguments)
+            else:
+                with suppress(ProcessLookupError):  # it may have ended meanwhile
+                    os.kill(draw.choice(workers), signal.SIGKILL)
+        assert process.wait(300) == 0
     assert kills >= KILLS // 2 and launchers, "the run was over too soon for this test to say anything"
     assert not working(tmp_path)
     found = records(tmp_path)

@@ -40,13 +40,17 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> Engine:
     """An engine that writes down where it runs, in `FOLDER`. No argument of it tells two cells apart.
 
     `KILLS` times it ends its process, at number 9. `UNLOADABLE` ends it at once. `SLOW` takes its time.
-    `NO_ROOM` does not load the first time. `HOLD` waits with its last reply until another one loads.
+    `NO_ROOM` does not load the first time, nor does any the first `PORT_TAKEN` times. `HOLD` waits with its
+    last reply until another one loads.
     """
     folder, kills = Path(os.environ["FOLDER"]), int(os.environ.get("KILLS", "0"))
     with (folder / f"{model.name}-started").open("a") as file:
         file.write(f"{os.getpid()}\n")
     if os.environ.get("UNLOADABLE") == model.name:
         os.kill(os.getpid(), signal.SIGKILL)
+    taken = int(os.environ.get("PORT_TAKEN", "0"))
+    if len(started(folder, model.name)) <= taken:
+        raise RuntimeError("EngineCore failed: [Errno 98] Address already in use")
     if os.environ.get("NO_ROOM") == model.name and len(started(folder, model.name)) == 1:
         raise UserError("too little memory is free")
 
@@ -406,6 +410,16 @@ def test_an_engine_that_finds_no_room_after_all_is_loaded_again(
     assert "two: it had no room beside another engine; it is loaded again" in capsys.readouterr().out
     assert len(started(tmp_path, "two")) == 2 and beside == [("two", "one")]
     assert_same(tmp_path, alone)
+
+
+@pytest.mark.parametrize(("taken", "status"), [(2, Status.DONE), (3, Status.WRONG_INPUT)])
+def test_an_engine_whose_port_another_one_took_is_started_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], taken: int, status: Status
+) -> None:
+    assert run(tmp_path, "--workers", "2", PORT_TAKEN=str(taken)) == status
+    assert len(started(tmp_path, "one")) == len(started(tmp_path, "two")) == 3
+    said = capsys.readouterr().err
+    assert ("model one could not be loaded: RuntimeError: EngineCore failed" in said) is (taken == 3)
 
 
 def test_both_may_die_while_one_loads_beside_the_other(

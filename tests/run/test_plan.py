@@ -9,9 +9,11 @@ import pytest
 
 from harness.cli import main
 from harness.config import ModelSpec, RunConfig, load_config
+from harness.judges.spec import load_judge
 from harness.models.parsers import registered
+from harness.run.judging import PlannedJudge
 from harness.run.models import PlannedModel
-from harness.run.plan import Plan, make_manifest, make_plan, requests
+from harness.run.plan import Plan, leave_out_too_large, make_manifest, make_plan, requests
 from harness.suites.base import ModelRole, Needs, SecondModel
 from harness.types import Origin, Sampling
 from tests.models.fake_hub import serve
@@ -342,3 +344,22 @@ def test_a_template_of_a_processor_alone_is_not_one_for_tools(
     (setup.folder / "chat_template.jinja").unlink()
     (setup.folder / "chat_template.json").write_text(json.dumps({"chat_template": "{{ tools }}" + PLAIN}))
     assert "only one of a processor (copy it to chat_template.jinja)" in setup.said(capsys)
+
+
+def test_a_judge_is_held_to_the_gpus_where_it_reads(tmp_path: Path) -> None:
+    path = tmp_path / "judge.yaml"
+    path.write_text(
+        "{name: big, asks: What?, classes: [a], verdicts: {a: a}, "
+        "model: {name: m, path: m/m, engine_args: {tensor_parallel_size: 2}}}\n"
+    )
+    judge = PlannedJudge(load_judge(str(path)))
+
+    def said(judge_gpus: int) -> list[str]:
+        plan = Plan(load_config(config(tmp_path)), judges={"big": judge})
+        leave_out_too_large(plan, 8, judge_gpus)
+        assert len(plan.judges) + len(plan.problems) == 1
+        return [problem.text for problem in plan.problems]
+
+    assert said(2) == []
+    (text,) = said(1)
+    assert text.startswith("judge big: ") and "model m asks for 2 GPUs, and there is 1" in text

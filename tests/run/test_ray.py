@@ -4,6 +4,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -31,21 +32,29 @@ pytestmark = [
 ]
 
 
-@pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+@contextmanager
+def ray_cluster() -> Iterator[Any]:
     """A head and a second node, each with one GPU. Jobs inherit the environment that nodes began with."""
     try:
         from ray.cluster_utils import Cluster
     except ImportError:
         lacking("Ray is not installed: pip install ray")
-    monkeypatch.setenv("FOLDER", str(tmp_path))
-    monkeypatch.setenv("DELAY", "0.25")
     found = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "num_gpus": 1, "include_dashboard": False}
     )
     found.second = found.add_node(num_cpus=1, num_gpus=1)
-    yield found
-    found.shutdown()
+    try:
+        yield found
+    finally:
+        found.shutdown()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.setenv("FOLDER", str(tmp_path))
+    monkeypatch.setenv("DELAY", "0.25")
+    with ray_cluster() as found:
+        yield found
 
 
 def test_a_node_that_is_lost_loses_nothing(

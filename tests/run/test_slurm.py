@@ -16,8 +16,9 @@ from harness.cli import main
 from harness.config.clusters import ClusterSpec, Container, load_cluster
 from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
-from harness.records.workers import read_submissions, read_workers
-from harness.run.launchers.slurm import Slurm
+from harness.records.schema import Submission
+from harness.records.workers import read_submissions, read_workers, write_submission
+from harness.run.launchers.slurm import Slurm, live_models
 from tests.attempted import Unwatched
 from tests.conftest import ROOT
 from tests.run.slurm_cluster import Cluster, slurm_cluster, wait_until
@@ -252,6 +253,14 @@ def test_a_controller_that_does_not_answer_is_asked_again_by_who_waits(
     said = capsys.readouterr()
     assert said.out.count("Socket timed out on send/recv operation") == 1
     assert "model one: its job 7_0 was cancelled before it began" in said.err
+
+
+def test_a_command_of_slurm_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands(tmp_path, monkeypatch, squeue="exec tail -f /dev/null")
+    monkeypatch.setattr("harness.run.launchers.slurm.ANSWER_SECONDS", 0.2)
+    write_submission(tmp_path, Submission(launcher="slurm", job="7", models=("one",), submitted=0.0))
+    with pytest.raises(UserError, match="squeue did not answer within 0 s; try again"):
+        live_models(tmp_path)
 
 
 @pytest.mark.parametrize("busy", ["squeue", "scontrol"])

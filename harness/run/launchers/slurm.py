@@ -35,6 +35,9 @@ from harness.run.judging import judges_of
 POLL_SECONDS = 5.0
 """Between two looks at the queue, of a command that waits."""
 
+ANSWER_SECONDS = 120.0
+"""That a command of Slurm has."""
+
 
 SCRIPT = """\
 export HARNESS_JOB="${{SLURM_ARRAY_JOB_ID}}_${{SLURM_ARRAY_TASK_ID}}"
@@ -52,8 +55,8 @@ if [ -n "$ended" ]; then exit $status; fi
 if [ $status -gt 128 ] && {{ [ -n "$warned" ] || [ $status -ne 130 ]; }}; then
     for pause in 0 2 5 10 20; do  # a controller that is busy, or begins anew, answers later
         sleep $pause
-        state="$(squeue -h -j "$HARNESS_JOB" -o %T)" || continue
-        [ "$state" != RUNNING ] || scontrol requeue "$HARNESS_JOB" || continue
+        state="$(timeout 20 squeue -h -j "$HARNESS_JOB" -o %T)" || continue
+        [ "$state" != RUNNING ] || timeout 20 scontrol requeue "$HARNESS_JOB" || continue
         break
     done
 fi
@@ -286,9 +289,15 @@ def _live_elements(job: str) -> Iterator[int]:
 
 def _ask(command: list[str], stdin: str = "") -> str:
     try:
-        answer = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
+        answer = subprocess.run(
+            command, input=stdin, capture_output=True, text=True, check=False, timeout=ANSWER_SECONDS
+        )
     except FileNotFoundError as error:
         raise UserError(f"--on slurm: there is no {command[0]} here: run it on a login node") from error
+    except subprocess.TimeoutExpired as error:
+        raise UserError(
+            f"--on slurm: {command[0]} did not answer within {ANSWER_SECONDS:.0f} s; try again"
+        ) from error
     if answer.returncode:
         why = " ".join(answer.stderr.split())
         what = "correct the file of --cluster, or try again" if command[0] == "sbatch" else "try again"
