@@ -187,24 +187,29 @@ def modules_of_fork(package: Path) -> None:
 def without_providers() -> None:
     """Let parts of AgentDojo be imported, for the rest of the process, without clients of model providers.
 
-    Its package `agent_pipeline` imports all of them, which takes longer than planning a run. Here it is a
-    package of the same folder whose own code runs when one of the names is wanted that it imports.
+    Its package `agent_pipeline` imports all of them, and its tools take a constant from what asks Google's,
+    which takes longer than planning a run. Here the code of both runs when another name of theirs is wanted.
     """
-    import agentdojo
+    _asleep("agentdojo.agent_pipeline")
+    _asleep("agentdojo.agent_pipeline.llms.google_llm", EMPTY_FUNCTION_NAME="<empty-function-name>")
 
-    name = "agentdojo.agent_pipeline"
+
+def _asleep(name: str, **known: object) -> None:
+    """Let a module be there, with some of its names, whose code runs when another is wanted."""
     if name in sys.modules:
         return
     spec = importlib.util.find_spec(name)
     assert spec and spec.loader
-    loader, package = spec.loader, importlib.util.module_from_spec(spec)
+    loader, module = spec.loader, importlib.util.module_from_spec(spec)
 
-    def whole(attribute: str) -> Any:
+    def awake(attribute: str) -> Any:
         if attribute.startswith("_") and attribute != "__all__":  # who looks at every module asks for these
             raise AttributeError(attribute)
-        del package.__dict__["__getattr__"]
-        loader.exec_module(package)
-        return getattr(package, attribute)
+        del module.__dict__["__getattr__"]
+        loader.exec_module(module)
+        return getattr(module, attribute)
 
-    package.__dict__["__getattr__"] = whole
-    sys.modules[name] = agentdojo.agent_pipeline = package
+    module.__dict__.update(known, __getattr__=awake)
+    sys.modules[name] = module
+    parent, _, own = name.rpartition(".")
+    setattr(sys.modules[parent], own, module)

@@ -453,11 +453,15 @@ import subprocess
 import sys
 from harness.suites.agentdojo import Options, build
 build(None, Options(suite="workspace"))
-clients = {"anthropic", "cohere", "openai"}
+clients = {"anthropic", "cohere", "openai", "google.genai"}
 assert not clients & {*sys.modules}
 import agentdojo.agent_pipeline as package
 assert not hasattr(package, "__wrapped__") and not clients & {*sys.modules}
+from agentdojo.agent_pipeline.llms import google_llm
+known = google_llm.EMPTY_FUNCTION_NAME
+assert not clients & {*sys.modules}
 from agentdojo.agent_pipeline import GroundTruthPipeline
+assert google_llm.GoogleLLM and google_llm.EMPTY_FUNCTION_NAME == known
 from agentdojo.agent_pipeline.ground_truth_pipeline import GroundTruthPipeline as the_same
 assert GroundTruthPipeline is the_same and clients <= {*sys.modules} and not hasattr(package, "nothing")
 """
