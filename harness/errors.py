@@ -74,3 +74,12 @@ def classify(error: Exception, otherwise: FailureKind) -> AttemptFailure:
     if isinstance(error, AttemptFailure):
         return error
     return AttemptFailure(otherwise, f"{type(error).__name__}: {error}")
+
+
+def pip_install(extra: str) -> str:
+    """The command that installs what an extra of this package names: no index has the package itself."""
+    from importlib.metadata import requires
+
+    found = (line.partition("; ") for line in requires("openweight-harness") or ())
+    wanted = [name for name, _, marker in found if marker.replace('"', "'") == f"extra == '{extra}'"]
+    return f"pip install {' '.join(map(repr, wanted))}"

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,7 @@ import yaml
 
 from harness.cli import parse, parser
 from harness.config import ModelSpec, load_config
+from harness.errors import pip_install
 from tests.conftest import ROOT, script
 from tests.documents import PAGES, Block, arguments, blocks, run_page, write_files
 
@@ -37,6 +39,16 @@ def commands() -> set[str]:
 
 def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 170
+
+
+def test_packages_are_installed_by_names_that_an_index_has() -> None:
+    places = [*DOCUMENTS, *(ROOT / "harness").rglob("*.py")]
+    assert not [path for path in places if "install 'openweight-harness" in path.read_text()]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    for extra in ("gpu", "export", "inspect", "ray", "trackers"):
+        named = [re.split("[<>=]", wanted)[0] for wanted in extras[extra]]
+        said = re.findall(r"'([\w-]+)[<>=.,\d]+'", pip_install(extra).replace("_", "-"))
+        assert sorted(said) == sorted(name.replace("_", "-") for name in named)
 
 
 def test_the_tree_has_a_clause_for_every_module() -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from harness.errors import UserError
+from harness.errors import UserError, pip_install
 from harness.exports.prompts import Prompts
 from harness.records.layout import cell_name
 from harness.reports.text import direction
@@ -51,8 +51,7 @@ def write(run: Restored, out: Path) -> list[Path]:
         import inspect_ai.log  # noqa: F401
     except ImportError as error:
         raise UserError(
-            f"logs for Inspect need the package inspect-ai ({error}): "
-            "pip install 'openweight-harness[export]'"
+            f"logs for Inspect need the package inspect-ai ({error}): {pip_install('export')}"
         ) from error
 
     paths, prompts = [], Prompts(run)

@@ -21,14 +21,13 @@ from typing import Any
 
 from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
 from harness.disk import make_folder, replace
-from harness.errors import DiskError, UserError
+from harness.errors import DiskError, UserError, pip_install
 from harness.exports.names import file_names
 from harness.reports.document import document_of
 from harness.reports.render import render
 from harness.suites.restore import Restored
 from harness.types import Manifest
 
-NEEDS = "needs the package {} ({}): pip install 'openweight-harness[trackers]'"
 RUN = "harness.run"
 """Tag of MLflow's runs: which run and model they are of."""
 
@@ -45,7 +44,7 @@ def write_mlflow(run: Restored, out: Path) -> list[Path]:
         import sqlalchemy  # noqa: F401
         from mlflow import MlflowClient
     except ImportError as error:
-        raise UserError(f"an export to MLflow {NEEDS.format('mlflow-skinny', error)}") from error
+        raise UserError(f"an export to MLflow {_needs('mlflow-skinny', error)}") from error
     store = out.resolve() / "mlflow.db"
     make_folder(out)
     with _staged(out) as (staging, made):
@@ -119,7 +118,7 @@ def write_wandb(run: Restored, out: Path) -> list[Path]:
     try:
         import wandb
     except ImportError as error:
-        raise UserError(f"an export to Weights & Biases {NEEDS.format('wandb', error)}") from error
+        raise UserError(f"an export to Weights & Biases {_needs('wandb', error)}") from error
     make_folder(out)
     # Nothing of this machine is to be in it: no code, no git, no hardware, no terminal.
     settings = wandb.Settings(
@@ -217,3 +216,7 @@ def _facts(manifest: Manifest, card: ModelScorecard) -> dict[str, str]:
 def _scorecard(manifest: Manifest, card: ModelScorecard) -> str:
     """The card of one model alone, as Markdown."""
     return render(document_of([card], manifest, claims=False), "md")
+
+
+def _needs(package: str, error: ImportError) -> str:
+    return f"needs the package {package} ({error}): {pip_install('trackers')}"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from harness.config import load_model, names
-from harness.errors import AttemptFailure, UserError
+from harness.errors import AttemptFailure, UserError, pip_install
 from harness.records.directory import RunDirectory
 from harness.replay.transcripts import empty_manifest, imported_cell
 from harness.suites.digests import digest
@@ -79,9 +79,7 @@ def _read(file: Path) -> Any:
     try:
         from inspect_ai.log import read_eval_log
     except ImportError as error:
-        raise UserError(
-            f"to read {file} takes inspect_ai: pip install 'openweight-harness[inspect]'"
-        ) from error
+        raise UserError(f"to read {file} takes inspect_ai: {pip_install('inspect')}") from error
     try:
         log = read_eval_log(str(file), resolve_attachments=True)
     except Exception as error:  # whatever Inspect makes of a file that is none of its logs

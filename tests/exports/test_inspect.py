@@ -96,4 +96,4 @@ def test_an_unknown_format_and_a_missing_package_are_said(
         export(RunDirectory(recorded), "parchment", tmp_path)
     monkeypatch.setitem(sys.modules, "inspect_ai.log", None)
     assert main(["export", str(recorded), "--out", str(tmp_path), "--format", "inspect"]) == 2
-    assert "pip install 'openweight-harness[export]'" in capsys.readouterr().err
+    assert "pip install 'inspect-ai==" in capsys.readouterr().err

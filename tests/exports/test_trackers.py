@@ -106,7 +106,7 @@ def test_a_tracker_that_is_not_installed_is_named(
     tmp_path: Path, form: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(UserError, match=r"openweight-harness\[trackers\]"):
+    with pytest.raises(UserError, match=r"pip install 'alembic>=1\.13' 'mlflow-skinny<"):
         export(RunDirectory(DEMO), form, tmp_path)
 
 

@@ -26,7 +26,7 @@ from harness import config as configs
 from harness.disk import make_folder
 from harness.engines.vllm.last_words import LOG
 from harness.engines.vllm.placement import NAMESPACE, PLACEMENT_GROUP
-from harness.errors import UserError
+from harness.errors import UserError, pip_install
 from harness.models.fit import Gpu
 from harness.records.schema import Submission
 from harness.records.workers import LOGS, write_submission
@@ -64,9 +64,7 @@ class Ray:
         try:
             import ray
         except ImportError as error:
-            raise UserError(
-                "--on ray needs Ray, here and on each node: pip install 'openweight-harness[ray]'"
-            ) from error
+            raise UserError(f"--on ray needs Ray, here and on each node: {pip_install('ray')}") from error
         self._ray: Any = ray
         self._lock = lock
         try:

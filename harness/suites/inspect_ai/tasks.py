@@ -8,7 +8,7 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from harness.config import OptionError, as_written
-from harness.errors import Absent, UserError
+from harness.errors import Absent, UserError, pip_install
 from harness.suites.access import Access, nothing_downloaded
 from harness.suites.digests import digest
 from harness.trust import load_object
@@ -21,9 +21,7 @@ def check_installed() -> None:
     try:
         import inspect_ai  # noqa: F401
     except ImportError as error:
-        raise UserError(
-            f"adapter inspect needs inspect_ai ({error}): pip install 'openweight-harness[inspect]'"
-        ) from error
+        raise UserError(f"adapter inspect needs inspect_ai ({error}): {pip_install('inspect')}") from error
 
 
 def task_function(name: str) -> Callable[..., Any]:
