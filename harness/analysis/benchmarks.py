@@ -171,11 +171,11 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
         estimate = stats.estimated(estimate_metric, metric, observations, missing=missing)
     cut = sum(result.estimate.contexts_cut for result in results)
     method = f"{estimate.method}; every question of {len(results)} suites counts once"
+    estimate = msgspec.structs.replace(estimate, method=method, contexts_cut=cut)
     return MetricResult(
         suite=name,
         metric=metric,
-        estimate=msgspec.structs.replace(estimate, method=method, contexts_cut=cut),
-        observations=observations,
+        compute=lambda: (estimate, observations),
         warnings=tuple(dict.fromkeys(said)),
     )
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from math import fsum
 
 import msgspec
@@ -16,7 +17,10 @@ from harness.analysis.derived import (
     Measured,
     Observations,
     References,
+    at_k,
+    at_k_metric,
     measure,
+    numbers_of_attempts,
     without_condition,
 )
 from harness.analysis.injection_tasks import InjectionTaskResult, by_injection_task
@@ -47,15 +51,32 @@ THREADS = 4
 """Models that are aggregated side by side, at most: each holds its largest cell in memory."""
 
 
-class MetricResult(Struct):
+Found = tuple[Estimate, Observations]
+
+
+class MetricResult(Struct, dict=True):
     """One metric of one model."""
 
     suite: str
     metric: Metric
-    estimate: Estimate
-    observations: Observations
+    compute: Callable[[], Found]
+    """Gives the estimate and what it is of, when one of them is first asked for."""
     warnings: tuple[str, ...] = ()
     """What was warned of as the estimate was computed, each text once."""
+
+    @cached_property
+    def _found(self) -> Found:
+        return self.compute()
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number."""
+        return self._found[0]
+
+    @property
+    def observations(self) -> Observations:
+        """What it is of."""
+        return self._found[1]
 
 
 class SuiteResult(Struct):
@@ -196,13 +217,16 @@ def _scorecard(
             continue
         unread |= {f"{suite}/{name}": said for name, said in wrong.items()}
         asked = judges.get(cell.key, ())
-        found[suite] = [_metric_result(cell, one, attempts, asked, model) for one in measured]
-        seen = [one.observations for one in found[suite]]
+        own = [_metric_result(cell, one, attempts, asked, model) for one in measured]
+        repeated = [_at_k_results(cell, one, attempts, asked, model) for one in measured]
+        found[suite] = [x for one, at_k in zip(own, repeated, strict=True) for x in (one, *at_k)]
+        seen = [one.observations for one in own]
         suites[suite] = _suite_result(cell, attempts, measured, seen, said[suite], asked)
     metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
     strata = {
         key: stats.Stratum(one.estimate, one.observations.values, one.observations.clusters)
         for key, one in metrics.items()
+        if one.metric.kind == "rate"
     }
     return ModelScorecard(
         model=model,
@@ -275,16 +299,36 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 def _metric_result(
     cell: CellEntry, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
 ) -> MetricResult:
+    with gathered() as said:
+        found = _found(cell, measured, attempts, judges, model)
+    warnings = tuple(dict.fromkeys(said))
+    return MetricResult(suite=cell.suite, metric=measured.metric, compute=lambda: found, warnings=warnings)
+
+
+def _at_k_results(
+    cell: CellEntry, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
+) -> Iterator[MetricResult]:
+    """A rate at 1, 2, 4, ... attempts, computed where it is shown: few views do, and it takes longest."""
+    for k in numbers_of_attempts(cell) if measured.metric.kind == "rate" else ():
+        yield MetricResult(
+            suite=cell.suite,
+            metric=at_k_metric(measured.metric, k),
+            compute=lambda k=k: _found(
+                cell, at_k(measured, attempts, k, cell.attempts), attempts, judges, model
+            ),
+        )
+
+
+def _found(
+    cell: CellEntry, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
+) -> Found:
     observations = measured.observations(attempts)
 
     def estimator(one: Measured) -> Estimate:
         return estimate_metric(one.metric, one.observations(attempts), missing=one.missing.size)
 
-    with gathered() as said:
-        estimate = stats.estimated(
-            estimate_metric, measured.metric, observations, missing=measured.missing.size
-        )
-        estimate = qualified(estimate, measured, attempts, estimator)
+    estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
+    estimate = qualified(estimate, measured, attempts, estimator)
     if cell.drawn_from and cell.attempts == 1 and measured.metric.kind in ("rate", "mean") and estimate.n:
         estimate = msgspec.structs.replace(estimate, same_tasks=_of_all_samples(cell, measured, observations))
     cut = int(attempts.shortened[measured.rows].sum())
@@ -294,14 +338,7 @@ def _metric_result(
         estimate = msgspec.structs.replace(estimate, out_of=unseen)
     if measured.note:
         estimate = msgspec.structs.replace(estimate, method=f"{estimate.method}; {measured.note}")
-    estimate = with_errors(estimate, measured.metric, judges, model)
-    return MetricResult(
-        suite=cell.suite,
-        metric=measured.metric,
-        estimate=estimate,
-        observations=observations,
-        warnings=tuple(dict.fromkeys(said)),
-    )
+    return with_errors(estimate, measured.metric, judges, model), observations
 
 
 def _of_all_samples(cell: CellEntry, measured: Measured, observations: Observations) -> Interval | None:

@@ -8,7 +8,7 @@ that have it, over the samples with k of them or more; how many have fewer is sa
 What else follows from a suite's metrics stands in the cell (`Declared`). No metric is known by its name here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -155,8 +155,8 @@ def _levels(cell: CellEntry, metric: Metric, attempts: Attempts, reference: Refe
 
 def measure(
     cell: CellEntry, declared: Declared, attempts: Attempts, references: Mapping[Reference, Levels]
-) -> Iterator[Measured]:
-    """Every metric of a cell, and those derived from them.
+) -> list[Measured]:
+    """Every metric of a cell, and those derived from them but for rates at k attempts (`at_k`).
 
     Args:
         cell: what was measured.
@@ -180,10 +180,12 @@ def measure(
         for chosen in declared.chosen
         if {chosen.of, chosen.by} <= rates
     ]
-    for one in found:
-        yield one
-        if one.metric.kind == "rate" and cell.attempts > 1 and not greedy(cell):
-            yield from (at_k(one, attempts, k, cell.attempts) for k in powers_of_two(cell.attempts))
+    return found
+
+
+def numbers_of_attempts(cell: CellEntry) -> list[int]:
+    """For which k rates of a cell are told at k attempts."""
+    return [] if cell.attempts == 1 or greedy(cell) else powers_of_two(cell.attempts)
 
 
 def greedy(cell: CellEntry) -> bool:
@@ -213,6 +215,13 @@ def _measure(metric: Metric, attempts: Attempts, condition: str | None) -> Measu
     return Measured(metric, scored.rows[there], values, missing, metric.booking, condition)
 
 
+def at_k_metric(metric: Metric, k: int) -> Metric:
+    """What a rate is at k attempts."""
+    return msgspec.structs.replace(
+        metric, name=f"{metric.name}@{k}", kind="mean", bounds=(0.0, 1.0), headline=False
+    )
+
+
 def at_k(measured: Measured, attempts: Attempts, k: int, of: int) -> Measured:
     """A rate as the chance that at least one of k attempts is a success, by sample.
 
@@ -232,9 +241,6 @@ def at_k(measured: Measured, attempts: Attempts, k: int, of: int) -> Measured:
     lost = np.bincount(attempts.sample.codes[measured.missing], minlength=samples)
     enough = np.flatnonzero(n >= k)
     first = np.searchsorted(attempts.sample.codes, np.arange(samples))
-    metric = msgspec.structs.replace(
-        measured.metric, name=f"{measured.metric.name}@{k}", kind="mean", bounds=(0.0, 1.0), headline=False
-    )
     missing = (lost > 0) & (n < k) & (of - lost < k)
     notes = [f"unbiased estimate of at least one success in {k}, over samples with {k} measured attempts"]
     applies = attempts.of_kind(measured.metric.applies_to, measured.metric.where)
@@ -245,7 +251,7 @@ def at_k(measured: Measured, attempts: Attempts, k: int, of: int) -> Measured:
             f"{left_out} of {of_kind.sum()} samples left out: fewer of their attempts have this rate"
         )
     return Measured(
-        metric,
+        at_k_metric(measured.metric, k),
         first[enough],
         stats.at_least_one(n[enough], successes[enough], k),
         first[missing],

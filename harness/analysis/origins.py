@@ -1,6 +1,6 @@
 """Model scorecards to origin scorecards: best and median models, gaps, risk ratios of being hijacked."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, permutations
@@ -162,7 +162,7 @@ class OriginScorecard(Struct):
     """A name of `GROUPINGS`."""
     key: str
     models: tuple[str, ...]
-    metrics: dict[str, OriginMetric]
+    metrics: Mapping[str, OriginMetric]
     """`<suite>/<metric>` -> best and median."""
     gaps: tuple[Comparison, ...]
     """Best model against best model of each other origin, for headline metrics."""
@@ -220,14 +220,50 @@ def build_origins(
     groups: dict[str, list[ModelScorecard]] = {}
     for card in sorted(ours, key=lambda card: card.model.name):
         groups.setdefault(GROUPINGS[by](card.model, models), []).append(card)
-    sides = {key: _side(groups[key]) for key in sorted(groups)}
+    sides = {key: Side(groups[key], OriginMetrics(_results(groups[key]))) for key in sorted(groups)}
     compared = _compared(sides)
     ratios = {
-        (a, b): _risk_ratios(a, sides[a].results, b, sides[b].results, compared[a, b])
+        (a, b): _risk_ratios(a, sides[a].metrics, b, sides[b].metrics, compared[a, b])
         for a, b in combinations(sides, 2)
     }
     turned = {(b, a): [_turned(ratio, a) for ratio in found] for (a, b), found in ratios.items()}
     return [_origin(by, key, sides, compared, {**ratios, **turned}) for key in sides]
+
+
+Results = dict[str, dict[str, MetricResult]]
+"""`<suite>/<metric>` -> model -> result, without metrics that book failures: origins are compared by none."""
+
+
+class OriginMetrics(Mapping[str, OriginMetric]):
+    """`<suite>/<metric>` -> the metric over the models of an origin, computed when it is first asked for."""
+
+    def __init__(self, results: Results) -> None:
+        """Args: results: of the models, those that miss too much among them."""
+        self._results = results
+        self._made: dict[str, OriginMetric] = {}
+
+    def __getitem__(self, key: str) -> OriginMetric:
+        if key not in self._made:
+            usable = self.usable(key)
+            left_out = tuple(sorted(self._results[key].keys() - usable.keys()))
+            self._made[key] = _origin_metric(usable, self.metric(key), left_out)
+        return self._made[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._results)
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def metric(self, key: str) -> Metric:
+        """What a key is of."""
+        return next(iter(self._results[key].values())).metric
+
+    def usable(self, key: str) -> dict[str, MetricResult]:
+        """Model -> result, of those that do not miss too much."""
+        return {
+            model: result for model, result in self._results[key].items() if not misses_much(result.estimate)
+        }
 
 
 @dataclass(frozen=True)
@@ -235,38 +271,30 @@ class Side:
     """One origin's models, and what they measured."""
 
     cards: Sequence[ModelScorecard]
-    results: "Results"
-    metrics: dict[str, OriginMetric]
-
-
-def _side(cards: Sequence[ModelScorecard]) -> Side:
-    every = _results(cards)
-    usable = {
-        name: {model: result for model, result in own.items() if not misses_much(result.estimate)}
-        for name, own in every.items()
-    }
-    results = {name: own for name, own in usable.items() if own}
-    metrics = {
-        name: _origin_metric(usable[name], _metric(own), tuple(sorted(own.keys() - usable[name].keys())))
-        for name, own in every.items()
-    }
-    return Side(cards, results, metrics)
+    metrics: OriginMetrics
 
 
 def _compared(sides: Mapping[str, Side]) -> dict[tuple[str, str], set[str]]:
     """Pair of origins, in both directions -> the metrics by which they are compared."""
     found: dict[tuple[str, str], set[str]] = {both: set() for both in permutations(sides, 2)}
-    for name in {name for side in sides.values() for name in side.metrics}:
-        best = {
-            key: _sign(metric.metric) * metric.best.value
-            for key, side in sides.items()
-            if (metric := side.metrics.get(name)) and metric.best and metric.best.value is not None
-        }
+    for name in {name for side in sides.values() for name in side.metrics if _compares(side, name)}:
+        best = {}
+        for key, side in sides.items():
+            if name in side.metrics:
+                _, estimate = _best(side.metrics.usable(name), metric := side.metrics.metric(name))
+                if estimate and estimate.value is not None:
+                    best[key] = _sign(metric) * estimate.value
         leader = max(best, key=lambda key: best[key], default="")
         for a, b in pairs(list(sides), leader):
             found[a, b].add(name)
             found[b, a].add(name)
     return found
+
+
+def _compares(side: Side, name: str) -> bool:
+    """Whether origins are compared by a metric: headlines have gaps, rates of being hijacked have ratios."""
+    metric = side.metrics.metric(name)
+    return metric.headline or (metric.hijack and metric.kind == "rate")
 
 
 def _origin(
@@ -288,10 +316,6 @@ def _origin(
     )
 
 
-Results = dict[str, dict[str, MetricResult]]
-"""`<suite>/<metric>` -> model -> result, without metrics that book failures: origins are compared by none."""
-
-
 def _results(cards: Sequence[ModelScorecard]) -> Results:
     found: Results = {}
     for card in cards:
@@ -299,10 +323,6 @@ def _results(cards: Sequence[ModelScorecard]) -> Results:
             if not result.metric.booking:
                 found.setdefault(key, {})[card.model.name] = result
     return dict(sorted(found.items()))
-
-
-def _metric(results: dict[str, MetricResult]) -> Metric:
-    return next(iter(results.values())).metric
 
 
 def _origin_metric(
@@ -405,15 +425,18 @@ def _gaps(own: Side, other: str, side: Side, names: Set[str]) -> list[Comparison
     """Best model against best model, with and without the luck that each is expected to owe to the choice."""
     gaps = []
     for name in sorted(own.metrics.keys() & side.metrics.keys() & names):
+        if not own.metrics.metric(name).headline:
+            continue
         a, b = own.metrics[name], side.metrics[name]
-        if not a.metric.headline or a.best is None or b.best is None:
+        if a.best is None or b.best is None:
             continue
         assert a.best_model is not None and b.best_model is not None
-        ours, theirs = own.results[name][a.best_model], side.results[name][b.best_model]
+        usable, others = own.metrics.usable(name), side.metrics.usable(name)
+        ours, theirs = usable[a.best_model], others[b.best_model]
         gap = difference(theirs, ours)
         luck = (a.selection - b.selection) * _sign(a.metric)
         corrected = None if a.mean is None else _moved(gap, -luck)
-        found = _comparison(name, own.results, other, side.results, gap, (a.best, b.best))
+        found = _comparison(name, a.metric, other, (usable, others), gap, (a.best, b.best))
         best = {"best_model": a.best_model, "other_best_model": b.best_model}
         gaps.append(msgspec.structs.replace(found, corrected=corrected, **best))
     return gaps
@@ -427,13 +450,12 @@ def _moved(estimate: Estimate, by: float) -> Estimate:
 
 
 def _risk_ratios(
-    key: str, results: Results, other: str, other_results: Results, names: Set[str]
+    key: str, own: OriginMetrics, other: str, others: OriginMetrics, names: Set[str]
 ) -> list[Comparison]:
     ratios = []
-    for name in sorted(results.keys() & other_results.keys() & names):
-        metric = _metric(results[name])
-        if metric.hijack and metric.kind == "rate":
-            sides = [results[name], other_results[name]]
+    for name in sorted(own.keys() & others.keys() & names):
+        metric, sides = own.metric(name), (own.usable(name), others.usable(name))
+        if metric.hijack and metric.kind == "rate" and all(sides):
             models, levels = _by_model(sides)
             x, y = (np.concatenate(values) for values in models)
             clusters = [{f: np.concatenate([c[f] for c in side]) for f in side[0]} for side in levels]
@@ -446,7 +468,7 @@ def _risk_ratios(
                 stats.estimated(stats.rate, v, c, missing=m)
                 for v, c, m in zip((x, y), clusters, missing, strict=True)
             )
-            found = _comparison(name, results, other, other_results, ratio, (a, b))
+            found = _comparison(name, metric, other, sides, ratio, (a, b))
             over = _ratio_over_models(models, levels, sum(missing))
             ratios.append(msgspec.structs.replace(found, over_models=over))
     return ratios
@@ -491,18 +513,18 @@ def _missing(results: dict[str, MetricResult]) -> int:
 
 def _comparison(
     name: str,
-    results: Results,
+    metric: Metric,
     other: str,
-    other_results: Results,
+    sides: tuple[dict[str, MetricResult], dict[str, MetricResult]],
     estimate: Estimate,
     values: tuple[Estimate, Estimate],
 ) -> Comparison:
     return Comparison(
         other=other,
         key=name,
-        metric=_metric(results[name]),
-        models=_measured(results[name]),
-        other_models=_measured(other_results[name]),
+        metric=metric,
+        models=_measured(sides[0]),
+        other_models=_measured(sides[1]),
         estimate=estimate,
         value=values[0],
         other_value=values[1],

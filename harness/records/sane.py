@@ -93,17 +93,27 @@ def check_table(table: "pa.Table | pa.RecordBatch", expected: "pa.Schema") -> No
     table.validate(full=True)
     for name in (*COUNTS, *AMOUNTS, "tool_calls"):
         if name in table.schema.names:
-            right = pc.and_(pc.greater_equal(table[name], 0), pc.less_equal(table[name], LARGEST_COUNT))
-            _check_all(right, name, table[name], nullable=name in UNTOLD)
+            _check_amounts(name, table[name])
     _check_all(table["truncated"].is_valid(), "truncated", table["truncated"])
     _check_all(table["sample"].is_valid(), "sample", table["sample"])
     scores = table["scores"]
     scores = scores.combine_chunks() if isinstance(scores, pa.ChunkedArray) else scores
-    values, rows = pc.list_flatten(scores), pc.list_parent_indices(scores)
+    values = pc.list_flatten(scores)
     finite = pc.fill_null(pc.is_finite(values.field("value")), True)
     if (at := pc.index(finite, False).as_py()) >= 0:
-        value = values.field("value")[at].as_py()
-        raise ValueError(f"row {rows[at].as_py() + 1}: a score is {value}, which is not a number")
+        value, row = values.field("value")[at].as_py(), pc.list_parent_indices(scores)[at].as_py()
+        raise ValueError(f"row {row + 1}: a score is {value}, which is not a number")
+
+
+def _check_amounts(name: str, column: Any) -> None:
+    import pyarrow.compute as pc
+
+    if not column.null_count:  # as nearly always, and then in a tenth of the time
+        values = column.to_numpy()
+        if (values >= 0).all() and (values <= LARGEST_COUNT).all():
+            return
+    right = pc.and_(pc.greater_equal(column, 0), pc.less_equal(column, LARGEST_COUNT))
+    _check_all(right, name, column, nullable=name in UNTOLD)
 
 
 def _check_all(right: Any, name: str, column: Any, *, nullable: bool = False) -> None:

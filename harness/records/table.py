@@ -319,9 +319,9 @@ def read_columns(path: Path) -> "pa.Table":
 
     check_regular(path)
     try:
-        with pq.ParquetFile(path) as file:
-            told = file.metadata
-            names = [file.schema.column(i).path for i in range(len(file.schema))]
+        told = pq.read_metadata(path)
+        schema = told.schema
+        names = [schema.column(i).path for i in range(len(schema))]
         wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
         texts = [name for name in wanted if name == "sample" or name.endswith((".metric", ".key", ".value"))]
         with pq.ParquetFile(path, metadata=told, read_dictionary=texts) as file:
