@@ -89,6 +89,30 @@ def test_a_first_screen_is_one_whatever_the_run(models: int, suites: int) -> Non
         assert "--full" in " ".join(lines[-3:]), name
 
 
+def test_a_screen_has_only_that_computed_which_it_shows() -> None:
+    manifest, records = synthetic_run()
+    twice = {
+        key: [msgspec.structs.replace(r, attempt=k) for r in own for k in (0, 1)]
+        for key, own in records.items()
+    }
+    cells = [msgspec.structs.replace(cell, attempts=2) for cell in manifest.cells.values()]
+    found = document_of(build_scorecards(manifest_of(cells), tables(twice)), manifest, claims=False)
+    split = [suite.by_injection_task for card in found.models for suite in card.suites.values()]
+    at_k = [result for card in found.models for key, result in card.metrics.items() if "@" in key]
+    keys = {key for origin in found.origins for key in origin.metrics if "@" in key}
+
+    def computed() -> list[bool]:
+        tasks = ("_results" in vars(one) for one in split if one)
+        origins = (key in vars(origin.metrics)["_made"] for origin in found.origins for key in keys)
+        return [*tasks, *("_found" in vars(result) for result in at_k), *origins]
+
+    render(found, "table")
+    render(found, "table", full=True)
+    assert len(computed()) > len(split) and not any(computed())
+    render(found, "json")
+    assert all(computed())
+
+
 def test_of_many_origins_each_is_compared_with_the_leading_one() -> None:
     cards = many(MOST_PAIRED + 1, 3, developers=MOST_PAIRED + 1)
     found = document_of(cards, manifest_of(()), "developer", claims=False)

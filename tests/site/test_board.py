@@ -90,9 +90,9 @@ def test_equal_numbers_have_equal_ranks_whatever_their_order(root: Path) -> None
     board = settled(root, PUBLIC)
     column = next(column for column in board.columns if column.key == "questions/accuracy")
     rows = board.having(column)
-    estimate = rows[0].numbers[column.id].estimate
+    compute = rows[0].numbers[column.id].result.compute
     for row in rows[:3]:
-        result = msgspec.structs.replace(row.numbers[column.id].result, estimate=estimate)
+        result = msgspec.structs.replace(row.numbers[column.id].result, compute=compute)
         row.numbers[column.id] = dataclasses.replace(row.numbers[column.id], result=result)
     _rank(column, board.rows)
     assert len({row.ranks[column.id] for row in rows[:3]}) == 1
