@@ -249,6 +249,9 @@ class OriginMetrics(Mapping[str, OriginMetric]):
             self._made[key] = _origin_metric(usable, self.metric(key), left_out)
         return self._made[key]
 
+    def __contains__(self, key: object) -> bool:  # that of `Mapping` would compute it
+        return key in self._results
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._results)
 

@@ -138,7 +138,8 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         found += table_lines(table, width, bold=color)
     metrics, books = tables.metrics_of(cards), len(tables.bookings_of(cards))
     shown = sum(metric.headline for metric in metrics.values())
-    split = "; so are rates by injection task" if tables.injection_task_tables(cards) else ""
+    attacked = any(suite.by_injection_task for card in cards for suite in card.suites.values())
+    split = "; so are rates by injection task" if attacked else ""
     rest = [
         f"{shown} of {len(metrics)} metrics are shown; all are in the other formats (md, json, html){split}."
     ]

@@ -107,7 +107,6 @@ def test_a_screen_has_only_that_computed_which_it_shows() -> None:
         return [*tasks, *("_found" in vars(result) for result in at_k), *origins]
 
     render(found, "table")
-    render(found, "table", full=True)
     assert len(computed()) > len(split) and not any(computed())
     render(found, "json")
     assert all(computed())
