@@ -13,7 +13,14 @@ import numpy as np
 import pyarrow.compute as pc
 
 from harness import stats
-from harness.analysis.build import MetricResult, ModelScorecard, SuiteResult, estimate_metric, total_usage
+from harness.analysis.build import (
+    MetricResult,
+    ModelScorecard,
+    SuiteResult,
+    computed,
+    estimate_metric,
+    total_usage,
+)
 from harness.analysis.columns import Factor, pool_factors
 from harness.analysis.derived import Observations
 from harness.suites.declared import groups
@@ -172,12 +179,7 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
     cut = sum(result.estimate.contexts_cut for result in results)
     method = f"{estimate.method}; every question of {len(results)} suites counts once"
     estimate = msgspec.structs.replace(estimate, method=method, contexts_cut=cut)
-    return MetricResult(
-        suite=name,
-        metric=metric,
-        compute=lambda: (estimate, observations),
-        warnings=tuple(dict.fromkeys(said)),
-    )
+    return computed(name, metric, (estimate, observations), tuple(dict.fromkeys(said)))
 
 
 def _joined(results: Sequence[MetricResult]) -> Observations:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from math import fsum
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -77,6 +78,15 @@ class MetricResult(Struct, dict=True):
     def observations(self) -> Observations:
         """What it is of."""
         return self._found[1]
+
+    def __reduce__(self) -> tuple[Callable[..., "MetricResult"], tuple[Any, ...]]:
+        """Kept as what it comes to, without the attempts that it is computed from."""
+        return computed, (self.suite, self.metric, self._found, self.warnings)
+
+
+def computed(suite: str, metric: Metric, found: Found, warnings: tuple[str, ...] = ()) -> MetricResult:
+    """A result that is there already."""
+    return MetricResult(suite=suite, metric=metric, compute=lambda: found, warnings=warnings)
 
 
 class SuiteResult(Struct):
@@ -178,7 +188,8 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
         cells[cell.model][cell.suite] = cell
     names = sorted(manifest.models)
     # Reading and counting leave the interpreter's lock free, so that threads do work side by side.
-    with ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
+    # What gathers warnings is set up once for all of them.
+    with gathered(), ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
         cards = list(
             pool.map(
                 lambda name: _scorecard(manifest.models[name], cells[name], tables, manifest.judges), names
@@ -301,8 +312,7 @@ def _metric_result(
 ) -> MetricResult:
     with gathered() as said:
         found = _found(cell, measured, attempts, judges, model)
-    warnings = tuple(dict.fromkeys(said))
-    return MetricResult(suite=cell.suite, metric=measured.metric, compute=lambda: found, warnings=warnings)
+    return computed(cell.suite, measured.metric, found, tuple(dict.fromkeys(said)))
 
 
 def _at_k_results(

@@ -163,7 +163,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
         attempt=attempt[order],
         failed=failed,
         failures=dict(sorted(zip(failure.levels.to_pylist(), counts.tolist(), strict=True))),
-        unparsed=np.isin(failure.codes, np.flatnonzero(unparsed)),
+        unparsed=np.append(unparsed, False)[failure.codes],  # -1 is none
         truncated=pc.sum(table["truncated"]).as_py() or 0,
         warnings=_warnings(table),
         clusters=_maps(table["clusters"].chunks, place),
@@ -205,7 +205,7 @@ def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
 
 def _counted(table: pa.Table, name: str) -> NDArray[np.int64]:
     """Shape (n,): a count of each attempt that earlier files do not have."""
-    if name not in table.column_names:
+    if table.schema.get_field_index(name) < 0:
         return np.zeros(len(table), dtype=np.int64)
     found: NDArray[np.int64] = pc.fill_null(table[name], 0).to_numpy()
     return found
@@ -213,7 +213,7 @@ def _counted(table: pa.Table, name: str) -> NDArray[np.int64]:
 
 def _known(table: pa.Table, names: Sequence[str], order: Rows) -> Floats | None:
     """Shape (n,): the sum of some counts of each attempt, None where one is not known."""
-    if any(name not in table.column_names or table[name].null_count for name in names):
+    if any(table.schema.get_field_index(name) < 0 or table[name].null_count for name in names):
         return None
     total: Floats = np.sum([table[name].to_numpy()[order].astype(np.float64) for name in names], axis=0)
     return total
@@ -230,7 +230,7 @@ def _warnings(table: pa.Table) -> dict[str, int]:
 
 
 def _usage(table: pa.Table) -> Usage:
-    later = {name for name in ("joules", "reasoning_tokens") if name not in table.column_names}
+    later = {"joules", "reasoning_tokens"} - set(table.column_names)
     names = [name for name in Usage.__struct_fields__ if name not in later]
     used = Usage(**{name: _total(table[name]) for name in names})
     return used if len(table) else msgspec.structs.replace(used, joules=None, reasoning_tokens=None)

@@ -203,16 +203,17 @@ def _measure(metric: Metric, attempts: Attempts, condition: str | None) -> Measu
 
     An attempt that did not fail and has no score is none of the metric's business.
     """
-    failed = np.flatnonzero(attempts.failed & attempts.of_kind(metric.applies_to, metric.where))
+    failed = attempts.failed & attempts.of_kind(metric.applies_to, metric.where)
     scored = attempts.scores.get(metric.name)
     if scored is None:
         none = np.empty(0, dtype=np.intp)
-        return Measured(metric, none, np.empty(0), failed, metric.booking, condition)
+        return Measured(metric, none, np.empty(0), np.flatnonzero(failed), metric.booking, condition)
     corpus = metric.kind == "corpus"
     there: Mask = np.asarray(scored.operands.is_valid()) if corpus else ~np.isnan(scored.values)
     values = decode_operands(scored.operands.drop_null()) if corpus else scored.values[there]
-    missing = np.union1d(np.setdiff1d(failed, scored.rows), scored.rows[~there])
-    return Measured(metric, scored.rows[there], values, missing, metric.booking, condition)
+    missing = failed.copy()
+    missing[scored.rows] = ~there
+    return Measured(metric, scored.rows[there], values, np.flatnonzero(missing), metric.booking, condition)
 
 
 def at_k_metric(metric: Metric, k: int) -> Metric:
