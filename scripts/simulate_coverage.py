@@ -515,6 +515,10 @@ CHOSEN = "chosen for being the best, as is said: the next line takes that luck o
 STEPS = "too wide: a lag goes in steps between release dates, and draws around estimates err once more"
 SKEWED = "costs of tasks are skewed (log-normal here), and so are means of some 50 of them"
 APART = "too wide as its method says: both models met the same tasks, and the sides are taken as independent"
+NONE_OF_FOUR = (
+    "where goals decide alone, half of the runs with four of them see no event, and say at most "
+    "11.4%; a limit that held there is 49%, one observation a goal, for every model that was never hijacked"
+)
 HARDLY = (
     "too few events to tell that single goals decide: none, or at most 4 of one goal, in one run of nine; a "
     "limit that held 7% where none of 560 is seen would be wider than where none of 144 is"
@@ -619,6 +623,9 @@ SCENARIOS = (
     Scenario("rate, attack decides", "rate 0.05, 40 x 14", attack_decides(0.05, 40, 14, 0.6), JUST),
     Scenario("rate, attack decides", "rate 0.07, 40 x 14", attack_decides(0.07, 40, 14, 0.6), HARDLY, 0.82),
     Scenario("rate, attack decides", "rate 0.05, 40 x 14, spread", attack_decides(0.05, 40, 14, 2.0), JUST),
+    Scenario(
+        "rate, attack decides", "rate 0.16, 20 x 4", attack_decides(0.16, 20, 4, 0.02), NONE_OF_FOUR, 0.45
+    ),
     Scenario("mean, clustered t", "30 passages x 8, no bounds", clustered_mean(30, 8, 0.4, False)),
     Scenario("mean, bounded", "30 passages x 8, within [0, 1]", clustered_mean(30, 8, 0.4, True)),
     Scenario("at k, bounded mean", "rate 0.5, 100 samples, k 2 of 4", at_k(0.5, 100, 4, 2), DISCRETE),
