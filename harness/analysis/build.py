@@ -320,13 +320,11 @@ def _at_k_results(
 ) -> Iterator[MetricResult]:
     """A rate at 1, 2, 4, ... attempts, computed where it is shown: few views do, and it takes longest."""
     for k in numbers_of_attempts(cell) if measured.metric.kind == "rate" else ():
-        yield MetricResult(
-            suite=cell.suite,
-            metric=at_k_metric(measured.metric, k),
-            compute=lambda k=k: _found(
-                cell, at_k(measured, attempts, k, cell.attempts), attempts, judges, model
-            ),
-        )
+
+        def compute(k: int = k) -> Found:
+            return _found(cell, at_k(measured, attempts, k, cell.attempts), attempts, judges, model)
+
+        yield MetricResult(suite=cell.suite, metric=at_k_metric(measured.metric, k), compute=compute)
 
 
 def _found(
