@@ -17,7 +17,7 @@ ROOMS = [
     {"types"},
     {"errors", "hostile"},
     {"disk"},
-    {"bounded", "memory", "rows", "warned"},
+    {"bounded", "forked", "memory", "rows", "warned"},
     {"config"},
     {"trust"},
     {"models"},

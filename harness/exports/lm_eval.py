@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import datetime
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import IO, Any
@@ -27,6 +28,8 @@ from harness.exports.errors import ITERATIONS, NOT_KNOWN, standard_error
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
+from harness.forked import forked
+from harness.memory import free_bytes, within_memory
 from harness.suites.lm_eval.metrics import items_of
 from harness.suites.lm_eval.suite import Item, LmEvalSuite
 from harness.suites.restore import Restored
@@ -36,29 +39,66 @@ NO_FILTER = "none"
 """lm-eval's name of the filter of a task that states none."""
 COPIED = 1 << 20
 """Bytes that are copied at once."""
+MANY, PROCESSES = 100_000, 2
+"""Attempts from which on lines are written by processes beside this one, and how many of these."""
 
 
 def write(run: Restored, out: Path) -> list[Path]:
     """Write results and samples of every model."""
-    cards, prompts = build_scorecards(run.manifest, run.directory.columns), Prompts(run)
-    folders = file_names(card.model.name for card in cards)
-    paths = [
-        path for card in cards for path in _write_model(run, card, out / folders[card.model.name], prompts)
-    ]
+    manifest, time = run.manifest, run.manifest.created.replace(":", "-")
+    folders = file_names(sorted(manifest.models))
+    tasks = {model: _by_task([c for c in manifest.cells.values() if c.model == model]) for model in folders}
+    samples: dict[str, Path] = {}
+    for model, folder in folders.items():
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        for task, name in file_names(tasks[model]).items():
+            samples[tasks[model][task].key] = out / folder / f"samples_{name}_{time}.jsonl"
+    cards, hashes, prompts = _write_all_samples(run, samples)
+    paths = []
+    for card in cards:
+        name = card.model.name
+        cells, path = tasks[name], out / folders[name] / f"results_{time}.json"
+        found = _results(run, card, cells, folders[name])
+        found["task_hashes"] = {task: hashes[cell.key] for task, cell in cells.items()}
+        replace(path, json.dumps(found, indent=2, ensure_ascii=False, default=str).encode())
+        paths += [path, *(samples[cell.key] for cell in cells.values())]
     return prompts.whole(paths)
 
 
-def _write_model(run: Restored, card: ModelScorecard, folder: Path, prompts: Prompts) -> list[Path]:
-    cells = _by_task([c for c in run.manifest.cells.values() if c.model == card.model.name])
-    folder.mkdir(parents=True, exist_ok=True)
-    time = run.manifest.created.replace(":", "-")
-    paths, hashes = [folder / f"results_{time}.json"], {}
-    for task, name in file_names(cells).items():
-        paths.append(folder / f"samples_{name}_{time}.jsonl")
-        hashes[task] = _write_samples(run, cells[task], prompts, paths[-1])
-    found = _results(run, card, cells, folder.name) | {"task_hashes": hashes}
-    replace(paths[0], json.dumps(found, indent=2, ensure_ascii=False, default=str).encode())
-    return paths
+def _write_all_samples(
+    run: Restored, paths: Mapping[str, Path]
+) -> tuple[list[ModelScorecard], dict[str, str], Prompts]:
+    """Write the lines of every cell, many of them by processes beside this one.
+
+    Returns:
+        (scorecards, which are made meanwhile; key of a cell -> hash of its lines; what prompts are lacking).
+    """
+    cells = [*run.manifest.cells.values()]
+    many = sum(cell.samples * cell.attempts for cell in cells) >= MANY
+    if many:  # suites are loaded once, before there are several processes
+        _suite(run, cells[0])
+    parts = [cells[first::PROCESSES] for first in range(PROCESSES)] if many else [cells]
+    works = [partial(_write_cells, run, part, paths) for part in parts]
+    hashes: dict[str, str] = {}
+    prompts = Prompts(run)
+    with ExitStack() as stack:
+        answers = [stack.enter_context(forked(work)) for work in works] if many else works
+        cards = build_scorecards(run.manifest, run.directory.columns)
+        for answer in answers:
+            found, lacking = answer()
+            hashes |= found
+            prompts.lacking |= lacking
+    return cards, hashes, prompts
+
+
+def _write_cells(
+    run: Restored, cells: Iterable[CellEntry], paths: Mapping[str, Path]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """(key of a cell -> hash of its lines, suite -> why it has no prompts)."""
+    prompts = Prompts(run)
+    with within_memory(free_bytes() // PROCESSES):
+        hashes = {cell.key: _write_samples(run, cell, prompts, paths[cell.key]) for cell in cells}
+    return hashes, prompts.lacking
 
 
 def _by_task(cells: Sequence[CellEntry]) -> dict[str, CellEntry]:

@@ -24,7 +24,7 @@ class Prompts:
         self._run = run
         self._last: tuple[str, dict[str, Sample]] = "", {}
         """The cell that was asked for last, and its samples: cells are exported one after the other."""
-        self._lacking: dict[str, str] = {}
+        self.lacking: dict[str, str] = {}
         """Suite -> why its prompts cannot be made again."""
 
     def texts(self, cell: CellEntry, record: Record) -> tuple[str, ...]:
@@ -47,13 +47,13 @@ class Prompts:
         try:
             return self._run.samples(cell, self._run.suite(cell))
         except UserError as error:
-            self._lacking.setdefault(cell.suite, str(error))
+            self.lacking.setdefault(cell.suite, str(error))
             return {}
 
     def whole(self, paths: list[Path]) -> list[Path]:
         """What was written. Raises `Incomplete` if prompts are not in it."""
-        if self._lacking:
-            (suite, why), more = next(iter(self._lacking.items())), len(self._lacking) - 1
+        if self.lacking:
+            (suite, why), more = next(iter(self.lacking.items())), len(self.lacking) - 1
             others = f", and of {more} more" if more else ""
             raise Incomplete(
                 f"written without the prompts of suite {suite}{others}, which cannot be made again ({why})",

@@ -4,14 +4,11 @@ Jinja's sandbox keeps a template from Python, not from a loop in a loop or `9 **
 constants when a template is only parsed. No signal ends that: it is done in a process that can be killed.
 """
 
-import os
-import pickle
 import resource
-import signal
 from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.connection import Pipe
-from typing import Any, NoReturn, TypeVar
+from typing import TypeVar
+
+from harness.forked import NoAnswer, forked
 
 T = TypeVar("T")
 
@@ -34,47 +31,20 @@ def within_limits(work: Callable[[], T]) -> T:
         Exceeded: it took too long or too much memory.
         Exception: what it raises.
     """
-    ours, theirs = Pipe(duplex=False)
-    if (process := os.fork()) == 0:
-        ours.close()
-        _work(work, theirs.send_bytes)
-    theirs.close()
-    late = True
-    answer: Any = None
-    raised = False
-    try:
-        if ours.poll(WAITING * SECONDS):
-            raised, answer = pickle.loads(ours.recv_bytes())
-            late = False
-    except EOFError:  # the kernel ended it
-        pass
-    finally:
-        ours.close()
-        with suppress(ProcessLookupError):
-            os.kill(process, signal.SIGKILL)
-        os.waitpid(process, 0)
-    if late:
-        raise Exceeded(f"takes longer than {SECONDS:g} s")
-    if raised:
-        raise answer
-    found: T = answer
-    return found
 
-
-def _work(work: Callable[[], object], answer: Callable[[bytes], object]) -> NoReturn:
-    try:
+    def limited() -> T:
         whole = int(SECONDS) or 1
         resource.setrlimit(resource.RLIMIT_CPU, (whole, whole))
         has = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()  # noqa: PTH123, SIM115
         room = has + (MEGABYTES << 20)
         resource.setrlimit(resource.RLIMIT_AS, (room, room))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        try:
-            said = pickle.dumps((False, work()))
-        except MemoryError:
-            said = pickle.dumps((True, Exceeded(f"needs more than {MEGABYTES / 1024:g} GiB of memory")))
-        except Exception as error:
-            said = pickle.dumps((True, error))
-        answer(said)
-    finally:
-        os._exit(0)
+        return work()
+
+    try:
+        with forked(limited, WAITING * SECONDS) as answer:
+            return answer()
+    except NoAnswer as late:  # of the kernel's clock or of ours
+        raise Exceeded(f"takes longer than {SECONDS:g} s") from late
+    except MemoryError as error:
+        raise Exceeded(f"needs more than {MEGABYTES / 1024:g} GiB of memory") from error

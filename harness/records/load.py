@@ -110,8 +110,11 @@ class CellRecords:
             except Moved:
                 if not self.complete:
                     raise
+        if last is None:
+            yield from self._completed()
+            return
         for record in self._completed():
-            if last is None or (record.sample, record.attempt) > last:
+            if (record.sample, record.attempt) > last:
                 yield record
 
     def _completed(self) -> Iterator[Record]:
@@ -134,7 +137,9 @@ class CellRecords:
 
     def each_judged(self) -> Iterator[Record]:
         """As `each_record`, with the scores that judges gave since."""
-        votes = self._votes()
+        if not (votes := self._votes()):
+            yield from self.each_record()
+            return
         for record in self.each_record():
             yield self._with_verdicts(record, votes)
 

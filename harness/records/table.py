@@ -36,6 +36,9 @@ _USAGE = Usage.__struct_fields__
 GROUP_BYTES, GROUP_ROWS = 16 << 20, 1 << 16
 """Of transcripts, and rows, that are in memory at once while records are written or read."""
 
+BATCH_ROWS = 1024
+"""That are records at once, however small."""
+
 
 def write_parquet(path: Path, cell: CellEntry, records: Iterable[Record], *, once: bool = False) -> None:
     """Write records as a table that pandas reads without our code.
@@ -243,7 +246,7 @@ def read_tables(path: Path) -> Iterator["pa.Table"]:
 def _read_group(path: Path, file: Any, group: int, first: int) -> Iterator[Record]:
     told = file.metadata.row_group(group)
     each = max(1, told.total_byte_size // max(1, told.num_rows))  # earlier versions wrote one large group
-    rows = max(1, min(1024, GROUP_BYTES // each))
+    rows = max(1, min(BATCH_ROWS, GROUP_BYTES // each))
     for batch in file.iter_batches(batch_size=rows, row_groups=[group], use_threads=False):
         yield from _from_batch(path, batch, first)
         first += len(batch)

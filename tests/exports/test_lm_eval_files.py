@@ -11,7 +11,7 @@ from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine, hashed_score
-from harness.exports import errors
+from harness.exports import errors, lm_eval
 from harness.exports.names import file_names
 
 TASK = """\
@@ -59,6 +59,21 @@ def tasks(tmp_path: Path) -> Path:
     for name, filters in (("two_filters", STRICT + YES), ("one_filter", YES)):
         (folder / f"{name}.yaml").write_text(TASK.format(name=name, data=data, filters=filters))
     return folder
+
+
+def test_processes_write_the_same_as_one(
+    tmp_path: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run.yaml").write_text(RUN.format(tasks=tasks))
+    assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == 0
+    written = []
+    for many in (lm_eval.MANY, 1):
+        monkeypatch.setattr(lm_eval, "MANY", many)
+        out = tmp_path / f"e{many}"
+        assert main(["export", str(tmp_path / "out"), "--format", "lm-eval", "--out", str(out)]) == 0
+        written.append({path.relative_to(out): path.read_bytes() for path in out.glob("*/*")})
+    assert written[0] == written[1]
+    assert len(written[0]) == 3
 
 
 @pytest.mark.parametrize("limit", [None, 5])
