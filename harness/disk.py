@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,7 +31,11 @@ def make_folder(path: Path) -> None:
 
 def check_regular(path: Path) -> None:
     """Raises UserError for what is no file, such as a pipe, which would be waited for without an end."""
-    if path.exists() and not path.is_file():
+    try:
+        kind = path.stat().st_mode
+    except OSError:  # which its reader tells
+        return
+    if not stat.S_ISREG(kind):
         raise UserError(f"{path} is not a file; restore it from a copy")
 
 

@@ -8,6 +8,7 @@ that a reader never sees half of one.
 import os
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,6 +166,10 @@ class RunDirectory:
         """Make cells part of the run, with what is known of their engines; see `asked.add`."""
         asked.add(self.layout, more)
 
+    def name(self) -> str:
+        """Of the run, by its config. Raises UserError if there is none."""
+        return read_file(self.manifest_path, RunFile).name
+
     def asked_keys(self) -> set[str]:
         """Keys of the cells that are part of the run. Raises UserError if there is none."""
         return set(read_file(self.manifest_path, RunFile).cells)
@@ -194,6 +199,10 @@ class RunDirectory:
             UserError: there is none, or it is not one that this version can read.
         """
         return manifest.read_manifest(self.layout)
+
+    def cells(self) -> list[CellEntry]:
+        """The cells of the run, in no order that tells anything. Raises UserError as `manifest`."""
+        return manifest.read_cells(self.layout)
 
     def whole_manifest(self) -> Manifest:
         """The manifest, whose cells are known to be of models that it has. Raises UserError."""
@@ -331,7 +340,9 @@ class RunDirectory:
     # Records
 
     def _of(self, cell: CellEntry) -> CellRecords:
-        return self._records.setdefault(cell.key, CellRecords(cell, self.layout.cell(cell)))
+        if (found := self._records.get(cell.key)) is None:
+            found = self._records[cell.key] = CellRecords(cell, self.layout.cell(cell))
+        return found
 
     def is_complete(self, cell: CellEntry) -> bool:
         """Whether a cell's records are in one file, which alone counts."""
@@ -376,9 +387,9 @@ class RunDirectory:
         """Finished attempts of a cell at one sample."""
         return self._of(cell).attempts_at(sample)
 
-    def failures(self, cell: CellEntry) -> dict[str, int]:
-        """Kind -> attempts of a cell that could not be measured."""
-        return self._of(cell).failures()
+    def kinds(self, cell: CellEntry) -> Counter[str | None]:
+        """See `CellRecords.kinds`."""
+        return self._of(cell).kinds()
 
     def samples(self, cell: CellEntry) -> set[str]:
         """The samples that have a finished attempt."""

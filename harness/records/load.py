@@ -184,14 +184,12 @@ class CellRecords:
         running = self._running()
         return count_rows(self.paths.complete) if running is None else len(running)
 
-    def failures(self) -> dict[str, int]:
-        """Kind -> attempts that could not be measured, of which nothing else is read."""
+    def kinds(self) -> Counter[str | None]:
+        """Kind of failure, None for what was measured -> finished attempts, of which nothing else is read."""
         running = self._running()
         if running is None:
-            kinds = read_table(self.paths.complete, ["failure"])["failure"].to_pylist()
-        else:
-            kinds = [key.failure for _, _, key in running.values()]
-        return dict(sorted(Counter(kind for kind in kinds if kind).items()))
+            return Counter(read_table(self.paths.complete, ["failure"])["failure"].to_pylist())
+        return Counter(key.failure for _, _, key in running.values())
 
     def _keys(self) -> Iterable[Key]:
         if (running := self._running()) is not None:

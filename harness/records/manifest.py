@@ -21,10 +21,7 @@ def read_manifest(layout: Layout) -> Manifest:
     """
     if layout.earlier:
         return read_file(layout.path / EARLIER, Manifest)
-    if not (layout.path / RUN).exists():
-        lacks = f"holds no results (no {RUN})" if layout.path.is_dir() else "is not there"
-        raise UserError(f"{layout.path} {lacks}: give a folder that `harness run` wrote")
-    run = read_file(layout.path / RUN, RunFile)
+    run = _read_run(layout)
     # In an order that does not depend on which was planned or put in first.
     cells = {key: read_cell(layout, key) for key in run.cells}
     found = [(cells[key], read_engines(layout, key)) for key in sorted(cells)]
@@ -43,6 +40,20 @@ def read_manifest(layout: Layout) -> Manifest:
         cautions=run.cautions,
         judges=_judges(layout, cells.values()),
     )
+
+
+def read_cells(layout: Layout) -> list[CellEntry]:
+    """The cells of a run, whatever engines worked on them. Raises UserError as `read_manifest`."""
+    if layout.earlier:
+        return [*read_manifest(layout).cells.values()]
+    return [read_cell(layout, key).cell for key in _read_run(layout).cells]
+
+
+def _read_run(layout: Layout) -> RunFile:
+    if not (layout.path / RUN).exists():
+        lacks = f"holds no results (no {RUN})" if layout.path.is_dir() else "is not there"
+        raise UserError(f"{layout.path} {lacks}: give a folder that `harness run` wrote")
+    return read_file(layout.path / RUN, RunFile)
 
 
 def _judges(layout: Layout, cells: Iterable[CellFile]) -> dict[str, tuple[JudgeEntry, ...]]:

@@ -26,14 +26,14 @@ NOT_RECORDS = (msgspec.DecodeError, ValueError, TypeError, RecursionError)
 """What reading raises at data that are no records; bytes that are no UTF-8 are a ValueError."""
 
 
+class _Versioned(msgspec.Struct):
+    schema_version: int = 0
+
+
 def check_version(path: Path, line: bytes) -> None:
     """Raises UserError if JSON was written by a newer schema than this version knows."""
-
-    class Versioned(msgspec.Struct):
-        schema_version: int = 0
-
     try:
-        found = msgspec.json.decode(line, type=Versioned).schema_version
+        found = msgspec.json.decode(line, type=_Versioned).schema_version
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); restore the file from a copy") from error
     if found != SCHEMA_VERSION:

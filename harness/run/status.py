@@ -84,11 +84,12 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
         CellStatus(
             model=cell.model,
             suite=cell.suite,
-            done=directory.count(cell),
+            done=kinds.total(),
             total=cell.samples * cell.attempts,
-            failures=directory.failures(cell),
+            failures=dict(sorted((kind, count) for kind, count in kinds.items() if kind)),
         )
-        for cell in directory.manifest().cells.values()
+        for cell in directory.cells()
+        for kinds in [directory.kinds(cell)]
     ]
     workers: dict[str, list[WorkerFile]] = {}
     for worker in read_workers(directory.path):
@@ -232,7 +233,7 @@ def write_end(
     if ended is Status.DONE and max_failures is not None and sum(failures.values()) > max_failures * finished:
         ended = Status.FAILURES
     end = EndFile(
-        name=directory.manifest().name,
+        name=directory.name(),
         status=ended,
         meaning=MEANINGS[ended],
         ended=datetime.now(UTC).isoformat(timespec="seconds"),

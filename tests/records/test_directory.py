@@ -137,10 +137,10 @@ def test_failures_are_counted_while_a_cell_is_run_and_after(tmp_path: Path) -> N
         writer.append(record(sample, failure=failure, scores=()))
     writer.append(record("d", failure=FailureKind.ENGINE_ERROR, scores=()))
     writer.close()
-    expected = {"engine_error": 2, "truncated": 1}
-    assert directory.failures(CELL) == expected
+    expected = {None: 1, "engine_error": 2, "truncated": 1}
+    assert directory.kinds(CELL) == expected
     directory.compact([CELL])
-    assert directory.failures(CELL) == expected
+    assert directory.kinds(CELL) == expected
 
 
 def test_pandas_reads_both_forms(tmp_path: Path) -> None:
