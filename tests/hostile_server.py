@@ -199,6 +199,12 @@ def calls(*made: Any) -> Behaviour:
     return lambda handler: chat(handler) if handler.chat else handler.answer(good(False))
 
 
+def parts(*spoken: Any) -> Behaviour:
+    """A conversation's answer in parts; texts are continued well."""
+    chat = said(list(spoken))
+    return lambda handler: chat(handler) if handler.chat else handler.answer(good(False))
+
+
 def status(number: int, said_too: Any = None, **headers: str) -> Behaviour:
     """An error."""
     content = {"error": {"message": "this is the reason"}} if said_too is None else said_too
@@ -283,6 +289,15 @@ READ: dict[str, Behaviour] = {
     "usage a list": usage([7, 3]),
     "usage of booleans": usage({"prompt_tokens": True, "completion_tokens": False}),
     "more cached than sent": usage(USAGE | {"prompt_tokens_details": {"cached_tokens": 99}}),
+    "details null": usage(
+        USAGE | {"prompt_tokens_details": {"cached_tokens": None}, "completion_tokens_details": None}
+    ),
+    "ended by its token": choice(finish_reason="eos"),
+    "parts of text": parts({"type": "text", "text": ""}, {"type": "text", "text": "7"}),
+    "thoughts as a part": parts(
+        {"type": "thinking", "thinking": [{"type": "text", "text": "8?"}], "closed": True},
+        {"type": "text", "text": "7"},
+    ),
     "unknown fields": body(extra={"deep": [1, 2]}, service_tier="x"),
     "byte order mark": lambda handler: handler.send(
         b"\xef\xbb\xbf" + json.dumps(good(handler.chat)).encode()
@@ -299,6 +314,9 @@ CALLED: dict[str, Behaviour] = {
     "arguments empty": calls(function(arguments="")),
     "arguments null": calls(function(arguments=None)),
     "a call without id": calls(call(id="absent")),
+    "two calls of one id": calls(call(), call()),
+    "two calls of one id with a name": calls(call(id="functions.send:0"), call(id="functions.send:0")),
+    "a second call without id": calls(call(), call(id="")),
     "a call that ends in a stop": calls_ended("stop", call()),
     "a call that ends in one of its own": calls_ended("tool_call", call()),
 }
@@ -313,6 +331,8 @@ UNREAD: dict[str, Behaviour] = {
     "a call whose name is empty": calls(function(name="")),
     "arguments a list": calls(function(arguments=[1])),
     "arguments a number": calls(function(arguments=3)),
+    "arguments in text twice": calls(function(arguments=json.dumps(ARGUMENTS))),
+    "arguments with a raw line break": calls(function(arguments='{"a": "1\n2"}')),
     "arguments cut off": calls(function(arguments='{"a": ')),
     "arguments with nan": calls(function(arguments='{"a": NaN}')),
     "arguments with infinity": calls(function(arguments='{"a": 1e999}')),
@@ -323,7 +343,8 @@ UNREAD: dict[str, Behaviour] = {
 """Calls that cannot be read: a failure of that attempt, where it is a conversation."""
 FAILED: dict[str, Behaviour] = {
     "text a number": said(7),
-    "text a list of parts": said([{"type": "text", "text": "7"}]),
+    "a part that is a picture": said([{"type": "image_url", "image_url": {"url": "x"}}]),
+    "parts that are texts": said(["7"]),
     "text an object": said({"text": "7"}),
     "choices empty": body(choices=[]),
     "choices null": body(choices=None),
@@ -332,6 +353,8 @@ FAILED: dict[str, Behaviour] = {
     "a choice without words": body(choices=[{"index": 0, "finish_reason": "stop"}]),
     "ended by a filter": choice(finish_reason="content_filter"),
     "no end": choice(finish_reason=None),
+    "an empty end": choice(finish_reason=""),
+    "an end by the name of null": choice(finish_reason="null"),
     "an end that is a number": choice(finish_reason=5),
     "a list": lambda handler: handler.answer([good(handler.chat)]),
     "a word": lambda handler: handler.answer("7"),
@@ -352,6 +375,10 @@ FAILED: dict[str, Behaviour] = {
     "status 418": status(418),
     "too long": status(400, {"error": {"message": "maximum context length is 16 tokens"}}),
     "cut off": lambda handler: handler.send(json.dumps(good(handler.chat)).encode()[:-9], length=999),
+    "chunks cut off": wire(
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b'10\r\n{"choices": [{"t\r\n'
+    ),
     "not HTTP": wire(b"SSH-2.0-OpenSSH_9.6\r\n"),
     "a length that is none": wire(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n{}"),
     "not gzip": raw(b"plainly not", Content_Encoding="gzip"),
@@ -387,6 +414,8 @@ BUSY: dict[str, Behaviour] = {
     "status 429": status(429),
     "status 529": status(529),
     "asks for minutes": status(429, Retry_After="300"),
+    "asked for a moment that is over": status(429, Retry_After="Wed, 21 Oct 2015 07:28:00 GMT"),
+    "asks for no time that can be read": status(429, Retry_After="soon"),
     "asks for a date": status(503, Retry_After="Fri, 31 Dec 2100 23:59:59 GMT"),
 }
 """A server that asks to be left alone."""

@@ -116,6 +116,8 @@ def test_odd_answers_are_read(server: Server, tmp_path: Path, name: str) -> None
     records = asked.records()
     assert len(records) == SAMPLES
     assert [(r.failure, scores(r)["acc"]) for r in records] == [(None, 1.0)] * SAMPLES
+    thoughts = {reply.reasoning for r in records for reply in r.transcript.generations}
+    assert thoughts == ({None, "8?"} if name == "thoughts as a part" else {None})
     if name.startswith(("usage", "more cached")):
         told = [
             (r.usage.prompt_tokens, r.usage.completion_tokens, r.usage.cached_tokens)
@@ -133,6 +135,8 @@ def test_calls_are_read_where_their_meaning_is_plain(server: Server, tmp_path: P
     for record in asked.records():
         assert record.failure is None
         assert scores(record)["called"] == float(bad(record) and chat(record))
+        ids = [call.id for reply in record.transcript.generations for call in reply.tool_calls]
+        assert len(set(ids)) == len(ids), "what a tool says is told to the call that it answers"
     asked.ends_well()
 
 

@@ -12,7 +12,7 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -108,15 +108,33 @@ class Call(msgspec.Struct):
     function: CalledFunction | None = None
 
 
+class Part(msgspec.Struct):
+    """A part of what the model said, on the wire: Mistral's servers tell thoughts from text so."""
+
+    type: Literal["text", "thinking"]
+    text: str = ""
+    thinking: "str | list[Part]" = ""
+
+
 class ChatMessage(msgspec.Struct):
     """What the model said, on the wire."""
 
-    content: str | None = None
+    content: str | list[Part] | None = None
     reasoning: str | None = None
     reasoning_content: str | None = None
     tool_calls: list[Call] | None = None
     function_call: Any = None
     """The older form of a tool call, which no server that knows `tools` needs."""
+
+    @property
+    def text(self) -> str:
+        """What is said, but for thoughts."""
+        return _words(self.content, "text")
+
+    @property
+    def thought(self) -> str | None:
+        """What is thought, where the server tells it apart."""
+        return self.reasoning or self.reasoning_content or _words(self.content, "thinking") or None
 
 
 class ChatChoice(msgspec.Struct):
@@ -227,10 +245,10 @@ class EndpointEngine:
         choice = _only_choice(answer.choices)
         calls, problem = _read_message(choice, messages, tools)
         return Generation(
-            text=choice.message.content or "",
+            text=choice.message.text,
             raw=_raw(choice.message),
             finish_reason=_finish_reason(choice.finish_reason, bool(calls)),
-            reasoning=_reasoning(choice.message),
+            reasoning=choice.message.thought,
             tool_calls=calls,
             parse_error=problem,
             seconds=time.perf_counter() - started,
@@ -411,8 +429,7 @@ def _read_message(
     ]
     calls, problem = read_calls(raw, "", count_calls(messages))
     if tools and problem is None:
-        text = said.content or ""
-        problem = unread_call(text, text, len(calls), (), tools)
+        problem = unread_call(said.text, said.text, len(calls), (), tools)
     return calls, problem
 
 
@@ -424,8 +441,12 @@ def _written(call: Call) -> tuple[str | None, str | None]:
     return call.function.name, given if given is None or isinstance(given, str) else json.dumps(given)
 
 
-def _reasoning(message: ChatMessage) -> str | None:
-    return message.reasoning or message.reasoning_content
+def _words(said: str | list[Part] | None, kind: str) -> str:
+    """The text of the parts of a kind; what has no parts is text."""
+    if not isinstance(said, list):
+        return said if said and kind == "text" else ""
+    parts = [part for part in said if part.type == kind]
+    return "".join(part.text if kind == "text" else _words(part.thinking, "text") for part in parts)
 
 
 def _raw(message: ChatMessage) -> str:
@@ -434,14 +455,15 @@ def _raw(message: ChatMessage) -> str:
     if message.function_call is not None:
         written.append(("function_call", json.dumps(message.function_call)))
     calls = "".join(f"<tool_call>{name}({arguments})</tool_call>" for name, arguments in written)
-    return (_reasoning(message) or "") + (message.content or "") + calls
+    return (message.thought or "") + message.text + calls
 
 
 def _finish_reason(reason: str | None, called: bool) -> FinishReason:
     if reason == "length":
         return "length"
-    # Servers have said that it ended in calls, in one call, or in a stop where there were calls.
-    if reason not in ("stop", "tool_calls", "tool_call", "function_call"):
+    # Servers have said that it ended in calls, in one call, or in a stop where there were calls; Together's
+    # name what a model stops by.
+    if reason not in ("stop", "eos", "tool_calls", "tool_call", "function_call"):
         raise AttemptFailure(FailureKind.ENGINE_ERROR, f"the server ended the reply with {reason!r}")
     return "tool_calls" if called else "stop"
 

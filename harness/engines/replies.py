@@ -52,13 +52,14 @@ def read_calls(
             name, arguments = _decode(call)
         except ValueError as error:
             return tuple(read), str(error)
-        own = _id(call.id, name, written, number + len(read))
+        own = _id(call.id, name, written, number + len(read), read)
         read.append(ToolCall(id=own, name=name, arguments=arguments))
     return tuple(read), None
 
 
-def _id(given: str | None, name: str, written: str, number: int) -> str:
-    if given and (given in written or f"{name}:" in given):
+def _id(given: str | None, name: str, written: str, number: int, before: Iterable[ToolCall]) -> str:
+    own = given and (given in written or f"{name}:" in given)
+    if given and own and all(call.id != given for call in before):  # else answers are told to the wrong call
         return given
     # Nine letters and digits: what the strictest templates ask of an id.
     return f"call{number:05d}"
@@ -108,7 +109,7 @@ def settle_calls(
             arguments = _arguments(call, pair, schemas.get(call.name, {}))
         except ValueError as error:
             return tuple(calls), f"the arguments of the call of {call.name!r} cannot be read: {error}"
-        own = _id(call.id or pair.id, call.name, raw, number + at)
+        own = _id(call.id or pair.id, call.name, raw, number + at, calls)
         calls.append(ToolCall(id=own, name=call.name, arguments=arguments))
     return tuple(calls), None
 
