@@ -13,17 +13,18 @@ import argparse
 import math
 import os
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from make_records import ATTEMPTS, make
-
 ROOT = Path(__file__).resolve().parents[1]
 SUITES, EACH = 20, 40
 """Of each model, and records of each cell, in the runs of many cells."""
+ATTEMPTS = 4
+"""Of a sample in make_records.py: what a cell owes where it owes the last one."""
 
 Commands = Mapping[str, tuple[str, ...]]
 """Name -> the words of a command."""
@@ -123,7 +124,11 @@ def made(path: Path, records: int, models: int, suites: int, owed: int = 0) -> P
     if not path.exists():
         unfinished = path.with_name(f"{path.name}-unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
-        make(unfinished, records, models, suites, owed)
+        sizes = {"records": records, "models": models, "suites": suites, "owed": owed}
+        words = [f"--{name}={size}" for name, size in sizes.items()]
+        # In a process of its own: the largest memory of a child that is measured begins at its parent's.
+        make = [sys.executable, str(ROOT / "scripts" / "make_records.py"), str(unfinished), *words]
+        subprocess.run(make, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
         unfinished.rename(path)
     return path
 
