@@ -3,6 +3,7 @@
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -54,6 +55,21 @@ class Document:
             if key in self.lines:
                 raise UserError(f"{path}:{number}: key `{dotted(key)}` is written twice; keep one")
             self.lines[key] = number
+
+    def inside(self, at: KeyPath) -> Iterator[KeyPath]:
+        """The keys below another one, as far as the file states them, in its order."""
+        keys, places = self._order
+        first = places.get(at, len(keys)) + 1 if at else 0
+        for place in range(first, len(keys)):
+            if keys[place][: len(at)] != at:
+                break
+            yield keys[place]
+
+    @cached_property
+    def _order(self) -> tuple[list[KeyPath], dict[KeyPath, int]]:
+        """The keys, each before those below it, and the place of each."""
+        keys = list(self.lines)
+        return keys, {key: place for place, key in enumerate(keys)}
 
     def where(self, key: KeyPath) -> str:
         """`file:line` of the key or of the nearest enclosing one, or the override that set it."""

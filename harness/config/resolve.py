@@ -194,9 +194,8 @@ def _relative_model(
         message = unknown_key("lines", fields(ModelSpec))
         raise UserError(f"{document.where((*at, 'lines'))}: {message}")
     path = {key: value for key, value in entry.items() if key in ("path", "adapter")}
-    inside = (key for key in document.lines if key[: len(at)] == at and key != at)
-    lines = {"": document.where(at)} | {dotted(key[len(at) :]): document.where(key) for key in inside}
-    return {**entry, **relative_paths(path, base, folder), "lines": lines}
+    inside = {dotted(key[len(at) :]): document.where(key) for key in document.inside(at)}
+    return {**entry, **relative_paths(path, base, folder), "lines": {"": document.where(at)} | inside}
 
 
 def _resolve_suite(document: Document, entry: Any, at: KeyPath, folder: Path) -> dict[str, Any]:

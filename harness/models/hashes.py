@@ -16,6 +16,9 @@ from harness import disk
 WHOLE_FILE_LIMIT = 8 << 30
 """Above this many bytes a file is hashed by evenly spaced blocks."""
 
+SMALL = 1 << 18
+"""Bytes that are read at once."""
+
 REMEMBERED_FROM = 64 << 20
 """From this many bytes on, the hash of a file is remembered."""
 
@@ -39,6 +42,8 @@ def _read(file: Path) -> str:
     disk.check_regular(file)
     size = file.stat().st_size
     with file.open("rb") as stream:
+        if size < SMALL:  # at once, in less than the time that making a buffer for pieces takes
+            return hashlib.sha256(stream.read()).hexdigest()
         if size <= WHOLE_FILE_LIMIT:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         blocks, length = 1024, 1 << 20

@@ -242,7 +242,8 @@ class RunDirectory:
         yield from (self.config_path, self.manifest_path)
         folders = [self.path / "records"] if self.layout.earlier else self.layout.folders()
         for folder in folders:
-            yield from (path for path in folder.rglob("*") if path.is_file())
+            for inside, _, names in os.walk(folder):
+                yield from (path for name in names if (path := Path(inside, name)).is_file())
 
     # Writing
 

@@ -18,7 +18,6 @@ from harness.records.lines import Key, Lines, Moved
 from harness.records.table import (
     GROUP_ROWS,
     bare_row,
-    count_rows,
     in_order,
     read_columns,
     read_parquet,
@@ -64,6 +63,8 @@ class CellRecords:
     def __init__(self, cell: CellEntry, paths: CellPaths) -> None:
         self.cell, self.paths = cell, paths
         self._lines: dict[Path, Lines] = {}
+        self._kinds: tuple[tuple[int, int, int] | None, Counter[str | None]] = None, Counter()
+        """(state of the complete file, see `kinds`), as it was read last."""
 
     @property
     def complete(self) -> bool:
@@ -181,15 +182,19 @@ class CellRecords:
 
     def count(self) -> int:
         """How many attempts are finished."""
-        running = self._running()
-        return count_rows(self.paths.complete) if running is None else len(running)
+        return self.kinds().total()
 
     def kinds(self) -> Counter[str | None]:
         """Kind of failure, None for what was measured -> finished attempts, of which nothing else is read."""
-        running = self._running()
-        if running is None:
-            return Counter(read_table(self.paths.complete, ["failure"])["failure"].to_pylist())
-        return Counter(key.failure for _, _, key in running.values())
+        if (running := self._running()) is not None:
+            return Counter(key.failure for _, _, key in running.values())
+        told = self.paths.complete.stat()
+        state = told.st_ino, told.st_size, told.st_mtime_ns
+        if self._kinds[0] != state:
+            table = read_table(self.paths.complete, ["failure"])
+            kinds = table["failure"].to_pylist() if table.num_columns else [None] * table.num_rows
+            self._kinds = state, Counter(kinds)
+        return self._kinds[1].copy()
 
     def _keys(self) -> Iterable[Key]:
         if (running := self._running()) is not None:

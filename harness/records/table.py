@@ -187,18 +187,6 @@ def _parquet(path: Path) -> Iterator[Any]:
         raise UserError(f"{path} cannot be read ({one_line(str(error))}); restore it from a copy") from error
 
 
-def count_rows(path: Path) -> int:
-    """How many records a file holds, by its footer. Raises UserError if it is damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    check_regular(path)
-    try:
-        return int(pq.read_metadata(path).num_rows)
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{path} cannot be read ({one_line(str(error))}); restore it from a copy") from error
-
-
 def in_order(path: Path) -> bool:
     """Whether the records of a file are in the order of sample and attempt, each there once."""
     import pyarrow.compute as pc

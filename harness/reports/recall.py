@@ -83,7 +83,7 @@ def made_of(directory: RunDirectory) -> str | None:
     """A digest of the code and of every file that a run is read from; None if one cannot be read."""
     found = sha256(code_digest().encode())
     try:
-        for path in sorted(directory.files()):
+        for path in sorted(directory.files(), key=str):
             if path.exists():  # runs of others need no config
                 found.update(f"{path.relative_to(directory.path)} {file_hash(path)}\n".encode())
     except (OSError, UnicodeError, UserError):

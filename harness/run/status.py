@@ -95,9 +95,10 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
     for worker in read_workers(directory.path):
         workers.setdefault(worker.model, []).append(worker)
     submitted = {name for each in read_submissions(directory.path) for name in each.models}
-    models = []
-    for name in dict.fromkeys(cell.model for cell in cells):
-        owed = sum(cell.total - cell.done for cell in cells if cell.model == name)
+    models, owing = [], dict.fromkeys((cell.model for cell in cells), 0)
+    for cell in cells:
+        owing[cell.model] += cell.total - cell.done
+    for name, owed in owing.items():
         if name in workers:
             found = _model(workers[name], owed, time.time() if now is None else now)
             if found.log and not (directory.path / found.log).exists():  # its engine said nothing
