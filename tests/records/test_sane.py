@@ -14,7 +14,7 @@ from harness.cli import main
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.lines import Lines, add_checksum
-from harness.records.table import count_rows, read_columns, read_parquet
+from harness.records.table import read_columns, read_parquet, read_table
 from tests.analysis.synthetic import synthetic_run
 from tests.runs import change_cell, change_lines, make_run
 
@@ -187,7 +187,7 @@ def test_a_manifest_of_impossible_counts_is_said(
     ],
     ids=["a page", "a footer larger than the file", "a footer of nothing"],
 )
-@pytest.mark.parametrize("read", [read_columns, count_rows, lambda path: [*read_parquet(path)]])
+@pytest.mark.parametrize("read", [read_columns, read_table, lambda path: [*read_parquet(path)]])
 def test_a_file_that_is_no_table_is_one_sentence(
     tmp_path: Path, read: Callable[[Path], object], content: bytes
 ) -> None:
