@@ -14,6 +14,7 @@ from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+from harness.bounded import bounded
 from harness.config import RunConfig, as_written
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
@@ -24,6 +25,7 @@ from harness.suites.inspect_ai.conversation import of_harness, of_inspect
 from harness.suites.inspect_ai.evaluation import Attempt, end, evaluate
 from harness.suites.inspect_ai.scores import number_of
 from harness.suites.inspect_ai.tasks import (
+    asks_a_model,
     check_installed,
     described,
     make_task,
@@ -32,7 +34,7 @@ from harness.suites.inspect_ai.tasks import (
     source_of,
     task_function,
 )
-from harness.types import Caution, FailureKind, Metric, Sample, Sampling, Score, Struct, Transcript
+from harness.types import Caution, FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Transcript
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""
@@ -185,7 +187,8 @@ class InspectSuite(Suite):
         return Needs(tools=bool(names & set(CALLS_TOOLS)), scoring=Scoring.PROCESS)
 
     def check(self) -> str | None:
-        """See `Suite.check`: whether the task has the same samples each time that it is made."""
+        """See `Suite.check`: whether samples are the same each time, and scorers need no model."""
+        self._check_scorers()
         again = _with_ids(self._make().dataset)[: self.options.limit]
         if [_shown(sample) for sample in again] != [_shown(sample) for sample in self._samples]:
             raise UserError(
@@ -250,6 +253,32 @@ class InspectSuite(Suite):
     async def close(self) -> None:
         """See `Suite.close`."""
         await end()
+
+    def _check_scorers(self) -> None:
+        """Raises UserError where a scorer of the task's own asks a model.
+
+        It is shown a reply without an answer and one with the right answer, since some ask a model only of
+        what they cannot tell by themselves. What else it makes of them tells nothing: it may look for what a
+        solver leaves.
+        """
+        if all(registered(scorer).startswith("inspect_ai/") for scorer in self._scorers.values()):
+            return
+        first = self._samples[0]
+        right = first.target if isinstance(first.target, str) else ", ".join(first.target)
+        for text in ("", f"The answer is {right}\n\nANSWER: {right}"):
+            kept = {"completion": text, "stop_reason": "stop"}
+            reply = Transcript(messages=(Message(role="assistant", content=text),), kept=kept)
+            try:
+                with bounded(f"scoring a made-up reply to {self.name}"):
+                    self.score(Sample(id="", content_hash="", payload=first), reply)
+            except AttemptFailure:
+                continue
+            except Exception as error:  # the scorer may be anybody's
+                if asks_a_model(error):
+                    raise UserError(
+                        f"task {as_written(self.options.task)} is scored by a model of its own, whose errors "
+                        "nobody has measured: put its requests to a judge with the adapter `requests`"
+                    ) from error
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """Ask the task's scorers of what lies in the transcript.

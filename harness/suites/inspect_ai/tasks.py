@@ -74,7 +74,7 @@ def make_task(name: str, args: dict[str, Any], access: Access) -> Any:
             text = (
                 f"task {said} cannot be made ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
             )
-            if "offline" in str(error).lower() or "couldn't reach" in str(error).lower():
+            if any(isinstance(one, OSError) or "offline" in str(one).lower() for one in causes(error)):
                 raise Absent(f"{text}: its data are not on this machine") from error
             raise UserError(f"{text}: see its parameters for `args`") from error
     if not isinstance(task, Task):
@@ -108,6 +108,23 @@ def _check(said: str, task: Any) -> None:
             )
     if any(not isinstance(s.input, str) and _has_media(s.input) for s in task.dataset):
         raise UserError(f"task {said} shows images, audio or files, and engines here take text alone")
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception and what it came of: libraries that try several times raise one of their own."""
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+
+
+def asks_a_model(error: BaseException) -> bool:
+    """Whether a scorer came to nothing since it had no model to ask, by what Inspect raises then."""
+    from inspect_ai._util.error import PrerequisiteError
+
+    return any(
+        isinstance(one, PrerequisiteError) or "No model specified" in str(one) for one in causes(error)
+    )
 
 
 def _has_media(messages: Any) -> bool:

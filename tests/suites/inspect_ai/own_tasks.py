@@ -4,7 +4,7 @@ from typing import Any
 
 from inspect_ai import Epochs, Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
-from inspect_ai.model import ChatMessageUser, ContentImage
+from inspect_ai.model import ChatMessageUser, ContentImage, get_model
 from inspect_ai.scorer import (
     Score,
     accuracy,
@@ -131,6 +131,50 @@ def keys() -> Task:
 @task
 def graded() -> Task:
     return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=model_graded_qa())
+
+
+@scorer(metrics=[accuracy()])
+def asks_a_model(model: str | None) -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        if model == "of answers" and not state.output.completion:
+            return Score(value="I")
+        judge = get_model(role="grader") if model in (None, "of answers") else get_model(model)
+        return Score(value=(await judge.generate("Is it right?")).completion)
+
+    return score
+
+
+@task
+def graded_by_its_own(model: str | None = None) -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=asks_a_model(model))
+
+
+@scorer(metrics=[accuracy()])
+def looks_for_more() -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        return Score(value=state.store.get("found")["by the solver"])
+
+    return score
+
+
+@task
+def scored_by_what_was_left() -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=looks_for_more())
+
+
+@task
+def without_data(how: str) -> Task:
+    """As libraries say so that have no network."""
+    if how == "file":
+        raise FileNotFoundError("https://example.org/data.csv")
+    if how == "offline":
+        raise ValueError("offline mode is enabled")
+    try:
+        raise ConnectionError("no route")
+    except ConnectionError as error:
+        if how == "again":
+            raise RuntimeError("tried three times") from error
+        raise ValueError("broken rows") from None
 
 
 @task

@@ -12,7 +12,7 @@ import pytest
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.scripted import Reply, ScriptedEngine
-from harness.errors import AttemptFailure, EngineDead, UserError
+from harness.errors import Absent, AttemptFailure, EngineDead, UserError
 from harness.records.directory import RunDirectory
 from harness.suites.access import Access
 from harness.suites.inspect_ai import InspectSuite, Options, build
@@ -242,6 +242,26 @@ async def test_a_score_that_is_no_number_is_no_zero() -> None:
 def test_what_cannot_be_measured_is_refused_before_a_run(task: str, said: str) -> None:
     with pytest.raises(UserError, match=said):
         suite(task)
+
+
+@pytest.mark.parametrize("model", [None, "openai/gpt-4o", "of answers"])
+def test_a_scorer_that_asks_a_model_is_refused_before_a_run(
+    model: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(UserError, match="is scored by a model of its own"):
+        suite("graded_by_its_own", args={"model": model}).check()
+    suite("scored_by_what_was_left").check()  # what it looks for is not there yet: that tells nothing
+    suite("keys").check()
+
+
+@pytest.mark.parametrize(
+    ("how", "absent"), [("file", True), ("offline", True), ("again", True), ("broken", False)]
+)
+def test_data_that_are_not_here_are_told_from_a_task_that_cannot_be_made(how: str, absent: bool) -> None:
+    with pytest.raises(UserError, match="cannot be made") as caught:
+        suite("without_data", args={"how": how})
+    assert isinstance(caught.value, Absent) == absent
 
 
 def test_samples_that_are_drawn_anew_each_time_are_refused() -> None:
