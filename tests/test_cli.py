@@ -4,10 +4,10 @@ import argparse
 import errno
 import os
 import re
+import resource
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,12 +32,17 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return said
 
 
+def processor_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def test_help_is_quick() -> None:
-    began = time.monotonic()
+    began = processor_seconds()
     answer = subprocess.run(
         [sys.executable, "-m", "harness.cli", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
     )
-    assert time.monotonic() - began < 2.0  # half a second on an idle machine
+    assert processor_seconds() - began < 2.0  # a tenth of it; an engine's imports take ten
     for command in ("run", "plan", "models", "suites", "scorecard", "doctor"):
         assert command in answer.stdout
 
