@@ -17,7 +17,7 @@ from urllib.parse import quote
 from harness.engines.base import Engine
 from harness.suites.base import Render
 from harness.suites.messages import assistant_message
-from harness.types import Message, Metric, Sample, Sampling, Score, Struct, Tool, Transcript
+from harness.types import FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Tool, Transcript
 
 KEY = "sk-hostile-+/0123456789"
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
@@ -265,14 +265,25 @@ def call(**changes: Any) -> dict[str, Any]:
 
 def calls_ended(reason: str, *made: Any) -> Behaviour:
     """A conversation's answer with tool calls that gives another reason for its end."""
-    message = {"role": "assistant", "content": None, "tool_calls": list(made)}
-    ended = [{"index": 0, "finish_reason": reason, "message": message}]
-    return lambda handler: handler.answer(good(handler.chat, choices=ended) if handler.chat else good(False))
+    return ended(reason, content=None, tool_calls=list(made))
+
+
+def ended(reason: str, **message: Any) -> Behaviour:
+    """A conversation's answer that ended for a reason; texts are continued well."""
+    choices = [{"index": 0, "finish_reason": reason, "message": {"role": "assistant"} | message}]
+    return lambda handler: handler.answer(
+        good(handler.chat, **({"choices": choices} if handler.chat else {}))
+    )
 
 
 def function(**changes: Any) -> dict[str, Any]:
     """The right call with changes of its function."""
     return CALL | {"function": {"name": "send", "arguments": ARGUMENTS} | changes}
+
+
+def thought(reason: str, key: str = "reasoning_content", content: str | None = "") -> Behaviour:
+    """A conversation's answer that is a thought, and what little is said after it."""
+    return ended(reason, content=content, **{key: "Is it 7, or is it 8? " * 9})
 
 
 HUGE = {"prompt_tokens": 2**62, "completion_tokens": 2**62}
@@ -336,11 +347,20 @@ UNREAD: dict[str, Behaviour] = {
     "arguments cut off": calls(function(arguments='{"a": ')),
     "arguments with nan": calls(function(arguments='{"a": NaN}')),
     "arguments with infinity": calls(function(arguments='{"a": 1e999}')),
+    "a line break in arguments": calls(function(arguments='{"a": "x\ny"}')),
+    "control characters in arguments": calls(function(arguments='{"a": "x\x00\x1b\ty"}')),
     "an object with nan": calls(function(arguments={"a": float("nan")})),
     "calls an object": said("7", tool_calls={"0": CALL}),
     "calls numbers": said("7", tool_calls=[1, 2]),
 }
 """Calls that cannot be read: a failure of that attempt, where it is a conversation."""
+UNANSWERED: dict[str, tuple[Behaviour, FailureKind]] = {
+    "all of the budget for the thought": (thought("length"), FailureKind.THOUGHT_CUT),
+    "the same under the other key": (thought("length", "reasoning"), FailureKind.THOUGHT_CUT),
+    "a thought that ends in nothing": (thought("stop"), FailureKind.EMPTY_ANSWER),
+    "the budget ends the answer": (thought("length", content="It is"), FailureKind.TRUNCATED),
+}
+"""Replies of which a thought is all, or nearly; texts are continued well."""
 FAILED: dict[str, Behaviour] = {
     "text a number": said(7),
     "a part that is a picture": said([{"type": "image_url", "image_url": {"url": "x"}}]),

@@ -14,7 +14,19 @@ from harness.errors import Status
 from harness.records.directory import RunDirectory
 from harness.types import FailureKind, Record
 from tests import hostile_server
-from tests.hostile_server import BUSY, CALLED, FAILED, KEY, READ, REFUSALS, SAMPLES, SERVERS, UNREAD, Server
+from tests.hostile_server import (
+    BUSY,
+    CALLED,
+    FAILED,
+    KEY,
+    READ,
+    REFUSALS,
+    SAMPLES,
+    SERVERS,
+    UNANSWERED,
+    UNREAD,
+    Server,
+)
 
 CONFIG = """\
 name: hostile
@@ -150,6 +162,17 @@ def test_calls_that_cannot_be_read_are_failures(server: Server, tmp_path: Path, 
         if bad(record) and chat(record):
             assert record.failure in (FailureKind.TOOL_PARSE, FailureKind.ENGINE_ERROR)
             assert record.scores == ()
+    asked.ends_well()
+
+
+@pytest.mark.parametrize("name", UNANSWERED)
+def test_a_thought_is_no_answer(server: Server, tmp_path: Path, name: str) -> None:
+    behaviour, kind = UNANSWERED[name]
+    asked = Asked(server, tmp_path, behaviour)
+    assert asked.run() == Status.DONE
+    for record in asked.records():
+        assert record.failure == (kind if bad(record) and chat(record) else None)
+        assert bool(record.scores) is (record.failure is None)
     asked.ends_well()
 
 

@@ -2,7 +2,8 @@
 
 As in lm-eval there is a line for every document and filter, `doc_id` is the document's, members of a group go
 by the names of their tasks, and standard errors are lm-eval's (`errors.py`). lm-eval knows no missing scores:
-failed attempts have no line, and `n-samples` says how many were measured.
+failed attempts have no line, and `n-samples` says how many were measured. Null is what a run does not have:
+`git_hash`, for one, which is of the folder that lm-eval was started in.
 """
 
 import hashlib
@@ -30,10 +31,12 @@ from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
 from harness.forked import forked
 from harness.memory import free_bytes, within_memory
+from harness.models import checkpoint
 from harness.suites.lm_eval.metrics import items_of
 from harness.suites.lm_eval.suite import Item, LmEvalSuite
+from harness.suites.lm_eval.tasks import NUMPY_SEED, RANDOM_SEED
 from harness.suites.restore import Restored
-from harness.types import CellEntry, Metric, Record, Sample, Score, Struct, SuiteGroup
+from harness.types import CellEntry, Metric, ModelEntry, Record, Sample, Score, Struct, SuiteGroup
 
 NO_FILTER = "none"
 """lm-eval's name of the filter of a task that states none."""
@@ -161,7 +164,7 @@ def _results(
             "limit": _whole(_shared(cells.values(), "limit")),
             "bootstrap_iters": ITERATIONS,
             "gen_kwargs": None,
-            **dict.fromkeys(("random_seed", "numpy_seed", "torch_seed")),
+            **_seeds(cells.values()),
             "fewshot_seed": _whole(_shared(cells.values(), "fewshot_seed")),
             "origin": msgspec.to_builtins(model.origin),
         },
@@ -177,10 +180,34 @@ def _results(
         "system_instruction": (system := _shared(cells.values(), "system_instruction")),
         "system_instruction_sha": None if system is None else sha256(system),
         "fewshot_as_multiturn": _shared(cells.values(), "fewshot_as_multiturn") == "True",
-        "chat_template": None,
-        "chat_template_sha": model.architecture.chat_template_hash if model.architecture else None,
+        "chat_template": (template := _template(run, model, cells.values())),
+        "chat_template_sha": None if template is None else sha256(template),
         "total_evaluation_time_seconds": None if model.imported else str(card.usage.engine_seconds),
     }
+
+
+def _seeds(cells: Iterable[CellEntry]) -> dict[str, int | None]:
+    """What Python's, numpy's and torch's generators were seeded with; None where they were not."""
+    seeded = all(cell.adapter == "lm_eval" for cell in cells)
+    return {
+        "random_seed": RANDOM_SEED if seeded else None,
+        "numpy_seed": NUMPY_SEED if seeded else None,
+        "torch_seed": None,
+    }
+
+
+def _template(run: Restored, model: ModelEntry, cells: Iterable[CellEntry]) -> str | None:
+    """The chat template, if all tasks applied it and the checkpoint here is the one that was run."""
+    if model.architecture is None or _shared(cells, "apply_chat_template") != "True":
+        return None
+    try:
+        spec = next((spec for spec in run.config.models if spec.name == model.name), None)
+        folder = None if spec is None else checkpoint.find(spec)
+        text = None if folder is None else checkpoint.chat_template(folder)
+    except UserError:
+        return None
+    hashed = checkpoint.template_hash(text)
+    return text if hashed == model.architecture.chat_template_hash else None
 
 
 def named(metric: Metric) -> tuple[str, str]:

@@ -109,9 +109,14 @@ def describe(
         experts_per_token=chosen if moe else None,
         weight_bytes=counted.bytes,
         context_length=text.get("max_position_embeddings"),
-        chat_template_hash=hashlib.sha256(template.encode()).hexdigest()[:16] if template else None,
+        chat_template_hash=template_hash(template),
         weights_hash=weights_hash,
     )
+
+
+def template_hash(template: str | None) -> str | None:
+    """The first 16 hex digits of the SHA-256 of a chat template."""
+    return hashlib.sha256(template.encode()).hexdigest()[:16] if template else None
 
 
 def weight_files(folder: Path) -> list[Path]:

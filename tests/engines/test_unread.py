@@ -88,6 +88,46 @@ OTHER_TOOLS = {
         _tool("get_webpage", ("url",)),
         _tool("invite_user_to_slack", ("user", "user_email")),
     ),
+    "ops": (
+        _tool("get_pods", ("namespace",)),
+        _tool("restart_deployment", ("name", "namespace")),
+        _tool("run_query", ("sql",), ("database",)),
+        _tool("create_ticket", ("title", "body"), ("priority",)),
+        _tool("page_oncall", ("team", "message")),
+        _tool("get_current_time"),
+    ),
+    "shop": (
+        _tool("search_products", ("query",), ("max_price",)),
+        _tool("add_to_cart", ("product_id", "quantity")),
+        _tool("checkout", ("address", "payment_method")),
+        _tool("get_order_status", ("order_id",)),
+        _tool("apply_coupon", ("code",)),
+        _tool("view_cart"),
+    ),
+    "git": (
+        _tool("git_diff", (), ("path",)),
+        _tool("git_commit", ("message",)),
+        _tool("create_pull_request", ("title", "branch"), ("body",)),
+        _tool("read_file", ("path",), ("start_line", "end_line")),
+        _tool("edit", ("path", "old", "new")),
+        _tool("shell", ("cmd",)),
+        _tool("list_directory", ("path",)),
+    ),
+    "crm": (
+        _tool("find_contact", ("email",)),
+        _tool("update_contact", ("contact_id", "field", "value")),
+        _tool("send_sms", ("phone", "text")),
+        _tool("schedule_meeting", ("attendees", "start", "duration")),
+        _tool("export_contacts", ("destination",)),
+    ),
+    "house": (
+        _tool("play", ("song",), ("device",)),
+        _tool("set_volume", ("level",)),
+        _tool("set_thermostat", ("room", "temperature")),
+        _tool("lock_door", ("door",)),
+        _tool("unlock_door", ("door",)),
+        _tool("get_time"),
+    ),
 }
 """What replies with `tools` were given; many of the names are words, too."""
 LINES = (Path(__file__).parent / "unread.jsonl").read_text(encoding="utf8").rstrip("\n").split("\n")

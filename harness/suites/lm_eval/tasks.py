@@ -317,6 +317,10 @@ def _refuse_unsupported(entry: Any, overrides: Any) -> bool:
     return bool(config.get("unsafe_code"))
 
 
+RANDOM_SEED, NUMPY_SEED = 0, 1234
+"""lm-eval's own where none is stated."""
+
+
 @contextmanager
 def seeded() -> Iterator[None]:
     """Python's and numpy's global generators as lm-eval's `simple_evaluate` seeds them, while inside.
@@ -326,8 +330,8 @@ def seeded() -> Iterator[None]:
     import numpy as np
 
     states = random.getstate(), np.random.get_state()
-    random.seed(0)
-    np.random.seed(1234)
+    random.seed(RANDOM_SEED)
+    np.random.seed(NUMPY_SEED)
     try:
         yield
     finally:
