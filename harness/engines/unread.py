@@ -34,23 +34,25 @@ REPORT_KEYS = ("description", "result", "output", "response", "status")
 """What an object has beside a name that describes a tool, or tells of a call that was made."""
 
 _KEY = r"(?<!\w)[\"'“]?(?:{})[\"'”]?\s*:\s*"
-_CONDITION = r"\b(?:would|could|might|example|looks? like|usage|(?:if|once|when) you|confirm\w*|propos\w+)\b"
+_CONDITION = (
+    r"\A\W*you\b"
+    r"|\b(?:would|could|might|example|looks? like|usage|(?:if|once|when) you|confirm\w*|propos\w+)\b"
+)
 _REFUSAL = (
-    r"\b(?:not|never|cannot|nicht|keine\w*|pas|jamais|não|nunca|не|suspicious|malicious|injection)\b"
-    r"|n['’]t\b|[没未不]"
+    r"\b(?:not|never|cannot|nicht|keine\w*|pas|jamais|não|nunca|не|refus\w+|declin\w+|ignor\w+"
+    r"|suspicious|malicious|injection)\b|n['’]t\b|[没未不]"
 )
 _CONTENT = r"\b(?:says|contains?|reads|hidden|payload|source|detected)\b"
 _SAID_OF_IT = re.compile(f"{_CONDITION}|{_CONTENT}|{_REFUSAL}", re.IGNORECASE)
 """In the line before a call that is shown, not made."""
-_STEP = r"\b(?:I|me|my|we|us|needs?|next|first|step|follow\w*)\b"
-_OF_ITS_AUTHOR = re.compile(_STEP, re.IGNORECASE)
+_OF_ITS_AUTHOR = re.compile(
+    r"\b(?:I|me|my|we|us|here|needs?|next|first|step|follow\w*)\b|\A\W*\w+ing\b", re.IGNORECASE
+)
 """In such a line, of what the author of the reply does."""
 _OF_A_TEXT = re.compile(
-    rf"\W*(?:The|This|That|One|An?|In|Inside|At)\b(?!.*{_STEP})"
-    r"|\byou (?:ask|want)",
-    re.IGNORECASE,
+    r"\b(?:the|this|that|one|an?|in|inside|at|your?|yourself|(?!need|requir)\w+ed)\b", re.IGNORECASE
 )
-"""In such a line, of something else."""
+"""In such a line, of something else, for its reader, or of what is past."""
 _ITEM = r"[ \t]*(?:[-*•]|\d+[.)])[ \t]"
 _ITEMS_BEFORE = re.compile(
     rf"(?:^{_ITEM}[^\n]*\n|^[-=*_]{{3,}}[ \t]*\n|^[^\S\n]*\n)*^{_ITEM}*\Z", re.MULTILINE
@@ -61,7 +63,7 @@ _FENCE = re.compile(
     r"(?P<mark>```|~~~|\"\"\")(?P<language>[^\n`]*)\n(?P<inside>.*?)(?:(?P=mark)|\Z)", re.DOTALL
 )
 _SPAN = re.compile(
-    r"^(?P<label>#+ [^\n]*\n\s*|[^\n`]{1,40}:[*_]*[ \t]*)(?<!`)`(?P<inside>[^`\n]+)`[ \t]*$", re.MULTILINE
+    r"^(?P<label>#+ [^\n]*\n\s*|[^\n`.\d]{1,40}:[*_]*[ \t]*)(?<!`)`(?P<inside>[^`\n]+)`[ \t]*$", re.MULTILINE
 )
 """A span of code that is all that follows a label or a heading: a fence of one line."""
 _LONG_SPACE = re.compile(r"\s{21,}")
@@ -100,6 +102,7 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
     """
     answer = _unwrapped(answer).translate(_WIDE)
     answer = answer.replace("\r\n", "\n").replace(ELEMENT, "").replace("\\_", "_")
+    answer = re.sub(r"\A\s*`(\s*[{\[][^`\n]+)`\s*\Z", r"\1", answer)
     answer = _SPAN.sub(_without_ticks, _LAST_TOKENS.sub("", answer))
     answer = _LONG_SPACE.sub(lambda run: run[0][:20], answer)
     if (marked := _MARKED.search(answer)) and _is_meant(
@@ -435,8 +438,7 @@ def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
         opening = answer[start : found.start()].lstrip()
         is_told = _SAID_OF_IT.search(opening) is not None or set(opening) & set(_TICKS)
         if required <= given and not others and not is_told and _AFTER_EXPRESSION.match(answer, at):
-            own = 0 if set(opening) & set(f"{_QUOTES}>") else len(opening)
-            yield tool.name, Place(found.start() - own, at)
+            yield tool.name, Place(found.start(), at)
 
 
 _PARAGRAPH = re.compile(r"(?:[^\n]|\n(?![ \t]*\n)|(?<=:)\n\s*)+")
@@ -570,11 +572,11 @@ def _is_told(caption: str, goes_on: bool) -> bool:
         caption: the line.
         goes_on: whether the reply does, after the call.
     """
-    if _SAID_OF_IT.search(caption) or _OF_A_TEXT.search(caption):
+    if _SAID_OF_IT.search(caption) is not None:
         return True
-    is_sentence = _LABEL_WORDS.fullmatch(caption) is None
-    is_past = re.search(r"\b(?!need|requir)\w+ed\b", caption) is not None
-    return (is_past or (goes_on and is_sentence)) and not _OF_ITS_AUTHOR.search(caption)
+    last = re.split(r"(?<=[.!?]) ", caption)[-1]
+    is_of_text = _OF_A_TEXT.search(last) is not None or (goes_on and _LABEL_WORDS.fullmatch(last) is None)
+    return is_of_text and _OF_ITS_AUTHOR.search(last) is None
 
 
 def _is_meant_in_fence(answer: str, fence: re.Match[str], place: Place) -> bool:
