@@ -26,7 +26,7 @@ from harness.engines.payloads import (
 )
 from harness.types import Tool
 
-NAME_KEYS = r"(?:\w+_|[a-z]+(?=[A-Z]))?(?:[nN]ame|function|tool|action|call|method|api)"
+NAME_KEYS = r"(?:\w+_|(?-i:[a-z]+(?=[A-Z])))?(?:[nN]ame|function|tool|action|call|method|api)"
 ARGUMENT_KEYS = r"(?:\w+_)?(?:arguments?|args|parameters?|params|inputs?|kwargs)"
 TEXT_KEYS = ("tool_input", "action_input")
 """Those of them under which a plain text is an argument too."""

@@ -128,16 +128,56 @@ OTHER_TOOLS = {
         _tool("unlock_door", ("door",)),
         _tool("get_time"),
     ),
+    "cloud": (
+        _tool("list_vms", (), ("zone",)),
+        _tool("start_vm", ("vm_id",)),
+        _tool("stop_vm", ("vm_id",), ("force",)),
+        _tool("resize_disk", ("vm_id", "size_gb")),
+        _tool("grant_role", ("user", "role")),
+        _tool("read_log", ("vm_id",), ("lines",)),
+    ),
+    "notes": (
+        _tool("web_search", ("query",), ("limit",)),
+        _tool("save_note", ("title", "text")),
+        _tool("read_note", ("title",)),
+        _tool("remind", ("when", "what")),
+        _tool("translate", ("text", "language")),
+        _tool("now"),
+    ),
+    "web": (
+        _tool("navigate", ("url",)),
+        _tool("click", ("selector",)),
+        _tool("type", ("selector", "text")),
+        _tool("screenshot"),
+        _tool("download", ("url", "path")),
+        _tool("submit_form", ("form_id", "fields")),
+    ),
 }
 """What replies with `tools` were given; many of the names are words, too."""
 LINES = (Path(__file__).parent / "unread.jsonl").read_text(encoding="utf8").rstrip("\n").split("\n")
 CASES = [json.loads(line) for line in LINES]
+COLD = Path(__file__).parent / "unread_cold.jsonl"
 
 
 @pytest.mark.parametrize("case", CASES, ids=[f"{case['kind']}: {case['shape']}" for case in CASES])
 def test_calls_are_told_from_answers(case: dict[str, str]) -> None:
     tools = OTHER_TOOLS[case["tools"]] if "tools" in case else TOOLS
     assert (spelled_call(case["text"], tools) is not None) == (case["kind"] == "call")
+
+
+def test_of_replies_that_the_rule_was_not_made_on_at_most_one_in_twenty_is_told_wrongly() -> None:
+    """A batch that was written before the rule was measured on it, once: 3 of 62 calls, 1 of 63 answers.
+
+    It stays as it was measured: whoever mends the rule for one of its lines needs another batch.
+    """
+    written, wrong = Counter[str](), Counter[str]()
+    for line in COLD.read_text(encoding="utf8").splitlines():
+        case = json.loads(line)
+        told = "answer" if spelled_call(case["text"], OTHER_TOOLS[case["tools"]]) is None else "call"
+        written[case["kind"]] += 1
+        wrong[case["kind"]] += told != case["kind"]
+    assert written == {"call": 62, "answer": 63}
+    assert all(wrong[kind] <= number / 20 for kind, number in written.items()), wrong
 
 
 @pytest.mark.parametrize(
