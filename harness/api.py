@@ -66,7 +66,7 @@ class Run:
         """
         from harness.reports.document import make_document
 
-        return make_document(self.manifest, self._directory.columns, by, allow)
+        return make_document(self.manifest, self._directory.columns, by, allow, self._directory.each_record)
 
     @cached_property
     def _document(self) -> "Document":
@@ -136,7 +136,7 @@ class Run:
         from harness.analysis.divergence import diverge, has_options, options_of
 
         cells = {(c.model, c.suite): c for c in self.manifest.cells.values() if has_options(c)}
-        read = {key: options_of(list(self._directory.each_record(cell))) for key, cell in cells.items()}
+        read = {key: options_of(self._directory.each_record(cell)) for key, cell in cells.items()}
         if not any(model == base for model, _ in cells):
             known = ", ".join(sorted({model for model, _ in cells})) or "none"
             raise UserError(

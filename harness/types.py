@@ -573,6 +573,8 @@ class ModelEntry(Struct):
     """None until the model was first loaded in this run."""
     repository: str | None = None
     """Hub id of its weights, None where they came from a folder alone."""
+    variant_of: str | None = None
+    """The model of which it is a variant, with the same weights; None where it is the model itself."""
     load_seconds: float | None = None
     """That its engines took to load, those of all processes together; None where nobody knows."""
 
@@ -609,7 +611,10 @@ class CellEntry(Struct):
     declared: Declared | None = None
     """None in cells of version 0.1, which did not say it."""
     drawn_from: int | None = None
-    """How many samples the suite has, where those of the cell were drawn from them at random."""
+    """How many samples the suite has (of those with `drawn_factors`, where that is given), where those of the
+    cell were drawn from them at random."""
+    drawn_factors: tuple[str, ...] | None = None
+    """Exactly the clustering factors of the samples that were drawn; None where all were."""
     by_difficulty: tuple[str, ...] = ()
     """The samples, easiest first, where every k-th was drawn in that order."""
     tools: bool | None = None

@@ -337,7 +337,8 @@ def _found(
 
     estimate = stats.estimated(estimate_metric, measured.metric, observations, missing=measured.missing.size)
     estimate = qualified(estimate, measured, attempts, estimator)
-    if cell.drawn_from and cell.attempts == 1 and measured.metric.kind in ("rate", "mean") and estimate.n:
+    drawn = cell.drawn_from and cell.drawn_factors in (None, measured.metric.applies_to)
+    if drawn and cell.attempts == 1 and measured.metric.kind in ("rate", "mean") and estimate.n:
         estimate = msgspec.structs.replace(estimate, same_tasks=_of_all_samples(cell, measured, observations))
     cut = int(attempts.shortened[measured.rows].sum())
     estimate = msgspec.structs.replace(estimate, contexts_cut=cut)

@@ -6,7 +6,7 @@ each is the likelihoods of the options, made to add up to 1. It is no divergence
 and may be larger or smaller than that.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def has_options(cell: CellEntry) -> bool:
     return cell.protocol.get("output_type") == "multiple_choice" and conditional
 
 
-def options_of(records: Sequence[Record]) -> dict[str, list[float]]:
+def options_of(records: Iterable[Record]) -> dict[str, list[float]]:
     """Sample -> log-likelihood of each of its options, of those that were measured."""
     return {
         record.sample: [option.logprob for option in record.transcript.loglikelihoods]

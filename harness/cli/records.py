@@ -138,7 +138,7 @@ def _add_prune(commands: Any) -> None:
 def _add_difficulty(commands: Any) -> None:
     difficulty = commands.add_parser(
         "difficulty",
-        help="fit how hard each sample of lm-eval's tasks is, for `sample: informative`",
+        help="fit how hard each sample of a task is, for `sample: informative`",
         **examples(
             "harness difficulty results",
             "harness difficulty results --out difficulty.json",

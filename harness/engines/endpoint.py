@@ -186,6 +186,7 @@ class EndpointEngine:
         """Args: model: as the server calls it; variant: how it is asked."""
         self._wire = wire
         self._variant = variant
+        self._thought_key = "reasoning"
         self._server = PatientServer(wire, arguments.max_retries, arguments.patience_seconds)
         self._model = model
         self._extra_sampling = arguments.extra_sampling
@@ -230,7 +231,8 @@ class EndpointEngine:
         body = {
             "model": self._model,
             "messages": [
-                message_to_openai(message) for message in begun_by(messages, self._variant.system_prompt)
+                message_to_openai(message, thoughts=(self._thought_key,))
+                for message in begun_by(messages, self._variant.system_prompt)
             ],
             **self._sampling(sampling),
             **_asking(self._variant),
@@ -243,6 +245,8 @@ class EndpointEngine:
 
         answer = await self._ask("/chat/completions", body, probe, ChatAnswer)
         choice = _only_choice(answer.choices)
+        if choice.message.reasoning_content and not choice.message.reasoning:
+            self._thought_key = "reasoning_content"  # a server reads its thoughts where it wrote them
         calls, problem = _read_message(choice, messages, tools)
         return Generation(
             text=choice.message.text,

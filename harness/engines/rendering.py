@@ -15,6 +15,8 @@ from harness.engines.replies import message_to_openai
 from harness.errors import UserError
 from harness.types import Message, Variant
 
+THOUGHTS = ("reasoning", "reasoning_content")
+"""Keys by which templates read what the model thought before; vLLM gives them both."""
 MAX_RECALLED = 1000
 """Characters of a text that is remembered as JSON: a description's. What a model writes may be longer."""
 
@@ -80,7 +82,7 @@ def render(
         add_generation_prompt: whether the turn of the model is begun.
     """
     conversation = [
-        message_to_openai(message, arguments_as_text=False)
+        message_to_openai(message, arguments_as_text=False, thoughts=THOUGHTS)
         for message in begun_by(messages, variant.system_prompt)
     ]
     return apply_template(

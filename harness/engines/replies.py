@@ -267,16 +267,19 @@ def strip_tokens(text: str, special: Iterable[str]) -> str:
     return text
 
 
-def message_to_openai(message: Message, *, arguments_as_text: bool = True) -> dict[str, Any]:
+def message_to_openai(
+    message: Message, *, arguments_as_text: bool = True, thoughts: Sequence[str] = ("reasoning",)
+) -> dict[str, Any]:
     """A message as the chat completions API has it.
 
     Args:
         message: to convert.
         arguments_as_text: False leaves arguments as objects, as chat templates want them.
+        thoughts: keys under which a thought stands: servers and templates differ.
     """
     out: dict[str, Any] = {"role": message.role, "content": message.content}
     if message.reasoning is not None:
-        out["reasoning"] = message.reasoning
+        out |= dict.fromkeys(thoughts, message.reasoning)
     if message.tool_call_id is not None:
         out["tool_call_id"] = message.tool_call_id
     if message.name is not None:

@@ -12,6 +12,7 @@ from harness.models import cache, checkpoint, hub, layers
 from harness.models.registry import base_countries, lineage, specs, with_stated_bases
 from harness.models.template import TemplateFacts, read_template
 from harness.models.tensors import count_tensors, quantization_config
+from harness.models.trials import own_thoughts
 from harness.types import Architecture, Origin, Struct
 
 
@@ -32,6 +33,8 @@ class Inspection(Struct):
     state_bytes: int = 0
     """Recurrent state of a sequence."""
     template: TemplateFacts | None = None
+    own_thoughts: dict[str, bool | None] = {}
+    """Which of its own thoughts (`trials.OWN_THOUGHTS`) -> whether the template shows it again."""
     bases: tuple[str, ...] = ()
     """The weights that it says it was made of."""
     derivation: str | None = None
@@ -53,6 +56,7 @@ class Inspection(Struct):
         yield f"  KV cache: {self._cache()}"
         yield f"  context: {found.context_length or 'not stated'} tokens"
         yield f"  chat template: {self._template()}"
+        yield from self._thoughts()
         if self.bases:
             how = f" ({self.derivation})" if self.derivation else ""
             yield f"  made of: {', '.join(self.bases)}{how}; base weights {', '.join(self.base_countries)}"
@@ -70,6 +74,13 @@ class Inspection(Struct):
         switches = ", ".join(self.template.reasoning_switches) or "none"
         tools = "takes tools" if self.template.tools else "takes no tools"
         return f"{self.architecture.chat_template_hash}, {tools}, reasoning switches: {switches}"
+
+    def _thoughts(self) -> Iterator[str]:
+        """Which of its own thoughts the model is shown again, and which not."""
+        for kept, said in ((True, "shows the model again its thoughts"), (False, "drops its thoughts")):
+            of = [which for which, shown in self.own_thoughts.items() if shown is kept]
+            if of:
+                yield f"  and it {said} {', '.join(of)}"
 
 
 def inspect(target: str) -> Inspection:
@@ -148,6 +159,7 @@ def _inspection(
         windowed_layers=sum(layer.window is not None for layer in known or ()),
         state_bytes=cache.state_bytes(known or ()),
         template=read_template(template) if template else None,
+        own_thoughts=own_thoughts(template) if template else {},
     )
 
 

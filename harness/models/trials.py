@@ -11,7 +11,7 @@ strings; results are strings always, and arguments of calls are objects.
 import datetime
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -138,6 +138,50 @@ def try_template(source: str, sent: Sent, special_tokens: tuple[tuple[str, str],
         return within_limits(lambda: _try(source, sent, dict(special_tokens)))
     except Exceeded as error:
         return Rendering(void=f"{error} to render a conversation")
+
+
+THOUGHT = "THOUGHT-2W"
+ANSWER: dict[str, Any] = {"role": "assistant", "content": "Fair."}
+OWN_THOUGHTS: dict[str, Callable[[], Conversation]] = {
+    "of an earlier answer": lambda: [user(), *_with_thought([ANSWER]), user(LATER)],
+    "of the call just made": lambda: [user(), *_with_thought(turn(0))],
+    "of an earlier call": lambda: [user(), *_with_thought(turn(0)), *turn(1)],
+    "of a call before the user spoke again": lambda: [
+        user(),
+        *_with_thought(turn(0)),
+        ANSWER,
+        user(LATER),
+    ],
+}
+"""Which thought of the model's own -> a conversation that has it."""
+
+
+def _with_thought(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages with a thought in the first, under the names by which vLLM hands it on."""
+    return [said[0] | {"reasoning": THOUGHT, "reasoning_content": THOUGHT}, *said[1:]]
+
+
+@lru_cache(maxsize=256)
+def own_thoughts(
+    source: str, special_tokens: tuple[tuple[str, str], ...] = (), keywords: str = "{}"
+) -> dict[str, bool | None]:
+    """Which of its own thoughts a model is shown again (`OWN_THOUGHTS`); None where the template raises.
+
+    Args:
+        source: of a chat template, which must parse.
+        special_tokens: name -> text, such as `bos_token`.
+        keywords: variables of a variant, as JSON.
+    """
+
+    def found() -> dict[str, bool | None]:
+        trial = _Trial(source, dict(special_tokens) | json.loads(keywords), tools=True)
+        texts = {which: trial.render(conversation()) for which, conversation in OWN_THOUGHTS.items()}
+        return {which: None if text is None else THOUGHT in text for which, text in texts.items()}
+
+    try:
+        return within_limits(found)
+    except Exceeded:
+        return dict.fromkeys(OWN_THOUGHTS)
 
 
 def _try(source: str, sent: Sent, special_tokens: dict[str, str]) -> Rendering:

@@ -152,7 +152,7 @@ def _strangers(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]
 
 def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding]:
     """Kept scorecards against those that the records give."""
-    document = make_document(manifest, directory.columns)
+    document = make_document(manifest, directory.columns, records=directory.each_record)
     yield from (Finding(good=False, text=said) for said in document.incomplete)
     for form in WRITTEN:
         path = kept_path(directory, form)

@@ -1,6 +1,6 @@
 """Everything that a run says, in one typed document. Every format is a view of it."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 import msgspec
 import pyarrow as pa
@@ -19,6 +19,7 @@ from harness.analysis.comparability import (
     protocols,
 )
 from harness.analysis.defences import Defended, defended
+from harness.analysis.divergence import options_of
 from harness.analysis.origins import (
     Compared,
     Comparison,
@@ -30,10 +31,11 @@ from harness.analysis.origins import (
 from harness.analysis.overall import overall_gaps
 from harness.analysis.summary import Summary, summarise
 from harness.analysis.transfers import Transfer, transfers
+from harness.analysis.variants import Ways, side_by_side
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.reports import text
-from harness.types import Caution, CellEntry, Manifest, Struct
+from harness.types import Caution, CellEntry, Manifest, Record, Struct
 
 VERSION = 2
 """Of the document's JSON, see `scorecard.schema.json`. Version 1 was a list of models, without a number."""
@@ -55,6 +57,8 @@ class Document(Struct):
     origins: tuple[OriginScorecard, ...]
     overall: tuple[Compared, ...]
     """The most capable models of each pair of origins over all benchmarks, the better first."""
+    ways: tuple[Ways, ...]
+    """Models that were run in several ways, as variants or quantised."""
     defences: dict[str, tuple[tuple[Defended, ...], ...]]
     """Model -> its suites that differ in the defence alone, a block each, of models that have any."""
     transfers: tuple[Transfer, ...]
@@ -157,12 +161,19 @@ def read_document(
     """
     manifest = directory.whole_manifest()
     if timings:
-        return make_document(manifest, directory.columns, by, allow, claims=claims)
+        return make_document(manifest, directory.columns, by, allow, directory.each_record, claims=claims)
     models = {
         name: msgspec.structs.replace(model, load_seconds=None) for name, model in manifest.models.items()
     }
     manifest = msgspec.structs.replace(manifest, created="", models=models)
-    return make_document(manifest, lambda cell: _timeless(directory.columns(cell)), by, allow, claims=claims)
+    return make_document(
+        manifest,
+        lambda cell: _timeless(directory.columns(cell)),
+        by,
+        allow,
+        directory.each_record,
+        claims=claims,
+    )
 
 
 def _timeless(table: pa.Table) -> pa.Table:
@@ -179,6 +190,7 @@ def make_document(
     tables: Callable[[CellEntry], pa.Table],
     by: str = "country",
     allow: Collection[str] = (),
+    records: Callable[[CellEntry], Iterable[Record]] | None = None,
     *,
     claims: bool = True,
 ) -> Document:
@@ -189,15 +201,16 @@ def make_document(
         tables: cell -> its finished attempts, as from `RunDirectory.columns`.
         by: what an origin is, a name of `origins.GROUPINGS`.
         allow: protocol fields that may differ between models.
+        records: cell -> its records, as from `RunDirectory.each_record`, for what transcripts alone hold: how
+            far a quantised model's choices move. None leaves that out.
         claims: whether claims are made, which takes longer than all else.
 
     Raises:
         UserError: records are damaged, `by` is unknown, or models were given one suite under different
             protocols.
     """
-    return document_of(
-        by_benchmark(build_scorecards(manifest, tables), manifest), manifest, by, allow, claims=claims
-    )
+    cards = by_benchmark(build_scorecards(manifest, tables), manifest)
+    return document_of(cards, manifest, by, allow, records, claims=claims)
 
 
 def document_of(
@@ -205,10 +218,12 @@ def document_of(
     manifest: Manifest,
     by: str = "country",
     allow: Collection[str] = (),
+    records: Callable[[CellEntry], Iterable[Record]] | None = None,
     *,
     claims: bool = True,
 ) -> Document:
     """The document of scorecards; see `make_document`."""
+    summary = summarise(cards)
     own = [card for card in cards if not card.model.imported]
     origins = build_origins(cards, by, allow)
     made, problem = _claims(cards, by, allow, origins) if claims else (None, None)
@@ -219,8 +234,9 @@ def document_of(
         by=by,
         models=tuple(cards),
         origins=tuple(origins),
-        summary=summarise(cards),
+        summary=summary,
         overall=tuple(overall_gaps(own, origins)),
+        ways=side_by_side(summary, manifest, (lambda cell: options_of(records(cell))) if records else None),
         defences={card.model.name: found for card in cards if (found := tuple(defended(card)))},
         transfers=tuple(transfers(cards)),
         agents={card.model.name: used for card in cards if (used := agent_cards(card))},

@@ -8,12 +8,14 @@ keeps its size.
 import re
 from collections.abc import Iterator, Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from markupsafe import Markup
 
 from harness.analysis.origins import CALLED
 from harness.analysis.summary import CAPABILITY, Column, Row, Summary
+from harness.analysis.variants import Ways
 from harness.hostile import page_template
 from harness.reports import tables, text
 from harness.reports.agents import agent_tables
@@ -21,6 +23,7 @@ from harness.reports.defences import defence_tables
 from harness.reports.document import Document
 from harness.reports.tables import Table
 from harness.reports.transfers import transfer_tables
+from harness.reports.variants import field_name, variant_tables
 from harness.reports.words import comparisons, meaning, notes, plain_name, warnings
 from harness.types import Estimate, Metric, Struct
 
@@ -45,6 +48,8 @@ PLOT_HEIGHT = 300
 LABEL_HEIGHT = 15
 MAX_LABELS = 12
 """Points that are labelled with their names; where there are more, with numbers."""
+MAX_VARIED = 3
+"""Models whose variants are plotted."""
 MAX_PLOTTED = 60
 """Models in a plot: the first by the summary."""
 PAGE_BYTES = 900_000
@@ -74,6 +79,8 @@ class Axis(Struct):
     metric: Metric
     low: float
     high: float
+    labels: tuple[str, ...] = ()
+    """Of values that are words, at 0.5, 1.5 and so on."""
 
     def position(self, value: float | None) -> float | None:
         """Where a value lies, in percent of the axis."""
@@ -83,7 +90,9 @@ class Axis(Struct):
 
     @property
     def ticks(self) -> list[tuple[float, str]]:
-        """(position, label) of five ticks."""
+        """(position, label) of five ticks, or of every word."""
+        if self.labels:
+            return [(round(100 * (i + 0.5) / self.high, 2), label) for i, label in enumerate(self.labels)]
         unit = "%" if text.is_share(self.metric) else ""
         values = [self.low + (self.high - self.low) * i / 4 for i in range(5)]
         labels = [f"{100 * v:.0f}" if unit else f"{v:.3g}" for v in values]
@@ -97,8 +106,8 @@ class Point(Struct):
     x: Mark
     y: Mark
     color: int
-    label: str
-    label_y: float
+    label: str = ""
+    label_y: float = 0.0
     """In pixels from the top."""
 
 
@@ -108,12 +117,17 @@ class Plot(Struct):
     x: Axis
     y: Axis
     points: tuple[Point, ...]
+    lines: tuple[tuple[Point, Point], ...] = ()
+    """From one point to the next."""
+    key: tuple[tuple[str, int], ...] = ()
+    """(name, colour) where colours do not tell origins."""
 
     @property
     def best(self) -> str:
-        """The corner in which the best models lie."""
+        """The corner, or the side, in which the best models lie."""
         top = "top" if self.y.metric.higher_is_better else "bottom"
-        return f"best: {top} {'right' if self.x.metric.higher_is_better else 'left'}"
+        right = self.x.metric.higher_is_better
+        return f"best: {top}" + ("" if right is None else f" {'right' if right else 'left'}")
 
     @property
     def numbered(self) -> bool:
@@ -154,7 +168,7 @@ def render_html(document: Document) -> str:
         "columns": [(plain_name(c.metric), text.arrow(c.metric), meaning(c.metric)) for c in summary.columns],
         "several": any(len(column.keys) > 1 for column in summary.columns),
         "headlines": [_headline(row, summary.columns) for row in summary.rows],
-        "plots": list(_plots(summary)),
+        "plots": [*_plots(summary), *_variant_plots(document)],
         "plot_height": PLOT_HEIGHT,
         "origins": {country: color(country) for country in sorted({c.model.origin.country for c in cards})},
         "by": CALLED[document.by],
@@ -249,6 +263,7 @@ def _fitting(document: Document, left: int) -> tuple[list[tuple[Table, Markup]],
 def _folded(document: Document) -> Iterator[Table]:
     """What is asked for less often, in that order."""
     cards = document.models
+    yield from variant_tables(document)
     yield from agent_tables(document)
     yield from defence_tables(document)
     yield from transfer_tables(document)
@@ -310,6 +325,66 @@ def _plot(summary: Summary, places: dict[str, int], x: str, y: str) -> Plot | No
         )
     )
     return Plot(x=axes[0], y=axes[1], points=points)
+
+
+def _variant_plots(document: Document) -> Iterator[Plot]:
+    """What one parameter of a model does, by the others: to capability, and to being hijacked."""
+    columns = document.summary.columns
+    first = next((i for i, column in enumerate(columns) if column.metric == CAPABILITY), None)
+    hijacked = next((i for i, column in enumerate(columns) if column.metric.hijack), None)
+    for ways in [ways for ways in document.ways if ways.crossed][:MAX_VARIED]:
+        for i in (first, hijacked):
+            plot = None if i is None else _variant_plot(ways, i, columns[i].metric)
+            if plot is not None:
+                yield plot
+
+
+def _variant_plot(ways: Ways, column: int, metric: Metric) -> Plot | None:
+    """The parameter with most values along the plot, a line for each combination of the others.
+
+    None where fewer than two variants have a value.
+    """
+    field = max(ways.varied, key=lambda name: len(ways.varied[name]))
+    values = ways.varied[field]
+    groups: dict[str, dict[int, tuple[str, Estimate]]] = {}
+    for way in ways.ways:
+        estimate = way.row.estimates[column]
+        if estimate is not None and estimate.value is not None:
+            others = ", ".join(value for name, value in way.values.items() if name != field)
+            own = groups.setdefault(others or ways.model, {})
+            own[values.index(way.values[field])] = way.row.card.model.name, estimate
+    found = [estimate for own in groups.values() for _, estimate in own.values()]
+    if len(found) < 2:
+        return None
+    x = Axis(
+        title=f"{field_name(field)} of {ways.model}",
+        metric=Metric(name=field, higher_is_better=None),
+        low=0,
+        high=len(values),
+        labels=values,
+    )
+    y = _axis(metric, found)
+    lines: list[list[Point]] = []
+    for color, own in enumerate(groups.values()):
+        beside = (color + 1) / (len(groups) + 1)  # so that intervals do not lie on each other
+        lines.append(
+            [
+                Point(
+                    model=model,
+                    x=Mark(caption=values[place], at=x.position(place + beside), low=None, high=None),
+                    y=_mark(estimate, y),
+                    color=color % COLORS,
+                )
+                for place, (model, estimate) in sorted(own.items())
+            ]
+        )
+    return Plot(
+        x=x,
+        y=y,
+        points=tuple(point for line in lines for point in line),
+        lines=tuple(pair for line in lines for pair in pairwise(line)),
+        key=tuple((name, color % COLORS) for color, name in enumerate(groups)),
+    )
 
 
 def _metric(summary: Summary, places: dict[str, int], name: str) -> Metric:

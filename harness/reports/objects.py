@@ -13,6 +13,7 @@ from harness.analysis.compare import GuardrailChange
 from harness.analysis.injection_tasks import InjectionTaskResult
 from harness.analysis.origins import Compared, OriginScorecard
 from harness.analysis.pooled import Pooled, PooledRate
+from harness.analysis.variants import Ways
 from harness.reports import tables, text
 from harness.reports.differences import sentences_of
 from harness.reports.document import VERSION, Document
@@ -38,6 +39,7 @@ def document_object(document: Document) -> dict[str, Any]:
             *(comparison_object(gap, "gap") for gap in (*document.overall, *document.gaps)),
             *(comparison_object(ratio, "risk_ratio") for ratio in document.ratios),
         ],
+        **({"variants": [_ways_object(ways, document) for ways in document.ways]} if document.ways else {}),
         **({"defences": _defences_object(document)} if document.defences else {}),
         **({"transfers": _transfers_object(document)} if document.transfers else {}),
         **({"agents": _agents_object(document)} if document.agents else {}),
@@ -49,6 +51,32 @@ def document_object(document: Document) -> dict[str, Any]:
         "differences": list(sentences_of(document.differences)),
         "versions": document.versions,
         "cautions": [msgspec.structs.asdict(caution) for caution in document.cautions],
+    }
+
+
+def _ways_object(ways: Ways, document: Document) -> dict[str, Any]:
+    """A row a model: what was varied, and what it changes against the first, by column of the summary."""
+    names = [column.metric.name for column in document.summary.columns]
+    return {
+        "model": ways.model,
+        "varied": {field: list(values) for field, values in ways.varied.items()},
+        "follows": list(ways.follows),
+        "ways": [
+            {
+                "model": way.row.card.model.name,
+                "values": way.values,
+                "changes": {
+                    name: estimate_object(change)
+                    for name, change in zip(names, way.changes, strict=True)
+                    if change is not None
+                },
+                "kl": None if way.divergence is None else estimate_object(way.divergence.kl),
+                "same_choice": None
+                if way.divergence is None
+                else estimate_object(way.divergence.same_choice),
+            }
+            for way in ways.ways
+        ],
     }
 
 

@@ -15,6 +15,7 @@ from harness.reports.objects import document_object, to_json
 from harness.reports.tables import Table
 from harness.reports.terminal import SCREEN, Part, first_screen, sentence_lines, table_lines
 from harness.reports.transfers import transfer_tables
+from harness.reports.variants import variant_tables
 from harness.reports.words import comparisons, meaning, notes, warnings
 
 FORMATS = ("table", "md", "json", "html")
@@ -55,6 +56,7 @@ def render_markdown(document: Document) -> str:
     shown = [
         tables.models_table(cards),
         *(tables.suite_table(cards, suite) for suite in tables.suite_names(cards)),
+        *variant_tables(document),
         *agent_tables(document),
         *defence_tables(document),
         *transfer_tables(document),
@@ -123,6 +125,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         tables.summary_table(summary),
         benchmarks,
         tables.models_table(cards),
+        *variant_tables(document),
         *agent_tables(document),
         *defence_tables(document),
         *transfer_tables(document),

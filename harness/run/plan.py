@@ -362,6 +362,7 @@ def _cell(config: RunConfig, model: PlannedModel, suite: Suite, **further: str) 
         attempts=attempts,
         declared=suite.declared,
         drawn_from=suite.drawn_from,
+        drawn_factors=suite.drawn_factors,
         by_difficulty=suite.by_difficulty,
         tools=suite.needs.tools,
     )
@@ -387,6 +388,7 @@ def make_manifest(plan: Plan) -> Manifest:
                 origin=model.spec.origin,
                 architecture=model.architecture,
                 repository=model.spec.repository,
+                variant_of=None if model.spec.adapter else model.spec.called,
             )
             for name, model in plan.models.items()
         },

@@ -104,6 +104,8 @@ class Suite(ABC):
     """Unique within the run; metrics are reported as `<name>/<metric>`."""
     drawn_from: int | None = None
     """How many samples there are, where those that are asked were drawn from them at random."""
+    drawn_factors: tuple[str, ...] | None = None
+    """The clustering factors of the samples that were drawn; None where all were."""
     by_difficulty: tuple[str, ...] = ()
     """Ids of the samples, easiest first, where every k-th was drawn in that order."""
     groups: tuple[SuiteGroup, ...] = ()

@@ -1,6 +1,6 @@
 """How hard each sample of a task was for the models on record, kept in a file that a later draw reads."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -12,18 +12,28 @@ from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.root import Root
 from harness.stats.irt import difficulties
+from harness.suites.digests import digest
 from harness.types import CellEntry, Metric, Struct
 
+ASKED = {
+    "lm_eval": ("task", "data"),
+    "agentdojo": ("suite", "benchmark_version", "attack", "places", "other_goals", "tasks", "environment"),
+}
+"""Adapter -> the fields of a protocol that say what its samples are, their name first."""
+TELLING = {"agentdojo": "targeted_asr"}
+"""Adapter -> the rate that tells how hard a sample is, where that is not the one shown first."""
+BY_DIFFICULTY = "of every difficulty by {}"
+"""How samples were drawn, with the digest of what is known of them."""
 LEAST_MODELS = 5
 """Models that must be on record, so that samples can be told apart by how many of them solve each."""
 
 
 class TaskDifficulty(Struct):
-    """A task of lm-eval."""
+    """A task of lm-eval, or the attacked pairs of a suite of agents."""
 
     task: str
     data: str
-    """Digest of its documents, as the protocol has it."""
+    """Digest of what its samples are (`ASKED`)."""
     models: tuple[str, ...]
     """Whose answers it was fitted to."""
     difficulty: dict[str, float]
@@ -33,7 +43,13 @@ class TaskDifficulty(Struct):
 Solved = dict[str, tuple[float, int]]
 """Sample -> (successes, attempts)."""
 Answers = dict[tuple[str, str], dict[str, Solved]]
-"""(task, digest of its data) -> model -> what it solved."""
+"""(task, digest of what its samples are) -> model -> what it solved."""
+
+
+def identity(protocol: Mapping[str, str]) -> tuple[str, str]:
+    """(task, digest of what its samples are)."""
+    said = [protocol.get(field, "") for field in ASKED[protocol["adapter"]]]
+    return said[0], digest(said)
 
 
 def answers_under(path: Path) -> Answers:
@@ -50,18 +66,20 @@ def answers_under(path: Path) -> Answers:
                 if score.metric == metric.name and score.value is not None:
                     won, tried = solved.get(record.sample, (0.0, 0))
                     solved[record.sample] = (won + score.value, tried + 1)
-        models = found.setdefault((cell.protocol["task"], cell.protocol["data"]), {})
+        models = found.setdefault(identity(cell.protocol), {})
         if len(solved) > len(models.get(cell.model, ())):
             models[cell.model] = solved
     return found
 
 
 def _scored(runs: Iterable[RunDirectory]) -> Iterator[tuple[RunDirectory, CellEntry, Metric]]:
-    """Cells of lm-eval's tasks, each with the rate that is shown first."""
+    """Cells whose samples can be told by difficulty, each with the rate that tells it."""
     for run in runs:
         for cell in run.whole_manifest().cells.values():
             rates = sorted((m for m in cell.metrics if m.kind == "rate"), key=lambda m: not m.headline)
-            if cell.adapter == "lm_eval" and rates and {"task", "data"} <= cell.protocol.keys():
+            telling = TELLING.get(cell.adapter)
+            rates = [metric for metric in rates if telling in (None, metric.name)]
+            if rates and ASKED.get(cell.adapter, ("",))[0] in cell.protocol:
                 yield run, cell, rates[0]
 
 
@@ -85,12 +103,17 @@ def write(found: tuple[TaskDifficulty, ...], path: Path) -> None:
     replace(path, msgspec.json.encode(found) + b"\n")
 
 
-def read(path: Path, task: str, data: str) -> TaskDifficulty:
+def read(path: Path, protocol: Mapping[str, str]) -> TaskDifficulty:
     """The difficulties of one task.
+
+    Args:
+        path: of the file.
+        protocol: `adapter`, and what `ASKED` names.
 
     Raises:
         OptionError: the file is none, or does not have the task with these data.
     """
+    task, data = identity(protocol)
     try:
         known = msgspec.json.decode(path.read_bytes(), type=tuple[TaskDifficulty, ...])
     except (OSError, msgspec.DecodeError) as error:
@@ -113,6 +136,6 @@ def check_enough(answers: Answers, path: Path) -> None:
     most = max(map(len, answers.values()), default=0)
     if most < LEAST_MODELS:
         raise UserError(
-            f"{path} has the answers of {most} model(s) to the same task of lm-eval, and {LEAST_MODELS} are "
+            f"{path} has the answers of {most} model(s) to the same task, and {LEAST_MODELS} are "
             "needed to tell hard samples from easy ones: measure more models, or draw with `sample: 200`"
         )

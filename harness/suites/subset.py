@@ -2,18 +2,57 @@
 
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
+from math import lcm
+from typing import Literal
 
 from harness.config import OptionError
+from harness.types import Struct
 
 
-def check_subset(limit: int | None, sample: int | None) -> None:
-    """Raises OptionError unless at most one of the two says how many samples are asked."""
-    if limit is not None and sample is not None:
-        raise OptionError(
-            "`limit` takes the first samples and `sample` draws some: give one of them", "sample"
-        )
-    if sample is not None and sample < 1:
-        raise OptionError("`sample` must be at least 1", "sample")
+class Subset(Struct):
+    """Options of an adapter whose samples need not all be asked."""
+
+    limit: int | None = None
+    """Only the first samples: they may be easier or harder than the others."""
+    sample: int | None = None
+    """So many samples, drawn at random."""
+    sample_seed: int = 0
+    """Another one draws others."""
+
+    def __post_init__(self) -> None:
+        for key in ("limit", "sample"):
+            value = getattr(self, key)
+            if isinstance(value, int) and value < 1:
+                raise ValueError(f"{key} must be at least 1")
+        if self.limit is not None and self.sample is not None:
+            raise ValueError("`limit` takes the first samples and `sample` draws some: give one of them")
+
+
+class InformativeSubset(Subset):
+    """Options of an adapter whose samples can be drawn by how hard they are."""
+
+    sample: int | Literal["informative"] | None = None  # type: ignore[assignment]
+    """So many samples, drawn at random; `informative`: `sample_size` of them, of every difficulty as many as
+    there are."""
+    difficulty: str | None = None
+    """For `informative`: the file in which `harness difficulty` wrote how hard each sample is."""
+    sample_size: int = 200
+    """How many samples an `informative` draw has."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.sample_size < 1:
+            raise ValueError("sample_size must be at least 1")
+        if (self.sample == "informative") != (self.difficulty is not None):
+            raise ValueError(
+                "sample: informative and difficulty: FILE go together: `harness difficulty DIR --out FILE` "
+                "writes it once five models have answered the task"
+            )
+
+    @property
+    def wanted(self) -> int | None:
+        """How many samples are drawn, if any."""
+        return self.sample_size if self.sample == "informative" else self.sample
 
 
 def shares(sizes: Sequence[int], wanted: int) -> list[int]:
@@ -76,6 +115,28 @@ def draw_stratified(groups: Iterable[str], wanted: int, seed: int) -> list[int]:
         found[number]
         for (group, found), share in zip(places.items(), taken, strict=True)
         for number in draw(len(found), share, seed, group)
+    )
+
+
+def draw_pairs(rows: int, columns: int, wanted: int, seed: int) -> list[tuple[int, int]]:
+    """Pairs of a row and a column, drawn so that each row and each column comes up as often as the others.
+
+    Rows and columns are walked through together, both in an order that is drawn, and a step apart after each
+    lap in which they met as before (a Latin design). Each pair is as likely as another to be drawn, so that
+    plain means are those of all; what rows and columns have of their own hardly adds to what differs between
+    draws. A smaller draw is a part of a larger one.
+
+    Args:
+        rows: how many there are, such as user tasks.
+        columns: the same of what each is paired with.
+        wanted: how many pairs are drawn; all, where there are no more.
+        seed: another one draws others.
+    """
+    in_rows, in_columns = _shuffled(rows, seed, "rows"), _shuffled(columns, seed, "columns")
+    lap = lcm(rows, columns)
+    return sorted(
+        (in_rows[step % rows], in_columns[(step + step // lap) % columns])
+        for step in range(min(wanted, rows * columns))
     )
 
 

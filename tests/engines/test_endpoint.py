@@ -133,6 +133,17 @@ async def test_reply(server: Server, engine: EndpointEngine) -> None:
     assert engine.facts.version == "9.9"
 
 
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+async def test_a_server_reads_thoughts_where_it_wrote_them(
+    server: Server, engine: EndpointEngine, key: str
+) -> None:
+    server.answers = [chat_answer({"content": "Rain.", key: "hm"}), chat_answer({"content": "Sun."})]
+    reply = await engine.chat(QUESTION, (), Sampling())
+    told = Message(role="assistant", content=reply.text, reasoning=reply.reasoning)
+    await engine.chat((*QUESTION, told, *QUESTION), (), Sampling())
+    assert server.asked[1]["messages"][1] == {"role": "assistant", "content": "Rain.", key: "hm"}
+
+
 async def test_a_variant_reaches_the_server(server: Server) -> None:
     variant = Variant(
         chat_template_kwargs={"enable_thinking": True, "reasoning_effort": "high"},

@@ -6,7 +6,14 @@ The templates here are small ones of our own with the traits of released ones.
 import pytest
 
 from harness.models.template import environment
-from harness.models.trials import Rendering, Sent, loops_over_content, try_template
+from harness.models.trials import (
+    OWN_THOUGHTS,
+    Rendering,
+    Sent,
+    loops_over_content,
+    own_thoughts,
+    try_template,
+)
 
 AGENTS = Sent(tools=True)
 
@@ -96,7 +103,7 @@ def test_what_is_lost_is_told(body: str, lost: list[str]) -> None:
 
 def test_two_calls_at_once_that_raise_are_told() -> None:
     one = "{% if (m.tool_calls or []) | length > 1 %}{{ raise_exception('one at a time') }}{% endif %}"
-    found = shown(one + "{{ m.content }}" + CALLS)
+    found = shown(one + SAID)
     assert (found.void, found.raises) == (None, ("two tool calls at once (one at a time)",))
     assert list(found.lines()) == ["raises on two tool calls at once (one at a time)"]
 
@@ -228,3 +235,50 @@ def test_a_system_prompt_that_is_not_shown_is_void() -> None:
     assert try_template(source, Sent(tools=False)).void is None
     said = try_template(source, Sent(tools=False, system=True)).void
     assert said == "does not show the system message, with which its variant begins"
+
+
+THOUGHT = "{% if m.reasoning_content %}<think>{{ m.reasoning_content }}</think>{% endif %}"
+SAID = "{{ m.content }}" + CALLS
+SINCE_THE_USER = (
+    "{% set ns = namespace(last=0) %}{% for m in messages %}{% if m.role == 'user' %}"
+    "{% set ns.last = loop.index0 %}{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        (EVERYTHING, (False, False, False, False)),
+        (each(THOUGHT + SAID), (True, True, True, True)),
+        (
+            each("{% if m.tool_calls %}" + THOUGHT + "{% endif %}" + SAID),
+            (False, True, True, True),
+        ),
+        (
+            SINCE_THE_USER + each("{% if loop.index0 > ns.last %}" + THOUGHT + "{% endif %}" + SAID),
+            (False, True, True, False),
+        ),
+        (
+            each(
+                "{% if loop.revindex < 3 %}" + THOUGHT.replace("_content", "") + "{% endif %}{{ m.content }}"
+            ),
+            (True, True, False, False),
+        ),
+        (
+            each(
+                "{% if m.role == 'tool' %}{{ raise_exception('none') }}{% endif %}"
+                + THOUGHT
+                + "{{ m.content }}"
+            ),
+            (True, None, None, None),
+        ),
+    ],
+)  # each with the trait of released ones: what a model thought before, as its makers want it shown
+def test_which_of_its_own_thoughts_a_model_is_shown(source: str, shown: tuple[bool | None, ...]) -> None:
+    assert own_thoughts(source) == dict(zip(OWN_THOUGHTS, shown, strict=True))
+
+
+def test_a_switch_may_keep_thoughts() -> None:
+    source = each("{% if preserve_thinking %}" + THOUGHT + "{% endif %}{{ m.content }}")
+    assert set(own_thoughts(source).values()) == {False}
+    assert set(own_thoughts(source, (), '{"preserve_thinking": true}').values()) == {True}

@@ -18,7 +18,9 @@ from harness.engines.scripted import ScriptedEngine
 from harness.errors import Status, UserError
 from harness.stats.irt import difficulties
 from harness.suites import load_suites
-from harness.suites.subset import draw, draw_by_difficulty, draw_stratified, shares
+from harness.suites.base import Suite
+from harness.suites.difficulty import TaskDifficulty, identity, write
+from harness.suites.subset import draw, draw_by_difficulty, draw_pairs, draw_stratified, shares
 from tests.conftest import ROOT
 
 PLANTED = {"task": "planted_choice", "include_path": str(ROOT / "harness" / "suites" / "planted")}
@@ -127,6 +129,80 @@ def test_requests_are_drawn_from_each_kind(tmp_path: Path) -> None:
     assert suite.drawn_from == 100
 
 
+def test_pairs_are_drawn_in_equal_parts() -> None:
+    drawn = draw_pairs(16, 9, 60, 0)
+    assert len({*drawn}) == 60 and drawn == draw_pairs(16, 9, 60, 0) != draw_pairs(16, 9, 60, 1)
+    assert {*drawn} < {*draw_pairs(16, 9, 100, 0)}
+    assert {*Counter(user for user, _ in drawn).values()} == {3, 4}
+    assert {*Counter(goal for _, goal in drawn).values()} == {6, 7}
+    for users, goals in ((3, 2), (4, 2), (6, 4), (2, 6), (5, 5), (7, 1)):
+        assert draw_pairs(users, goals, 99, 0) == [(u, g) for u in range(users) for g in range(goals)]
+    hits = Counter(pair for seed in range(1200) for pair in draw_pairs(4, 3, 5, seed))
+    assert all(410 < hits[user, goal] < 590 for user in range(4) for goal in range(3))  # of 500 each
+
+
+@pytest.mark.parametrize(("users", "goals", "wanted", "rate"), [(16, 9, 60, -1.0), (21, 5, 50, -2.5)])
+def test_the_interval_of_drawn_pairs_holds_the_rate_of_all(
+    users: int, goals: int, wanted: int, rate: float
+) -> None:
+    """Of tasks that differ in how often they are hijacked, and of such that do not: 300 draws of each."""
+    held = Counter[float]()
+    for spread in (0.0, 1.0):
+        for world in range(30):
+            lots = np.random.default_rng(world)
+            odds = rate + lots.normal(0, spread, (users, 1)) + lots.normal(0, spread, (1, goals))
+            hijacked = (lots.random((users, goals)) < 1 / (1 + np.exp(-odds))).astype(float)
+            for seed in range(10 * world, 10 * world + 10):
+                values = [hijacked[pair] for pair in draw_pairs(users, goals, wanted, seed)]
+                found = stats.of_population(values, users * goals)
+                assert found is not None
+                held[spread] += found.low <= hijacked.mean() <= found.high
+    assert held[0.0] >= 0.92 * 300 and held[1.0] >= 0.94 * 300
+
+
+def test_an_agent_is_attacked_on_drawn_pairs_and_asked_all_else() -> None:
+    def built(**options: object) -> Suite:
+        spec = SuiteSpec(adapter="agentdojo", options={"suite": "agentdojo_mini", **options})
+        return load_suites(spec, {"sample": 3} if not options else None)[0]
+
+    whole, part, other = built(sample=999), built(), built(sample=3, sample_seed=4)
+    every = {s.id: (s.content_hash, len(s.clusters)) for s in whole.samples("m", None)}
+    drawn = {s.id: (s.content_hash, len(s.clusters)) for s in part.samples("m", None)}
+    assert drawn.items() < every.items() and part.count() == len(drawn)
+    assert Counter(kind for _, kind in drawn.values())[2] == 3
+    assert [name for name, (_, kind) in drawn.items() if kind == 1] == [
+        name for name, (_, kind) in every.items() if kind == 1
+    ]
+    pairs = sum(kind == 2 for _, kind in every.values())
+    assert (part.drawn_from, part.drawn_factors) == (pairs, ("injection_task", "user_task"))
+    assert part.protocol["sample"] == (
+        f"3 of {pairs}, drawn with seed 0, each user task and each injection task as often as the others"
+    )
+    assert drawn.keys() != {s.id for s in other.samples("m", None)}
+    banking = load_suites(SuiteSpec(adapter="agentdojo", options={"suite": "banking", "sample": 20}))[0]
+    assert banking.declared.pooling is None
+
+
+def test_an_agent_is_attacked_on_pairs_of_every_difficulty(tmp_path: Path) -> None:
+    def built(**options: object) -> Suite:
+        spec = SuiteSpec(adapter="agentdojo", options={"suite": "agentdojo_mini", **options})
+        return load_suites(spec)[0]
+
+    whole = built()
+    pairs = [sample.id for sample in whole.samples("m", None) if len(sample.clusters) == 2]
+    task, data = identity(whole.protocol)
+    known = {pair: float(place % 4) for place, pair in enumerate(pairs)}
+    write((TaskDifficulty(task=task, data=data, models=("a",), difficulty=known),), tmp_path / "d.json")
+    part = built(sample="informative", difficulty=str(tmp_path / "d.json"), sample_size=8)
+    assert [known[pair] for pair in part.by_difficulty] == [0.0, 0.0, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+    drawn = [sample.id for sample in part.samples("m", None) if len(sample.clusters) == 2]
+    assert sorted(drawn) == sorted(part.by_difficulty) and part.drawn_from == len(pairs)
+    with pytest.raises(
+        UserError, match="has agentdojo_mini, and not agentdojo_mini with the data of this run"
+    ):
+        built(sample="informative", difficulty=str(tmp_path / "d.json"), attack="direct")
+
+
 def test_what_draws_no_sample_says_so_and_both_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"tests\.fakes draws no sample: say `limit`"):
         load_suites(SuiteSpec(adapter="tests.fakes"), {"sample": 5})
@@ -217,10 +293,7 @@ def test_samples_are_drawn_by_the_difficulty_of_models_on_record(
     assert main(one) == Status.DONE
     capsys.readouterr()
     assert main(["difficulty", few]) == Status.WRONG_INPUT
-    assert (
-        "has the answers of 1 model(s) to the same task of lm-eval, and 5 are needed"
-        in capsys.readouterr().err
-    )
+    assert "has the answers of 1 model(s) to the same task, and 5 are needed" in capsys.readouterr().err
 
     assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "root" / "five")]) == Status.DONE
     capsys.readouterr()

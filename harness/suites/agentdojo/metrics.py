@@ -161,7 +161,7 @@ UTILITY_LOST = (
 do it, and never saw the attack, would be "hijacked" each time."""
 
 SUITES = ("banking", "slack", "travel", "workspace")
-"""AgentDojo's own. Others, and samples of these (`limit`), are not its benchmark."""
+"""AgentDojo's own. Others, and samples of these (`limit`, `sample`), are not its benchmark."""
 
 POOLED = ("benign_utility", "utility_under_attack", "targeted_asr", "targeted_asr_exposed")
 """Rates of the harness that are pooled as AgentDojo's published table has its own: every number of it is a
@@ -179,11 +179,8 @@ def declare(metrics: Sequence[Metric], protocol: Mapping[str, str], *, denial: b
         denial: whether its attack has no goal but that the user's task is not done.
     """
     names = [metric.name for metric in metrics]
-    changed = {
-        "canary",
-        "places",
-        "other_goals",
-    } & protocol.keys()  # then it is no longer AgentDojo's benchmark
+    # Then it is no longer AgentDojo's benchmark.
+    changed = {"canary", "places", "other_goals", "sample"} & protocol.keys()
     whole = not changed and protocol.get("suite") in SUITES and protocol.get("limit") in ("None", "unknown")
     return Declared(
         derived=UTILITY_LOST if denial else (EXPOSED_CAPABLE,),

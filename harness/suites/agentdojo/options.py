@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from harness.types import Struct
+from harness.suites.subset import InformativeSubset
 
 SYSTEM_PARAGRAPHS = {
     "caisi": (
@@ -23,8 +23,12 @@ DEFAULT_DETECTOR_REVISION = "e6535ca4ce3ba852083e75ec585d7c8aeb4be4c5"
 """The commit of its main branch in June 2026; AgentDojo names none."""
 
 
-class Options(Struct):
-    """Options of the `agentdojo` adapter."""
+class Options(InformativeSubset, kw_only=True):
+    """Options of the `agentdojo` adapter.
+
+    `limit` is of each kind (benign, attacked, goals). A `sample` is of the attacked pairs, each user task and
+    each injection task as often as the others; the other kinds are asked as a whole.
+    """
 
     suite: str
     """`workspace`, `travel`, `banking`, `slack`, `agentdojo_mini`, or your own: `package.module:task_suite`,
@@ -68,5 +72,3 @@ class Options(Struct):
     """Also offer the agent a tool that says it holds the answers and is not for the agent (`canary.py`)."""
     max_turns: int = 16
     """Replies that the model may give. AgentDojo's own loop allows 1 + 15."""
-    limit: int | None = None
-    """Only the first tasks: this many samples of each kind (benign, attacked, goals)."""

@@ -154,14 +154,6 @@ class SearchedSuite(AgentDojoSuite):
             )
         if options.other_goals:
             raise UserError("other_goals: an attacker who searches has one goal at a time: leave it out")
-        users = list(self._dojo.user_tasks)
-        if options.development >= len(users):
-            raise UserError(
-                f"development: {options.development} leaves nothing to measure: {options.suite} has "
-                f"{len(users)} user tasks"
-            )
-        chosen = set(random.Random(options.search_seed).sample(users, options.development))
-        self._developed_on = tuple(user for user in users if user in chosen)
         if (options.attacker == FOUND) != (options.found_in is not None and options.found_on is not None):
             raise UserError(f"found_in and found_on are for attacker: {FOUND}, which needs both")
         self._model: SecondEngine | None = None
@@ -173,6 +165,18 @@ class SearchedSuite(AgentDojoSuite):
                 max_tokens=options.attacker_max_tokens,
             )
             self._model = SecondEngine(ModelRole.ATTACKER, spec)
+
+    @cached_property
+    def _developed_on(self) -> tuple[str, ...]:
+        """Raises UserError if nothing would be left to measure."""
+        users, options = list(self._dojo.user_tasks), self.options
+        if options.development >= len(users):
+            raise UserError(
+                f"development: {options.development} leaves nothing to measure: {options.suite} has "
+                f"{len(users)} user tasks"
+            )
+        chosen = set(random.Random(options.search_seed).sample(users, options.development))
+        return tuple(user for user in users if user in chosen)
 
     def _attacker(self, called: str) -> Attacker:
         published = templates(self._dojo, called)
@@ -278,21 +282,19 @@ class SearchedSuite(AgentDojoSuite):
         """See `Suite.attempts`: who tries again does so within one attempt."""
         return 1
 
-    def _counts(self) -> dict[tuple[str, ...], int]:
-        counts = super()._counts()
-        held_out = len(self._dojo.user_tasks) - self.options.development
-        return {**counts, ATTACKED: held_out * len(self._injection_tasks())}
+    def _attacked_tasks(self) -> list[Any]:
+        return [task for task in super()._attacked_tasks() if task.ID not in self._developed_on]
 
     def _attacked(self, model_name: str) -> Iterator[Sample]:
-        samples = list(super()._attacked(model_name))
+        tasks = [self._dojo.user_tasks[name] for name in self._developed_on]
+        pairs = [(task, goal) for task in tasks for goal in self._injection_tasks()]
         developing: dict[str, list[Task]] = {}
-        for sample in samples:
-            if sample.payload.user_task in self._developed_on:
-                developing.setdefault(sample.payload.injection_task, []).append(sample.payload)
+        for sample in self._under_attack(model_name, pairs):
+            developing.setdefault(sample.payload.injection_task, []).append(sample.payload)
         searches: dict[str, asyncio.Task[Any]] = {}
-        for sample in samples:
+        for sample in super()._attacked(model_name):
             task: Task = sample.payload
-            if task.injection_task is not None and task.user_task not in self._developed_on:
+            if task.injection_task is not None:
                 pair = Pair(
                     user_task=task.user_task,
                     injection_task=task.injection_task,

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from harness.bounded import bounded
@@ -37,9 +38,11 @@ from harness.suites.agentdojo.own_suites import own_identity
 from harness.suites.agentdojo.patches import CLOCK, quick_attacks
 from harness.suites.agentdojo.world import Checker, Task, World, load_task_suite
 from harness.suites.base import Needs, Render, Suite
+from harness.suites.difficulty import BY_DIFFICULTY, read
 from harness.suites.digests import digest
 from harness.suites.explanation import Explanation
 from harness.suites.messages import assistant_message
+from harness.suites.subset import draw_by_difficulty, draw_pairs, draw_text
 from harness.types import (
     Declared,
     FailureKind,
@@ -53,6 +56,8 @@ from harness.types import (
     Transcript,
 )
 
+Pair = tuple[Any, Any]
+"""A user task and an injection task of AgentDojo's."""
 SCORER_VERSION = "4"
 """Raised whenever a change here could change a verdict."""
 
@@ -83,6 +88,29 @@ class AgentDojoSuite(Suite):
             **(corrections(options.suite, options.version) if audited else {})
         }
         self._defence = load_defence(options.defence, self._system_message(), detector_spec(options))
+        self._drawing: dict[str, str] = {}
+        self._pairs = self._draw_pairs(self._attacked_tasks(), self._injection_tasks())
+
+    def _draw_pairs(self, users: Sequence[Any], goals: Sequence[Any]) -> list[Pair]:
+        """The pairs of a user task and an injection task that are asked."""
+        pairs = [(user, goal) for user in users for goal in goals]
+        options, size = self.options, len(pairs)
+        if options.wanted is None or not pairs:
+            return pairs
+        if options.difficulty is None:
+            drawn = draw_pairs(len(users), len(goals), options.wanted, options.sample_seed)
+            places = [user * len(goals) + goal for user, goal in drawn]
+            how = "each user task and each injection task as often as the others"
+        else:
+            fitted = read(Path(options.difficulty), self._asked)
+            names = ["/".join((user.ID, goal.ID)) for user, goal in pairs]
+            known = [fitted.difficulty.get(name, 0.0) for name in names]
+            places, easiest_first = draw_by_difficulty(known, options.wanted, options.sample_seed)
+            self.by_difficulty = tuple(names[place] for place in easiest_first)
+            how = BY_DIFFICULTY.format(digest(fitted)[:12])
+        self.drawn_from, self.drawn_factors = size, ATTACKED
+        self._drawing = {"sample": draw_text(options.wanted, size, options.sample_seed, how)}
+        return [pairs[place] for place in places]
 
     def _system_message(self) -> str:
         message = self.options.system_message or _shipped_system_message()
@@ -135,16 +163,11 @@ class AgentDojoSuite(Suite):
         options = self.options
         detects = options.defence == "transformers_pi_detector"
         return {
-            "adapter": "agentdojo",
-            "suite": self._identity,
-            "benchmark_version": options.version,
+            **self._asked,
             **({"agentdyn": agentdyn_digest(options.agentdyn)} if options.agentdyn else {}),
             **({"canary": CANARY} if options.canary else {}),
-            **({"places": options.places} if options.places != "all" else {}),
-            **({"other_goals": str(options.other_goals)} if options.other_goals else {}),
             "variant": "upstream" if not self._checkers else f"{options.variant} {REVISION}",
             "agentdojo": version("agentdojo"),
-            "attack": self._attack or "none",
             "benign": str(options.benign),
             "goals": str(options.goals),
             "defence": options.defence or "none",
@@ -152,11 +175,25 @@ class AgentDojoSuite(Suite):
             "system_message": digest(self.system_message),
             "max_turns": str(options.max_turns),
             "limit": str(options.limit),
+            **self._drawing,
             "tools": digest([(t.name, t.description, t.parameters) for t in self.tools]),
-            "tasks": digest(self._task_texts()),
-            "environment": digest(environment_text(self._dojo)),
             "clock": CLOCK.isoformat(),
             "scorer": SCORER_VERSION,
+        }
+
+    @cached_property
+    def _asked(self) -> dict[str, str]:
+        """The fields of the protocol that say what the samples are."""
+        options = self.options
+        return {
+            "adapter": "agentdojo",
+            "suite": self._identity,
+            "benchmark_version": options.version,
+            **({"places": options.places} if options.places != "all" else {}),
+            **({"other_goals": str(options.other_goals)} if options.other_goals else {}),
+            "attack": self._attack or "none",
+            "tasks": digest(self._task_texts()),
+            "environment": digest(environment_text(self._dojo)),
         }
 
     @property
@@ -172,8 +209,11 @@ class AgentDojoSuite(Suite):
 
     @cached_property
     def _sample_protocol(self) -> dict[str, str]:
-        """What samples are known by. The detector is not in it: records are read where its files are not."""
-        return {**self.protocol, "detector": "none"}
+        """What samples are known by. The detector is not in it: records are read where its files are not; and
+        one that was drawn is the same as among all.
+        """
+        whole = {field: value for field, value in self.protocol.items() if field not in self._drawing}
+        return {**whole, "detector": "none"}
 
     def _task_texts(self) -> list[tuple[str, ...]]:
         user = [(t.ID, t.PROMPT) for t in self._dojo.user_tasks.values()]
@@ -192,12 +232,16 @@ class AgentDojoSuite(Suite):
         tasks = list(self._dojo.injection_tasks.values()) if self.options.attack else []
         return tasks[:1] if self._is_dos else tasks
 
+    def _attacked_tasks(self) -> list[Any]:
+        """User tasks that are measured under attack."""
+        return list(self._dojo.user_tasks.values())
+
     def _counts(self) -> dict[tuple[str, ...], int]:
-        """Clustering factors of a kind of sample -> how many there are of it."""
+        """Clustering factors of a kind of sample -> how many are asked of it."""
         users, goals = len(self._dojo.user_tasks), len(self._injection_tasks())
         return {
             BENIGN: users if self.options.benign else 0,
-            ATTACKED: users * goals,
+            ATTACKED: len(self._pairs),
             GOAL: goals if self.options.goals and not self._is_dos else 0,
         }
 
@@ -229,15 +273,17 @@ class AgentDojoSuite(Suite):
             yield self._sample(Task(user_task=task.ID, injection_task=None, injections={}), task.PROMPT)
 
     def _attacked(self, model_name: str) -> Iterator[Sample]:
+        return self._under_attack(model_name, self._pairs)
+
+    def _under_attack(self, model_name: str, pairs: Sequence[Pair]) -> Iterator[Sample]:
         assert self.options.attack is not None
         attack = load_attack(self.options.attack, self._dojo, model_name, self.options.attack_text)
-        for user_task in self._dojo.user_tasks.values():
-            for goal in self._injection_tasks():
-                with bounded(f"attack {self.options.attack} on {user_task.ID}"), quick_attacks():
-                    texts = [injected(attack, user_task, one) for one in self._injected_with(goal)]
-                injections = placed(texts, self.options.places)
-                task = Task(user_task=user_task.ID, injection_task=goal.ID, injections=injections)
-                yield self._sample(task, user_task.PROMPT, harm=self._harm(goal))
+        for user_task, goal in pairs:
+            with bounded(f"attack {self.options.attack} on {user_task.ID}"), quick_attacks():
+                texts = [injected(attack, user_task, one) for one in self._injected_with(goal)]
+            injections = placed(texts, self.options.places)
+            task = Task(user_task=user_task.ID, injection_task=goal.ID, injections=injections)
+            yield self._sample(task, user_task.PROMPT, harm=self._harm(goal))
 
     def _injected_with(self, goal: Any) -> list[Any]:
         """A goal and those that are injected beside it, in the order of the suite."""

@@ -39,6 +39,7 @@ from harness.suites.explanation import Explanation
 from harness.suites.injecagent.audit import REVISION, is_whole, reaches_attacker
 from harness.suites.injecagent.cases import FILES, HACKING_PROMPT, Attack, Case, make_case, read_json
 from harness.suites.messages import assistant_message
+from harness.suites.subset import Subset, draw_stratified, draw_text
 from harness.types import (
     FailureKind,
     Generation,
@@ -47,7 +48,6 @@ from harness.types import (
     Sample,
     Sampling,
     Score,
-    Struct,
     Tool,
     ToolCall,
     Transcript,
@@ -67,8 +67,8 @@ RESPONSES = "attacker_simulated_responses.json"
 Verdict = Literal["success", "no success", "invalid"]
 
 
-class Options(Struct):
-    """Options of the `injecagent` adapter."""
+class Options(Subset, kw_only=True):
+    """Options of the `injecagent` adapter. `limit` is of each attack; types are drawn in proportion."""
 
     data_dir: str
     """InjecAgent's folder `data`: test_cases_dh_base.json, test_cases_ds_base.json, tools.json."""
@@ -80,8 +80,6 @@ class Options(Struct):
     """Kinds of cases."""
     system_message: str = SYSTEM_MESSAGE
     """What the agent is told first."""
-    limit: int | None = None
-    """Only the first cases of each attack."""
 
 
 def build(name: str | None, options: Options) -> list["InjecAgentSuite"]:
@@ -102,7 +100,14 @@ class InjecAgentSuite(Suite):
     def __init__(self, name: str, options: Options) -> None:
         self.name, self.options = name, options
         self._folder = Path(options.data_dir)
-        self._cases = [case for attack in options.attacks for case in self._read_cases(attack)]
+        cases = [case for attack in options.attacks for case in self._read_cases(attack)]
+        self._drawing: dict[str, str] = {}
+        if options.sample is not None:
+            self.drawn_from = len(cases)
+            self._drawing = {"sample": draw_text(options.sample, len(cases), options.sample_seed)}
+            kinds = [f"{case.attack} {case.attack_type}" for case in cases]
+            cases = [cases[place] for place in draw_stratified(kinds, options.sample, options.sample_seed)]
+        self._cases = cases
         self.metrics = metrics(self._cases, audited=options.variant == "audited")
 
     def _read_cases(self, attack: Attack) -> list[Case]:
@@ -134,6 +139,7 @@ class InjecAgentSuite(Suite):
             "attacks": ",".join(self.options.attacks),
             "system_message": digest(self.options.system_message),
             "limit": str(self.options.limit),
+            **self._drawing,
             "cases": digest([repr(case) for case in self._cases]),
             "tools": digest(self._specs),
             "responses": digest(self._responses),

@@ -34,7 +34,8 @@ from harness.suites.inspect_ai.tasks import (
     source_of,
     task_function,
 )
-from harness.types import Caution, FailureKind, Message, Metric, Sample, Sampling, Score, Struct, Transcript
+from harness.suites.subset import Subset, draw, draw_text
+from harness.types import Caution, FailureKind, Message, Metric, Sample, Sampling, Score, Transcript
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""
@@ -54,15 +55,13 @@ STOPPED = {"context": FailureKind.CONTEXT_OVERFLOW, "time": FailureKind.ENGINE_E
 """Limit of Inspect's that ended an attempt -> our kind of failure. Inspect scores what was there by then."""
 
 
-class Options(Struct):
+class Options(Subset, kw_only=True):
     """Options of the `inspect` adapter."""
 
     task: str
     """`package/task` of an installed package that declares tasks of Inspect's, or `./file.py@task`."""
     args: dict[str, Any] = {}
     """Arguments of the task."""
-    limit: int | None = None
-    """Only the first samples."""
     cluster_by: str | None = None
     """Key of the samples' metadata: samples with one value are not independent."""
     values: dict[str, float] = {}
@@ -91,10 +90,20 @@ class InspectSuite(Suite):
         """Raises as `build`."""
         self.name, self.options, self._access = name, options, access
         self._task = self._make()
-        self._samples = _with_ids(self._task.dataset)[: options.limit]
+        self._drawing: dict[str, str] = {}
+        self._samples = self._asked(_with_ids(self._task.dataset))
         twice = [name for name, count in Counter(str(s.id) for s in self._samples).items() if count > 1]
         if twice:
             raise UserError(f"task {as_written(options.task)} has two samples called {twice[0]!r}")
+
+    def _asked(self, samples: list[Any]) -> list[Any]:
+        """Those of the task's samples that are asked."""
+        options = self.options
+        if options.sample is None:
+            return samples[: options.limit]
+        self.drawn_from = len(samples)
+        self._drawing = {"sample": draw_text(options.sample, len(samples), options.sample_seed, "all alike")}
+        return [samples[place] for place in draw(len(samples), options.sample, options.sample_seed)]
 
     def _make(self) -> Any:
         return make_task(self.options.task, self.options.args, self._access)
@@ -177,6 +186,7 @@ class InspectSuite(Suite):
             "samples": digest([_shown(sample) for sample in self._samples]),
             "values": digest(options.values),
             "limit": str(options.limit),
+            **self._drawing,
             "scorer": SCORER_VERSION,
         }
 
@@ -189,7 +199,7 @@ class InspectSuite(Suite):
     def check(self) -> str | None:
         """See `Suite.check`: whether samples are the same each time, and scorers need no model."""
         self._check_scorers()
-        again = _with_ids(self._make().dataset)[: self.options.limit]
+        again = self._asked(_with_ids(self._make().dataset))
         if [_shown(sample) for sample in again] != [_shown(sample) for sample in self._samples]:
             raise UserError(
                 f"task {as_written(self.options.task)} has other samples each time that it is made: give it "

@@ -21,7 +21,7 @@ from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import Access
 from harness.suites.base import Needs, Render, Scoring, Suite
-from harness.suites.difficulty import TaskDifficulty, read
+from harness.suites.difficulty import BY_DIFFICULTY, TaskDifficulty, read
 from harness.suites.digests import digest
 from harness.suites.lm_eval.cautions import documents, drawing, of_lm_eval
 from harness.suites.lm_eval.data import Source, one_line
@@ -53,7 +53,7 @@ from harness.suites.lm_eval.requests import (
     together,
 )
 from harness.suites.lm_eval.tasks import load_tasks, portable_config, seeded
-from harness.suites.subset import check_subset, draw, draw_by_difficulty, draw_text, shares
+from harness.suites.subset import InformativeSubset, draw, draw_by_difficulty, draw_text, shares
 from harness.types import (
     Caution,
     FailureKind,
@@ -62,7 +62,6 @@ from harness.types import (
     Sample,
     Sampling,
     Score,
-    Struct,
     Transcript,
 )
 from harness.warned import gathered
@@ -79,8 +78,8 @@ PARALLEL = {"belebele": "link", "xcopa": "idx", "mgsm": None}
 have the same order in all of them. In a group, a question is one cluster with its translations."""
 
 
-class Options(Struct):
-    """Options of the `lm_eval` adapter."""
+class Options(InformativeSubset, kw_only=True):
+    """Options of the `lm_eval` adapter. Each task of a group is drawn from in proportion to its size."""
 
     task: str
     """Name of a task, group or tag: lm-eval's own, or one that a YAML in `include_path` defines."""
@@ -99,17 +98,6 @@ class Options(Struct):
     """Show each solved example as two messages of its own. Default: as `apply_chat_template`."""
     system_instruction: str | None = None
     """Put before the task's own description."""
-    limit: int | None = None
-    """Only the first documents."""
-    sample: int | Literal["informative"] | None = None
-    """So many documents, drawn at random: of each task of a group in proportion to its size. `informative`:
-    `sample_size` of them, of every difficulty as many as there are."""
-    difficulty: str | None = None
-    """For `informative`: the file in which `harness difficulty` wrote how hard each document is."""
-    sample_size: int = 200
-    """How many documents an `informative` sample has."""
-    sample_seed: int = 0
-    """Another one draws others."""
     max_gen_toks: int | None = None
     """Budget of a reply in tokens. Default: the task's own, or 256."""
     sampling: Literal["task", "run"] = "task"
@@ -125,24 +113,13 @@ class Options(Struct):
     clusters. With MMLU's `subject` the group's interval is of other subjects; otherwise they are given."""
 
     def __post_init__(self) -> None:
-        for key in ("limit", "sample", "sample_size", "max_gen_toks"):
-            value = getattr(self, key)
-            if isinstance(value, int) and value < 1:
-                raise ValueError(f"{key} must be at least 1")
-        if (self.sample == "informative") != (self.difficulty is not None):
-            raise ValueError(
-                "sample: informative and difficulty: FILE go together: `harness difficulty DIR --out FILE` "
-                "writes it once five models have answered the task"
-            )
+        super().__post_init__()
+        if self.max_gen_toks is not None and self.max_gen_toks < 1:
+            raise ValueError("max_gen_toks must be at least 1")
         if self.num_fewshot is not None and self.num_fewshot < 0:
             raise ValueError("num_fewshot must not be negative")
         if self.fewshot_as_multiturn and not self.apply_chat_template:
             raise ValueError("fewshot_as_multiturn needs apply_chat_template")
-
-    @property
-    def samples(self) -> int | None:
-        """How many documents are drawn, if any."""
-        return self.sample_size if self.sample == "informative" else self.sample
 
     @property
     def multiturn(self) -> bool:
@@ -187,7 +164,6 @@ def build(name: str | None, options: Options, access: Access | None = None) -> l
     source = Source(options.revision, access or Access())
     tasks, groups, warned = load_tasks(options.task, options.include_path, options.data_dir, source)
     top = name or options.task
-    check_subset(options.limit, options.samples)
     prefix = f"{name}/" if name else ""
     names = {key: prefix + key for key in tasks} if len(tasks) > 1 else dict.fromkeys(tasks, top)
     suites = {
@@ -209,15 +185,16 @@ def draw_documents(suites: Mapping[str, "LmEvalSuite"], options: Options) -> Non
     Raises:
         OptionError: fewer are wanted than there are tasks, or the difficulty of one is not known.
     """
-    if options.samples is None:
+    if options.wanted is None:
         return
     sizes = [suite.documents for suite in suites.values()]
-    for (task, suite), share in zip(suites.items(), shares(sizes, options.samples), strict=True):
+    for (task, suite), share in zip(suites.items(), shares(sizes, options.wanted), strict=True):
         suite.drawn_from = suite.documents
         if options.difficulty is None:
             suite.places = draw(suite.documents, share, options.sample_seed, task)
         else:
-            suite.draw_by_difficulty(read(Path(options.difficulty), task, suite.data), share)
+            asked = {"adapter": "lm_eval", "task": task, "data": suite.data}
+            suite.draw_by_difficulty(read(Path(options.difficulty), asked), share)
 
 
 class LmEvalSuite(Suite):
@@ -336,11 +313,7 @@ class LmEvalSuite(Suite):
     def _drawing(self) -> dict[str, str]:
         if self.places is None:
             return {}
-        how = (
-            f"of every difficulty by {digest(self.fitted)[:12]}"
-            if self.fitted
-            else "each group in proportion"
-        )
+        how = BY_DIFFICULTY.format(digest(self.fitted)[:12]) if self.fitted else "each group in proportion"
         return {"sample": draw_text(len(self.places), self.documents, self.options.sample_seed, how)}
 
     def _budget(self) -> str:

@@ -21,7 +21,7 @@ from harness.suites.base import Render, Suite
 from harness.suites.digests import digest
 from harness.suites.messages import cut_off
 from harness.suites.requests.jailbreaks import ENCODINGS, BestOf, Jailbreak, turns
-from harness.suites.subset import check_subset, draw_stratified, draw_text
+from harness.suites.subset import Subset, draw_stratified, draw_text
 from harness.types import (
     ChosenMetric,
     Declared,
@@ -57,8 +57,11 @@ class RequestMetric(Struct):
     headline: bool = False
 
 
-class Options(Struct):
-    """Options of the `requests` adapter."""
+class Options(Subset, kw_only=True):
+    """Options of the `requests` adapter.
+
+    `limit` is of each table. Kinds that `labels` tells apart are drawn from in proportion.
+    """
 
     metrics: dict[str, RequestMetric]
     """Name -> which share of the replies it is."""
@@ -88,12 +91,6 @@ class Options(Struct):
     the label `jailbreak`; each metric has one more for every jailbreak, `<metric>:<jailbreak>`."""
     best_of: BestOf | None = None
     """The best jailbreak of each model: `<metric>:best_of`, which is the headline in place of `<metric>`."""
-    limit: int | None = None
-    """Only the first requests of each table."""
-    sample: int | None = None
-    """So many requests, drawn at random: of each kind that `labels` tells apart in proportion."""
-    sample_seed: int = 0
-    """Another one draws others."""
 
 
 def build(name: str | None, options: Options) -> list["RequestSuite"]:
@@ -137,7 +134,6 @@ class RequestSuite(Suite):
         self._ways = {way: turns(way, jailbreak) for way, jailbreak in options.jailbreaks.items()} or {
             "": ("{request}",)
         }
-        check_subset(options.limit, options.sample)
         rows = [
             row
             for table, path in (options.tables or {"": options.path}).items()
