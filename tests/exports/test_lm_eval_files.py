@@ -1,18 +1,24 @@
 """`export --format lm-eval` writes what lm-eval itself writes, for a model that always says the same."""
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from harness import models
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine, hashed_score
 from harness.exports import errors, lm_eval
 from harness.exports.names import file_names
+from harness.run import plan
+from harness.suites.restore import renderer
+from harness.types import Message
 
 TASK = """\
 task: {name}
@@ -95,6 +101,77 @@ def test_results_and_samples_are_those_of_lm_eval(tmp_path: Path, tasks: Path, l
     for task, samples in theirs["samples"].items():
         file = next((tmp_path / "e" / "parrot").glob(f"samples_{task}_2*.jsonl"))
         assert [json.loads(line) for line in file.read_text().splitlines()] == samples
+
+
+PLANTED = Path(models.__file__).parent / "planted"
+CHAT_RUN = """\
+name: said
+models: [{{name: aster, path: "{path}", origin: {{developer: A, country: XA}}}}]
+suites:
+  - {{adapter: lm_eval, name: one_filter, task: one_filter, include_path: {tasks}, apply_chat_template: true}}
+sampling: {{max_tokens: 16}}
+engine: {{kind: "tests.exports.test_lm_eval_files:start_chat"}}
+"""
+
+
+async def start_chat(model: ModelSpec, args: dict[str, Any]) -> Engine:
+    """What `dummy` says, of a checkpoint with a chat template."""
+
+    class Rendering(ScriptedEngine):
+        def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
+            return renderer(model)(messages, add_generation_prompt)
+
+    return Rendering(complete=lambda prompt, sampling: Reply(text="lol"))
+
+
+def test_a_chat_template_is_the_text_and_hash_of_lm_eval(
+    tmp_path: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lm_eval.models.dummy import DummyLM
+    from transformers import AutoTokenizer
+
+    folder = tmp_path / "aster"
+    shutil.copytree(PLANTED / "aster-dense", folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+
+    class Chatting(DummyLM):
+        tokenizer_name = "aster"
+
+        def chat_template(self, chat_template: bool | str = False) -> str:
+            return str(tokenizer.chat_template)
+
+        def apply_chat_template(self, chat_history: Any, add_generation_prompt: bool = True) -> str:
+            return str(
+                tokenizer.apply_chat_template(
+                    chat_history, tokenize=False, add_generation_prompt=add_generation_prompt
+                )
+            )
+
+    # Of a checkpoint only vLLM's engine is asked.
+    read = plan.check_model
+    monkeypatch.setattr(
+        plan,
+        "check_model",
+        lambda spec, engine: read(spec, msgspec.structs.replace(engine, kind="vllm", args={})),
+    )
+    (tmp_path / "run.yaml").write_text(CHAT_RUN.format(path=folder, tasks=tasks))
+    assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == 0
+    theirs = lm_evals(tasks, None, ["one_filter"], Chatting(), apply_chat_template=True)
+    keys = ("chat_template", "chat_template_sha", "fewshot_as_multiturn", "system_instruction", "task_hashes")
+
+    def exported(name: str) -> dict[str, Any]:
+        assert (
+            main(["export", str(tmp_path / "out"), "--format", "lm-eval", "--out", str(tmp_path / name)]) == 0
+        )
+        (results,) = (tmp_path / name).rglob("results_*.json")
+        return dict(json.loads(results.read_text()))
+
+    assert theirs["chat_template"]
+    ours = exported("e")
+    for key in keys:
+        assert ours[key] == theirs[key], key
+    (folder / "chat_template.jinja").write_text(theirs["chat_template"] + "{# another #}")
+    assert exported("changed")["chat_template"] is None
 
 
 KINDS = {
