@@ -96,7 +96,7 @@ def claim_answers(claims: Claims) -> dict[str, list[str]]:
             for found in claim.changes
             if found.change is not None and found.change.value is not None
         ],
-        "sizes": [_size_sentence(size) for size in claims.sizes],
+        "sizes": [_size_sentence(size) for size in claims.sizes if claims.models],
     }
 
 
