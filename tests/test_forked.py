@@ -37,7 +37,16 @@ def test_no_answer_is_told(work: Callable[[], None], seconds: float | None, said
 
 
 def test_its_process_ends_with_the_context() -> None:
-    with pytest.raises(KeyboardInterrupt), forked(signal.pause):
+    told, tells = os.pipe()
+
+    def wait_for_ever() -> None:
+        os.write(tells, str(os.getpid()).encode())
+        signal.pause()
+
+    with pytest.raises(KeyboardInterrupt), forked(wait_for_ever):
+        process = int(os.read(told, 20))
         raise KeyboardInterrupt
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
+    for end in (told, tells):
+        os.close(end)

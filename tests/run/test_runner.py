@@ -751,7 +751,7 @@ def test_they_do_so_from_the_first_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = signal.getsignal(signal.SIGUSR1)
-    monkeypatch.setattr("harness.run.runner.plan_run", lambda *_: os.kill(os.getpid(), signal.SIGUSR1))
+    monkeypatch.setattr("harness.run.runner.plan_run", lambda *_, **__: os.kill(os.getpid(), signal.SIGUSR1))
     assert run(tmp_path) == Status.INTERRUPTED
     assert capsys.readouterr().err.endswith("the same command resumes\n")
     assert signal.getsignal(signal.SIGUSR1) == before

@@ -114,7 +114,7 @@ def check_places(options: Options, goals: int, *, denial: bool) -> None:
     """
     if options.other_goals and (options.attack is None or denial):
         raise UserError("other_goals: there are none without an attack that has a goal: leave it out")
-    if options.other_goals >= goals:
+    if options.other_goals and options.other_goals >= goals:
         raise UserError(
             f"other_goals: {options.suite} has {goals} injection tasks, so that at most {goals - 1} others "
             "can be injected beside one"
