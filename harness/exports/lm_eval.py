@@ -81,7 +81,8 @@ def _write_all_samples(
     if many:  # suites are loaded once, before there are several processes
         _suite(run, cells[0])
     parts = [cells[first::PROCESSES] for first in range(PROCESSES)] if many else [cells]
-    works = [partial(_write_cells, run, part, paths) for part in parts]
+    share = free_bytes() // PROCESSES if many else None
+    works = [partial(_write_cells, run, part, paths, share) for part in parts]
     hashes: dict[str, str] = {}
     prompts = Prompts(run)
     with ExitStack() as stack:
@@ -95,11 +96,21 @@ def _write_all_samples(
 
 
 def _write_cells(
-    run: Restored, cells: Iterable[CellEntry], paths: Mapping[str, Path]
+    run: Restored, cells: Iterable[CellEntry], paths: Mapping[str, Path], share: int | None
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """(key of a cell -> hash of its lines, suite -> why it has no prompts)."""
+    """Write the lines of some cells.
+
+    Args:
+        run: that they are of.
+        cells: which.
+        paths: key of a cell -> file of its lines.
+        share: bytes of memory that this may take; None is all that is free.
+
+    Returns:
+        (key of a cell -> hash of its lines, suite -> why it has no prompts).
+    """
     prompts = Prompts(run)
-    with within_memory(free_bytes() // PROCESSES):
+    with within_memory(share):
         hashes = {cell.key: _write_samples(run, cell, prompts, paths[cell.key]) for cell in cells}
     return hashes, prompts.lacking
 
