@@ -182,7 +182,7 @@ def test_ctrl_c_stops_a_run_cleanly(tmp_path: Path) -> None:
             assert line, "the run ended before a model was loaded"
         time.sleep(0.5)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 130
     assert errors.strip().splitlines()[-1].endswith("the same command resumes")
     assert "Traceback" not in errors

@@ -42,9 +42,9 @@ def test_strip_control_leaves_no_escape_made_of_the_pieces() -> None:
 
 @pytest.mark.parametrize("unit", ["\x9d", "\x1b]", "\x1b[", "\x1b[1;", "\x1bP0", "\x9b1"])
 def test_strip_control_takes_linear_time(unit: str) -> None:
-    started = time.process_time()
+    started = time.thread_time()
     strip_control(unit * 100_000)
-    assert time.process_time() - started < 1.0
+    assert time.thread_time() - started < 60, "0.1 s where it is linear, hours where it is not"
 
 
 def test_what_counts_as_printable_is_kept() -> None:

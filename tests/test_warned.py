@@ -36,7 +36,7 @@ def test_loggers_and_warnings_are_gathered_and_not_shown(
 
 def test_each_thread_has_its_own_and_others_are_heard_as_before() -> None:
     heard: dict[str, list[str]] = {}
-    both = threading.Barrier(2, timeout=10)
+    both = threading.Barrier(2, timeout=300)
 
     def work(name: str) -> None:
         with gathered() as said:

@@ -349,7 +349,7 @@ def vllm_serve(checkpoint: Path, port: int) -> Iterator[subprocess.Popen[bytes]]
     finally:
         if process.poll() is None:
             process.terminate()
-        process.wait(30)
+        process.wait(300)
 
 
 def free_port() -> int:
@@ -400,7 +400,7 @@ def serve_command(checkpoint: Path, port: int) -> list[str]:
 
 
 def wait_until_healthy(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
-    deadline = time.monotonic() + 180
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200:

@@ -264,13 +264,13 @@ def test_what_is_appended_while_the_disk_is_written_is_synced_next(
     def fsync(descriptor: int) -> None:
         calls.append(descriptor)
         writing.set()
-        assert go_on.wait(5)
+        assert go_on.wait(300)
 
     monkeypatch.setattr("harness.records.append.os.fsync", fsync)
     writer.append(record("a"))
     thread = threading.Thread(target=writer.sync)
     thread.start()
-    assert writing.wait(5)
+    assert writing.wait(300)
     writer.append(record("b"))  # does not wait for the disk
     go_on.set()
     thread.join()
@@ -406,23 +406,23 @@ def test_what_is_sealed_is_what_lies_there_whoever_comes_late(
     def fsync(file: int) -> None:
         if threading.current_thread() is thread:
             written.set()
-            assert go.wait(30)
+            assert go.wait(300)
         else:
             reached.append(file)
             if len(reached) == moment:
                 go.set()
-                thread.join(30)
+                thread.join(300)
         real(file)
 
     monkeypatch.setattr(os, "fsync", fsync)
     thread.start()
-    assert written.wait(30)
+    assert written.wait(300)
     append(one, CELL, [record("a", started=5.0, content_hash="later")])
     reached.clear()
     one.compact([CELL])
     one.seal()
     go.set()
-    thread.join(30)
+    thread.join(300)
     sums = one.checksums(one.manifest())
     assert {name.rpartition("/")[2] for name in sums} >= {"records.parquet", "checksums.json"}
     assert {name: checksum(tmp_path / name) for name in sums} == sums

@@ -87,7 +87,7 @@ def test_thirty_kills_lose_nothing_and_double_nothing(
     draw = random.Random(7)
     alone = tmp_path / "alone"
     alone.mkdir()
-    assert start(alone, "--workers", "2", pace=0.0).wait(120) == 0
+    assert start(alone, "--workers", "2", pace=0.0).wait(600) == 0
     with launched(on, tmp_path, monkeypatch) as arguments:
         process = start(tmp_path, *arguments)
         kills = launchers = 0
@@ -97,7 +97,7 @@ def test_thirty_kills_lose_nothing_and_double_nothing(
             def went_on(before: int = before, running: "subprocess.Popen[bytes]" = running) -> bool:
                 return len(written(tmp_path)) > before or running.poll() is not None
 
-            wait_until(went_on, 120)
+            wait_until(went_on, 600)
             time.sleep(draw.random() * 0.3)
             workers = working(tmp_path)
             if process.poll() is not None or not workers:
@@ -109,13 +109,13 @@ def test_thirty_kills_lose_nothing_and_double_nothing(
                 launchers += 1
                 if on != "slurm":  # whose jobs go on
                     wait_until(
-                        lambda workers=workers: not any(map(is_running, workers)), 60, "an orphan goes on"
+                        lambda workers=workers: not any(map(is_running, workers)), 300, "an orphan goes on"
                     )
                 process = start(tmp_path, *arguments)
             else:
                 with suppress(ProcessLookupError):  # it may have ended meanwhile
                     os.kill(draw.choice(workers), signal.SIGKILL)
-        assert process.wait(300) == 0
+        assert process.wait(600) == 0
     assert kills >= KILLS // 2 and launchers, "the run was over too soon for this test to say anything"
     assert not working(tmp_path)
     found = records(tmp_path)

@@ -25,7 +25,7 @@ def job(folder: Path, size: int, *, owes: bool = True) -> Any:
 def wait(ahead: ReadAhead) -> int:
     """Bytes that were read when all was."""
     if ahead._thread is not None:
-        ahead._thread.join(10)
+        ahead._thread.join(300)
     return ahead.read
 
 

@@ -399,7 +399,7 @@ def test_jobs_are_cancelled_told_of_their_limit_and_lose_a_node_and_the_results_
     wait_until(lambda: not any(map(is_running, before)))
     slurm("scontrol", "update", f"nodename={node}", "state=resume")
 
-    wait_until(lambda: end(tmp_path), 240, log(tmp_path))
+    wait_until(lambda: end(tmp_path), 600, log(tmp_path))
     wait_until(lambda: not slurm.queue())
     directory = RunDirectory(tmp_path / "100% of it")
     ends = {name: [worker.ended for worker in read_workers(directory.path, name)] for name in MODELS}
@@ -435,7 +435,7 @@ def test_what_dies_again_and_again_is_given_up_by_name_and_the_rest_goes_on(
         wait_until(lambda number=number: len(started(tmp_path, "never")) == number, what=log(tmp_path))
         time.sleep(0.5)
         slurm("scancel", "--signal=USR1", "--batch", element(tmp_path, "never"))
-    wait_until(lambda: end(tmp_path), 120, log(tmp_path))
+    wait_until(lambda: end(tmp_path), 600, log(tmp_path))
     assert end(tmp_path)["status"] == Status.STOPPED
     killed, never = sorted(end(tmp_path)["problems"])
     assert "model killed: its process was killed 3 times before it finished anything (last on " in killed

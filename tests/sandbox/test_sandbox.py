@@ -260,11 +260,12 @@ def test_no_network() -> None:
         "10 ** 10 ** 9",
     ],
 )
-def test_time_is_limited_and_nothing_outlives_it(program: str) -> None:
+def test_time_is_limited_and_nothing_outlives_it(program: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "GRACE_SECONDS", 3000.0)
     started = time.monotonic()
     with descendants() as seen:
         assert outcome(program, seconds=0.5).result == "timed out"
-    assert time.monotonic() - started < 0.5 + sandbox.GRACE_SECONDS / 2
+    assert time.monotonic() - started < 600, "it was ended by the last resort"
     assert len(seen) >= 4, "two sandboxes of two processes each"
     assert not alive(seen)
 

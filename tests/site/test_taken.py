@@ -71,10 +71,8 @@ def test_what_another_command_is_writing_stays_and_what_one_left_a_day_ago_goes(
 
 def test_a_run_that_takes_too_long_is_ended(tmp_path: Path) -> None:
     make(tmp_path / "root" / "one")
-    began = time.monotonic()
     found = read(tmp_path / "root", tmp_path / "store", seconds=0.0)
     assert found["one"].refused == ("to read it takes longer than 0 s",)
-    assert time.monotonic() - began < 30
 
 
 def test_a_run_that_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ def swallow() -> None:
 
 def deaf() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
-    time.sleep(60)
+    time.sleep(6000)
 
 
 def loop() -> None:
@@ -98,10 +98,9 @@ def by(scorers: Scorers, *names: str) -> list[Any]:
 @pytest.mark.parametrize("name", ["regex", "swallow", "loop"])
 def test_a_section_that_does_not_end_is_ended(name: str) -> None:
     suite = Checked()
-    began = time.monotonic()
     with pytest.raises(AttemptFailure, match=f"scoring document {name} of s took longer than 0.4 s") as found:
         scoring.score(suite, sample(name), Transcript())
-    assert found.value.kind is FailureKind.SCORER_ERROR and time.monotonic() - began < 5
+    assert found.value.kind is FailureKind.SCORER_ERROR
     assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
 
 
@@ -128,7 +127,7 @@ def test_inside_of_a_section_and_in_threads_nothing_changes() -> None:
 
 
 def test_the_first_interrupt_ends_a_section(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bound, "LIMIT_SECONDS", 60.0)
+    monkeypatch.setattr(bound, "LIMIT_SECONDS", 6000.0)
 
     async def hang() -> None:
         threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -144,7 +143,7 @@ def test_the_first_interrupt_ends_a_section(monkeypatch: pytest.MonkeyPatch) -> 
             asyncio.run(hang())
     finally:
         signal.signal(signal.SIGINT, before)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 600, "the limit was waited for"
 
 
 def children() -> set[str]:
@@ -175,7 +174,7 @@ def test_scorers_are_processes_that_are_replaced() -> None:
 
 
 def test_a_run_that_is_stopped_waits_for_no_scorer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bound, "LIMIT_SECONDS", 60.0)
+    monkeypatch.setattr(bound, "LIMIT_SECONDS", 6000.0)
     suite = Checked()
 
     async def stopped(scorers: Scorers) -> None:
@@ -185,7 +184,7 @@ def test_a_run_that_is_stopped_waits_for_no_scorer(monkeypatch: pytest.MonkeyPat
     began = time.monotonic()
     with Scorers([suite]) as scorers:
         asyncio.run(stopped(scorers))
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 600, "the limit was waited for"
 
 
 def test_suites_that_run_no_code_of_others_fork_nothing() -> None:

@@ -14,7 +14,7 @@ from harness.engines.vllm.orphans import Guard
 
 if __name__ == "__main__":
     guard = Guard("Core")
-    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(60,), name="Core_1")
+    child = multiprocessing.get_context("spawn").Process(target=time.sleep, args=(900,), name="Core_1")
     child.start()
     guard.watch()
     guard.watch()
@@ -48,7 +48,7 @@ def test_children_end_with_a_killed_parent(tmp_path: Path) -> None:
     parent, child = start_parent(tmp_path, "guarded")
     with parent:
         parent.kill()
-    assert ends_within(child, 5)
+    assert ends_within(child, 300)
 
 
 def test_children_of_a_closed_guard_are_let_be(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_children_of_a_closed_guard_are_let_be(tmp_path: Path) -> None:
 def test_only_new_children_with_the_name_are_guarded() -> None:
     context = multiprocessing.get_context("fork")
     processes = [
-        context.Process(target=time.sleep, args=(60,), name=name) for name in ("Core_0", "Core_1", "X")
+        context.Process(target=time.sleep, args=(900,), name=name) for name in ("Core_0", "Core_1", "X")
     ]
     processes[0].start()
     guard = Guard("Core")
@@ -70,7 +70,7 @@ def test_only_new_children_with_the_name_are_guarded() -> None:
         process.start()
     assert [child.name for child in guard.children()] == ["Core_1"]
     guard.terminate()
-    processes[1].join(5)
+    processes[1].join(300)
     assert processes[1].exitcode == -signal.SIGTERM
     assert guard.children() == []
     guard.close()
