@@ -10,7 +10,7 @@ from harness.engines.metered import BusyClock
 from harness.engines.patience import PatientServer
 from harness.engines.wire import Blame, Fault, Wire
 
-GONE = 0.6
+GONE = 2.0
 
 
 class Gone:

@@ -133,22 +133,37 @@ def harmless_templates() -> None:
     lm_eval.utils.env.from_string = lru_cache(maxsize=4096)(lm_eval.utils.env.from_string)
 
 
+class _Errors(logging.Handler):
+    """Hands on what is an error, and nothing below."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """As the root logger would."""
+        logging.getLogger().callHandlers(record)
+
+
+_ERRORS = _Errors(logging.ERROR)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep log lines and progress bars about data off the terminal while inside."""
+    """Keep log lines and progress bars about data off the terminal while inside.
+
+    Levels are left alone: to set one empties the caches of all loggers of the process, which costs a run as
+    much as scoring a document does.
+    """
     import datasets
 
     loggers = [logging.getLogger(name) for name in NOISY_LOGGERS]
-    levels = [logger.level for logger in loggers]
+    ways = [(logger.handlers, logger.propagate) for logger in loggers]
     bars = not datasets.are_progress_bars_disabled()
     datasets.disable_progress_bars()
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.handlers, logger.propagate = [_ERRORS], False
     try:
         yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        for logger, (handlers, propagate) in zip(loggers, ways, strict=True):
+            logger.handlers, logger.propagate = handlers, propagate
         if bars:
             datasets.enable_progress_bars()
 

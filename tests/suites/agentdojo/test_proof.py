@@ -61,7 +61,7 @@ ALL = [*(pytest.param(name, marks=pytest.mark.slow) for name in BENCHMARK), "age
 BLIND = {f"user_task_{i}/injection_task_0" for i in (14, 15, 16, 17, 18, 22, 23, 24, 39)}
 """Workspace pairs on which AgentDojo's checker cannot see that the attack succeeded: see the audit."""
 
-PROOF_SECONDS = 180
+PROOF_SECONDS = 900
 """Processor time that all of this file may take: a loaded machine makes it no slower."""
 
 Script = Callable[[AgentDojoSuite, Sample], Sequence[Generation]]

@@ -1,5 +1,6 @@
 """What is asked of the hub for an lm-eval task, and what is refused."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 
 from harness.errors import Absent, UserError
 from harness.suites.access import Access
-from harness.suites.lm_eval.patches import nltk_downloads
+from harness.suites.lm_eval.patches import nltk_downloads, quiet
 from harness.suites.lm_eval.suite import Options, build
 from tests.data_hub import DataHub, serve
 
@@ -161,3 +162,20 @@ def test_what_nltk_fetches_is_seen_to(tmp_path: Path, monkeypatch: pytest.Monkey
     with nltk_downloads("ifeval", tmp_path, allowed=False), pytest.raises(Absent, match="punkt_tab of nltk"):
         nltk.download("punkt_tab")
     assert len(got) == 2 and nltk.download is download
+
+
+def test_lines_about_data_are_not_shown_and_no_cache_of_a_logger_is_emptied(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def emptied() -> None:
+        raise AssertionError("the caches of all loggers of the process were emptied")
+
+    monkeypatch.setattr(logging.root.manager, "_clear_cache", emptied)
+    below = logging.getLogger("datasets.builder")
+    with quiet():
+        with quiet():
+            below.warning("within both")
+        below.warning("within one")
+        below.error("an error")
+    below.warning("afterwards")
+    assert [record.getMessage() for record in caplog.records] == ["an error", "afterwards"]
