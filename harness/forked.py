@@ -3,13 +3,16 @@
 import os
 import pickle
 import signal
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from multiprocessing.connection import Connection, Pipe
 from typing import NoReturn, TypeVar
 
 from harness.errors import UserError
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 
@@ -28,6 +31,41 @@ def forked(work: Callable[[], T], seconds: float | None = None) -> Iterator[Call
     Yields:
         Waits for what the function returns, or raises what it raised, or `NoAnswer`.
     """
+    with _forked_each(lambda: (one() for one in (work,)), seconds) as answer:
+        yield answer
+
+
+def shared_out(work: Callable[[A], T], items: Sequence[A], processes: int) -> Iterator[T]:
+    """What a function gives of each item, in their order; every process works on its share of them.
+
+    An answer waits in its process until it is asked for, so that one of each process is in memory at most.
+    Nothing is forked where one process is to do it, or where this one has other threads, which may hold
+    what those processes would wait for.
+
+    Args:
+        work: the function. What it returns or raises is pickled where a process does it.
+        items: what it is called with.
+        processes: how many, at most.
+    """
+    processes = min(processes, len(items))
+    if processes < 2 or threading.active_count() > 1:
+        yield from map(work, items)
+        return
+    with ExitStack() as stack:
+        shares = [partial(map, work, items[first::processes]) for first in range(processes)]
+        answers = [stack.enter_context(_forked_each(share)) for share in shares]
+        for place in range(len(items)):
+            yield answers[place % processes]()
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+@contextmanager
+def _forked_each(work: Callable[[], Iterable[T]], seconds: float | None = None) -> Iterator[Callable[[], T]]:
+    """As `forked`, of a function that gives one thing after the other; each call waits for the next."""
     ours, theirs = Pipe(duplex=False)
     if (process := os.fork()) == 0:
         ours.close()
@@ -57,12 +95,12 @@ def forked(work: Callable[[], T], seconds: float | None = None) -> Iterator[Call
         os.waitpid(process, 0)
 
 
-def _work(work: Callable[[], object], answers: Connection) -> NoReturn:
+def _work(work: Callable[[], Iterable[object]], answers: Connection) -> NoReturn:
     try:
         try:
-            said = pickle.dumps((False, work()))
+            for said in work():
+                answers.send_bytes(pickle.dumps((False, said), protocol=5))
         except Exception as error:
-            said = pickle.dumps((True, error))
-        answers.send_bytes(said)
+            answers.send_bytes(pickle.dumps((True, error)))
     finally:
         os._exit(0)  # what the process was forked from has its own end

@@ -2,12 +2,13 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from harness.errors import UserError
-from harness.forked import NoAnswer, forked
+from harness.forked import NoAnswer, cores, forked, shared_out
 
 
 def test_it_returns_and_raises_as_if_it_were_called_here() -> None:
@@ -50,3 +51,31 @@ def test_its_process_ends_with_the_context() -> None:
         os.kill(process, 0)
     for end in (told, tells):
         os.close(end)
+
+
+def test_items_are_shared_out_and_come_in_their_order() -> None:
+    found = list(shared_out(lambda item: (item, os.getpid()), range(7), 2))
+    assert [item for item, _ in found] == [*range(7)]
+    assert len({process for _, process in found} - {os.getpid()}) == 2
+    assert list(shared_out(str, [], 2)) == [] and cores() >= 1
+
+
+def test_an_error_comes_in_its_place_and_ends_the_others() -> None:
+    def reciprocal(item: int) -> float:
+        return 1 / item
+
+    found = shared_out(reciprocal, [1, 2, 0, 4], 2)
+    assert [next(found), next(found)] == [1, 0.5]
+    with pytest.raises(ZeroDivisionError):
+        next(found)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_beside_other_threads_nothing_is_forked() -> None:
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    assert {*shared_out(lambda _: os.getpid(), range(4), 2)} == {os.getpid()}
+    over.set()
+    thread.join()

@@ -17,7 +17,6 @@ from harness.analysis.build import (
     MetricResult,
     ModelScorecard,
     SuiteResult,
-    computed,
     estimate_metric,
     total_usage,
 )
@@ -179,7 +178,9 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
     cut = sum(result.estimate.contexts_cut for result in results)
     method = f"{estimate.method}; every question of {len(results)} suites counts once"
     estimate = msgspec.structs.replace(estimate, method=method, contexts_cut=cut)
-    return computed(name, metric, (estimate, observations), tuple(dict.fromkeys(said)))
+    return MetricResult(
+        suite=name, metric=metric, found=(estimate, observations), warnings=tuple(dict.fromkeys(said))
+    )
 
 
 def _joined(results: Sequence[MetricResult]) -> Observations:

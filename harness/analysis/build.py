@@ -1,12 +1,9 @@
 """Records to model scorecards. Pure: reads no file, knows no engine and no suite."""
 
 import dataclasses
-import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from functools import cached_property, partial
 from math import fsum
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -30,6 +27,7 @@ from harness.analysis.missing import qualified
 from harness.analysis.pooled import Pooled, pool
 from harness.analysis.tool_use import ToolUse, tool_use
 from harness.errors import UserError
+from harness.forked import cores, shared_out
 from harness.suites.corpus import corpus
 from harness.suites.declared import declared
 from harness.types import (
@@ -48,9 +46,9 @@ from harness.types import (
 )
 from harness.warned import gathered
 
-THREADS = 4
-"""Models that are aggregated side by side, at most: each holds its largest cell in memory."""
-
+MANY, CELL = 100_000, 1000
+"""Attempts from which on models are counted by processes beside each other, and how many a cell takes as
+long as, however few it has."""
 
 Found = tuple[Estimate, Observations]
 
@@ -60,14 +58,14 @@ class MetricResult(Struct, dict=True):
 
     suite: str
     metric: Metric
-    compute: Callable[[], Found]
-    """Gives the estimate and what it is of, when one of them is first asked for."""
+    found: Found | Callable[[], Found]
+    """The estimate and what it is of, or what gives them when one of them is first asked for."""
     warnings: tuple[str, ...] = ()
     """What was warned of as the estimate was computed, each text once."""
 
     @cached_property
     def _found(self) -> Found:
-        return self.compute()
+        return self.found if isinstance(self.found, tuple) else self.found()
 
     @property
     def estimate(self) -> Estimate:
@@ -78,15 +76,6 @@ class MetricResult(Struct, dict=True):
     def observations(self) -> Observations:
         """What it is of."""
         return self._found[1]
-
-    def __reduce__(self) -> tuple[Callable[..., "MetricResult"], tuple[Any, ...]]:
-        """Kept as what it comes to, without the attempts that it is computed from."""
-        return computed, (self.suite, self.metric, self._found, self.warnings)
-
-
-def computed(suite: str, metric: Metric, found: Found, warnings: tuple[str, ...] = ()) -> MetricResult:
-    """A result that is there already."""
-    return MetricResult(suite=suite, metric=metric, compute=lambda: found, warnings=warnings)
 
 
 class SuiteResult(Struct):
@@ -155,6 +144,17 @@ class ModelScorecard(Struct):
             for name, part in (whole.members or {benchmark: whole}).items()
         }
 
+    def computed(self) -> "ModelScorecard":
+        """The same without the attempts that metrics are computed from."""
+        metrics, members = (
+            {
+                key: msgspec.structs.replace(one, found=(one.estimate, one.observations))
+                for key, one in of.items()
+            }
+            for of in (self.metrics, self.members)
+        )
+        return msgspec.structs.replace(self, metrics=metrics, members=members)
+
     @property
     def complete(self) -> bool:
         """True if no attempt is owed."""
@@ -166,12 +166,16 @@ class ModelScorecard(Struct):
         return total_usage([suite.usage for suite in self.suites.values()])
 
 
-def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]) -> list[ModelScorecard]:
+def build_scorecards(
+    manifest: Manifest, tables: Callable[[CellEntry], pa.Table], *, processes: int | None = None
+) -> list[ModelScorecard]:
     """The scorecard of every model of a run, by name.
 
     Args:
         manifest: what the run directory says about itself.
         tables: cell -> its finished attempts in any order, as from `RunDirectory.columns`.
+        processes: that may work on a large run, each of which holds one cell in memory; None is as many as
+            there are cores.
 
     Raises:
         UserError: a model has two cells of one suite, or no records can be read at all. Where some cannot,
@@ -187,12 +191,13 @@ def build_scorecards(manifest: Manifest, tables: Callable[[CellEntry], pa.Table]
             )
         cells[cell.model][cell.suite] = cell
     names = sorted(manifest.models)
-    # Reading and counting leave the interpreter's lock free, so that threads do work side by side.
-    # What gathers warnings is set up once for all of them.
-    with gathered(), ThreadPoolExecutor(max_workers=min(THREADS, os.cpu_count() or 1)) as pool:
+    large = sum(CELL + cell.samples * cell.attempts for cell in manifest.cells.values()) >= MANY
+    with gathered():  # set up once for all of them
         cards = list(
-            pool.map(
-                lambda name: _scorecard(manifest.models[name], cells[name], tables, manifest.judges), names
+            shared_out(
+                lambda name: _scorecard(manifest.models[name], cells[name], tables, manifest.judges),
+                names,
+                (processes or cores()) if large else 1,
             )
         )
     unread = [said for card in cards for said in card.unread.values()]
@@ -312,7 +317,9 @@ def _metric_result(
 ) -> MetricResult:
     with gathered() as said:
         found = _found(cell, measured, attempts, judges, model)
-    return computed(cell.suite, measured.metric, found, tuple(dict.fromkeys(said)))
+    return MetricResult(
+        suite=cell.suite, metric=measured.metric, found=found, warnings=tuple(dict.fromkeys(said))
+    )
 
 
 def _at_k_results(
@@ -320,11 +327,22 @@ def _at_k_results(
 ) -> Iterator[MetricResult]:
     """A rate at 1, 2, 4, ... attempts, computed where it is shown: few views do, and it takes longest."""
     for k in numbers_of_attempts(cell) if measured.metric.kind == "rate" else ():
+        yield MetricResult(
+            suite=cell.suite,
+            metric=at_k_metric(measured.metric, k),
+            found=partial(_found_at, k, cell, measured, attempts, judges, model),
+        )
 
-        def compute(k: int = k) -> Found:
-            return _found(cell, at_k(measured, attempts, k, cell.attempts), attempts, judges, model)
 
-        yield MetricResult(suite=cell.suite, metric=at_k_metric(measured.metric, k), compute=compute)
+def _found_at(
+    k: int,
+    cell: CellEntry,
+    measured: Measured,
+    attempts: Attempts,
+    judges: Sequence[JudgeEntry],
+    model: ModelEntry,
+) -> Found:
+    return _found(cell, at_k(measured, attempts, k, cell.attempts), attempts, judges, model)
 
 
 def _found(

@@ -87,7 +87,7 @@ def _write_all_samples(
     prompts = Prompts(run)
     with ExitStack() as stack:
         answers = [stack.enter_context(forked(work)) for work in works] if many else works
-        cards = build_scorecards(run.manifest, run.directory.columns)
+        cards = build_scorecards(run.manifest, run.directory.columns, processes=1)
         for answer in answers:
             found, lacking = answer()
             hashes |= found

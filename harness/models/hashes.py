@@ -25,7 +25,7 @@ REMEMBERED_FROM = 64 << 20
 
 def file_hash(file: Path) -> str:
     """SHA-256 of a file; of a very large one `blocks:` and that of its size and 1,024 blocks of 1 MiB."""
-    before = _state(file)
+    before = state(file)
     if before[0] < REMEMBERED_FROM:
         return _read(file)
     known = _remembered()
@@ -33,17 +33,17 @@ def file_hash(file: Path) -> str:
     if entry and entry[:-1] == before:
         return str(entry[-1])
     found = _read(file)
-    if _state(file) == before:  # else it was written to meanwhile
+    if state(file) == before:  # else it was written to meanwhile
         _remember({**_remembered(), str(file.resolve()): [*before, found]})
     return found
 
 
 def _read(file: Path) -> str:
     disk.check_regular(file)
-    size = file.stat().st_size
-    with file.open("rb") as stream:
-        if size < SMALL:  # at once, in less than the time that making a buffer for pieces takes
-            return hashlib.sha256(stream.read()).hexdigest()
+    with file.open("rb", buffering=0) as stream:  # a buffer would take longer to make than most files to read
+        size = os.fstat(stream.fileno()).st_size
+        if size < SMALL:
+            return hashlib.sha256(stream.readall()).hexdigest()
         if size <= WHOLE_FILE_LIMIT:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         blocks, length = 1024, 1 << 20
@@ -54,7 +54,8 @@ def _read(file: Path) -> str:
         return "blocks:" + digest.hexdigest()
 
 
-def _state(file: Path) -> list[int]:
+def state(file: Path) -> list[int]:
+    """What tells that a file has not been written to since: its size, its inode, when both last changed."""
     stat = file.stat()
     return [stat.st_size, stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns]
 

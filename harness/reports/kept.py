@@ -8,7 +8,7 @@ import msgspec
 
 from harness.disk import replace
 from harness.records.directory import RunDirectory
-from harness.reports.recall import Shown, keep, made_of, recall, recalled
+from harness.reports.recall import Shown, keep, made_of, recall, recalled, states
 
 if TYPE_CHECKING:
     from harness.reports.document import Document
@@ -74,14 +74,15 @@ def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str
     from harness.reports.document import read_document
 
     directory.seal()
-    before, document = made_of(directory), read_document(directory)
+    before, of = states(directory), made_of(directory)
+    document = read_document(directory)
     no_claims = msgspec.structs.replace(document, claims=None, claims_problem=None)
     shown = {form: _shown(document if form == "json" else no_claims, form) for form in WRITTEN}
-    unchanged = made_of(directory) == before
+    unchanged = states(directory) == before
     for form, one in shown.items():
         replace(kept_path(directory, form), one.text.encode())
         if unchanged:
-            keep(before, _asked(form), one)
+            keep(of, _asked(form), one)
     return _shown(no_claims, "table", width=width, color=color).text
 
 

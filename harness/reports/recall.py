@@ -3,25 +3,34 @@
 It lies in the reader's own cache folder; nothing of that kind is taken from a run directory. It goes by the
 contents of every file that a run is read from, as hashed here, whatever checksums a run has of itself; by the
 code; and by what was asked. What is not whole is made again, and the folder may be removed at any time.
+
+Files are hashed again where any of them was touched: its size, its inode or a time of these is another one,
+which no copy of a file and no date that is set for it can keep as they were.
 """
 
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from harness import disk
 from harness.errors import DiskError, UserError
-from harness.models.hashes import file_hash
+from harness.models.hashes import file_hash, state
 from harness.records.directory import RunDirectory
 from harness.types import Struct
 
 MOST = 200
 """So many are kept, the last that were made."""
+SETTLED_NS = 2_000_000_000
+"""After so long the times of a file tell that it was written to once more: no file system's are coarser."""
+
+T = TypeVar("T", bound=Struct)
 
 
 class Shown(Struct):
@@ -40,32 +49,73 @@ def recall(directory: RunDirectory, asked: Sequence[str], make: Callable[[], Sho
         asked: all that is shown depends on beside the run.
         make: makes it. May raise UserError: then nothing is kept.
     """
-    before = made_of(directory)
-    found = recalled(before, asked)
+    before, of = states(directory), made_of(directory)
+    found = recalled(of, asked)
     if found is None:
         found = make()
-        if made_of(directory) == before:  # else it was written to meanwhile
-            keep(before, asked, found)
+        if states(directory) == before:  # else it was written to meanwhile
+            keep(of, asked, found)
     return found
 
 
 def recalled(of: str | None, asked: Sequence[str]) -> Shown | None:
     """What is kept; None if nothing is, or not whole. Args: of: what it was made of, see `made_of`."""
-    if of is None:
-        return None
-    try:
-        digest, _, content = _path(of, asked).read_bytes().partition(b"\n")
-        whole = digest == sha256(content).hexdigest().encode()
-        return msgspec.json.decode(content, type=Shown) if whole else None
-    except (OSError, ValueError):  # nothing there, or nothing of this version
-        return None
+    return None if of is None else _kept(_path("shown", of, *asked), Shown)
 
 
 def keep(of: str | None, asked: Sequence[str], shown: Shown) -> None:
     """Keep what was shown, where there is a folder for it; see `recalled`."""
-    if of is None:
-        return
-    path, content = _path(of, asked), msgspec.json.encode(shown)
+    if of is not None:
+        _keep(_path("shown", of, *asked), shown)
+
+
+def states(directory: RunDirectory) -> dict[str, list[int]] | None:
+    """Every file that a run is read from -> its state; None if one cannot be looked at."""
+    try:
+        found = sorted((str(path), path) for path in directory.files())
+        return {name: state(path) for name, path in found if path.exists()}  # runs of others need no config
+    except (OSError, UserError):
+        return None
+
+
+class _Contents(Struct):
+    digest: str
+
+
+def made_of(directory: RunDirectory) -> str | None:
+    """A digest of the code and of every file that a run is read from; None if one cannot be read."""
+    began, before = time.time_ns(), states(directory)
+    if before is None:
+        return None
+    known = _path("contents", str(directory.path.resolve()), repr(before))
+    contents = _kept(known, _Contents)
+    if contents is None:
+        found = sha256()
+        try:
+            for path in before:
+                inside = path.removeprefix(str(directory.path))
+                found.update(f"{inside} {file_hash(Path(path))}\n".encode())
+        except (OSError, UnicodeError, UserError):
+            return None
+        contents = _Contents(digest=found.hexdigest())
+        touched = max(max(times) for _, _, *times in before.values())
+        if states(directory) == before and touched + SETTLED_NS < began:
+            _keep(known, contents)
+    return sha256(f"{code_digest()} {contents.digest}".encode()).hexdigest()
+
+
+def _kept(path: Path, kind: type[T]) -> T | None:
+    """What a file of this cache holds; None if there is none, or it is not whole."""
+    try:
+        digest, _, content = path.read_bytes().partition(b"\n")
+        whole = digest == sha256(content).hexdigest().encode()
+        return msgspec.json.decode(content, type=kind) if whole else None
+    except (OSError, ValueError):  # nothing there, or nothing of this version
+        return None
+
+
+def _keep(path: Path, found: Struct) -> None:
+    content = msgspec.json.encode(found)
     with suppress(OSError, DiskError):  # a home that cannot be written to: it is made each time
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         disk.replace(path, sha256(content).hexdigest().encode() + b"\n" + content)
@@ -74,21 +124,8 @@ def keep(of: str | None, asked: Sequence[str], shown: Shown) -> None:
             old.unlink(missing_ok=True)
 
 
-def _path(of: str, asked: Sequence[str]) -> Path:
-    key = sha256("\0".join([of, *asked]).encode()).hexdigest()
-    return disk.cache_folder() / "shown" / key
-
-
-def made_of(directory: RunDirectory) -> str | None:
-    """A digest of the code and of every file that a run is read from; None if one cannot be read."""
-    found = sha256(code_digest().encode())
-    try:
-        for path in sorted(directory.files(), key=str):
-            if path.exists():  # runs of others need no config
-                found.update(f"{path.relative_to(directory.path)} {file_hash(path)}\n".encode())
-    except (OSError, UnicodeError, UserError):
-        return None
-    return found.hexdigest()
+def _path(folder: str, *of: str) -> Path:
+    return disk.cache_folder() / folder / sha256("\0".join(of).encode()).hexdigest()
 
 
 @cache

@@ -284,12 +284,12 @@ def _read(directory: RunDirectory, folder: Path, store: Store, reading: Reading)
     scores = {key: _scores(run, cell, sums, store, reading) for key, cell in run.manifest.cells.items()}
     if wrong := [finding for one in scores.values() for finding in one.findings if finding.good is False]:
         return Taken(name=name, refused=_reasons(wrong))
-    of_suites = build_scorecards(run.manifest, directory.columns)
+    of_suites = build_scorecards(run.manifest, directory.columns, processes=1)  # runs are taken side by side
     cards = by_benchmark(of_suites, run.manifest)
     if unread := [said for card in cards for said in card.unread.values()]:
         return Taken(name=name, refused=tuple(map(one_line, unread[:SHOWN])))
     with (folder / "cards").open("wb") as file:
-        pickle.dump(cards, file, protocol=5)
+        pickle.dump([card.computed() for card in cards], file, protocol=5)
     cells = tuple(
         _cell(run, cell, sums, scores[key].again, store, reading) for key, cell in run.manifest.cells.items()
     )

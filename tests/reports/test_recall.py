@@ -1,11 +1,13 @@
 """What was shown is shown again where nothing has changed, and is no part of what a run brings."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from harness import disk
 from harness.cli import main
+from harness.models.hashes import file_hash
 from harness.records.directory import RunDirectory
 from harness.reports import document, recall
 from harness.reports.kept import scorecard
@@ -65,6 +67,35 @@ def test_records_that_claim_the_checksums_of_others_are_read(run: RunDirectory, 
     path = next(run.path.rglob("*.parquet"))
     path.write_bytes(path.read_bytes()[:-8] + b"\0" * 8)
     assert scorecard(run, "table").incomplete and len(made) == 2
+
+
+def test_files_are_read_once_until_one_is_touched(
+    run: RunDirectory, made: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed = list[Path]()
+    monkeypatch.setattr(recall, "file_hash", lambda path: hashed.append(path) or file_hash(path))
+    monkeypatch.setattr(recall, "SETTLED_NS", -(10**18))
+    recall.code_digest()
+    hashed.clear()
+    scorecard(run, "table")
+    assert len(hashed) == len(recall.states(run) or ()) > 10
+    scorecard(run, "table")
+    assert scorecard(run, "table", by="developer") and len(hashed) == len(recall.states(run) or ())
+
+    path = next(run.path.rglob("*.parquet"))
+    before, old = path.read_bytes(), path.stat()
+    path.write_bytes(before[:-8] + b"\0" * 8)  # as large, and as old by the time that can be set
+    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    assert scorecard(run, "table").incomplete and len(made) == 3
+
+
+def test_a_file_that_was_just_written_is_read_again(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its times would not tell whether it is written to once more."""
+    monkeypatch.setattr(recall, "SETTLED_NS", 10**18)
+    scorecard(run, "table")
+    assert not (disk.cache_folder() / "contents").exists() and kept()
 
 
 @pytest.mark.parametrize("content", [b"", b"{", FORGED, b"0" * 64 + b"\n" + FORGED, b"\xff\n{}"])

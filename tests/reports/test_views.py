@@ -6,8 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
+import pyarrow as pa
 import pytest
 
+from harness.analysis import build
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.analysis.claims import make_claims
 from harness.analysis.claims.evidence import Asked
@@ -19,12 +21,12 @@ from harness.records.directory import RunDirectory
 from harness.reports import document, recall
 from harness.reports.claims_text import render_claims
 from harness.reports.compare_text import render_comparison
-from harness.reports.document import document_of
+from harness.reports.document import document_of, make_document
 from harness.reports.kept import WRITTEN, are_current, kept_path, write_scorecards
 from harness.reports.render import render
 from harness.reports.terminal import SCREEN
 from harness.reports.words import PAIRED, notes
-from harness.types import Origin
+from harness.types import CellEntry, Origin
 from tests.analysis.synthetic import manifest_of, synthetic_run, tables
 from tests.analysis.test_compare import write
 from tests.runs import change_run
@@ -110,6 +112,22 @@ def test_a_screen_has_only_that_computed_which_it_shows() -> None:
     assert len(computed()) > len(split) and not any(computed())
     render(found, "json")
     assert all(computed())
+
+
+@pytest.mark.parametrize("form", ["table", "json"])
+def test_models_that_processes_count_come_to_the_same(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    manifest, records = synthetic_run()
+    one = render(make_document(manifest, tables(records)), form)
+    monkeypatch.setattr(build, "MANY", 0)
+    monkeypatch.setattr(build, "cores", lambda: 2)
+    read = list[str]()
+
+    def counted(cell: CellEntry) -> pa.Table:
+        read.append(cell.key)
+        return tables(records)(cell)
+
+    assert render(make_document(manifest, counted), form) == one
+    assert not read  # in this process
 
 
 def test_of_many_origins_each_is_compared_with_the_leading_one() -> None:

@@ -90,9 +90,9 @@ def test_equal_numbers_have_equal_ranks_whatever_their_order(root: Path) -> None
     board = settled(root, PUBLIC)
     column = next(column for column in board.columns if column.key == "questions/accuracy")
     rows = board.having(column)
-    compute = rows[0].numbers[column.id].result.compute
+    found = rows[0].numbers[column.id].result.found
     for row in rows[:3]:
-        result = msgspec.structs.replace(row.numbers[column.id].result, compute=compute)
+        result = msgspec.structs.replace(row.numbers[column.id].result, found=found)
         row.numbers[column.id] = dataclasses.replace(row.numbers[column.id], result=result)
     _rank(column, board.rows)
     assert len({row.ranks[column.id] for row in rows[:3]}) == 1
