@@ -85,13 +85,13 @@ class Run:
         for card in self._document.models:
             model = card.model
             for result in card.metrics.values():
-                found, same = result.estimate, result.estimate.same_tasks
+                estimate, same = result.estimate, result.estimate.same_tasks
                 yield (
                     *(model.name, model.origin.developer, model.origin.country, result.suite),
                     *(result.metric.name, result.metric.headline, result.metric.higher_is_better),
-                    *(found.value, found.low, found.high),
+                    *(estimate.value, estimate.low, estimate.high),
                     *((same.low, same.high) if same else (None, None)),
-                    *(found.n, found.missing, found.clusters, found.method),
+                    *(estimate.n, estimate.missing, estimate.clusters, estimate.method),
                 )
 
     def origins(self, by: str = "country") -> "pd.DataFrame":
@@ -142,7 +142,7 @@ class Run:
             raise UserError(
                 f"{self.path} has no multiple-choice suite of {base!r}: models with one are {known}"
             )
-        found = [
+        divergences = [
             (model, suite, diverge(read[base, suite], options))
             for (model, suite), options in read.items()
             if model != base
@@ -157,7 +157,7 @@ class Run:
                     *(one.same_choice.value, one.same_choice.low, one.same_choice.high),
                     *(one.kl.n, one.kl.missing),
                 )
-                for model, suite, one in found
+                for model, suite, one in divergences
             ),
         )
 

@@ -80,6 +80,6 @@ def pip_install(extra: str) -> str:
     """The command that installs what an extra of this package names: no index has the package itself."""
     from importlib.metadata import requires
 
-    found = (line.partition("; ") for line in requires("openweight-harness") or ())
-    wanted = [name for name, _, marker in found if marker.replace('"', "'") == f"extra == '{extra}'"]
+    requirements = (line.partition("; ") for line in requires("openweight-harness") or ())
+    wanted = [name for name, _, marker in requirements if marker.replace('"', "'") == f"extra == '{extra}'"]
     return f"pip install {' '.join(map(repr, wanted))}"

@@ -83,8 +83,8 @@ def _forked_each(work: Callable[[], Iterable[T]], seconds: float | None = None) 
             ) from None
         if raised:
             raise said
-        found: T = said
-        return found
+        value: T = said
+        return value
 
     try:
         yield answer

@@ -140,9 +140,9 @@ def own_folder(path: str) -> tuple[Path, bool]:
 def _trusted(written: str) -> Path | None:
     """What a path leads to within the trusted folders, None if nothing."""
     folders = [folder.resolve() for folder in _TRUSTS[-1].folders]
-    for found in [(folder / written).resolve() for folder in folders]:
-        if found.exists() and any(found.is_relative_to(folder) for folder in folders):
-            return found
+    for path in [(folder / written).resolve() for folder in folders]:
+        if path.exists() and any(path.is_relative_to(folder) for folder in folders):
+            return path
     return None
 
 

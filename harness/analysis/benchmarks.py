@@ -48,29 +48,29 @@ def find_benchmarks(manifest: Manifest) -> list[Benchmark]:
     metrics = {
         cell.suite: {metric.name: metric for metric in cell.metrics} for cell in manifest.cells.values()
     }
-    found: list[Benchmark] = []
+    benchmarks: list[Benchmark] = []
     taken: set[str] = set()
     for name, members in groups(manifest):
         there = tuple(suite for suite in members if suite in metrics)
         shared = _shared([metrics[suite] for suite in there])
         if len(there) > 1 and shared and taken.isdisjoint(there):
             inside = tuple(group for group in manifest.groups if set(group.members) <= set(members))
-            found.append(Benchmark(name, there, shared, inside))
+            benchmarks.append(Benchmark(name, there, shared, inside))
             taken.update(there)
-    return found
+    return benchmarks
 
 
 def _shared(metrics: Sequence[Mapping[str, Metric]]) -> dict[str, Metric]:
     """The metrics that all suites have, measured alike; a headline of any is one of the benchmark."""
     if not metrics:
         return {}
-    found = {}
+    shared = {}
     for name, first in metrics[0].items():
         own = [suite[name] for suite in metrics if name in suite]
         alike = [msgspec.structs.replace(metric, headline=False) for metric in own]
         if len(own) == len(metrics) and all(other == alike[0] for other in alike):
-            found[name] = msgspec.structs.replace(first, headline=any(metric.headline for metric in own))
-    return found if any(metric.headline for metric in found.values()) else {}
+            shared[name] = msgspec.structs.replace(first, headline=any(metric.headline for metric in own))
+    return shared if any(metric.headline for metric in shared.values()) else {}
 
 
 def by_benchmark(cards: Sequence[ModelScorecard], manifest: Manifest) -> list[ModelScorecard]:
@@ -134,15 +134,15 @@ def _group_averages(
 ) -> dict[str, float | None]:
     """`<group>/<metric>,<filter>` -> what lm-eval would print for it."""
     values = {key: result.estimate.value for key, result in metrics.items()}
-    found = {}
+    averages = {}
     for group in groups:
         for metric in group.metrics:
             keys = {suite: f"{suite}/{name}" for suite, name in metric.members.items()}
             sizes = {suite: metrics[key].estimate.n for suite, key in keys.items() if key in metrics}
             own = {suite: values.get(key) for suite, key in keys.items()}
             if len(sizes) == len(keys):
-                found[f"{group.name}/{metric.name}"] = group_average(metric, own, sizes)
-    return found
+                averages[f"{group.name}/{metric.name}"] = group_average(metric, own, sizes)
+    return averages
 
 
 def group_average(
@@ -158,13 +158,13 @@ def group_average(
     Returns:
         The average, None where a member has no value: an average of the others would be of something else.
     """
-    found = [values.get(suite) for suite in metric.members]
+    rates = [values.get(suite) for suite in metric.members]
     weights = [sizes[suite] if metric.weight_by_size else 1 for suite in metric.members]
-    if None in found or not sum(weights):
+    if None in rates or not sum(weights):
         return None
     # Added up in lm-eval's order, so that the last digit is its own.
     return sum(
-        value * weight for value, weight in zip(found, weights, strict=True) if value is not None
+        value * weight for value, weight in zip(rates, weights, strict=True) if value is not None
     ) / sum(weights)
 
 

@@ -109,13 +109,13 @@ class Attempts:
 
     def of_kind(self, factors: Sequence[str] | None, labels: Mapping[str, str]) -> Mask:
         """Which attempts have exactly these clustering factors (None: any) and these labels."""
-        found = np.ones(self.n, dtype=bool)
+        mask = np.ones(self.n, dtype=bool)
         if factors is not None:
             for name in {*factors, *self.clusters}:
-                found &= self._has_factor(name) == (name in factors)
+                mask &= self._has_factor(name) == (name in factors)
         for name, value in labels.items():
-            found &= self._has_label(name, value)
-        return found
+            mask &= self._has_label(name, value)
+        return mask
 
     def _has_factor(self, name: str) -> Mask:
         has: Mask = self.clusters[name].codes >= 0 if name in self.clusters else np.zeros(self.n, dtype=bool)
@@ -182,7 +182,7 @@ def read_attempts(cell: CellEntry, table: pa.Table) -> Attempts:
 
 def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
     """Metric -> a sentence about a score of it that nobody can have measured, such as a rate of 7."""
-    found = {}
+    reasons = {}
     for metric in cell.metrics:
         scored = attempts.scores.get(metric.name)
         if scored is None or metric.kind == "corpus":
@@ -195,20 +195,20 @@ def impossible(cell: CellEntry, attempts: Attempts) -> dict[str, str]:
             row = scored.rows[wrong[0]]
             sample = attempts.sample.levels[attempts.sample.codes[row]].as_py()
             span = "0 or 1" if metric.kind == "rate" else f"from {low:g} to {high:g}"
-            found[metric.name] = (
+            reasons[metric.name] = (
                 f"{cell_name(cell)}: attempt {attempts.attempt[row]} of sample {sample!r} has the "
                 f"score {values[wrong[0]]:g} of metric {metric.name!r}, which is {span}: restore the file "
                 "from a copy"
             )
-    return found
+    return reasons
 
 
 def _counted(table: pa.Table, name: str) -> NDArray[np.int64]:
     """Shape (n,): a count of each attempt that earlier files do not have."""
     if table.schema.get_field_index(name) < 0:
         return np.zeros(len(table), dtype=np.int64)
-    found: NDArray[np.int64] = pc.fill_null(table[name], 0).to_numpy()
-    return found
+    counts: NDArray[np.int64] = pc.fill_null(table[name], 0).to_numpy()
+    return counts
 
 
 def _known(table: pa.Table, names: Sequence[str], order: Rows) -> Floats | None:
@@ -289,13 +289,13 @@ def _maps(chunks: Sequence[pa.MapArray], place: Rows) -> dict[str, Factor]:
     rows = _rows(chunks, place)
     keys = _encode([_entries(chunk, chunk.keys) for chunk in chunks])
     values = _encode([_entries(chunk, chunk.items) for chunk in chunks])
-    found = {}
+    factors = {}
     for code, name in enumerate(keys.levels.to_pylist()):
         chosen = np.flatnonzero(keys.codes == code)
         codes = np.full(place.size, -1, dtype=np.int32)
         codes[rows[chosen]], used = _compact(values.codes[chosen], len(values.levels))
-        found[name] = Factor(codes, values.levels.take(pa.array(used)))
-    return dict(sorted(found.items()))
+        factors[name] = Factor(codes, values.levels.take(pa.array(used)))
+    return dict(sorted(factors.items()))
 
 
 def _entries(chunk: pa.MapArray, child: pa.Array) -> pa.Array:
@@ -331,7 +331,7 @@ def _scores(
     metric = _encode([item.field("metric") for item in items])
     values = np.concatenate([item.field("value").to_numpy(zero_copy_only=False) for item in items] or [[]])
     operands = pa.chunked_array([item.field("operands") for item in items], type=pa.string())
-    found = {}
+    scores = {}
     for code, name in enumerate(metric.levels.to_pylist()):
         chosen = np.flatnonzero((metric.codes == code) & ((name in booked) | ~failed[rows]))
         steps = np.diff(rows[chosen])
@@ -341,8 +341,8 @@ def _scores(
         if (steps == 0).any():
             said = f"two scores of metric {name!r}, where one was expected"
             raise Impossible(said, int(rows[chosen][np.flatnonzero(steps == 0)[0]]))
-        found[name] = Scored(rows[chosen], values[chosen], operands.take(pa.array(chosen)).combine_chunks())
-    return found
+        scores[name] = Scored(rows[chosen], values[chosen], operands.take(pa.array(chosen)).combine_chunks())
+    return scores
 
 
 def decode_operands(texts: pa.Array) -> list[tuple[Any, ...]]:

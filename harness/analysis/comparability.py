@@ -131,9 +131,9 @@ def _by_suite(cards: Sequence[ModelScorecard]) -> list[Setting]:
         for name, result in own.items():
             suites.setdefault(name, {})[model] = result.protocol
     return [
-        _setting(field, {model: fields.get(field, NONE) for model, fields in found.items()}, (suite,))
-        for suite, found in sorted(suites.items())
-        for field in sorted({field for fields in found.values() for field in fields})
+        _setting(field, {model: fields.get(field, NONE) for model, fields in by_model.items()}, (suite,))
+        for suite, by_model in sorted(suites.items())
+        for field in sorted({field for fields in by_model.values() for field in fields})
     ]
 
 
@@ -161,11 +161,11 @@ def _merged(settings: Iterable[Setting], cards: Sequence[ModelScorecard]) -> tup
 
 def _benchmarks(suites: Sequence[str], wholes: Mapping[str, Collection[str]]) -> tuple[str, ...]:
     """Suites, with the name of a benchmark in place of all of its suites."""
-    found = list(suites)
+    names = list(suites)
     for name, members in wholes.items():
-        if set(members) <= set(found):
-            found = [suite for suite in found if suite not in members] + [name]
-    return tuple(sorted(found))
+        if set(members) <= set(names):
+            names = [suite for suite in names if suite not in members] + [name]
+    return tuple(sorted(names))
 
 
 def engine_settings(cards: Sequence[ModelScorecard]) -> tuple[Setting, ...]:

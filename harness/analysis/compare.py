@@ -168,10 +168,10 @@ def compare(
     keys = [key for key in a.metrics if key in b.metrics]
     if not keys:
         raise UserError(f"{a.model.name} and {b.model.name} have no suite in common: run one on both")
-    found = {
+    metrics = {
         key: compare_metric(a.metrics[key], b.metrics[key], (a.model.name, b.model.name)) for key in keys
     }
-    adjusted = _adjust(found)
+    adjusted = _adjust(metrics)
     return ModelComparison(
         a=a.model,
         b=b.model,
@@ -205,7 +205,7 @@ def guardrail_changes(base: ModelScorecard, derived: ModelScorecard) -> tuple[Gu
     both = [result for key, result in base.metrics.items() if key in derived.metrics]
     guarded = {r.suite for r in both if r.metric.hijack or r.metric.judged}
     guarded |= {name for name, suite in base.suites.items() if suite.tool_use}
-    found = [(kind, result) for result in both if (kind := _guardrail(result, guarded))]
+    guardrails = [(kind, result) for result in both if (kind := _guardrail(result, guarded))]
     order = get_args(GuardrailKind)
     return tuple(
         GuardrailChange(
@@ -216,7 +216,7 @@ def guardrail_changes(base: ModelScorecard, derived: ModelScorecard) -> tuple[Gu
             derived=after.estimate,
             change=difference(before, after),
         )
-        for kind, before in sorted(found, key=lambda one: order.index(one[0]))
+        for kind, before in sorted(guardrails, key=lambda one: order.index(one[0]))
         for key in [f"{before.suite}/{before.metric.name}"]
         for after in [derived.metrics[key]]
     )
@@ -243,16 +243,16 @@ def _shared_samples(contents: Contents) -> Iterator[SharedSamples]:
         yield SharedSamples(suite=suite, shared=len(shared), unlike=unlike)
 
 
-def _adjust(found: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:
+def _adjust(comparisons: Mapping[str, MetricComparison]) -> dict[str, MetricComparison]:
     """With Holm's p-values over headline metrics; over all of ours where no headline metric was tested."""
     tested = {
         key: c.p_value
-        for key, c in found.items()
+        for key, c in comparisons.items()
         if c.p_value is not None and not c.metric.booking and not (misses_much(c.a) or misses_much(c.b))
     }
-    family = [key for key in tested if found[key].metric.headline] or list(tested)
+    family = [key for key in tested if comparisons[key].metric.headline] or list(tested)
     adjusted = dict(zip(family, stats.holm([tested[key] for key in family]), strict=True))
-    return {key: msgspec.structs.replace(c, p_holm=adjusted.get(key)) for key, c in found.items()}
+    return {key: msgspec.structs.replace(c, p_holm=adjusted.get(key)) for key, c in comparisons.items()}
 
 
 def compare_metric(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> MetricComparison:
@@ -388,11 +388,11 @@ def _means(values: Any, codes: Rows, chosen: Rows) -> Floats:
 
 def _operands(values: Any, codes: Rows, chosen: Rows) -> list[list[Any]]:
     """The operands of the attempts of each chosen sample."""
-    found: dict[int, list[Any]] = {int(code): [] for code in chosen}
+    operands: dict[int, list[Any]] = {int(code): [] for code in chosen}
     for code, value in zip(codes.tolist(), values, strict=True):
-        if code in found:
-            found[code].append(value)
-    return list(found.values())
+        if code in operands:
+            operands[code].append(value)
+    return list(operands.values())
 
 
 def risk_ratio(a: MetricResult, b: MetricResult, names: tuple[str, str]) -> Estimate:

@@ -24,12 +24,12 @@ class Defended(Struct):
 
 def defended(card: ModelScorecard) -> Iterator[tuple[Defended, ...]]:
     """The suites of a model that differ in the defence alone, where there are several; none first."""
-    found: dict[tuple[tuple[str, str], ...], list[SuiteResult]] = {}
+    blocks: dict[tuple[tuple[str, str], ...], list[SuiteResult]] = {}
     for suite in card.cells.values():
         if FIELD in suite.protocol:
             rest = tuple(sorted((k, v) for k, v in suite.protocol.items() if k not in FOLLOWS))
-            found.setdefault(rest, []).append(suite)
-    for block in found.values():
+            blocks.setdefault(rest, []).append(suite)
+    for block in blocks.values():
         if len({suite.protocol[FIELD] for suite in block}) > 1:
             order = sorted(block, key=lambda s: (s.protocol[FIELD] != NONE, s.protocol[FIELD], s.suite))
             bare = order[0] if order[0].protocol[FIELD] == NONE else None

@@ -64,8 +64,8 @@ class Measured:
         """
         sample = (attempts.clusters[self.unit] if self.unit else attempts.sample).take(self.rows)
         chance = {name: f for name, f in attempts.clusters.items() if name not in self.metric.given}
-        found = {name: factor.take(self.rows) for name, factor in chance.items()}
-        own = {name: factor.or_own(sample) for name, factor in found.items() if (factor.codes >= 0).any()}
+        factors = {name: factor.take(self.rows) for name, factor in chance.items()}
+        own = {name: factor.or_own(sample) for name, factor in factors.items() if (factor.codes >= 0).any()}
         return Observations(
             self.values, {"sample": sample, **own}, attempts.seconds[self.rows], attempts.cut[self.rows]
         )
@@ -110,7 +110,7 @@ class References:
 
     def read(self, cell: CellEntry, attempts: Attempts) -> dict[Reference, Levels]:
         """What is known for a cell by its own attempts, else by those of the cells before it."""
-        found = {}
+        levels = {}
         for reference in self._wanted:
             place = reference, _but_for(cell, reference.may_differ)
             before, metric = self._read.get(place), _announces(cell, reference)
@@ -118,8 +118,8 @@ class References:
             if own is not None and not (before and before.values):
                 self._read[place] = own
             if (best := own if own and own.values else before or own) is not None:
-                found[reference] = best
-        return found
+                levels[reference] = best
+        return levels
 
 
 def _announces(cell: CellEntry, reference: Reference) -> Metric | None:
@@ -164,7 +164,7 @@ def measure(
         attempts: of the cell.
         references: what is known of the levels that derived metrics refer to.
     """
-    found = [
+    measured = [
         _measure(metric, attempts, declared.conditions.get(metric.name))
         for metric in cell.metrics
         if metric.name not in declared.void
@@ -173,14 +173,14 @@ def measure(
     for derived in declared.derived:
         levels = references.get(derived.reference)
         if {derived.of, derived.condition or derived.of} <= rates and (levels or derived.kind == "lost"):
-            found.append(_derived(derived, cell, attempts, levels or Levels(cell.suite, {})))
-    by_name = {one.metric.name: one for one in found}
-    found += [
+            measured.append(_derived(derived, cell, attempts, levels or Levels(cell.suite, {})))
+    by_name = {one.metric.name: one for one in measured}
+    measured += [
         _chosen(chosen, attempts, by_name[chosen.of], by_name[chosen.by])
         for chosen in declared.chosen
         if {chosen.of, chosen.by} <= rates
     ]
-    return found
+    return measured
 
 
 def numbers_of_attempts(cell: CellEntry) -> list[int]:
@@ -332,9 +332,9 @@ def _column(attempts: Attempts, metric: str) -> tuple[Floats, Mask]:
 def _by_level(attempts: Attempts, factor: str, values: Mapping[str, float]) -> Floats:
     """Shape (n,): the value of each attempt's level of a factor, NaN where there is none."""
     levels = attempts.clusters.get(factor)
-    found = np.full(attempts.n, np.nan)
+    by_attempt = np.full(attempts.n, np.nan)
     if levels is not None and len(levels.levels):
         of_levels = np.array([values.get(level, np.nan) for level in levels.levels.to_pylist()])
         has = levels.codes >= 0
-        found[has] = of_levels[levels.codes[has]]
-    return found
+        by_attempt[has] = of_levels[levels.codes[has]]
+    return by_attempt

@@ -48,13 +48,13 @@ def find_flips(a: ModelScorecard, b: ModelScorecard, allow: Collection[str] = ()
     if not shared:
         names = f"{a.model.name} and {b.model.name}"
         raise UserError(f"{names} have no headline metric in common: run a suite on both")
-    found = {key: _paired(key, ours[key], theirs[key]) for key in shared}
+    pairs = {key: _paired(key, ours[key], theirs[key]) for key in shared}
     return Flips(
         a=a.model.name,
         b=b.model.name,
-        pairs={key: len(own) for key, own in found.items()},
+        pairs={key: len(own) for key, own in pairs.items()},
         metrics={key: ours[key].metric for key in shared},
-        flips=tuple(flip for own in found.values() for flip in own if flip.a != flip.b),
+        flips=tuple(flip for own in pairs.values() for flip in own if flip.a != flip.b),
         unread=(*a.unread.values(), *b.unread.values()),
     )
 
@@ -81,8 +81,8 @@ def _paired(key: str, a: MetricResult, b: MetricResult) -> list[Flip]:
         sides.append(np.divide(sums, counts, out=np.full(size, np.nan), where=counts > 0))
     both = np.flatnonzero(~np.isnan(sides[0]) & ~np.isnan(sides[1]))
     names = pc.take(joint.levels, both).to_pylist()
-    found = [
+    flips = [
         Flip(key=key, sample=name, a=float(sides[0][i]), b=float(sides[1][i]))
         for name, i in zip(names, both, strict=True)
     ]
-    return sorted(found, key=lambda flip: flip.sample)
+    return sorted(flips, key=lambda flip: flip.sample)

@@ -100,8 +100,8 @@ def _splits(metric: Metric) -> bool:
 def _missing(measured: Measured, tasks: Factor) -> list[int]:
     """How many attempts at each injection task are missing."""
     lost = tasks.codes[measured.missing]
-    found: list[int] = np.bincount(lost[lost >= 0], minlength=len(tasks.levels)).tolist()
-    return found
+    counts: list[int] = np.bincount(lost[lost >= 0], minlength=len(tasks.levels)).tolist()
+    return counts
 
 
 def _estimates(observations: Observations, missing: Sequence[int]) -> list[Estimate]:
@@ -126,7 +126,7 @@ def _estimates(observations: Observations, missing: Sequence[int]) -> list[Estim
 
 def _harms(attempts: Attempts, tasks: Factor) -> list[str | None]:
     """The class of harm of each injection task."""
-    found: list[list[str]] = [[] for _ in range(len(tasks.levels))]
+    by_task: list[list[str]] = [[] for _ in range(len(tasks.levels))]
     harms = attempts.labels.get(HARM)
     if harms is not None:
         both = (tasks.codes >= 0) & (harms.codes >= 0)
@@ -134,5 +134,5 @@ def _harms(attempts: Attempts, tasks: Factor) -> list[str | None]:
         names = harms.levels.to_pylist()
         for cell in np.flatnonzero(np.bincount(cells)).tolist():
             task, harm = divmod(cell, len(names))
-            found[task].append(names[harm])
-    return [", ".join(sorted(names)) or None for names in found]
+            by_task[task].append(names[harm])
+    return [", ".join(sorted(names)) or None for names in by_task]

@@ -47,13 +47,13 @@ def with_errors(
     if estimate.value is None:
         return estimate
     n = _independent(estimate)
-    found = Calibration(counts).corrected(estimate.value * n, n, model.name)
+    corrected = Calibration(counts).corrected(estimate.value * n, n, model.name)
     return msgspec.structs.replace(
         estimate,
         corrected=Corrected(
-            value=found.value,
-            low=found.low,
-            high=found.high,
+            value=corrected.value,
+            low=corrected.low,
+            high=corrected.high,
             method=f"Rogan and Gladen's correction for the errors of {judge.name}, measured on "
             f"{judge.calibrated_on}; the interval is of drawn rates, sensitivities and specificities, which "
             "differ between models",
@@ -70,8 +70,10 @@ def _agreement(judges: Sequence[JudgeEntry], metric: Metric) -> Iterator[str]:
                 for its, count in row.items():
                     table[int(own in metric.judged), int(its in metric.judged)] += count
             if n := int(table.sum()):
-                found = kappa(table)
-                beyond = "chance alone agrees as often" if found is None else f"Cohen's kappa {found:.2f}"
+                agreement = kappa(table)
+                beyond = (
+                    "chance alone agrees as often" if agreement is None else f"Cohen's kappa {agreement:.2f}"
+                )
                 yield f"{judge.name} and {other} agree on {int(np.trace(table))} of {n} replies ({beyond})"
 
 

@@ -124,5 +124,5 @@ def _telling(measured: Measured, attempts: Attempts) -> Iterator[str]:
 
 def _guesses(sums: NDArray[Any], counts: NDArray[Any]) -> Floats:
     """Means of the others at the same task, where there are any."""
-    found: Floats = sums[counts > 0] / counts[counts > 0]
-    return found
+    means: Floats = sums[counts > 0] / counts[counts > 0]
+    return means

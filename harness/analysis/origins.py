@@ -27,10 +27,10 @@ SIZES = ((4e9, "under 4B"), (15e9, "4B to 15B"), (40e9, "15B to 40B"), (150e9, "
 
 def _base_country(model: ModelEntry, models: Mapping[str, ModelEntry]) -> str:
     """The country of the weights that a model goes back to, by this run's models, else by the registry."""
-    found = _base_countries(model, models)
-    if "?" in found:
+    countries = _base_countries(model, models)
+    if "?" in countries:
         return f"unknown, from {', '.join(model.origin.base_models) or model.repository}"
-    return " and ".join(sorted(found))
+    return " and ".join(sorted(countries))
 
 
 def _base_countries(model: ModelEntry, models: Mapping[str, ModelEntry]) -> set[str]:
@@ -39,11 +39,11 @@ def _base_countries(model: ModelEntry, models: Mapping[str, ModelEntry]) -> set[
         # The registry may know of a base that neither the spec nor the checkpoint states.
         known = _lineage().get(model.repository) if model.repository else None
         return set(_registry_countries(known.id)) if known and known.parents else {model.origin.country}
-    found: set[str] = set()
+    countries: set[str] = set()
     for listed in model.origin.base_models:
         base = next((other for other in others.values() if is_called(other, listed)), None)
-        found |= _base_countries(base, others) if base else set(_registry_countries(listed))
-    return found
+        countries |= _base_countries(base, others) if base else set(_registry_countries(listed))
+    return countries
 
 
 def _registry_countries(base: str) -> tuple[str, ...]:
@@ -188,13 +188,13 @@ def each_once(
     order: Callable[[Comparison], float] = lead,
 ) -> list[Compared]:
     """Each pair of origins once a metric, in the direction in which `order` is larger."""
-    found: dict[tuple[str, frozenset[str]], Compared] = {}
+    once: dict[tuple[str, frozenset[str]], Compared] = {}
     for origin in origins:
         for comparison in choose(origin):
             pair = (comparison.key, frozenset((origin.key, comparison.other)))
-            if pair not in found or order(comparison) > order(found[pair].comparison):
-                found[pair] = Compared(origin=origin.key, comparison=comparison)
-    return [found[pair] for pair in sorted(found, key=lambda pair: (pair[0], sorted(pair[1])))]
+            if pair not in once or order(comparison) > order(once[pair].comparison):
+                once[pair] = Compared(origin=origin.key, comparison=comparison)
+    return [once[pair] for pair in sorted(once, key=lambda pair: (pair[0], sorted(pair[1])))]
 
 
 def build_origins(
@@ -226,7 +226,7 @@ def build_origins(
         (a, b): _risk_ratios(a, sides[a].metrics, b, sides[b].metrics, compared[a, b])
         for a, b in combinations(sides, 2)
     }
-    turned = {(b, a): [_turned(ratio, a) for ratio in found] for (a, b), found in ratios.items()}
+    turned = {(b, a): [_turned(ratio, a) for ratio in own] for (a, b), own in ratios.items()}
     return [_origin(by, key, sides, compared, {**ratios, **turned}) for key in sides]
 
 
@@ -279,7 +279,7 @@ class Side:
 
 def _compared(sides: Mapping[str, Side]) -> dict[tuple[str, str], set[str]]:
     """Pair of origins, in both directions -> the metrics by which they are compared."""
-    found: dict[tuple[str, str], set[str]] = {both: set() for both in permutations(sides, 2)}
+    differing: dict[tuple[str, str], set[str]] = {both: set() for both in permutations(sides, 2)}
     for name in {name for side in sides.values() for name in side.metrics if _compares(side, name)}:
         best = {}
         for key, side in sides.items():
@@ -289,9 +289,9 @@ def _compared(sides: Mapping[str, Side]) -> dict[tuple[str, str], set[str]]:
                     best[key] = _sign(metric) * estimate.value
         leader = max(best, key=lambda key: best[key], default="")
         for a, b in pairs(list(sides), leader):
-            found[a, b].add(name)
-            found[b, a].add(name)
-    return found
+            differing[a, b].add(name)
+            differing[b, a].add(name)
+    return differing
 
 
 def _compares(side: Side, name: str) -> bool:
@@ -320,12 +320,12 @@ def _origin(
 
 
 def _results(cards: Sequence[ModelScorecard]) -> Results:
-    found: Results = {}
+    results: Results = {}
     for card in cards:
         for key, result in card.metrics.items():
             if not result.metric.booking:
-                found.setdefault(key, {})[card.model.name] = result
-    return dict(sorted(found.items()))
+                results.setdefault(key, {})[card.model.name] = result
+    return dict(sorted(results.items()))
 
 
 def _origin_metric(
@@ -439,9 +439,9 @@ def _gaps(own: Side, other: str, side: Side, names: Set[str]) -> list[Comparison
         gap = difference(theirs, ours)
         luck = (a.selection - b.selection) * _sign(a.metric)
         corrected = None if a.mean is None else _moved(gap, -luck)
-        found = _comparison(name, a.metric, other, (usable, others), gap, (a.best, b.best))
+        comparison = _comparison(name, a.metric, other, (usable, others), gap, (a.best, b.best))
         best = {"best_model": a.best_model, "other_best_model": b.best_model}
-        gaps.append(msgspec.structs.replace(found, corrected=corrected, **best))
+        gaps.append(msgspec.structs.replace(comparison, corrected=corrected, **best))
     return gaps
 
 
@@ -471,18 +471,18 @@ def _risk_ratios(
                 stats.estimated(stats.rate, v, c, missing=m)
                 for v, c, m in zip((x, y), clusters, missing, strict=True)
             )
-            found = _comparison(name, metric, other, sides, ratio, (a, b))
+            comparison = _comparison(name, metric, other, sides, ratio, (a, b))
             over = _ratio_over_models(models, levels, sum(missing))
-            ratios.append(msgspec.structs.replace(found, over_models=over))
+            ratios.append(msgspec.structs.replace(comparison, over_models=over))
     return ratios
 
 
 def _ratio_over_models(values: ByModel[Floats], clusters: ByModel[Levels], missing: int) -> Estimate | None:
     """The ratio of two means over models."""
-    found, levels = _measured_models(values, clusters)
-    if min(map(len, found)) < 2:
+    measured, levels = _measured_models(values, clusters)
+    if min(map(len, measured)) < 2:
         return None
-    return stats.estimated(stats.ratio_over_models, *found, *levels, missing=missing)
+    return stats.estimated(stats.ratio_over_models, *measured, *levels, missing=missing)
 
 
 def _turned(ratio: Comparison, key: str) -> Comparison:

@@ -66,9 +66,9 @@ def pool(
             alike = replace(pooling, part=""), cell.attempts, tuple(sorted(_shared(cell, pooling).items()))
             groups.setdefault(alike, []).append((cell, pooling))
     several = [group for group in groups.values() if len(group) > 1 and _distinct(group)]
-    found = [_pool_group(sorted(group, key=lambda part: part[1].part), strata) for group in several]
+    pooled = [_pool_group(sorted(group, key=lambda part: part[1].part), strata) for group in several]
     return tuple(
-        sorted((one for one in found if one.rates or one.own), key=lambda one: tuple(one.suites.values()))
+        sorted((one for one in pooled if one.rates or one.own), key=lambda one: tuple(one.suites.values()))
     )
 
 
@@ -92,10 +92,10 @@ def _pool_group(group: Sequence[Part], strata: Mapping[str, stats.Stratum]) -> P
         # A metric may be void under the attack of one of them, whatever its cell announces.
         parts = [one for cell in cells if (one := strata.get(f"{cell.suite}/{metric.name}"))]
         if len(parts) == len(group) and all(e.n + e.missing or e.out_of for e, _, _ in parts):
-            found = stats.estimated(lambda missing, parts=parts: stats.stratified(parts))
-            how = f"{found.method}; every attempt of {names} counts once"
+            estimate = stats.estimated(lambda missing, parts=parts: stats.stratified(parts))
+            how = f"{estimate.method}; every attempt of {names} counts once"
             how = f"{how}; {metric.booking}" if metric.booking else how
-            chosen[metric.name] = PooledRate(metric=metric, estimate=replace(found, method=how))
+            chosen[metric.name] = PooledRate(metric=metric, estimate=replace(estimate, method=how))
     return Pooled(
         benchmark=pooling.benchmark,
         parts=len(pooling.parts),

@@ -97,7 +97,7 @@ def _columns(cards: Sequence[ModelScorecard]) -> tuple[Column, ...]:
 def _row(card: ModelScorecard, columns: Sequence[Column]) -> Row:
     own = [[card.metrics[key] for key in column.keys if key in card.metrics] for column in columns]
     usable = [[r for r in results if r.estimate.value is not None] for results in own]
-    estimates = [_mean(found, every) for found, every in zip(usable, own, strict=True)]
+    estimates = [_mean(rates, every) for rates, every in zip(usable, own, strict=True)]
     whole = bool(columns) and len(usable[0]) == len(columns[0].keys)
     return Row(
         card=card,

@@ -96,14 +96,14 @@ def _asked(order: Sequence[Row], columns: Sequence[Column]) -> Iterator[Ways]:
 
 def _differing(group: Sequence[Row]) -> dict[str, list[str]]:
     """Field that says how models are asked -> its value of each, by the first suite in which they differ."""
-    found: dict[str, list[str]] = {}
+    differing: dict[str, list[str]] = {}
     for suite in group[0].card.cells:
         asked = [_fields(row.card.cells[suite].protocol) for row in group if suite in row.card.cells]
         for field in sorted({field for fields in asked for field in fields}):
             values = [fields.get(field, AS_USUAL) for fields in asked]
             if len(values) == len(group) and len({*values}) > 1:
-                found.setdefault(field, values)
-    return found
+                differing.setdefault(field, values)
+    return differing
 
 
 def _fields(protocol: Mapping[str, str]) -> dict[str, str]:
@@ -184,12 +184,12 @@ def _precision(card: ModelScorecard) -> str:
 def _changes(
     first: ModelScorecard, card: ModelScorecard, columns: Sequence[Column]
 ) -> tuple[Estimate | None, ...]:
-    found: list[Estimate | None] = []
+    changes: list[Estimate | None] = []
     for column in columns:
         both = [key for key in column.keys if key in first.metrics and key in card.metrics]
         gaps = [difference(first.metrics[key], card.metrics[key]) for key in both if card is not first]
-        found.append((gaps[0] if len(gaps) == 1 else stats.average(gaps)) if gaps else None)
-    return tuple(found)
+        changes.append((gaps[0] if len(gaps) == 1 else stats.average(gaps)) if gaps else None)
+    return tuple(changes)
 
 
 def _divergence(
@@ -203,10 +203,10 @@ def _divergence(
         for (model, suite), cell in cells.items()
         if model == name and (base, suite) in cells and cells[base, suite].protocol == cell.protocol
     ]
-    found = [diverge(options(own), options(cell)) for own, cell in both]
-    if not found:
+    divergences = [diverge(options(own), options(cell)) for own, cell in both]
+    if not divergences:
         return None
     return Divergence(
-        kl=stats.average([one.kl for one in found]),
-        same_choice=stats.average([one.same_choice for one in found]),
+        kl=stats.average([one.kl for one in divergences]),
+        same_choice=stats.average([one.same_choice for one in divergences]),
     )

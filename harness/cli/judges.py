@@ -63,14 +63,18 @@ def calibrate_command(args: argparse.Namespace) -> None:
         make_folder(args.out.parent)
     spec = load_judge(args.judge)
     labelled = read_labels(args.labels, spec)
-    found = calibrate(spec, labelled, asyncio.run(judging(spec, [one.exchange for one in labelled])))
-    encoded = msgspec.json.format(msgspec.json.encode(found))
+    calibration = calibrate(spec, labelled, asyncio.run(judging(spec, [one.exchange for one in labelled])))
+    encoded = msgspec.json.format(msgspec.json.encode(calibration))
     console = new_console()
     if args.format == "json":
         print_lines([encoded.decode()])
     else:
-        said = [line for text in calibration_sentences(found) for line in sentence_lines(text, console.width)]
-        print_lines([*table_lines(calibration_table(found), console.width), *said])
+        said = [
+            line
+            for text in calibration_sentences(calibration)
+            for line in sentence_lines(text, console.width)
+        ]
+        print_lines([*table_lines(calibration_table(calibration), console.width), *said])
     if args.out:  # last: what was judged is seen in any case
         replace(args.out, encoded)
 

@@ -86,8 +86,10 @@ def inspect_command(args: argparse.Namespace) -> None:
 
     from harness.models.inspection import inspect
 
-    found = inspect(args.target)
-    print_lines([msgspec.json.format(msgspec.json.encode(found)).decode()] if args.json else found.lines())
+    inspection = inspect(args.target)
+    print_lines(
+        [msgspec.json.format(msgspec.json.encode(inspection)).decode()] if args.json else inspection.lines()
+    )
 
 
 def add_command(args: argparse.Namespace) -> None:

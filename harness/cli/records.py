@@ -263,15 +263,15 @@ def prune_command(args: argparse.Namespace) -> None:
     from harness.records.prune import leftovers, remove
     from harness.reports.text import format_bytes
 
-    found, skipped = leftovers(args.directory, cache_folder())
+    unneeded, skipped = leftovers(args.directory, cache_folder())
     for text in skipped:
         sys.stderr.write(f"harness: {text}\n")
-    print_lines(f"{left.path}  {format_bytes(left.size)}  {left.what}" for left in found)
-    total = format_bytes(sum(left.size for left in found))
-    if not found:
+    print_lines(f"{left.path}  {format_bytes(left.size)}  {left.what}" for left in unneeded)
+    total = format_bytes(sum(left.size for left in unneeded))
+    if not unneeded:
         print_lines(["nothing may go: there are records alone, and what is made of them"])
     elif args.yes:
-        for left in found:
+        for left in unneeded:
             remove(left)
         print_lines([f"removed: {total}"])
     else:

@@ -377,11 +377,11 @@ def job_command(args: argparse.Namespace) -> Status:
         if args.model is None:
             with directory.lock():
                 models = dict.fromkeys(cell.model for cell in directory.manifest().cells.values())
-                found = [problem for model in models for problem in collect(directory, model)]
-                found += judge_measured(directory, progress, args.lock)
-                directory.keep_cautions((*directory.manifest().cautions, *found))
-                return conclude(args, directory, progress, None, found)
-        found = run_model(
+                problems = [problem for model in models for problem in collect(directory, model)]
+                problems += judge_measured(directory, progress, args.lock)
+                directory.keep_cautions((*directory.manifest().cautions, *problems))
+                return conclude(args, directory, progress, None, problems)
+        problems = run_model(
             directory,
             args.model,
             progress,
@@ -391,8 +391,8 @@ def job_command(args: argparse.Namespace) -> Status:
             gpus=args.gpus,
         )
         progress.close()
-    complain(found)
-    return outcome(found)
+    complain(problems)
+    return outcome(problems)
 
 
 def complain(problems: "Iterable[Caution]") -> None:
@@ -416,8 +416,8 @@ def plan_command(args: argparse.Namespace) -> Status:
     from harness.run.runner import plan_run
 
     config = load(args)
-    found = [] if args.gpus else machine_gpus()
-    gpus = args.gpus or written(found)
+    machine = [] if args.gpus else machine_gpus()
+    gpus = args.gpus or written(machine)
     count, gpu = parse_gpus(gpus) if gpus else (0, None)
     plan = plan_run(config, args.config, [gpu] * count if gpu else [], download=False)
     print_lines(plan.lines())
@@ -442,20 +442,20 @@ def status_command(args: argparse.Namespace) -> None:
 
     directory = RunDirectory(args.directory)
 
-    def lines(found: RunStatus) -> Iterable[str]:
+    def lines(state: RunStatus) -> Iterable[str]:
         if args.format == "json":
-            return [msgspec.json.format(msgspec.json.encode(found)).decode()]
-        return status_lines(found)
+            return [msgspec.json.format(msgspec.json.encode(state)).decode()]
+        return status_lines(state)
 
-    found = status(directory)
+    state = status(directory)
     if args.watch:
-        _watch(directory, found, lines)
+        _watch(directory, state, lines)
     else:
-        print_lines(lines(found))
+        print_lines(lines(state))
 
 
 def _watch(
-    directory: "RunDirectory", found: "RunStatus", lines: "Callable[[RunStatus], Iterable[str]]"
+    directory: "RunDirectory", state: "RunStatus", lines: "Callable[[RunStatus], Iterable[str]]"
 ) -> None:
     """Show how far a run is until it has ended: in place on a terminal, elsewhere when it changes."""
     from rich.live import Live
@@ -466,13 +466,13 @@ def _watch(
     console, before = new_console(), ""
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            text = "\n".join(lines(found))
+            text = "\n".join(lines(state))
             if console.is_terminal:
                 live.update(Text(text), refresh=True)
             elif text != before:
                 print_lines([text])
             before = text
-            if found.is_over:
+            if state.is_over:
                 return
             time.sleep(WATCH_SECONDS)
-            found = status(directory)
+            state = status(directory)

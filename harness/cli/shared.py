@@ -47,13 +47,13 @@ class Parser(argparse.ArgumentParser):
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """As argparse has it, but for options that are nearly one of its own."""
-        found, rest = super().parse_known_args(args, namespace)
+        parsed, rest = super().parse_known_args(args, namespace)
         for text in rest:
             known = [name for name in self._option_string_actions if name.startswith("--")]
             close = difflib.get_close_matches(text.partition("=")[0], known, n=1)
             if text.startswith("--") and close:
                 self.error(f"unrecognized arguments: {text} (did you mean {close[0]}?)")
-        return found, rest
+        return parsed, rest
 
 
 def examples(*commands: str) -> dict[str, Any]:
@@ -198,5 +198,5 @@ def load(args: argparse.Namespace) -> "RunConfig":
 
 def _named(key: str, given: Sequence[str], is_path: Callable[[Path], bool]) -> list[str]:
     """The override that `--model` or `--suite` stands for. Paths are of the working directory."""
-    found = [str(Path(text).absolute()) if is_path(Path(text)) else text for text in given]
-    return [f"{key}={json.dumps(found)}"] if found else []
+    paths = [str(Path(text).absolute()) if is_path(Path(text)) else text for text in given]
+    return [f"{key}={json.dumps(paths)}"] if paths else []

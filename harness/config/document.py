@@ -122,17 +122,17 @@ def _check_extent(path: Path, node: Any) -> None:
     """Raises UserError for a document that is too large or too deep once its aliases are written out."""
     left, count = [(node, 0)] if node else [], 0
     while left:
-        found, depth = left.pop()
+        current, depth = left.pop()
         count += 1
         if count > MAX_NODES or depth > MAX_DEPTH:
             raise UserError(
-                f"{path}:{found.start_mark.line + 1}: with its aliases written out the file has more than "
+                f"{path}:{current.start_mark.line + 1}: with its aliases written out the file has more than "
                 f"{MAX_NODES} values or {MAX_DEPTH} levels; write it without them"
             )
-        if found.id == "mapping":
-            left += [(part, depth + 1) for pair in found.value for part in pair]
-        elif found.id == "sequence":
-            left += [(part, depth + 1) for part in found.value]
+        if current.id == "mapping":
+            left += [(part, depth + 1) for pair in current.value for part in pair]
+        elif current.id == "sequence":
+            left += [(part, depth + 1) for part in current.value]
 
 
 def _lines(node: Any, at: KeyPath) -> Iterator[tuple[KeyPath, int]]:
@@ -179,8 +179,8 @@ def dotted(key: KeyPath) -> str:
 
 def fields(kind: Any) -> list[str]:
     """Keys that may be written in a file."""
-    found = msgspec.structs.fields(kind) if isinstance(kind, type) else ()
-    return [field.encode_name for field in found if field.name != "lines"]
+    known = msgspec.structs.fields(kind) if isinstance(kind, type) else ()
+    return [field.encode_name for field in known if field.name != "lines"]
 
 
 def _type_at(kind: Any, key: KeyPath) -> Any:

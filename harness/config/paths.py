@@ -92,8 +92,8 @@ def _relative_path(value: str, base: Path, folder: Path) -> str:
 
 def as_written(path: str) -> str:
     """A path as a run config says it, whatever folder that lies in."""
-    _, found, rest = path.partition("/./")
-    if not found:
+    _, separator, rest = path.partition("/./")
+    if not separator:
         return path
     return rest if rest.startswith("../") else f"./{rest}"
 

@@ -33,14 +33,14 @@ def load_options(options: Mapping[str, Any], kind: type[T], what: str) -> T:
     Raises:
         OptionError: a key is unknown or missing, or a value has the wrong type.
     """
-    found = {}
+    located = {}
     for key, value in options.items():
         try:
-            found[key] = locate(value) if isinstance(value, str) else value
+            located[key] = locate(value) if isinstance(value, str) else value
         except UserError as error:
             raise OptionError(f"{what}: {error}", key) from error
     try:
-        return msgspec.convert(found, kind, strict=True)
+        return msgspec.convert(located, kind, strict=True)
     except msgspec.ValidationError as error:
         message, at = explain(error, kind)
         raise OptionError(f"{what}: {message}", str(at[0]) if at else "") from error

@@ -174,7 +174,7 @@ def sweep(spec: ModelSpec, over: Mapping[str, Any]) -> list[ModelSpec]:
     """
     if spec.variant != Variant():
         raise OptionError(f"model {spec.name} is a variant, and `sweep` makes variants: name its model", "")
-    found = []
+    specs = []
     for values in product(*over.values()):
         said: dict[str, Any] = {"model": spec.name}
         names = []
@@ -187,8 +187,8 @@ def sweep(spec: ModelSpec, over: Mapping[str, Any]) -> list[ModelSpec]:
             entry = msgspec.convert(said, VariantEntry, strict=True)
         except msgspec.ValidationError as error:
             raise OptionError(explain(error, VariantEntry)[0], "") from error
-        found.append(vary(spec, entry))
-    return found
+        specs.append(vary(spec, entry))
+    return specs
 
 
 def drawn_by(run: Sampling, spec: ModelSpec) -> Sampling:

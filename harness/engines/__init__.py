@@ -125,8 +125,8 @@ async def _open_vllm(
                 opened[model.name] = await asked.with_adapter(over) if over else asked
             except UserError as error:
                 opened[model.name] = error
-        if all(isinstance(found, UserError) for found in opened.values()):
-            raise next(found for found in opened.values() if isinstance(found, UserError))
+        if all(isinstance(result, UserError) for result in opened.values()):
+            raise next(result for result in opened.values() if isinstance(result, UserError))
     except BaseException:
         await loaded.close()
         raise

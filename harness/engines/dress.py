@@ -52,11 +52,11 @@ def undressed(text: str) -> str:
 
 def unescape(match: re.Match[str]) -> str:
     """What an escape that `ESCAPE` found stands for."""
-    found = match[0]
-    if found[0] == "&":
-        return html.unescape(found)
-    if found[0] == "%":
-        return _unquoted(found)
+    escape = match[0]
+    if escape[0] == "&":
+        return html.unescape(escape)
+    if escape[0] == "%":
+        return _unquoted(escape)
     if match["high"]:
         return chr(0x10000 + ((int(match["high"], 16) & 0x3FF) << 10) + (int(match["low"], 16) & 0x3FF))
     number = match["x"] or match["u"] or match["U"]

@@ -301,7 +301,7 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
         if start < past:
             continue
         try:
-            found, end = _block(answer, start, form)
+            parsed, end = _block(answer, start, form)
             place = "alone" if any(at == end for at, _ in begins) else _place(answer, start, end)
         except Unreadable as error:
             if form.bare:
@@ -317,7 +317,7 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
         rest += answer[past:start]
         past = end
         if place != "quoted":
-            calls += found
+            calls += parsed
             text += answer[kept:start]
             kept = end
     text, rest = text + answer[kept:], rest + answer[past:]
@@ -327,8 +327,8 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
 
 def _begins(answer: str, formats: tuple[Format, ...]) -> list[tuple[int, Format]]:
     """Where calls seem to begin, in order, with the first of the formats that has such a mark there."""
-    found = {match.start(): form for form in reversed(formats) for match in re.finditer(form.begin, answer)}
-    return sorted(found.items(), key=lambda item: item[0])
+    begins = {match.start(): form for form in reversed(formats) for match in re.finditer(form.begin, answer)}
+    return sorted(begins.items(), key=lambda item: item[0])
 
 
 def _block(answer: str, start: int, form: Format) -> tuple[list[WrittenCall], int]:
@@ -348,10 +348,10 @@ def _block(answer: str, start: int, form: Format) -> tuple[list[WrittenCall], in
 
 
 def _matched(pattern: str, text: str, at: int) -> re.Match[str]:
-    found = re.compile(pattern).match(text, at)
-    if found is None:
+    match = re.compile(pattern).match(text, at)
+    if match is None:
         raise Unreadable(at, "another part of the call")
-    return found
+    return match
 
 
 def _shown(answer: str, at: int) -> str:

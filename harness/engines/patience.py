@@ -100,7 +100,7 @@ class PatientServer:
         self._on_wire += 1
         started = time.monotonic()
         try:
-            found = await self._wire.post(path, body, timeout_seconds)
+            answer = await self._wire.post(path, body, timeout_seconds)
         finally:
             self._on_wire -= 1
         self._answered = time.monotonic()
@@ -109,7 +109,7 @@ class PatientServer:
         self._served = max(self._served, started)
         if self._up_since is None:
             self._up_since = self._answered
-        return found
+        return answer
 
     def _own(self, problem: Fault) -> bool:
         """Whether a failure is the request's own beyond doubt.

@@ -46,11 +46,11 @@ NESTED = (RecursionError, MemoryError)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         twice = next(key for at, (key, _) in enumerate(pairs) if key in dict(pairs[:at]))
         raise ValueError(f"{twice!r} is written twice")
-    return found
+    return members
 
 
 def _finite(written: str) -> float:
@@ -279,24 +279,24 @@ def markup(opens: str, closes: str, *, trimmed: bool = False) -> Body:
 
     def read(text: str, at: int) -> Payload:
         arguments: dict[str, Any] = {}
-        while found := opening.match(text, at):
-            key, close = found["key"], closes.replace("{key}", found["key"])
-            end = text.find(close, found.end())
+        while match := opening.match(text, at):
+            key, close = match["key"], closes.replace("{key}", match["key"])
+            end = text.find(close, match.end())
             if end < 0:
                 raise Unreadable(len(text), f"{close} at the end of {key}")
             if key in arguments:
-                raise Unreadable(found.start(), f"each argument once ({key!r} is written twice)")
-            value = text[found.end() : end]
-            arguments[key] = Text(value.removesuffix("\n") if trimmed else value, _told(found))
+                raise Unreadable(match.start(), f"each argument once ({key!r} is written twice)")
+            value = text[match.end() : end]
+            arguments[key] = Text(value.removesuffix("\n") if trimmed else value, _told(match))
             at = end + len(close)
         return Payload(arguments, at)
 
     return read
 
 
-def _told(found: re.Match[str]) -> bool | None:
+def _told(match: re.Match[str]) -> bool | None:
     """Whether a value is a string, as its tag says."""
-    groups = found.groupdict()
+    groups = match.groupdict()
     if kind := groups.get("type"):
         return kind == "string"
     return {"true": True, "false": False}.get(groups.get("string") or "")

@@ -204,7 +204,7 @@ def unread_call(answer: str, text: str, read: int, begin: Sequence[str], tools: 
         tools: what the model was offered.
     """
     for marker in begin:
-        places = [found.start() for found in re.finditer(re.escape(marker), answer)]
+        places = [match.start() for match in re.finditer(re.escape(marker), answer)]
         begun = sum(not mention_end(answer, at, at + len(marker)) for at in places)
         if begun > read:
             return f"{begun} tool calls begin with {marker!r}, {read} could be read"
@@ -254,7 +254,7 @@ def framing_tokens(special: Sequence[str], spoken: str) -> tuple[str, ...]:
         special: of the tokenizer.
         spoken: what frames conversations in words: chat template, code of the parsers, BOS and EOS.
     """
-    pairs = [(tag, f"</{found[1]}>") for tag in special if (found := _TAG.fullmatch(tag))]
+    pairs = [(tag, f"</{match[1]}>") for tag in special if (match := _TAG.fullmatch(tag))]
     own = {t for pair in pairs if pair[1] in special and not any(t in spoken for t in pair) for t in pair}
     return tuple(token for token in special if token not in own)
 

@@ -159,20 +159,20 @@ def _without_ticks(span: re.Match[str]) -> str:
 
 def _objects(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[str, Place]]:
     """Names as values in JSON or in literals of Python, with arguments beside them."""
-    for found in re.finditer(rf"[\"'“]{name}(?:\\*[\"'”]|\()", answer):
-        start, value, end = _around(answer, found.start())
+    for match in re.finditer(rf"[\"'“]{name}(?:\\*[\"'”]|\()", answer):
+        start, value, end = _around(answer, match.start())
         if start < 0:
             continue
         if end > 0:
-            called = any(_is_call(each, tools[found["tool"]]) for each in _inner(value, tools.values()))
+            called = any(_is_call(each, tools[match["tool"]]) for each in _inner(value, tools.values()))
         else:
             called = _is_broken_call(answer[start:], name)
         if called:
-            yield found["tool"], Place(start, end if end > 0 else len(answer))
-    for found in re.finditer(
+            yield match["tool"], Place(start, end if end > 0 else len(answer))
+    for match in re.finditer(
         rf"\{{\s*{_KEY.format(NAME_KEYS)}[\"']{name}[\"']?[,\s]*(?:\"\w*\"?[\s:]*)?\Z", answer
     ):
-        yield found["tool"], Place(found.start(), len(answer))
+        yield match["tool"], Place(match.start(), len(answer))
 
 
 def _around(answer: str, at: int) -> tuple[int, Any, int]:
@@ -180,7 +180,7 @@ def _around(answer: str, at: int) -> tuple[int, Any, int]:
 
     The end is 0 where it cannot be read; the beginning -1 where nothing opens.
     """
-    opened = [found.start() for found in re.finditer(r"[\[{]", answer[:at])][-40:]
+    opened = [match.start() for match in re.finditer(r"[\[{]", answer[:at])][-40:]
     for start in opened:
         value, end = _value_at(answer, start)
         if end > at:
@@ -282,8 +282,8 @@ def _are_arguments(value: Any) -> bool:
 def _is_broken_call(rest: str, name: str) -> bool:
     """Whether what cannot be read begins as an object with the name of a tool and arguments."""
     keys = _KEY.format(NAME_KEYS), _KEY.format(ARGUMENT_KEYS)
-    found = re.match(rf"\{{[^{{}}]*?{keys[0]}[\"'“]{name}[\"'”][^{{}}]*?{keys[1]}", rest)
-    return found is not None and not re.search(_KEY.format("|".join(REPORT_KEYS)), found[0])
+    match = re.match(rf"\{{[^{{}}]*?{keys[0]}[\"'“]{name}[\"'”][^{{}}]*?{keys[1]}", rest)
+    return match is not None and not re.search(_KEY.format("|".join(REPORT_KEYS)), match[0])
 
 
 _BEFORE_EXPRESSION = (
@@ -299,20 +299,20 @@ _AFTER_EXPRESSION = re.compile(
 
 def _expressions(answer: str, name: str) -> Iterator[tuple[str, Place]]:
     """Call expressions that make up a line, a list, what stands between two marks, or a fence."""
-    for found in re.finditer(rf"{_BEFORE_EXPRESSION}{name}(?:\.call)?\s*\(", answer, re.MULTILINE):
-        opening = found.end() - 1
+    for match in re.finditer(rf"{_BEFORE_EXPRESSION}{name}(?:\.call)?\s*\(", answer, re.MULTILINE):
+        opening = match.end() - 1
         try:
             end = closing_bracket(answer, opening)
             values = _are_values(answer[opening + 1 : end - 1])
         except Unreadable:
             end, values = len(answer), True
-        if (bracket := found[0].find("[")) >= 0:
-            end = _end(answer, found.start() + bracket)
+        if (bracket := match[0].find("[")) >= 0:
+            end = _end(answer, match.start() + bracket)
         after = _AFTER_EXPRESSION.match(answer, end) or re.compile(r" (?=I[ '’])").match(answer, end)
-        if values and after and (found["said"] is None or not answer[after.end() :].strip()):
-            yield found["tool"], Place(found.end() - len(found[0].lstrip()), end)
-    for found in re.finditer(rf"^\s*\[\s*{name}\Z", answer, re.MULTILINE):
-        yield found["tool"], Place(found.start(), len(answer))
+        if values and after and (match["said"] is None or not answer[after.end() :].strip()):
+            yield match["tool"], Place(match.end() - len(match[0].lstrip()), end)
+    for match in re.finditer(rf"^\s*\[\s*{name}\Z", answer, re.MULTILINE):
+        yield match["tool"], Place(match.start(), len(answer))
 
 
 def _are_values(arguments: str) -> bool:
@@ -353,9 +353,9 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
         rf"^[ \t]*\[(?:\w+[ _])*{_CALLING}(?:[ \t]+(?:tool|function))?[ \t]*[:=]?[ \t]*{name}\b[^\n]*\]",
     )
     for pattern in (*(labelled + each for each in after), *tags):
-        for found in re.finditer(pattern, answer, re.MULTILINE):
-            if not re.match(r"\s*\{\s*\"(?:type\"\s*:\s*\"object|description)\"", answer[found.end() :]):
-                yield found["tool"], Place(found.start(), _end(answer, found.end()))
+        for match in re.finditer(pattern, answer, re.MULTILINE):
+            if not re.match(r"\s*\{\s*\"(?:type\"\s*:\s*\"object|description)\"", answer[match.end() :]):
+                yield match["tool"], Place(match.start(), _end(answer, match.end()))
 
 
 _ANNOUNCED = r"(?:calling|invoking|running|using|call|invoke|run|use)[ \t]+(?:the[ \t]+)?(?:tool|function)?"
@@ -369,21 +369,21 @@ def _alone(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     A line that says that a tool is called needs no arguments.
     """
     announced = rf"^[ \t]*[\[(<*_`]*(?i:{_ANNOUNCED})[ \t:*_`]*{name}[\])>*_`]*[ \t]*:?[ \t]*$"
-    for found in re.finditer(announced, answer, re.MULTILINE):
-        yield found["tool"], Place(found.start(), found.end())
-    for found in re.finditer(rf"^[ \t]*{_NAME_LABEL}[*_`]*{name}[*_`]*[ \t]*:?[ \t]*$", answer, re.MULTILINE):
-        before = re.sub(r"```\w*[ \t]*\n\Z", "\n\n", answer[: found.start()])
-        lines = [line.strip() for line in answer[found.end() :].splitlines() if line.strip(" \t`")]
+    for match in re.finditer(announced, answer, re.MULTILINE):
+        yield match["tool"], Place(match.start(), match.end())
+    for match in re.finditer(rf"^[ \t]*{_NAME_LABEL}[*_`]*{name}[*_`]*[ \t]*:?[ \t]*$", answer, re.MULTILINE):
+        before = re.sub(r"```\w*[ \t]*\n\Z", "\n\n", answer[: match.start()])
+        lines = [line.strip() for line in answer[match.end() :].splitlines() if line.strip(" \t`")]
         keys = {line.split(":")[0].strip(" *`-") for line in lines if re.match(r"\w[\w-]*[ \t]*:", line)}
         of_others = keys and not any(re.search(r"(?i)arg|param|input", key) for key in keys)
         arguments = all(_ARGUMENT.fullmatch(line) for line in lines) and not (
-            of_others and keys.isdisjoint(_parameters(tools[found["tool"]]))
+            of_others and keys.isdisjoint(_parameters(tools[match["tool"]]))
         )
         if arguments and not any(re.match(name, line) for line in lines):
             whole = not before.strip()
             # One that follows a line of text is a word among others in a list.
             if (lines and re.search(r"\n\s*\n\Z", before)) or whole:
-                yield found["tool"], Place(found.start(), len(answer))
+                yield match["tool"], Place(match.start(), len(answer))
 
 
 _TYPE = r"(?!(?:str\w*|int\w*|float|number|bool\w*|list|dict|object|array|any)\b)"
@@ -423,22 +423,22 @@ def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
         rf"|\A{name}:[ \t]+[^\n]*[^\s.!?]\s*\Z",
         re.MULTILINE,
     )
-    for found in re.finditer(rf"(?<![\w\"'“-]){name}(?![\w-])", answer):
-        start = max(answer.rfind("\n", 0, found.start()) + 1, found.start() - 100)
-        if not _OPENING.fullmatch(answer, start, found.start()):
+    for match in re.finditer(rf"(?<![\w\"'“-]){name}(?![\w-])", answer):
+        start = max(answer.rfind("\n", 0, match.start()) + 1, match.start() - 100)
+        if not _OPENING.fullmatch(answer, start, match.start()):
             continue
-        if len(required) == 1 and (value := sole.match(answer, found.start())):
-            yield tool.name, Place(found.start(), value.end())
-        at, given = _past(_BETWEEN, answer, found.end()), set[str]()
+        if len(required) == 1 and (value := sole.match(answer, match.start())):
+            yield tool.name, Place(match.start(), value.end())
+        at, given = _past(_BETWEEN, answer, match.end()), set[str]()
         while each := pair.match(answer, at):
             given.add(each["option"] or each["key"])
             at = each.end()
         others = _PAIR.match(answer, at)
         at = _past(_CLOSING, answer, at)
-        opening = answer[start : found.start()].lstrip()
+        opening = answer[start : match.start()].lstrip()
         is_told = _SAID_OF_IT.search(opening) is not None or set(opening) & set(_TICKS)
         if required <= given and not others and not is_told and _AFTER_EXPRESSION.match(answer, at):
-            yield tool.name, Place(found.start(), at)
+            yield tool.name, Place(match.start(), at)
 
 
 _PARAGRAPH = re.compile(r"(?:[^\n]|\n(?![ \t]*\n)|(?<=:)\n\s*)+")
@@ -461,9 +461,9 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
         rf"(?:{_VALUE}(?=\s*(?:[,;}})\]<\"'|]|$))|(?![\"']){_TYPE}[^\n,<>{{}}()\[\]]+)",
         re.MULTILINE,
     )
-    for found in _PARAGRAPH.finditer(answer):
-        start, end = found.span()
-        if (fence := _FENCE.match(found[0].strip())) is not None:
+    for match in _PARAGRAPH.finditer(answer):
+        start, end = match.span()
+        if (fence := _FENCE.match(match[0].strip())) is not None:
             start = answer.index(fence["inside"], start)
             end = start + len(fence["inside"])
         written = answer[start:end]
@@ -482,8 +482,8 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
 
 def _past(pattern: re.Pattern[str], answer: str, at: int) -> int:
     """Where a pattern ends that begins at a position, if it does."""
-    found = pattern.match(answer, at)
-    return found.end() if found else at
+    match = pattern.match(answer, at)
+    return match.end() if match else at
 
 
 def _end(answer: str, at: int) -> int:

@@ -115,29 +115,29 @@ class Wire:
             raise Fault(Blame.SERVER, f"no whole answer within {seconds:g} s") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Fault(Blame.SERVER, self._scrub(_broken(error, url))) from error
-        found = self._decode(body)
+        decoded = self._decode(body)
         if not 200 <= answer.status_code < 300:
-            raise self._status(answer, found, body)
-        if found is None:
+            raise self._status(answer, decoded, body)
+        if decoded is None:
             raise Fault(Blame.REFUSED, f"the answer is not JSON: {self._words(body)}")
-        if isinstance(found, dict) and found.get("error"):
-            said = f"the server answers with an error: {_said(found) or self._words(body)}"
-            code = found["error"].get("code") if isinstance(found["error"], dict) else None
+        if isinstance(decoded, dict) and decoded.get("error"):
+            said = f"the server answers with an error: {_said(decoded) or self._words(body)}"
+            code = decoded["error"].get("code") if isinstance(decoded["error"], dict) else None
             known = code if type(code) is int and 400 <= code < 600 else 500
             raise Fault(_blame(known, None), said, status=known)
-        return found
+        return decoded
 
     def _decode(self, body: bytes) -> Any:
         """The JSON of an answer without the key, None if it is none."""
         try:
-            found = json.loads(body)
-            return self._scrub(found)
+            decoded = json.loads(body)
+            return self._scrub(decoded)
         except (ValueError, RecursionError):
             return None
 
-    def _status(self, answer: "httpx.Response", found: Any, body: bytes) -> Fault:
+    def _status(self, answer: "httpx.Response", decoded: Any, body: bytes) -> Fault:
         status = answer.status_code
-        said = _said(found) or self._words(body)
+        said = _said(decoded) or self._words(body)
         if 300 <= status < 400:
             location = answer.headers.get("location", "nowhere").partition("?")[0]
             said = f"redirect to {self._scrub(one_line(location)[:FIRST_WORDS])}, which is not followed"
@@ -181,13 +181,13 @@ def _blame(status: int, retry_after: float | None) -> Blame:
     return Blame.REQUEST if own else Blame.SERVER
 
 
-def _said(found: Any) -> str | None:
+def _said(decoded: Any) -> str | None:
     """What an error says of itself: `error.message` of OpenAI's, `detail` of FastAPI's, or `message`."""
-    if not isinstance(found, dict):
+    if not isinstance(decoded, dict):
         return None
-    error = found.get("error")
+    error = decoded.get("error")
     inner = error.get("message") if isinstance(error, dict) else error
-    text = next((said for said in (inner, found.get("detail"), found.get("message")) if said), None)
+    text = next((said for said in (inner, decoded.get("detail"), decoded.get("message")) if said), None)
     if text is None:
         return None
     return one_line(text if isinstance(text, str) else json.dumps(text))[:FIRST_WORDS]

@@ -60,9 +60,9 @@ def _place(sample: str) -> tuple[int, str]:
 
 def _bootstrap(whole: Corpus, n: int, iterations: int) -> float:
     """Standard deviation over resamples: the draws are lm-eval's, a seed for every thousand."""
-    chunk, found = min(1000, iterations), []
+    chunk, statistics = min(1000, iterations), []
     for seed in range(iterations // chunk):
         # Seeded by a list, this is the generator of Python's `random.Random(seed)`.
         draws = np.random.RandomState([seed])
-        found += [whole.of_rows((draws.random_sample(n) * n).astype(np.intp)) for _ in range(chunk)]
-    return float(np.std(found, ddof=1))
+        statistics += [whole.of_rows((draws.random_sample(n) * n).astype(np.intp)) for _ in range(chunk)]
+    return float(np.std(statistics, ddof=1))

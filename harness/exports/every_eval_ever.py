@@ -70,7 +70,7 @@ def _write_model(
         "evaluation_id": f"{base}/{identity}/{_epoch(run)}",
         "model_id": identity,
     }
-    found = {
+    evaluation = {
         "schema_version": SCHEMA,
         "evaluation_id": head["evaluation_id"],
         "evaluation_timestamp": run.manifest.created,
@@ -86,14 +86,14 @@ def _write_model(
     }
     rows = _write_lines(lines, ({**head, **row} for row in _rows(run, card, prompts)))
     if rows:
-        found["detailed_evaluation_results"] = {
+        evaluation["detailed_evaluation_results"] = {
             "format": "jsonl",
             "file_path": lines.relative_to(out).as_posix(),
             "hash_algorithm": "sha256",
             "checksum": checksum(lines),
             "total_rows": rows,
         }
-    replace(results, json.dumps(found, indent=2, allow_nan=False).encode())
+    replace(results, json.dumps(evaluation, indent=2, allow_nan=False).encode())
     return [results, lines] if rows else [results]
 
 
@@ -271,7 +271,7 @@ def _interaction(record: Record) -> str:
 def _output(record: Record) -> dict[str, Any]:
     transcript = record.transcript
     raw = [reply.raw for reply in transcript.generations]
-    raw += [f"log-likelihood {found.logprob}" for found in transcript.loglikelihoods]
+    raw += [f"log-likelihood {choice.logprob}" for choice in transcript.loglikelihoods]
     reasoning = [reply.reasoning for reply in transcript.generations if reply.reasoning]
     return {"raw": raw, "reasoning_trace": reasoning or None}
 

@@ -278,8 +278,8 @@ def to_message(cell: CellEntry, message: Message) -> Any:
 def _scores(cell: CellEntry, record: Record) -> dict[str, Any]:
     """Metric -> score, of what counts. A failed attempt has none but those that are booked all the same."""
     meaning = {metric.name: polarity(metric) for metric in cell.metrics}
-    found = {s.metric: to_score(s, s.reason or meaning.get(s.metric)) for s in cell.counted(record)}
-    return {name: score for name, score in found.items() if score is not None}
+    scores = {s.metric: to_score(s, s.reason or meaning.get(s.metric)) for s in cell.counted(record)}
+    return {name: score for name, score in scores.items() if score is not None}
 
 
 def to_score(score: Score, explanation: str | None) -> Any:

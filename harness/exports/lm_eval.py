@@ -61,9 +61,9 @@ def write(run: Restored, out: Path) -> list[Path]:
     for card in cards:
         name = card.model.name
         cells, path = tasks[name], out / folders[name] / f"results_{time}.json"
-        found = _results(run, card, cells, folders[name])
-        found["task_hashes"] = {task: hashes[cell.key] for task, cell in cells.items()}
-        replace(path, json.dumps(found, indent=2, ensure_ascii=False, default=str).encode())
+        results = _results(run, card, cells, folders[name])
+        results["task_hashes"] = {task: hashes[cell.key] for task, cell in cells.items()}
+        replace(path, json.dumps(results, indent=2, ensure_ascii=False, default=str).encode())
         paths += [path, *(samples[cell.key] for cell in cells.values())]
     return prompts.whole(paths)
 
@@ -89,8 +89,8 @@ def _write_all_samples(
         answers = [stack.enter_context(forked(work)) for work in works] if many else works
         cards = build_scorecards(run.manifest, run.directory.columns, processes=1)
         for answer in answers:
-            found, lacking = answer()
-            hashes |= found
+            written, lacking = answer()
+            hashes |= written
             prompts.lacking |= lacking
     return cards, hashes, prompts
 
@@ -432,12 +432,12 @@ def _likelihoods(record: Record, suite: LmEvalSuite | None) -> list[Any]:
 def _scores(scores: Sequence[Score], likely: list[Any]) -> dict[str, Any]:
     """What one filter made of the replies, and its scores."""
     answers = [score.answer for score in scores if score.answer is not None]
-    found: dict[str, Any] = {}
+    by_metric: dict[str, Any] = {}
     for score in scores:
         value = score.value if score.operands is None else items_of([score.operands])[0]
         if value is not None:
-            found[score.metric.partition(",")[0]] = value
-    return {"filtered_resps": likely or answers[:1], "metrics": list(found), **found}
+            by_metric[score.metric.partition(",")[0]] = value
+    return {"filtered_resps": likely or answers[:1], "metrics": list(by_metric), **by_metric}
 
 
 def _line(

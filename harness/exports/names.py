@@ -13,11 +13,11 @@ def file_names(names: Iterable[str]) -> dict[str, str]:
     two may become one by that; and so have names that differ by case alone, which some file systems do not
     tell apart.
     """
-    found = {name: re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-. ") for name in names}
-    same = Counter(name.casefold() for name in found.values())
+    cleaned = {name: re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-. ") for name in names}
+    same = Counter(name.casefold() for name in cleaned.values())
     return {
         name: clean if clean == name and same[clean.casefold()] == 1 else _with_digest(name, clean)
-        for name, clean in found.items()
+        for name, clean in cleaned.items()
     }
 
 

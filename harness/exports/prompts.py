@@ -29,8 +29,8 @@ class Prompts:
 
     def texts(self, cell: CellEntry, record: Record) -> tuple[str, ...]:
         """What was put to the model, for a record that does not hold it; else nothing, as in `sample`."""
-        found = self.sample(cell, record)
-        return tuple(texts[0] for texts in self._run.suite(cell).prompts(found)) if found else ()
+        sample = self.sample(cell, record)
+        return tuple(texts[0] for texts in self._run.suite(cell).prompts(sample)) if sample else ()
 
     def sample(self, cell: CellEntry, record: Record) -> Sample | None:
         """The sample of a record that does not hold what was put to the model.

@@ -184,11 +184,13 @@ def _numbers(result: MetricResult) -> Iterator[tuple[str, float]]:
 
 def _names(numbers: dict[str, float]) -> dict[str, str]:
     """Name -> one of signs that MLflow takes, and that is its own."""
-    found = {name: re.sub(r"[^\w./ :-]", "_", name, flags=re.ASCII)[:240] for name in numbers}
-    known = set(found.values())
-    if len(known) == len(found):
-        return found
-    return {name: f"{clean}_{hashlib.sha256(name.encode()).hexdigest()[:8]}" for name, clean in found.items()}
+    cleaned = {name: re.sub(r"[^\w./ :-]", "_", name, flags=re.ASCII)[:240] for name in numbers}
+    known = set(cleaned.values())
+    if len(known) == len(cleaned):
+        return cleaned
+    return {
+        name: f"{clean}_{hashlib.sha256(name.encode()).hexdigest()[:8]}" for name, clean in cleaned.items()
+    }
 
 
 def _facts(manifest: Manifest, card: ModelScorecard) -> dict[str, str]:

@@ -24,8 +24,8 @@ class Withholding(Restored):
 
     def records(self, cell: CellEntry) -> Iterator[Record]:
         """See `Restored.records`."""
-        found = super().records(cell)
-        return map(hashed, found) if is_withheld(cell) else found
+        records = super().records(cell)
+        return map(hashed, records) if is_withheld(cell) else records
 
     def samples(self, cell: CellEntry, suite: Suite) -> dict[str, Sample]:
         """See `Restored.samples`: none, so that no prompt is made again."""

@@ -58,13 +58,13 @@ class Judge:
         usage = Usage(
             prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens, requests=1
         )
-        found = msgspec.structs.replace(self._read(reply.text, reply.raw), usage=usage)
-        if found.verdict is None and reply.finish_reason == "length":
+        verdict = msgspec.structs.replace(self._read(reply.text, reply.raw), usage=usage)
+        if verdict.verdict is None and reply.finish_reason == "length":
             message = (
                 f"the judge was cut off after max_tokens ({self.spec.max_tokens}) without a verdict: raise it"
             )
-            return msgspec.structs.replace(found, failure=FailureKind.TRUNCATED, failure_message=message)
-        return found
+            return msgspec.structs.replace(verdict, failure=FailureKind.TRUNCATED, failure_message=message)
+        return verdict
 
     async def _ask(self, engine: Engine, exchange: Exchange) -> Generation:
         sampling = Sampling(max_tokens=self.spec.max_tokens)
@@ -88,11 +88,11 @@ class Judge:
         return await engine.chat([Message(role="user", content=text)], (), sampling)
 
     def _read(self, text: str, raw: str) -> Verdict:
-        found = read_verdict(self.spec, text)
-        if found is None:
+        verdict = read_verdict(self.spec, text)
+        if verdict is None:
             message = f"no verdict of {', '.join(self.spec.classes)} can be read in what the judge wrote"
             return Verdict(verdict=None, raw=raw, failure=FailureKind.SCORER_ERROR, failure_message=message)
-        return Verdict(verdict=found, raw=raw)
+        return Verdict(verdict=verdict, raw=raw)
 
 
 def read_verdict(spec: JudgeSpec, text: str) -> str | None:
@@ -145,13 +145,13 @@ async def judge_all(
         EngineDead: the engine died.
     """
     waiting = iter(enumerate(exchanges))
-    found: dict[int, Verdict] = {}
+    verdicts: dict[int, Verdict] = {}
 
     async def worker() -> None:
         for i, exchange in waiting:
             started = time.time()
-            found[i] = await judge.judge(exchange)
-            tell(i, found[i], started)
+            verdicts[i] = await judge.judge(exchange)
+            tell(i, verdicts[i], started)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -159,4 +159,4 @@ async def judge_all(
                 group.create_task(worker())
     except BaseExceptionGroup as errors:  # the first says why; the others follow from it
         raise errors.exceptions[0] from errors
-    return [found[i] for i in range(len(exchanges))]
+    return [verdicts[i] for i in range(len(exchanges))]

@@ -48,9 +48,9 @@ def calibrate(spec: JudgeSpec, labelled: Sequence[Labelled], verdicts: Sequence[
         verdicts: what the judge said of the same replies.
     """
     pairs = [
-        (one.model, one.label, found.verdict)
-        for one, found in zip(labelled, verdicts, strict=True)
-        if found.verdict is not None
+        (one.model, one.label, verdict.verdict)
+        for one, verdict in zip(labelled, verdicts, strict=True)
+        if verdict.verdict is not None
     ]
     models = sorted({one.model for one in labelled})
     both = [one.annotations for one in labelled if len(one.annotations) == 2]
@@ -113,14 +113,14 @@ def read_calibration(spec: JudgeSpec) -> JudgeCalibration | None:
         return None
     path = Path(spec.calibration)
     try:
-        found = msgspec.json.decode(path.read_bytes(), type=JudgeCalibration)
+        calibration = msgspec.json.decode(path.read_bytes(), type=JudgeCalibration)
     except (OSError, msgspec.DecodeError) as error:
         raise UserError(
             f"{path} is not a calibration ({error}): write it with "
             f"`harness calibrate {spec.name} --labels FILE --out {path}`"
         ) from error
-    if found.judge != spec.name:
+    if calibration.judge != spec.name:
         raise UserError(
-            f"{path} is the calibration of {found.judge}, not of {spec.name}: calibrate this judge"
+            f"{path} is the calibration of {calibration.judge}, not of {spec.name}: calibrate this judge"
         )
-    return found
+    return calibration

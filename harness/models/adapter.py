@@ -124,11 +124,11 @@ def _sizes(folder: Path) -> dict[str, tuple[int, int]]:
         raise UserError(
             f"{folder / WEIGHTS} has no lora_A and lora_B: it changes nothing; save the adapter anew"
         )
-    if half := next((name for name, found in sides.items() if len(found) < 2), None):
+    if half := next((name for name, shapes in sides.items() if len(shapes) < 2), None):
         raise UserError(
             f"{folder / WEIGHTS}: {half} has only one of lora_A and lora_B: save the adapter anew"
         )
-    return {name: (found["B"][0], found["A"][-1]) for name, found in sides.items()}
+    return {name: (shapes["B"][0], shapes["A"][-1]) for name, shapes in sides.items()}
 
 
 def check_base(adapter: Adapter, spec: ModelSpec, folder: Path | None, *, whole: bool) -> None:

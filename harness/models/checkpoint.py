@@ -248,8 +248,8 @@ def chat_template(folder: Path, *, tools: bool = False) -> str | None:
         folder: of the checkpoint.
         tools: whether tools are shown: of several named templates `tool_use` is then taken before `default`.
     """
-    found = tokenizer_templates(folder)
-    return found.get("tool_use", found.get("default")) if tools else found.get("default")
+    templates = tokenizer_templates(folder)
+    return templates.get("tool_use", templates.get("default")) if tools else templates.get("default")
 
 
 def chat_templates(folder: Path) -> list[str]:
@@ -267,9 +267,9 @@ def tokenizer_templates(folder: Path) -> dict[str, str]:
     """Name -> source of a tokenizer's chat templates. Files of their own come before its config."""
     files = [("default", folder / "chat_template.jinja")]
     files += [(file.stem, file) for file in sorted((folder / "additional_chat_templates").glob("*.jinja"))]
-    found = {name: file.read_text(encoding="utf8") for name, file in files if file.is_file()}
-    if found or not (folder / "tokenizer_config.json").is_file():
-        return found
+    templates = {name: file.read_text(encoding="utf8") for name, file in files if file.is_file()}
+    if templates or not (folder / "tokenizer_config.json").is_file():
+        return templates
     template = read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(template, list):
         return {named["name"]: named["template"] for named in template}

@@ -292,17 +292,17 @@ def _activation_bytes(model: Footprint, tensor: int) -> float:
 
 def what_would(model: Footprint, gpu: Gpu, count: int) -> str:
     """What a model that does not fit would need, in words."""
-    found = []
+    ways = []
     for kind in dict.fromkeys((gpu, *GPUS.values())):
         fit = smallest_fit(model, kind, 64)
         if fit and (kind is gpu or (fit.layout.gpus <= NODE and kind.memory > gpu.memory)):
-            found.append(f"{fit.layout.gpus}x{kind.name}{_note(fit)}")
+            ways.append(f"{fit.layout.gpus}x{kind.name}{_note(fit)}")
     for tokens in (1 << power for power in range(20, 9, -1)):
         fit = smallest_fit(dataclasses.replace(model, context=tokens), gpu, count)
         if tokens < model.context and fit:
-            found.append(f"max_model_len={tokens}{_note(fit)}")
+            ways.append(f"max_model_len={tokens}{_note(fit)}")
             break
-    return " or ".join(found) or "more than 64 of any GPU in the table"
+    return " or ".join(ways) or "more than 64 of any GPU in the table"
 
 
 def _note(fit: Fit) -> str:

@@ -72,20 +72,20 @@ def forecast(requests: Sequence[Request], gpus: str, price: float | None = None)
         UserError: the GPUs are not known.
     """
     count, gpu = fit.parse_gpus(gpus)
-    found = Forecast(gpu, count, price)
-    found.lines.append(f"on {count}x{gpu.name}, {gpu.memory:.1f} GiB each:")
+    forecast = Forecast(gpu, count, price)
+    forecast.lines.append(f"on {count}x{gpu.name}, {gpu.memory:.1f} GiB each:")
     for request in requests:
-        found.lines += _model(found, request)
-    found.lines += _schedule(found)
-    if found.assumed:
-        found.lines.append(
+        forecast.lines += _model(forecast, request)
+    forecast.lines += _schedule(forecast)
+    if forecast.assumed:
+        forecast.lines.append(
             f"assumed: {PROMPT_TOKENS} prompt tokens an attempt and as many completion tokens as its budget, "
             f"{fit.BANDWIDTH_SHARE:.0%} of the memory bandwidth, {fit.TFLOPS_SHARE:.0%} of the arithmetic"
         )
-    return found
+    return forecast
 
 
-def _model(found: Forecast, request: Request) -> Iterator[str]:
+def _model(forecast: Forecast, request: Request) -> Iterator[str]:
     name = request.spec.name
     try:
         model = read_footprint(request.spec, request.engine_args)
@@ -93,39 +93,39 @@ def _model(found: Forecast, request: Request) -> Iterator[str]:
         yield f"  {name}: not known: {error}"
         return
     share = request.engine_args.get("gpu_memory_utilization", fit.UTILIZATION)
-    if (left := 1 - request.beside / (found.gpu.memory * fit.GIB)) < share:
+    if (left := 1 - request.beside / (forecast.gpu.memory * fit.GIB)) < share:
         share = math.floor(max(0.0, left) * 100) / 100
         yield (
             f"  {name}: second models take {request.beside / fit.GIB:.1f} GiB beside it: set "
             f"gpu_memory_utilization={share} in its engine_args, which is what is reckoned with here"
         )
-    best = fit.smallest_fit(model, found.gpu, found.count, share)
+    best = fit.smallest_fit(model, forecast.gpu, forecast.count, share)
     asked = fit.asked_layout(request.engine_args)
     if best is None:
-        found.unfit.append(name)
-        yield f"  {name}: does not fit: needs {fit.what_would(model, found.gpu, found.count)}"
+        forecast.unfit.append(name)
+        yield f"  {name}: does not fit: needs {fit.what_would(model, forecast.gpu, forecast.count)}"
         return
     if asked is not None:
-        yield from _as_asked(found, request, model, best, asked, share)
+        yield from _as_asked(forecast, request, model, best, asked, share)
         return
     yield f"  {name}: {describe(model, best)}"
     if best.layout.gpus > 1:
         yield f"    to run it so, set in its engine_args: {best.layout.arguments()}"
-    yield from _time(found, request, model, best)
+    yield from _time(forecast, request, model, best)
 
 
 def _as_asked(
-    found: Forecast, request: Request, model: Footprint, best: Fit, asked: Layout, share: float
+    forecast: Forecast, request: Request, model: Footprint, best: Fit, asked: Layout, share: float
 ) -> Iterator[str]:
     name = f"  {request.spec.name}"
-    placed = fit.place(model, found.gpu, asked, best.quantization, share)
+    placed = fit.place(model, forecast.gpu, asked, best.quantization, share)
     smallest = "" if asked == best.layout else f"; the smallest that fits is {best.layout}"
-    if asked.gpus > found.count or not placed.concurrency:
-        found.unfit.append(request.spec.name)
+    if asked.gpus > forecast.count or not placed.concurrency:
+        forecast.unfit.append(request.spec.name)
         yield f"{name}: does not fit as its engine_args ask, {asked}{smallest}"
         return
     yield f"{name}: as its engine_args ask, {describe(model, placed)}{smallest}"
-    yield from _time(found, request, model, placed)
+    yield from _time(forecast, request, model, placed)
 
 
 def describe(model: Footprint, best: Fit) -> str:
@@ -139,9 +139,9 @@ def describe(model: Footprint, best: Fit) -> str:
     )
 
 
-def _time(found: Forecast, request: Request, model: Footprint, best: Fit) -> Iterator[str]:
+def _time(forecast: Forecast, request: Request, model: Footprint, best: Fit) -> Iterator[str]:
     unmeasured = [task for task in request.tasks if task.measured is None]
-    if unmeasured and not found.gpu.tflops:
+    if unmeasured and not forecast.gpu.tflops:
         yield "    time: not known, the speed of this GPU is not in the table"
         return
     seconds = START_SECONDS + model.weight_bytes / LOADING
@@ -150,11 +150,11 @@ def _time(found: Forecast, request: Request, model: Footprint, best: Fit) -> Ite
             seconds += task.attempts * task.measured
         else:
             work = Work(task.attempts, PROMPT_TOKENS, task.completion_tokens)
-            seconds += fit.assumed_seconds(model, found.gpu, best, work)
-    found.assumed |= bool(unmeasured)
-    found.jobs.append(Job(request.spec.name, best.layout.gpus, seconds))
+            seconds += fit.assumed_seconds(model, forecast.gpu, best, work)
+    forecast.assumed |= bool(unmeasured)
+    forecast.jobs.append(Job(request.spec.name, best.layout.gpus, seconds))
     hours = best.layout.gpus * seconds / 3600
-    cost = f", cost {hours * found.price:.2f}" if found.price is not None else ""
+    cost = f", cost {hours * forecast.price:.2f}" if forecast.price is not None else ""
     measured = len(request.tasks) - len(unmeasured)
     basis = "assumed throughput" if not measured else "measured throughput"
     if measured and unmeasured:
@@ -162,13 +162,13 @@ def _time(found: Forecast, request: Request, model: Footprint, best: Fit) -> Ite
     yield f"    time: {_hours(seconds)} h, {_hours(hours * 3600)} GPU-hours{cost}; {basis}"
 
 
-def _schedule(found: Forecast) -> Iterator[str]:
-    if not found.jobs:
+def _schedule(forecast: Forecast) -> Iterator[str]:
+    if not forecast.jobs:
         return
-    slots = fit.pack(found.jobs, found.count)
-    end, bound = fit.makespan(slots), fit.lower_bound(found.jobs, found.count)
-    total = sum(job.gpus * job.seconds for job in found.jobs)
-    cost = f", cost {total / 3600 * found.price:.2f}" if found.price is not None else ""
+    slots = fit.pack(forecast.jobs, forecast.count)
+    end, bound = fit.makespan(slots), fit.lower_bound(forecast.jobs, forecast.count)
+    total = sum(job.gpus * job.seconds for job in forecast.jobs)
+    cost = f", cost {total / 3600 * forecast.price:.2f}" if forecast.price is not None else ""
     yield (
         f"all models: {_hours(total)} GPU-hours{cost}; "
         f"makespan {_hours(end)} h, lower bound {_hours(bound)} h"
@@ -241,7 +241,7 @@ def machine_gpus() -> list[MachineGpu]:
     if visible is None:
         return [one for gpu in whole.values() for one in divided.get(gpu.uuid, [gpu])]
     instances = [one for parts in divided.values() for one in parts]
-    found: list[MachineGpu] = []
+    boards: list[MachineGpu] = []
     for wanted in filter(None, visible.replace(" ", "").split(",")):
         gpus = [gpu for index, gpu in whole.items() if wanted == index or gpu.uuid.startswith(wanted)]
         gpus = [divided.get(gpu.uuid, [gpu])[0] for gpu in gpus]
@@ -249,8 +249,8 @@ def machine_gpus() -> list[MachineGpu]:
             gpus = [gpu for gpu in instances if gpu.uuid.startswith(wanted)]
         if len(gpus) != 1:
             break
-        found += gpus
-    return found
+        boards += gpus
+    return boards
 
 
 def _gib(told: str) -> float:
@@ -266,17 +266,17 @@ def chosen_gpus(there: Sequence[MachineGpu], wanted: str) -> list[MachineGpu]:
     Raises:
         UserError: one is not there, or named twice.
     """
-    found: list[MachineGpu] = []
+    chosen: list[MachineGpu] = []
     for name in wanted.replace(" ", "").split(","):
         named = [gpu for gpu in there if name and (name == gpu.number or gpu.uuid.startswith(name))]
-        if len(named) != 1 or named[0] in found:
+        if len(named) != 1 or named[0] in chosen:
             known = ", ".join(gpu.number or gpu.uuid for gpu in there) or "none"
             raise UserError(
                 f"--gpus {wanted!r}: {name!r} is {'named twice' if named else 'not there'}: expected "
                 f"GPUs that this process may use ({known}), such as 0,1"
             )
-        found += named
-    return found
+        chosen += named
+    return chosen
 
 
 BOARD = re.compile(r"GPU \d+: .*\(UUID: (?P<uuid>GPU-[^)]+)\)")
@@ -289,15 +289,15 @@ INSTANCE = re.compile(r"\s*MIG (?P<profile>\S*?(?P<memory>\d+)gb\S*) .*\(UUID: (
 def _instances(command: str) -> dict[str, list[MachineGpu]]:
     """UUID of each divided GPU -> its MIG instances."""
     answer = subprocess.run([command, "-L"], capture_output=True, text=True, check=False)
-    found: dict[str, list[MachineGpu]] = {}
+    instances: dict[str, list[MachineGpu]] = {}
     board = ""
     for line in answer.stdout.splitlines():
         if match := BOARD.match(line):
             board = match["uuid"]
         elif match := INSTANCE.match(line):
             instance = MachineGpu(f"{MIG}{match['profile']}", float(match["memory"]), match["uuid"])
-            found.setdefault(board, []).append(instance)
-    return found
+            instances.setdefault(board, []).append(instance)
+    return instances
 
 
 MIG = "MIG-"
@@ -309,14 +309,14 @@ def for_one_engine(there: Sequence[Gpu]) -> Sequence[Gpu]:
     return there[:1] if any(gpu.name.startswith(MIG) for gpu in there) else there
 
 
-def written(found: Sequence[MachineGpu]) -> str | None:
+def written(gpus: Sequence[MachineGpu]) -> str | None:
     """GPUs as `--gpus` takes them, None if there are none."""
-    if not found:
+    if not gpus:
         return None
-    name, memory, *_ = min(found, key=lambda gpu: gpu.memory)
+    name, memory, *_ = min(gpus, key=lambda gpu: gpu.memory)
     known = next((gpu for gpu in fit.GPUS.values() if _same(gpu, name, memory)), None)
     kind = known.name if known else f"{''.join(c for c in name if c.isalnum())}:{memory:.1f}"
-    return f"{len(found)}x{kind}"
+    return f"{len(gpus)}x{kind}"
 
 
 def _same(gpu: Gpu, name: str, memory: float) -> bool:

@@ -25,10 +25,10 @@ def commit(repository: str, revision: str | None = None) -> str:
         UserError: there is no such repository or revision, it is gated, or the hub cannot be reached.
     """
     with _asking(repository, revision):
-        found: str | None = _api().model_info(repository, revision=revision).sha
-    if found is None:
+        sha: str | None = _api().model_info(repository, revision=revision).sha
+    if sha is None:
         raise UserError(f"the hub names no commit of {repository}: set `revision` by hand")
-    return found
+    return sha
 
 
 def tensors(repository: str, revision: str | None = None) -> list[Tensor]:
@@ -41,8 +41,8 @@ def tensors(repository: str, revision: str | None = None) -> list[Tensor]:
 
     with _asking(repository, revision):
         try:
-            found = _api().get_safetensors_metadata(repository, revision=revision)
-            files, homes = found.files_metadata, found.weight_map
+            metadata = _api().get_safetensors_metadata(repository, revision=revision)
+            files, homes = metadata.files_metadata, metadata.weight_map
         except NotASafetensorsRepoError:
             if not (names := _consolidated(repository, revision)):
                 raise
@@ -72,8 +72,8 @@ def config_folder(repository: str, revision: str | None = None) -> Path:
         UserError: as `commit`, or it has neither.
     """
     for name in ("config.json", "params.json"):
-        if (found := file(repository, name, revision)) is not None:
-            return found.parent
+        if (path := file(repository, name, revision)) is not None:
+            return path.parent
     raise UserError(f"{repository} has no config.json: give the repository of a whole checkpoint")
 
 
@@ -102,10 +102,10 @@ def dataset_commit(repository: str, revision: str | None = None) -> str:
     """
     copy = "set HF_HUB_OFFLINE=1 to take the copy in the cache, if there is one"
     with _asking(f"data set {repository}", revision, lacking="is of no known commit", otherwise=copy):
-        found: str | None = _api().dataset_info(repository, revision=revision).sha
-    if found is None:
+        sha: str | None = _api().dataset_info(repository, revision=revision).sha
+    if sha is None:
         raise UserError(f"the hub names no commit of data set {repository}: set `revision` by hand")
-    return found
+    return sha
 
 
 def snapshot(repository: str, revision: str) -> Path:
@@ -116,8 +116,8 @@ def snapshot(repository: str, revision: str) -> Path:
     """
     others = ["*.bin", "*.pth", "*.pt", "*.gguf", "*.h5", "*.msgpack", "*.onnx", "original/*"]
     with _asking(repository, revision):
-        found = _api().snapshot_download(repository, revision=revision, ignore_patterns=others)
-    return Path(found)
+        folder = _api().snapshot_download(repository, revision=revision, ignore_patterns=others)
+    return Path(folder)
 
 
 def _api() -> Any:

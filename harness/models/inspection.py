@@ -44,17 +44,17 @@ class Inspection(Struct):
 
     def lines(self) -> Iterator[str]:
         """The facts for a person."""
-        found = self.architecture
+        architecture = self.architecture
         yield f"{self.source}"
-        yield f"  architecture: {checkpoint.summary(found)} (model_type {found.model_type})"
-        yield f"  parameters: {found.total_params:,} total, {found.active_params:,} active"
-        if found.experts:
-            yield f"  experts: {found.experts} a layer, {found.experts_per_token} per token"
+        yield f"  architecture: {checkpoint.summary(architecture)} (model_type {architecture.model_type})"
+        yield f"  parameters: {architecture.total_params:,} total, {architecture.active_params:,} active"
+        if architecture.experts:
+            yield f"  experts: {architecture.experts} a layer, {architecture.experts_per_token} per token"
         if self.prediction_params:
             yield f"  left out: {self.prediction_params:,} in layers for multi-token prediction"
-        yield f"  weights: {gib(found.weight_bytes)}, quantisation {self.quantization or 'none'}"
+        yield f"  weights: {gib(architecture.weight_bytes)}, quantisation {self.quantization or 'none'}"
         yield f"  KV cache: {self._cache()}"
-        yield f"  context: {found.context_length or 'not stated'} tokens"
+        yield f"  context: {architecture.context_length or 'not stated'} tokens"
         yield f"  chat template: {self._template()}"
         yield from self._thoughts()
         if self.bases:
@@ -97,10 +97,10 @@ def inspect(target: str) -> Inspection:
         architecture = checkpoint.inspect(folder)
         config = checkpoint.read_config(folder)
         tensors = checkpoint.stored_tensors(folder, checkpoint.weight_files(folder))
-        found = _inspection(
+        inspection = _inspection(
             str(folder), config, architecture, tensors, checkpoint.chat_template(folder, tools=True)
         )
-        return _with_lineage(found, spec, folder)
+        return _with_lineage(inspection, spec, folder)
     sha = hub.commit(spec.path, spec.revision)
     here = hub.config_folder(spec.path, sha)
     for name in checkpoint.TEMPLATE_FILES:
@@ -111,14 +111,14 @@ def inspect(target: str) -> Inspection:
     return _inspection(f"{spec.path}@{sha}", config, architecture, tensors, template)
 
 
-def _with_lineage(found: Inspection, spec: ModelSpec, folder: Path) -> Inspection:
+def _with_lineage(inspection: Inspection, spec: ModelSpec, folder: Path) -> Inspection:
     """What its spec or else its files say of where its weights come from."""
     spec = with_stated_bases(spec, folder)
     if not spec.origin.base_models:
-        return found
+        return inspection
     countries = base_countries(spec, lineage([*specs(), spec]))
     return msgspec.structs.replace(
-        found, bases=spec.origin.base_models, derivation=spec.derivation, base_countries=countries
+        inspection, bases=spec.origin.base_models, derivation=spec.derivation, base_countries=countries
     )
 
 

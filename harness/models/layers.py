@@ -88,14 +88,14 @@ def count_parameters(config: Config) -> Parameters:
         UserError: as `layers`.
     """
     text = text_config(config)
-    found = layers(config)
+    stack = layers(config)
     embedding = _stated(text, "vocab_size") * text["hidden_size"]
     tied = text.get("tie_word_embeddings", config.get("tie_word_embeddings", False))
-    rest = embedding * (1 if tied else 2) + text["hidden_size"] + sum(layer.params for layer in found)
+    rest = embedding * (1 if tied else 2) + text["hidden_size"] + sum(layer.params for layer in stack)
     rest += _joined_streams(text)
     return Parameters(
-        total=rest + sum(layer.routed for layer in found),
-        active=rest + sum(layer.routed_active for layer in found),
+        total=rest + sum(layer.routed for layer in stack),
+        active=rest + sum(layer.routed_active for layer in stack),
         embedding=embedding,
     )
 
@@ -145,9 +145,9 @@ def experts(text: Config) -> tuple[int, int]:
 
 
 def _first(config: Config, keys: tuple[str, ...]) -> int:
-    found = next((config[key] for key in keys if config.get(key)), 0)
+    value = next((config[key] for key in keys if config.get(key)), 0)
     # some families give one number a layer
-    return max(found) if isinstance(found, list) else int(found)
+    return max(value) if isinstance(value, list) else int(value)
 
 
 def _joined(mixer: Layer, feed_forward: Layer, norms: int) -> Layer:

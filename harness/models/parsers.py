@@ -160,9 +160,9 @@ def later(spec: ModelSpec) -> str:
     return f"the model needs vLLM {spec.min_vllm} or later, and {installed()} is installed; "
 
 
-def older(found: str | None, than: str) -> bool:
+def older(version: str | None, than: str) -> bool:
     """Whether a version precedes another; one that is not known does not."""
-    return found is not None and Version(Version(found).base_version) < Version(than)
+    return version is not None and Version(Version(version).base_version) < Version(than)
 
 
 def class_errors(
@@ -209,23 +209,23 @@ def registered(package: str) -> list[str]:
 @cache
 def _read_tables(path: Path) -> dict[str, dict[str, str | None]]:
     tree = ast.parse(path.read_text(encoding="utf8"))
-    found: dict[str, dict[str, str | None]] = {}
+    tables: dict[str, dict[str, str | None]] = {}
     for node in tree.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign) or not isinstance(node.value, ast.Dict):
             continue
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-        found[ast.unparse(target)] = {
+        tables[ast.unparse(target)] = {
             key.value: str(value.value) if isinstance(value, ast.Constant) else None
             for key, value in zip(node.value.keys, node.value.values, strict=True)
             if isinstance(key, ast.Constant) and isinstance(key.value, str)
         }
-    return found
+    return tables
 
 
 def _tables(file: str) -> dict[str, dict[str, str | None]]:
     """Dictionaries of a file of vLLM's, which is not imported: name -> key -> value, where that is text."""
-    found = importlib.util.find_spec("vllm")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or not spec.submodule_search_locations:
         return {}
-    path = Path(found.submodule_search_locations[0]) / file
+    path = Path(spec.submodule_search_locations[0]) / file
     return dict(_read_tables(path)) if path.is_file() else {}

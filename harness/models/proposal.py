@@ -110,10 +110,10 @@ def add(target: str, name: str | None, out: Path | None) -> Iterator[str]:
     file = out or Path(f"{called}.yaml")
     if file.exists():
         raise UserError(f"{file} is there already: give another file with --out, or remove it")
-    found = propose(target, called)
-    replace(file, found.text().encode())
+    proposal = propose(target, called)
+    replace(file, proposal.text().encode())
     load_model(str(file))
-    yield from found.lines(file)
+    yield from proposal.lines(file)
 
 
 def propose(target: str, name: str) -> Proposal:
@@ -125,14 +125,14 @@ def propose(target: str, name: str) -> Proposal:
     files = _files(target, name)
     config = checkpoint.read_config(files.folder)
     path = str(Path(target).resolve()) if files.revision is None else target
-    found = Proposal({"name": name, "path": path}, {}, dict(PERSONAL))
+    proposal = Proposal({"name": name, "path": path}, {}, dict(PERSONAL))
     if files.revision:
-        found.facts["revision"] = files.revision
-    _propose_origin(found, files)
-    _propose_parsers(found, files)
-    _propose_engine(found, files, config)
-    _propose_sampling(found, files)
-    return found
+        proposal.facts["revision"] = files.revision
+    _propose_origin(proposal, files)
+    _propose_parsers(proposal, files)
+    _propose_engine(proposal, files, config)
+    _propose_sampling(proposal, files)
+    return proposal
 
 
 def _files(target: str, name: str) -> Files:
@@ -147,7 +147,7 @@ def _files(target: str, name: str) -> Files:
     return Files(here, f"https://huggingface.co/{target}/blob/{sha}/", sha, hub.tensors(target, sha))
 
 
-def _propose_origin(found: Proposal, files: Files) -> None:
+def _propose_origin(proposal: Proposal, files: Files) -> None:
     """Base models and licence, by the model card and by what was kept of a merge or an adapter."""
     card = front_matter(files.folder / "README.md")
     origin: dict[str, Any] = {}
@@ -156,65 +156,69 @@ def _propose_origin(found: Proposal, files: Files) -> None:
         origin["licence"] = LICENCES.get(
             named.lower(), f"LicenseRef-{re.sub(r'[^A-Za-z0-9.-]+', '-', named)}"
         )
-        found.sources["licence"] = files.source("README.md")
+        proposal.sources["licence"] = files.source("README.md")
     else:
-        found.left["origin.licence"] = "its SPDX identifier, or LicenseRef- and a name"
+        proposal.left["origin.licence"] = "its SPDX identifier, or LicenseRef- and a name"
     if bases := stated_bases(files.folder):
         origin["base_models"] = list(bases)
         says = "README.md" if card.get("base_model") else "config.json"
-        found.sources["base_models"] = files.source(says)
+        proposal.sources["base_models"] = files.source(says)
     else:
-        found.left["origin.base_models"] = "the weights that it was made of, by hub id"
+        proposal.left["origin.base_models"] = "the weights that it was made of, by hub id"
     if origin:
-        found.facts["origin"] = origin
+        proposal.facts["origin"] = origin
     if bases and (how := stated_derivation(files.folder)):
-        found.facts["derivation"] = how
+        proposal.facts["derivation"] = how
 
 
-def _propose_parsers(found: Proposal, files: Files) -> None:
+def _propose_parsers(proposal: Proposal, files: Files) -> None:
     """Parsers, by the words that the chat template writes around calls and thoughts."""
     template = checkpoint.chat_template(files.folder, tools=True)
     if template is None:
-        found.notes.append("no chat template: a base model, which agents cannot be run with")
+        proposal.notes.append("no chat template: a base model, which agents cannot be run with")
         return
     tools, thoughts = tool_call_parser(template), reasoning_parser(template)
     for key, parser in (("tool_call_parser", tools), ("reasoning_parser", thoughts)):
         if parser:
-            found.facts[key] = parser
-            found.sources[key] = files.source("chat template")
+            proposal.facts[key] = parser
+            proposal.sources[key] = files.source("chat template")
         elif key == "tool_call_parser" and "tools" in template:
-            found.left[key] = (
+            proposal.left[key] = (
                 "vLLM's name of the parser of its tool calls: the template's format is not known"
             )
 
 
-def _propose_engine(found: Proposal, files: Files, config: Mapping[str, Any]) -> None:
+def _propose_engine(proposal: Proposal, files: Files, config: Mapping[str, Any]) -> None:
     """What the engine is to be told: a layout, the checkpoint's own code; and the context that it states."""
     if config.get("auto_map") and any(
         class_errors(ModelSpec(name="", path=""), {**config, "auto_map": None}, {})
     ):
-        found.left["trust_remote_code"] = "true, once you have read the code that it brings, which vLLM needs"
-        found.notes.append(f"it brings code of its own, which is not trusted ({files.source('config.json')})")
+        proposal.left["trust_remote_code"] = (
+            "true, once you have read the code that it brings, which vLLM needs"
+        )
+        proposal.notes.append(
+            f"it brings code of its own, which is not trusted ({files.source('config.json')})"
+        )
     if context := text_config(config).get("max_position_embeddings"):
-        found.notes.append(f"context: {context} tokens ({files.source('config.json')})")
+        proposal.notes.append(f"context: {context} tokens ({files.source('config.json')})")
     weights = count_tensors(config, files.tensors).bytes
     try:
-        need = fit.footprint(found.facts["name"], config, weights)
+        need = fit.footprint(proposal.facts["name"], config, weights)
     except UserError as error:
-        found.notes.append(f"no layout is proposed: {error}")
+        proposal.notes.append(f"no layout is proposed: {error}")
         return
     placed = fit.smallest_fit(need, fit.GPUS[GPU.lower()], fit.NODE)
     if placed is None or placed.quantization != "as stored":
-        found.left["layouts"] = f"a layout: it does not fit on {fit.NODE} GPUs of {GPU} as it is stored"
+        proposal.left["layouts"] = f"a layout: it does not fit on {fit.NODE} GPUs of {GPU} as it is stored"
         return
     stated = {"tensor_parallel_size": placed.layout.tensor_parallel_size}
     if placed.layout.pipeline_parallel_size > 1:
         stated["pipeline_parallel_size"] = placed.layout.pipeline_parallel_size
-    found.facts["layouts"] = {placed.layout.gpus: stated}
-    found.sources["layouts"] = f"{files.source('config.json')} and the sizes of its weights, for {GPU}"
+    proposal.facts["layouts"] = {placed.layout.gpus: stated}
+    proposal.sources["layouts"] = f"{files.source('config.json')} and the sizes of its weights, for {GPU}"
 
 
-def _propose_sampling(found: Proposal, files: Files) -> None:
+def _propose_sampling(proposal: Proposal, files: Files) -> None:
     """The sampling that generation_config.json states, if it draws."""
     file = files.folder / "generation_config.json"
     if not file.is_file():
@@ -223,9 +227,9 @@ def _propose_sampling(found: Proposal, files: Files) -> None:
     drawn = {key: stated[key] for key in DRAWN if isinstance(stated.get(key), int | float)}
     if not drawn or stated.get("do_sample") is False:
         return
-    mode = "thinking" if "reasoning_parser" in found.facts else "instruct"
-    found.facts["sampling"] = {mode: drawn}
-    found.sources["sampling"] = files.source("generation_config.json")
+    mode = "thinking" if "reasoning_parser" in proposal.facts else "instruct"
+    proposal.facts["sampling"] = {mode: drawn}
+    proposal.sources["sampling"] = files.source("generation_config.json")
 
 
 def _shown(value: Any) -> str:

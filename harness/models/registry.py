@@ -83,11 +83,11 @@ def check_lines(models: Iterable[ModelSpec]) -> Iterator[str]:
     """What each spec leaves open, for a person, and how many leave it open."""
     specs, empty = list(models), Counter[str]()
     for spec in specs:
-        empty.update(found := gaps(spec))
-        if found:
-            yield f"{spec.name}: empty: {', '.join(found)}"
-        if found := unsourced(spec):
-            yield f"{spec.name}: without a source: {', '.join(found)}"
+        empty.update(fields := gaps(spec))
+        if fields:
+            yield f"{spec.name}: empty: {', '.join(fields)}"
+        if fields := unsourced(spec):
+            yield f"{spec.name}: without a source: {', '.join(fields)}"
     if empty:
         yield f"of {len(specs)} models: " + ", ".join(
             f"{n} without {fact}" for fact, n in empty.most_common()
@@ -119,7 +119,7 @@ def lineage(models: Iterable[ModelSpec]) -> dict[str, Node]:
 
 def roots(node: Node) -> list[Node]:
     """The weights that a model goes back to: itself if it has no base."""
-    found, seen, waiting = [], set(), [node]
+    ends, seen, waiting = [], set(), [node]
     while waiting:
         current = waiting.pop(0)
         if current.id in seen:  # a cycle is a mistake of a spec, not a reason to hang
@@ -127,8 +127,8 @@ def roots(node: Node) -> list[Node]:
         seen.add(current.id)
         waiting += current.parents
         if not current.parents:
-            found.append(current)
-    return found
+            ends.append(current)
+    return ends
 
 
 def base_countries(spec: ModelSpec, nodes: dict[str, Node]) -> tuple[str, ...]:
@@ -144,11 +144,11 @@ def weights_countries(path: str, nodes: dict[str, Node]) -> tuple[str, ...]:
     """Countries of the weights that those of a repository go back to, in the registry or not; as above."""
     owners = {n.id.split("/")[0]: n.spec.origin.country for n in nodes.values() if n.spec and "/" in n.id}
     node = nodes.get(path) or Node(path)
-    found = {
+    countries = {
         root.spec.origin.country if root.spec else owners.get(root.id.split("/")[0], "?")
         for root in roots(node)
     }
-    return tuple(sorted(found))
+    return tuple(sorted(countries))
 
 
 def tree_lines(models: Sequence[ModelSpec]) -> Iterator[str]:
@@ -245,13 +245,13 @@ def _merged(file: Path) -> list[str]:
     """Every model that a configuration of mergekit names."""
     if not file.is_file():
         return []
-    found: list[str] = []
+    parents: list[str] = []
     waiting = [configs.Document(file).data]
     while waiting:
         value = waiting.pop()
         if isinstance(value, dict):
-            found += [v for k, v in value.items() if k in ("model", "base_model") and isinstance(v, str)]
+            parents += [v for k, v in value.items() if k in ("model", "base_model") and isinstance(v, str)]
             waiting += [v for v in value.values() if isinstance(v, dict | list)]
         elif isinstance(value, list):
             waiting += value
-    return sorted(found)
+    return sorted(parents)

@@ -93,12 +93,12 @@ def environment(day: Callable[[], date] = date.today) -> Any:
     def refuse(message: str) -> None:
         raise ValueError(message)
 
-    found = ImmutableSandboxedEnvironment(
+    sandbox = ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
     )
-    found.filters["tojson"] = lambda value, **options: json.dumps(
+    sandbox.filters["tojson"] = lambda value, **options: json.dumps(
         value, ensure_ascii=False, indent=options.get("indent"), separators=options.get("separators")
     )
-    found.globals["raise_exception"] = refuse
-    found.globals["strftime_now"] = lambda form: datetime.combine(day(), time(12)).strftime(form)
-    return found
+    sandbox.globals["raise_exception"] = refuse
+    sandbox.globals["strftime_now"] = lambda form: datetime.combine(day(), time(12)).strftime(form)
+    return sandbox

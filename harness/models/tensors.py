@@ -85,10 +85,10 @@ def single_tensors(
         UserError: two files hold a tensor, or one holds a tensor that the index puts into another. vLLM reads
             every tensor of every file (vllm #54230), so that which copy is measured is left to chance.
     """
-    found = dict(homes)
+    owners = dict(homes)
     tensors = []
     for file, tensor in stored:
-        if (home := found.setdefault(tensor.name, file)) != file:
+        if (home := owners.setdefault(tensor.name, file)) != file:
             raise UserError(
                 f"{where}: {file} holds the tensor {tensor.name}, which is in {home} too: one copy is "
                 "stale, and vLLM reads both; save the checkpoint anew into an empty folder"
@@ -151,7 +151,7 @@ def quantized_bits(config: Mapping[str, Any]) -> int:
 
 def quantization_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """The quantisation that a config states, empty if it states none."""
-    found: Mapping[str, Any] = (
+    section: Mapping[str, Any] = (
         config.get("quantization_config") or text_config(config).get("quantization_config") or {}
     )
-    return found
+    return section

@@ -34,7 +34,7 @@ def check_tokenizer(folder: Path, engine_args: Mapping[str, Any]) -> None:
         return
     mistral = engine_args.get("tokenizer_mode") == "mistral"
     wanted = MISTRAL_FILES if mistral else FILES
-    if not any(found.is_file() for name in wanted for found in folder.glob(name)):
+    if not any(file.is_file() for name in wanted for file in folder.glob(name)):
         raise UserError(
             f"{folder} has no tokenizer ({', '.join(wanted)}): give the folder of a whole checkpoint"
         )

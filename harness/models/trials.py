@@ -173,13 +173,13 @@ def own_thoughts(
         keywords: variables of a variant, as JSON.
     """
 
-    def found() -> dict[str, bool | None]:
+    def shown() -> dict[str, bool | None]:
         trial = _Trial(source, dict(special_tokens) | json.loads(keywords), tools=True)
         texts = {which: trial.render(conversation()) for which, conversation in OWN_THOUGHTS.items()}
         return {which: None if text is None else THOUGHT in text for which, text in texts.items()}
 
     try:
-        return within_limits(found)
+        return within_limits(shown)
     except Exceeded:
         return dict.fromkeys(OWN_THOUGHTS)
 
@@ -196,18 +196,20 @@ def _try(source: str, sent: Sent, special_tokens: dict[str, str]) -> Rendering:
         what = "a system and a user message" if begun else "a user message"
         return Rendering(void=f"fails to render a conversation ({trial.reason}), {what}")
     thinking = None if sent.instruct else trial.thinking(first, keywords.keys())
-    found = Rendering(dated=trial.dated(first), thinking=thinking)
+    rendering = Rendering(dated=trial.dated(first), thinking=thinking)
     if USER not in shown:
-        return structs.replace(found, void="leaves out what the user says")
+        return structs.replace(rendering, void="leaves out what the user says")
     if sent.system and SYSTEM not in shown:
-        return structs.replace(found, void="does not show the system message, with which its variant begins")
+        return structs.replace(
+            rendering, void="does not show the system message, with which its variant begins"
+        )
     if not sent.tools:
-        return found
+        return rendering
     void = _void(trial, sent, first, shown)
     if void is not None:
-        return structs.replace(found, void=void)
+        return structs.replace(rendering, void=void)
     lost, raises = _told(trial, first, shown)
-    return structs.replace(found, lost=tuple(dict.fromkeys(lost)), raises=tuple(raises))
+    return structs.replace(rendering, lost=tuple(dict.fromkeys(lost)), raises=tuple(raises))
 
 
 def _void(trial: "_Trial", sent: Sent, first: list[dict[str, Any]], shown: str) -> str | None:

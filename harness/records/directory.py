@@ -206,24 +206,24 @@ class RunDirectory:
 
     def whole_manifest(self) -> Manifest:
         """The manifest, whose cells are known to be of models that it has. Raises UserError."""
-        found = self.manifest()
-        for cell in found.cells.values():
-            if cell.model not in found.models:
+        manifest = self.manifest()
+        for cell in manifest.cells.values():
+            if cell.model not in manifest.models:
                 raise UserError(
                     f"{self.manifest_path}: a cell is of the model {cell.model!r}, and `models` has none of "
                     "that name; restore the file from a copy"
                 )
-        return found
+        return manifest
 
-    def checksums(self, found: Manifest) -> dict[str, str]:
+    def checksums(self, manifest: Manifest) -> dict[str, str]:
         """File of the directory -> SHA-256, of everything that has one: by the manifest, and by its cells.
 
         Raises:
             UserError: a file of checksums is not one that this version can read.
         """
-        sums = dict(found.checksums)
+        sums = dict(manifest.checksums)
         if not self.layout.earlier:
-            for cell in found.cells.values():
+            for cell in manifest.cells.values():
                 sums |= self.cell_checksums(cell)
         return sums
 
@@ -341,9 +341,9 @@ class RunDirectory:
     # Records
 
     def _of(self, cell: CellEntry) -> CellRecords:
-        if (found := self._records.get(cell.key)) is None:
-            found = self._records[cell.key] = CellRecords(cell, self.layout.cell(cell))
-        return found
+        if (records := self._records.get(cell.key)) is None:
+            records = self._records[cell.key] = CellRecords(cell, self.layout.cell(cell))
+        return records
 
     def is_complete(self, cell: CellEntry) -> bool:
         """Whether a cell's records are in one file, which alone counts."""

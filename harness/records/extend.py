@@ -50,11 +50,11 @@ Places = Mapping[str, Sequence[tuple[RunDirectory, Path]]]
 
 def places(runs: Iterable[RunDirectory]) -> Places:
     """Where the cells of runs lie, of which nothing but the names of folders is read."""
-    found: dict[str, list[tuple[RunDirectory, Path]]] = {}
+    folders: dict[str, list[tuple[RunDirectory, Path]]] = {}
     for run in runs:
         for folder in run.layout.folders():
-            found.setdefault(folder.name.rpartition("--")[0], []).append((run, folder))
-    return found
+            folders.setdefault(folder.name.rpartition("--")[0], []).append((run, folder))
+    return folders
 
 
 def extend(
@@ -75,18 +75,18 @@ def extend(
         UserError: a file cannot be read.
         DiskError: the disk does not take it.
     """
-    found = []
+    candidates = []
     for run, folder in there.get(cell_name(cell).rpartition("--")[0], ()):
         try:
             small = read_file(folder / CELL, CellFile).cell
             sound = is_part(small, cell) and small.key == key_as(small) and _is_sound(run, small)
             if sound and (count := run.count(small)):
-                found.append((count, run, small))
+                candidates.append((count, run, small))
         except UserError:  # somebody else may have made it: what cannot be read is not taken
             continue
-    if not found:
+    if not candidates:
         return None
-    count, run, small = max(found, key=lambda one: (one[0], str(one[1].path)))
+    count, run, small = max(candidates, key=lambda one: (one[0], str(one[1].path)))
     for path in run.layout.folder(small).glob("engine-*.json"):
         replace(out.layout.make_folder(cell) / path.name, path.read_bytes())
     with closing(out.writer(cell)) as writer:

@@ -57,7 +57,7 @@ class Lines:
         self._damaged: list[int] = []
         self._decoder = msgspec.json.Decoder(Key)
 
-    def found(self) -> list[tuple[int, Key]]:
+    def places(self) -> list[tuple[int, Key]]:
         """(where its line begins, key) of the records; damaged lines and a torn last one are left out.
 
         Raises:
@@ -79,9 +79,9 @@ class Lines:
             self._keys, self._damaged = [], []
             return
         with file:
-            found = os.fstat(file.fileno())
-            if found.st_ino != self._file or found.st_size < self._end:
-                self._file, self._end, self._number = found.st_ino, 0, 0
+            about = os.fstat(file.fileno())
+            if about.st_ino != self._file or about.st_size < self._end:
+                self._file, self._end, self._number = about.st_ino, 0, 0
                 self._keys, self._damaged = [], []
             file.seek(self._end)
             for line in file:

@@ -83,7 +83,7 @@ class CellRecords:
             return None
         best: dict[Name, tuple[Lines, int, Key]] = {}
         for lines in self._appended():
-            for offset, key in lines.found():
+            for offset, key in lines.places():
                 name, writer = (key.sample, key.attempt), lines.path.name
                 if (had := best.get(name)) is None or rank(key, writer, offset) > rank(
                     had[2], had[0].path.name, had[1]
@@ -123,8 +123,8 @@ class CellRecords:
         if in_order(complete):
             yield from read_parquet(complete)
         else:
-            found = {(r.sample, r.attempt): r for r in read_parquet(complete)}
-            yield from (found[name] for name in sorted(found))
+            records = {(r.sample, r.attempt): r for r in read_parquet(complete)}
+            yield from (records[name] for name in sorted(records))
 
     def each_table(self) -> Iterator["pa.Table"]:
         """The same as tables of `record_schema` without transcripts, some thousand attempts at a time."""
@@ -219,10 +219,10 @@ class CellRecords:
         """The attempts at one sample, without reading the transcripts of others."""
         running, votes = self._running(), self._votes()
         if running is None:
-            found = sorted(read_sample(self.paths.complete, sample), key=lambda record: record.attempt)
+            records = sorted(read_sample(self.paths.complete, sample), key=lambda record: record.attempt)
         else:
-            found = list(_each({name: place for name, place in running.items() if name[0] == sample}))
-        return [self._with_verdicts(record, votes) for record in found]
+            records = list(_each({name: place for name, place in running.items() if name[0] == sample}))
+        return [self._with_verdicts(record, votes) for record in records]
 
     def samples(self) -> set[str]:
         """The samples that have a finished attempt."""

@@ -77,9 +77,9 @@ def check_links(path: Path) -> None:
     whole = path.resolve()
     cells = whole / "cells"
     for inside in (whole, cells, *(cells.iterdir() if cells.is_dir() else ())):
-        for found in inside.iterdir() if inside.is_dir() else ():
-            if found.is_symlink() and not found.resolve().is_relative_to(whole):
+        for entry in inside.iterdir() if inside.is_dir() else ():
+            if entry.is_symlink() and not entry.resolve().is_relative_to(whole):
                 raise UserError(
-                    f"{found} is a link that leads out of the folder of its run, and would be written to: "
+                    f"{entry} is a link that leads out of the folder of its run, and would be written to: "
                     "put what it leads to in its place, or give another --out"
                 )

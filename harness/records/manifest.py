@@ -24,17 +24,17 @@ def read_manifest(layout: Layout) -> Manifest:
     run = _read_run(layout)
     # In an order that does not depend on which was planned or put in first.
     cells = {key: read_cell(layout, key) for key in run.cells}
-    found = [(cells[key], read_engines(layout, key)) for key in sorted(cells)]
-    engines = [engine for _, several in found for engine in several.values()]
+    files = [(cells[key], read_engines(layout, key)) for key in sorted(cells)]
+    engines = [engine for _, several in files for engine in several.values()]
     return Manifest(
         name=run.name,
         config_digest=run.config_digest,
         harness_version=run.harness_version,
         created=run.created,
-        versions=_together([*(c.versions for c, _ in found), *(e.versions for e in engines)]),
+        versions=_together([*(c.versions for c, _ in files), *(e.versions for e in engines)]),
         hardware=_together([engine.hardware for engine in engines]),
-        models=_models(layout, found),
-        cells={cell.cell.key: cell.cell for cell, _ in found},
+        models=_models(layout, files),
+        cells={cell.cell.key: cell.cell for cell, _ in files},
         groups=_groups(cell.groups for cell in cells.values()),
         checksums=run.checksums,
         cautions=run.cautions,
@@ -70,10 +70,10 @@ def read_cell(layout: Layout, key: str) -> CellFile:
             f"{layout.path / RUN} asks for the cell {key[:12]!r}, which has no folder in "
             f"{layout.path / 'cells'}: restore it from a copy, or let `harness run` measure it again"
         )
-    found = read_file(folder / CELL, CellFile)
-    if found.cell.key != key:
+    cell = read_file(folder / CELL, CellFile)
+    if cell.cell.key != key:
         raise UserError(f"{folder / CELL} is of another cell than its folder; restore it from a copy")
-    return found
+    return cell
 
 
 def read_engines(layout: Layout, key: str) -> dict[str, EngineFile]:
@@ -125,11 +125,11 @@ def _said(values: Iterable[str]) -> str:
 
 def _groups(several: Iterable[Sequence[SuiteGroup]]) -> tuple[SuiteGroup, ...]:
     """The groups of all cells, each once. An outer one comes before those inside of it, as in each cell."""
-    found: dict[str, SuiteGroup] = {}
+    by_name: dict[str, SuiteGroup] = {}
     for groups in several:
         for group in groups:
-            found.setdefault(group.name, _in_order(group))
-    return tuple(found.values())
+            by_name.setdefault(group.name, _in_order(group))
+    return tuple(by_name.values())
 
 
 def _in_order(group: SuiteGroup) -> SuiteGroup:

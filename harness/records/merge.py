@@ -34,9 +34,9 @@ def merge(sources: Sequence[RunDirectory], out: RunDirectory) -> list[str]:
         UserError: a directory is no run, two runs contradict each other, or `out` cannot be written to.
     """
     runs = [(run, run.whole_manifest()) for run in ([out] if out.is_run else []) + list(sources)]
-    if found := list(_conflicts(runs)):
-        more = f" (and {len(found) - SHOWN} more)" if len(found) > SHOWN else ""
-        raise UserError(f"these runs cannot be put together: {'; '.join(found[:SHOWN])}{more}")
+    if conflicts := list(_conflicts(runs)):
+        more = f" (and {len(conflicts) - SHOWN} more)" if len(conflicts) > SHOWN else ""
+        raise UserError(f"these runs cannot be put together: {'; '.join(conflicts[:SHOWN])}{more}")
     lines = []
     with out.lock():
         (out.path / "cells").mkdir(exist_ok=True)
@@ -131,10 +131,10 @@ def _files(run: RunDirectory, checksums: Mapping[str, str], cell: CellEntry) -> 
         check_unchanged(path, checksums.get(str(path.relative_to(run.path))))
         return {INJECTIONS: run.injections_path(cell), RECORDS: path}
     own = run.layout.folder(cell)
-    found = [*own.glob("engine-*.json"), *(() if complete else own.glob("*.jsonl"))]
-    found += [*run.verdicts(cell).files(), own / CELL, own / INJECTIONS]
-    found += [own / RECORDS, own / CHECKSUMS] if complete else []
-    return {str(path.relative_to(own)): path for path in found}
+    paths = [*own.glob("engine-*.json"), *(() if complete else own.glob("*.jsonl"))]
+    paths += [*run.verdicts(cell).files(), own / CELL, own / INJECTIONS]
+    paths += [own / RECORDS, own / CHECKSUMS] if complete else []
+    return {str(path.relative_to(own)): path for path in paths}
 
 
 def _copy(files: Mapping[str, Path], folder: Path) -> None:

@@ -42,17 +42,17 @@ def leftovers(path: Path, cache: Path) -> tuple[list[Leftover], list[str]]:
     runs = [own] if own.is_run else Root(path).runs if path.is_dir() else []
     if not runs:
         raise UserError(f"{path} holds no run: give a folder that `run` writes, or a folder of such folders")
-    found: list[Leftover] = []
+    left: list[Leftover] = []
     skipped = []
     for run in runs:
         if _is_worked_on(run):
             skipped.append(f"{run.path}: somebody works on it: nothing of it may go now")
         else:
-            found += _of_run(run)
+            left += _of_run(run)
     if cache.is_dir():
         kept = sorted(cache.iterdir())
-        found += [_leftover(each, "cache: is made again when it is needed") for each in kept]
-    return found, skipped
+        left += [_leftover(each, "cache: is made again when it is needed") for each in kept]
+    return left, skipped
 
 
 def _is_worked_on(run: RunDirectory) -> bool:
@@ -81,9 +81,9 @@ def _leftover(path: Path, what: str) -> Leftover:
     return Leftover(path, what, sum(file.lstat().st_size for file in files))
 
 
-def remove(found: Leftover) -> None:
+def remove(leftover: Leftover) -> None:
     """Remove a leftover; what links lead to stays."""
-    if found.path.is_dir() and not found.path.is_symlink():
-        shutil.rmtree(found.path)
+    if leftover.path.is_dir() and not leftover.path.is_symlink():
+        shutil.rmtree(leftover.path)
     else:
-        found.path.unlink(missing_ok=True)
+        leftover.path.unlink(missing_ok=True)

@@ -29,17 +29,17 @@ class Root:
     @cached_property
     def runs(self) -> list[RunDirectory]:
         """All of them."""
-        found = [RunDirectory(file.parent) for file in sorted(self.path.glob(f"*/{RUN}"))]
-        return [run for run in found if run.is_run]
+        runs = [RunDirectory(file.parent) for file in sorted(self.path.glob(f"*/{RUN}"))]
+        return [run for run in runs if run.is_run]
 
     @cached_property
     def _folders(self) -> dict[str, list[RunDirectory]]:
         """End of the name of a cell's folder -> the runs that have one."""
-        found: dict[str, list[RunDirectory]] = {}
+        folders: dict[str, list[RunDirectory]] = {}
         for run in self.runs:
             for folder in run.layout.folders():
-                found.setdefault(folder.name.rpartition("--")[2], []).append(run)
-        return found
+                folders.setdefault(folder.name.rpartition("--")[2], []).append(run)
+        return folders
 
     def runs_with(self, key: str) -> Iterator[RunDirectory]:
         """The runs that have a folder of the cell with a key."""

@@ -33,12 +33,12 @@ class _Versioned(msgspec.Struct):
 def check_version(path: Path, line: bytes) -> None:
     """Raises UserError if JSON was written by a newer schema than this version knows."""
     try:
-        found = msgspec.json.decode(line, type=_Versioned).schema_version
+        version = msgspec.json.decode(line, type=_Versioned).schema_version
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: not JSON ({error}); restore the file from a copy") from error
-    if found != SCHEMA_VERSION:
+    if version != SCHEMA_VERSION:
         raise UserError(
-            f"{path} has schema version {found}, this harness reads {SCHEMA_VERSION}: "
+            f"{path} has schema version {version}, this harness reads {SCHEMA_VERSION}: "
             "use the version of the harness that wrote it"
         )
 

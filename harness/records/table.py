@@ -275,9 +275,9 @@ def read_sample(path: Path, sample: str) -> Iterator[Record]:
             if not _may_have(file.metadata.row_group(group), sample):
                 continue
             table = file.read_row_group(group, columns=["sample"], use_threads=False)
-            found = [row for row, name in enumerate(table.to_pydict().get("sample", ())) if name == sample]
-            whole = file.read_row_group(group, use_threads=False) if found else table
-            for row in found:
+            places = [row for row, name in enumerate(table.to_pydict().get("sample", ())) if name == sample]
+            whole = file.read_row_group(group, use_threads=False) if places else table
+            for row in places:
                 for batch in whole.slice(row, 1).to_batches():
                     yield from _one_by_one(path, batch, row)
 

@@ -50,15 +50,15 @@ class Verdicts:
             }
             for name in judges
         }
-        found = []
+        entries = []
         for i, (name, entry) in enumerate(judges.items()):
             beside: dict[str, dict[str, dict[str, int]]] = {other: {} for other in list(judges)[i + 1 :]}
             for other, table in beside.items():
                 for key in said[name].keys() & said[other].keys():
                     row = table.setdefault(said[name][key], {})
                     row[said[other][key]] = row.get(said[other][key], 0) + 1
-            found.append(msgspec.structs.replace(entry, beside=beside))
-        return tuple(found)
+            entries.append(msgspec.structs.replace(entry, beside=beside))
+        return tuple(entries)
 
     def of(self, judge: str) -> dict[Key, JudgedAttempt]:
         """What one judge said; damaged lines and a torn last one are left out, and asked again."""
@@ -100,11 +100,11 @@ class Verdicts:
 
     def votes(self) -> dict[Key, list[Verdict]]:
         """Attempt -> what each judge said of it."""
-        found: dict[Key, list[Verdict]] = {}
+        votes: dict[Key, list[Verdict]] = {}
         for judge in self.judges():
             for key, said in self.of(judge).items():
-                found.setdefault(key, []).append(said.verdict)
-        return found
+                votes.setdefault(key, []).append(said.verdict)
+        return votes
 
 
 class VerdictWriter(LineWriter):

@@ -62,8 +62,8 @@ def read_workers(run: Path, model: str | None = None) -> list[WorkerFile]:
     Raises:
         UserError: a file is not one that this version can read.
     """
-    found = _read_all(run / WORKERS, WorkerFile)
-    return sorted((w for w in found if model in (None, w.model)), key=lambda w: (w.began, w.pid))
+    files = _read_all(run / WORKERS, WorkerFile)
+    return sorted((w for w in files if model in (None, w.model)), key=lambda w: (w.began, w.pid))
 
 
 def read_submissions(run: Path) -> list[Submission]:
@@ -72,8 +72,8 @@ def read_submissions(run: Path) -> list[Submission]:
 
 
 def _read_all(folder: Path, kind: type[T]) -> list[T]:
-    found = (_read_current(path, kind) for path in sorted(folder.glob("*.json")))
-    return [one for one in found if one is not None]
+    files = (_read_current(path, kind) for path in sorted(folder.glob("*.json")))
+    return [one for one in files if one is not None]
 
 
 def _read_current(path: Path, kind: type[T]) -> T | None:

@@ -68,10 +68,10 @@ def replay_logs(path: Path, out: RunDirectory | None, origin: Origin, called: Ma
     for file in _files(path):
         log = _read(file)
         model = called.get(log.eval.model) or called.get("") or log.eval.model.partition("/")[2]
-        found = {(str(s.id), s.epoch - 1): _scores(s) for s in log.samples}
+        scores = {(str(s.id), s.epoch - 1): _scores(s) for s in log.samples}
         if out is not None:
-            _keep(log, model, found, out, origin)
-        told += _tally(model, log.eval.task, list(found.values()))
+            _keep(log, model, scores, out, origin)
+        told += _tally(model, log.eval.task, list(scores.values()))
     return told
 
 
@@ -93,7 +93,7 @@ def _read(file: Path) -> Any:
 
 def _scores(sample: Any) -> dict[str, Score]:
     """Metric -> score of a sample."""
-    found = {}
+    scores = {}
     for scorer, given in (sample.scores or {}).items():
         values = given.value if isinstance(given.value, dict) else {"": given.value}
         for key, value in values.items():
@@ -102,18 +102,18 @@ def _scores(sample: Any) -> dict[str, Score]:
                 number, reason = number_of(metric, value, {}), given.explanation
             except AttemptFailure as failure:  # what it counts, only the task's author knows
                 number, reason = None, failure.message
-            found[metric] = Score(metric=metric, value=number, answer=given.answer, reason=reason)
-    return found
+            scores[metric] = Score(metric=metric, value=number, answer=given.answer, reason=reason)
+    return scores
 
 
-def _tally(model: str, task: str, found: Sequence[Mapping[str, Score]]) -> list[str]:
+def _tally(model: str, task: str, samples: Sequence[Mapping[str, Score]]) -> list[str]:
     lines = []
-    for metric in dict.fromkeys(name for scores in found for name in scores):
-        values = [s[metric].value for s in found if metric in s]
+    for metric in dict.fromkeys(name for scores in samples for name in scores):
+        values = [s[metric].value for s in samples if metric in s]
         numbers = [value for value in values if value is not None]
         mean = f"{sum(numbers) / len(numbers):.4f}" if numbers else "n/a"
         lines.append(
-            f"{model}  {task}/{metric}  {mean}  n {len(numbers)}  missing {len(found) - len(numbers)}"
+            f"{model}  {task}/{metric}  {mean}  n {len(numbers)}  missing {len(samples) - len(numbers)}"
         )
     return lines
 
@@ -121,12 +121,12 @@ def _tally(model: str, task: str, found: Sequence[Mapping[str, Score]]) -> list[
 def _keep(
     log: Any,
     model: str,
-    found: Mapping[tuple[str, int], Mapping[str, Score]],
+    scored: Mapping[tuple[str, int], Mapping[str, Score]],
     out: RunDirectory,
     origin: Origin,
 ) -> None:
     """Keep a log's samples as the records of a cell."""
-    cell = _cell(log, model, found)
+    cell = _cell(log, model, scored)
     before = out.manifest() if out.manifest_path.exists() else None
     if before and any((c.model, c.suite) == (cell.model, cell.suite) for c in before.cells.values()):
         raise UserError(
@@ -135,7 +135,7 @@ def _keep(
     known = before.models.get(model) if before else None
     with out.lock(), closing(out.writer(cell)) as writer:
         for sample in log.samples:
-            writer.append(_record(cell, sample, found[str(sample.id), sample.epoch - 1]))
+            writer.append(_record(cell, sample, scored[str(sample.id), sample.epoch - 1]))
     with out.lock():
         entry = known or _model(model, origin)
         manifest = empty_manifest(out.path.name)
@@ -143,9 +143,9 @@ def _keep(
         out.compact([cell])
 
 
-def _cell(log: Any, model: str, found: Mapping[tuple[str, int], Mapping[str, Score]]) -> CellEntry:
+def _cell(log: Any, model: str, scored: Mapping[tuple[str, int], Mapping[str, Score]]) -> CellEntry:
     values: dict[str, list[float]] = {}
-    for scores in found.values():
+    for scores in scored.values():
         for name, score in scores.items():
             values.setdefault(name, []).extend([] if score.value is None else [score.value])
     accuracies = {s.name for s in (log.results.scores if log.results else ()) if "accuracy" in s.metrics}
@@ -171,8 +171,8 @@ def _cell(log: Any, model: str, found: Mapping[tuple[str, int], Mapping[str, Sco
             )
             for name, numbers in values.items()
         ),
-        samples=len({sample for sample, _ in found}),
-        attempts=len({attempt for _, attempt in found}),
+        samples=len({sample for sample, _ in scored}),
+        attempts=len({attempt for _, attempt in scored}),
     )
 
 

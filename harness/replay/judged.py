@@ -117,7 +117,7 @@ def _reply(source: str, row: Any) -> Reply:
         choice: dict[str, Any] = next(iter(response.get("choices") or ()), {})
         usage = response.get("usage") or {}
         verdict = row["compliance"].lower()
-        found = {
+        reply = {
             "table": row["category"].removesuffix("_criticism"),
             "question": row["question_id"],
             "request": row["question"],
@@ -132,7 +132,7 @@ def _reply(source: str, row: Any) -> Reply:
             "time": datetime.datetime.fromisoformat(row["timestamp"]).timestamp(),
             "source": source,
         }
-        return msgspec.convert(found, Reply)
+        return msgspec.convert(reply, Reply)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"{source}: expected a row of SpeechMap with {', '.join(sorted(COLUMNS))} ({error!r}): restore "
@@ -147,8 +147,8 @@ def _tally(replies: Sequence[Reply]) -> list[str]:
     width = max(len(f"{model} {table}") for model, table in counts)
     head = "".join(f"  {name:>8}" for name in (*CLASSES, "missing"))
     lines = [
-        f"{f'{model} {table}':<{width}}" + "".join(f"  {found[name]:>8}" for name in (*CLASSES, None))
-        for (model, table), found in sorted(counts.items())
+        f"{f'{model} {table}':<{width}}" + "".join(f"  {classes[name]:>8}" for name in (*CLASSES, None))
+        for (model, table), classes in sorted(counts.items())
     ]
     return [" " * width + head, *lines]
 

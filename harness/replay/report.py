@@ -68,8 +68,8 @@ class Counts:
 
     def add(self, model: str, suite: str, *, utility: bool, security: bool) -> None:
         """Count a run. utility, security: whether these scores are equal."""
-        found = self._counts.setdefault((model, suite), Counter())
-        found.update(runs=1, utility=utility, security=security)
+        counter = self._counts.setdefault((model, suite), Counter())
+        counter.update(runs=1, utility=utility, security=security)
 
     def differ(self, difference: Difference) -> None:
         """Name a run that differs."""
@@ -106,8 +106,8 @@ def render_json(report: Report) -> str:
         *(["left_out"] if report.left_out else []),
         "differences",
     )
-    found = {name: getattr(report, name) for name in shown}
-    return msgspec.json.format(msgspec.json.encode(found)).decode() + "\n"
+    fields = {name: getattr(report, name) for name in shown}
+    return msgspec.json.format(msgspec.json.encode(fields)).decode() + "\n"
 
 
 def render_table(report: Report) -> str:
@@ -127,10 +127,11 @@ def _lines(report: Report) -> Iterator[str]:
 
 
 def _difference_lines(differences: Sequence[Difference]) -> Iterator[str]:
-    for found in differences[:SHOWN]:
+    for difference in differences[:SHOWN]:
         yield one_line(
-            f"{found.model} {found.pair} (attempt {found.attempt}): {_values(found.stored)} stored, "
-            f"{_values(found.replayed)} replayed: {found.reason}"
+            f"{difference.model} {difference.pair} (attempt {difference.attempt}): "
+            f"{_values(difference.stored)} stored, {_values(difference.replayed)} replayed: "
+            f"{difference.reason}"
         )
     if len(differences) > SHOWN:
         yield f"and {len(differences) - SHOWN} more: --format json lists all"

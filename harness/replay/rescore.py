@@ -58,8 +58,8 @@ def score_again(suite: Suite, sample: Sample | None, record: Record) -> tuple[Va
 
 def values(scores: Iterable[Score]) -> Values:
     """Metric -> value, or the operands of a corpus metric, as they are kept on disk."""
-    found = {s.metric: s.value if s.operands is None else s.operands for s in scores}
-    kept: Values = msgspec.json.decode(msgspec.json.encode(found))
+    by_metric = {s.metric: s.value if s.operands is None else s.operands for s in scores}
+    kept: Values = msgspec.json.decode(msgspec.json.encode(by_metric))
     return kept
 
 

@@ -29,24 +29,25 @@ def replay_run(
             counts.leave_out(f"{cell.model} {cell.suite} is not scored again: {RUNS_PROGRAMS}")
             continue
         security = {metric.name for metric in cell.metrics if metric.hijack}
-        for found in rescore(suite, run.samples(cell, suite), cell, directory.each_record(cell)):
-            names = {*found.stored, *found.replayed}
+        for rescored in rescore(suite, run.samples(cell, suite), cell, directory.each_record(cell)):
+            names = {*rescored.stored, *rescored.replayed}
             utility, hijacked = (
-                equal(found.stored, found.replayed, part) for part in (names - security, names & security)
+                equal(rescored.stored, rescored.replayed, part)
+                for part in (names - security, names & security)
             )
             counts.add(cell.model, cell.suite, utility=utility, security=hijacked)
-            if found.reason is not None:
-                counts.differ(_difference(cell, found, found.reason))
+            if rescored.reason is not None:
+                counts.differ(_difference(cell, rescored, rescored.reason))
     return counts.report()
 
 
-def _difference(cell: CellEntry, found: Rescored, reason: str) -> Difference:
-    stored, replayed = found.stored, found.replayed
+def _difference(cell: CellEntry, rescored: Rescored, reason: str) -> Difference:
+    stored, replayed = rescored.stored, rescored.replayed
     changed = sorted(n for n in stored.keys() | replayed.keys() if stored.get(n) != replayed.get(n))
     return Difference(
         model=cell.model,
-        pair=f"{cell.suite}/{found.record.sample}",
-        attempt=found.record.attempt,
+        pair=f"{cell.suite}/{rescored.record.sample}",
+        attempt=rescored.record.attempt,
         stored={name: stored.get(name) for name in changed},
         replayed={name: replayed.get(name) for name in changed},
         reason=reason,

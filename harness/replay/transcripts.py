@@ -205,9 +205,9 @@ class Collection:
         Raises:
             UserError: the directory has the model already, or has this suite in another version.
         """
-        found = self._cells.get((model, suite.name))
-        if found is not None and found.suite is not suite:
-            versions = f"{found.suite.options.version} and {suite.options.version}"
+        known = self._cells.get((model, suite.name))
+        if known is not None and known.suite is not suite:
+            versions = f"{known.suite.options.version} and {suite.options.version}"
             raise UserError(
                 f"{model} ran {suite.name} in benchmark versions {versions}: keep these in two directories"
             )
@@ -215,15 +215,15 @@ class Collection:
             raise UserError(
                 f"{out.path} has results of {model} already: give another --out, or another name by --name"
             )
-        if found is None:
+        if known is None:
             if not self._cells:  # locked, and made, once there is something to keep
                 self._resources.enter_context(out.lock())
             entry = imported_cell(model, suite.name, suite.protocol)
             for path in out.appended_paths(entry):  # of an import that did not finish
                 path.unlink()
-            found = Cell(suite, entry, out.writer(entry))
-            self._cells[model, suite.name] = found
-        return found
+            known = Cell(suite, entry, out.writer(entry))
+            self._cells[model, suite.name] = known
+        return known
 
     def close(self) -> None:
         """Close the records' files, and let the directory go."""

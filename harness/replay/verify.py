@@ -92,17 +92,17 @@ def verify(
             f"{directory.manifest_path} holds no checksums, so nothing tells whether files are as they were: "
             "`harness run` with the same config and --out adds them"
         )
-    found = [*_checksums(directory, manifest, checksums), *_strangers(directory, manifest)]
-    if all(finding.good is not False for finding in found):
-        found += _scorecards(directory, manifest) if scorecards else ()
-        found += () if quick else _scores(directory, suites, run_programs)
+    findings = [*_checksums(directory, manifest, checksums), *_strangers(directory, manifest)]
+    if all(finding.good is not False for finding in findings):
+        findings += _scorecards(directory, manifest) if scorecards else ()
+        findings += () if quick else _scores(directory, suites, run_programs)
     else:
-        found.append(
+        findings.append(
             Finding(
                 good=False, text="scorecards and scores were not computed again: files are not as they were"
             )
         )
-    return [*found, *_others(directory, manifest, checksums), _signature(directory, manifest, key)]
+    return [*findings, *_others(directory, manifest, checksums), _signature(directory, manifest, key)]
 
 
 def _checksums(
@@ -207,15 +207,17 @@ def score_cell(run: Restored, cell: CellEntry, *, run_programs: bool = False) ->
         said = Finding(good=None, text=f"{about} was not scored again: {why}")
         return CellScores(attempts=number, again=0, findings=(said,))
     imported = run.manifest.models[cell.model].imported
-    found, wrong = [], 0
+    findings, wrong = [], 0
     for wrong, what in enumerate(_differences(suite, samples, cell, run.directory, imported=imported), 1):
         if wrong <= SHOWN:
-            found.append(Finding(good=False, text=f"{about}: {what}"))
+            findings.append(Finding(good=False, text=f"{about}: {what}"))
     if wrong > SHOWN:
-        found.append(Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`"))
+        findings.append(
+            Finding(good=False, text=f"{about}: {wrong - SHOWN} more do not fit: `harness replay`")
+        )
     if not wrong:
-        found.append(Finding(good=True, text=f"{about}: {number} attempts give the scores that they have"))
-    return CellScores(attempts=number, again=number, findings=tuple(found))
+        findings.append(Finding(good=True, text=f"{about}: {number} attempts give the scores that they have"))
+    return CellScores(attempts=number, again=number, findings=tuple(findings))
 
 
 def _differences(
@@ -232,14 +234,16 @@ def _differences(
     as_shown = as_run and cell.protocol.get("apply_chat_template") != "True"
     if not imported:
         yield from misfits(suite, samples, cell, as_run=as_run)
-    for found in rescore(suite, samples, cell, directory.each_record(cell)):
-        record = found.record
-        said = found.reason
+    for rescored in rescore(suite, samples, cell, directory.each_record(cell)):
+        record = rescored.record
+        said = rescored.reason
         if said is None and not imported and record.sample in samples:
             said = misfit(samples[record.sample], record, as_run=as_run, as_shown=as_shown)
         elif said is not None:
             names = sorted(
-                n for n in {*found.stored, *found.replayed} if found.stored.get(n) != found.replayed.get(n)
+                n
+                for n in {*rescored.stored, *rescored.replayed}
+                if rescored.stored.get(n) != rescored.replayed.get(n)
             )
             said = f"{', '.join(names)} come out otherwise ({said})"
         if said is not None:

@@ -7,12 +7,12 @@ from harness.reports.tables import Table
 from harness.stats.judged import Confusion, confusions
 
 
-def calibration_table(found: JudgeCalibration) -> Table:
+def calibration_table(calibration: JudgeCalibration) -> Table:
     """One row a class, over all models and then by model: sensitivity and specificity."""
-    classes = sorted({label for table in found.tables.values() for label in table})
-    rows = [row for name in classes for row in _rows(name, confusions(found.tables, [name]))]
+    classes = sorted({label for table in calibration.tables.values() for label in table})
+    rows = [row for name in classes for row in _rows(name, confusions(calibration.tables, [name]))]
     return Table(
-        title=f"{found.judge}: {found.asks}",
+        title=f"{calibration.judge}: {calibration.asks}",
         header=("Class and whose replies", "Sensitivity", "Specificity"),
         rows=tuple(rows),
     )
@@ -33,15 +33,17 @@ def _cell(error: Error) -> str:
     return f"{100 * error.value:.1f}% n={error.n}\n[{100 * error.low:.1f}, {100 * error.high:.1f}]"
 
 
-def calibration_sentences(found: JudgeCalibration) -> list[str]:
+def calibration_sentences(calibration: JudgeCalibration) -> list[str]:
     """What stands below the table."""
-    said = [f"{found.labelled} labelled replies of {len(found.tables)} models."]
-    if found.missing:
-        said.append(f"The judge gave no verdict on {found.missing} of them; they are in no figure above.")
-    if found.kappa is not None:
-        people = found.kappa_of_people
+    said = [f"{calibration.labelled} labelled replies of {len(calibration.tables)} models."]
+    if calibration.missing:
+        said.append(
+            f"The judge gave no verdict on {calibration.missing} of them; they are in no figure above."
+        )
+    if calibration.kappa is not None:
+        people = calibration.kappa_of_people
         between = "" if people is None else f"; of two annotators with one another: {people:.2f}"
-        said.append(f"Cohen's kappa with the people's label: {found.kappa:.2f}{between}.")
-    if len(found.tables) < 3:
+        said.append(f"Cohen's kappa with the people's label: {calibration.kappa:.2f}{between}.")
+    if len(calibration.tables) < 3:
         said.append("Fewer than three models were labelled: how its errors differ between models is assumed.")
     return said

@@ -42,7 +42,7 @@ def render_claims(
     """Claims as text: `table` (a first screen, or `full`), `md` or `json`."""
     if form == "json":
         return to_json(claims_object(claims))
-    found = claim_tables(claims)
+    tables = claim_tables(claims)
     answers = claim_answers(claims)
     found_first = [said for name in FIRST for said in answers[name]]
     before = [*_absent(claims), *found_first, *_unlike(claims)]
@@ -52,13 +52,13 @@ def render_claims(
             "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in sentences)
             for sentences in (before, said)
         )
-        return "\n\n".join([first, *(markdown_table(table) for table in found), last]) + "\n"
+        return "\n\n".join([first, *(markdown_table(table) for table in tables), last]) + "\n"
     if not full:
-        parts = [Part(body=tuple(before)), *(Part(body=table, least=8) for table in found[:LEADING])]
-        parts += [Part(body=table) for table in found[LEADING:]]
+        parts = [Part(body=tuple(before)), *(Part(body=table, least=8) for table in tables[:LEADING])]
+        parts += [Part(body=table) for table in tables[LEADING:]]
         return "\n".join(first_screen(parts, width=width, more=MORE, bold=color)) + "\n"
     lines = [line for sentence in before for line in sentence_lines(sentence, width)] + [""]
-    for table in found:
+    for table in tables:
         lines += table_lines(table, width, bold=color)
     lines += [line for sentence in said for line in sentence_lines(sentence, width)]
     return "\n".join(lines) + "\n"
@@ -91,10 +91,10 @@ def claim_answers(claims: Claims) -> dict[str, list[str]]:
             for claim in claims.contrasts
         ],
         "guardrails": [
-            f"{claim.derived} less {claim.base}, {found.key}: {_difference(found.change)} points."
+            f"{claim.derived} less {claim.base}, {guardrail.key}: {_difference(guardrail.change)} points."
             for claim in claims.guardrails
-            for found in claim.changes
-            if found.change is not None and found.change.value is not None
+            for guardrail in claim.changes
+            if guardrail.change is not None and guardrail.change.value is not None
         ],
         "sizes": [_size_sentence(size) for size in claims.sizes if claims.models],
     }
@@ -342,10 +342,12 @@ def _guardrail_table(claims: Claims) -> Table:
 
     def rows(claim: GuardrailClaim) -> Iterator[tuple[str, ...]]:
         pair = f"{claim.base}\n{claim.derived}"
-        for found in claim.changes:
-            sides = (text.format_interval(side, found.metric) for side in (found.base, found.derived))
-            name = f"{found.key}{text.arrow(found.metric)}"
-            yield pair, name, "\n".join(sides), change(found.change)
+        for guardrail in claim.changes:
+            sides = (
+                text.format_interval(side, guardrail.metric) for side in (guardrail.base, guardrail.derived)
+            )
+            name = f"{guardrail.key}{text.arrow(guardrail.metric)}"
+            yield pair, name, "\n".join(sides), change(guardrail.change)
         if claim.capability is not None:
             yield (
                 pair,

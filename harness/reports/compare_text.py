@@ -58,7 +58,7 @@ MORE = "More: --full here, or --format md and json. The samples on which they di
 
 def _first_screen(comparison: ModelComparison, width: int, color: bool) -> list[str]:
     """Guardrails, what headline metrics say, then their table, then what is to be known beside them."""
-    own = {key: found for key, found in _parted(comparison)[0].items() if found.metric.headline}
+    own = {key: one for key, one in _parted(comparison)[0].items() if one.metric.headline}
     parts = (
         Part(body=tuple(guardrails(comparison))),
         Part(body=(*_unread(comparison), *comparison_differences(comparison))),
@@ -86,40 +86,42 @@ def comparison_tables(comparison: ModelComparison) -> list[Table]:
 
 def _parted(comparison: ModelComparison) -> tuple[dict[str, MetricComparison], dict[str, MetricComparison]]:
     """(the harness's own metrics, those with a booking)."""
-    found = comparison.metrics.items()
-    return {k: v for k, v in found if not v.metric.booking}, {k: v for k, v in found if v.metric.booking}
+    metrics = comparison.metrics.items()
+    return {k: v for k, v in metrics if not v.metric.booking}, {k: v for k, v in metrics if v.metric.booking}
 
 
-def _table(comparison: ModelComparison, found: Mapping[str, MetricComparison], title: str) -> Table:
+def _table(comparison: ModelComparison, metrics: Mapping[str, MetricComparison], title: str) -> Table:
     a, b = comparison.a.name, comparison.b.name
     kind = "Change" if comparison.derived else "Difference"
     header = ("Metric", f"A: {a}", f"B: {b}", f"{kind} B − A", "Detectable")
-    return Table(title=title, header=header, rows=tuple(_row(key, one) for key, one in found.items()))
+    return Table(title=title, header=header, rows=tuple(_row(key, one) for key, one in metrics.items()))
 
 
-def _row(key: str, found: MetricComparison) -> tuple[str, ...]:
-    metric = found.metric
-    unpaired = f", {found.unpaired} unpaired" if found.unpaired else ""
+def _row(key: str, compared: MetricComparison) -> tuple[str, ...]:
+    metric = compared.metric
+    unpaired = f", {compared.unpaired} unpaired" if compared.unpaired else ""
     return (
         f"{key}{text.arrow(metric)}",
-        text.format_cell(found.a, metric),
-        text.format_cell(found.b, metric),
-        f"{_points(found.difference, metric)}\n{found.pairs} pairs{unpaired}\n{_p_values(found)}",
-        _detectable(found),
+        text.format_cell(compared.a, metric),
+        text.format_cell(compared.b, metric),
+        f"{_points(compared.difference, metric)}\n{compared.pairs} pairs{unpaired}\n{_p_values(compared)}",
+        _detectable(compared),
     )
 
 
-def _detectable(found: MetricComparison) -> str:
+def _detectable(compared: MetricComparison) -> str:
     """The difference that the comparison could find."""
-    if found.minimum_detectable is None:
+    if compared.minimum_detectable is None:
         return "unknown"
-    return "none" if finds_nothing(found) else text.format_value(found.minimum_detectable, found.metric)
+    return (
+        "none" if finds_nothing(compared) else text.format_value(compared.minimum_detectable, compared.metric)
+    )
 
 
-def finds_nothing(found: MetricComparison) -> bool:
+def finds_nothing(compared: MetricComparison) -> bool:
     """True if the comparison could find no difference that there can be."""
-    size = found.minimum_detectable
-    return size is not None and found.largest is not None and size > found.largest
+    size = compared.minimum_detectable
+    return size is not None and compared.largest is not None and size > compared.largest
 
 
 def _points(difference: Estimate, metric: Metric) -> str:
@@ -134,11 +136,11 @@ def signed(value: float, metric: Metric) -> str:
     return f"{'+' if value > 0 else ''}{text.format_value(value, metric)}"
 
 
-def _p_values(found: MetricComparison) -> str:
-    if found.p_value is None:
+def _p_values(compared: MetricComparison) -> str:
+    if compared.p_value is None:
         return "no test"
-    adjusted = "" if found.p_holm is None else f", Holm {text.format_p(found.p_holm)}"
-    return f"p {text.format_p(found.p_value)}{adjusted}"
+    adjusted = "" if compared.p_holm is None else f", Holm {text.format_p(compared.p_holm)}"
+    return f"p {text.format_p(compared.p_value)}{adjusted}"
 
 
 GUARDS = {"hijack": "hijacking", "judged": "replies", "conduct": "conduct", "utility": "utility"}
@@ -164,62 +166,69 @@ def sentences(comparison: ModelComparison) -> list[str]:
     """What headline metrics say that are of no guardrail, in words; where there are none, what all say."""
     own = _parted(comparison)[0]
     told = {one.key for one in comparison.guardrails}
-    headline = {key: found for key, found in own.items() if found.metric.headline} or own
-    return [f"{key}: {_sentence(comparison, found)}" for key, found in headline.items() if key not in told]
+    headline = {key: compared for key, compared in own.items() if compared.metric.headline} or own
+    return [
+        f"{key}: {_sentence(comparison, compared)}" for key, compared in headline.items() if key not in told
+    ]
 
 
-def _sentence(comparison: ModelComparison, found: MetricComparison) -> str:
-    a, b, metric = comparison.a.name, comparison.b.name, found.metric
-    rates = f"{a} {text.format_estimate(found.a, metric)}, {b} {text.format_estimate(found.b, metric)}"
-    return f"{_verdict(comparison, found)}: {rates}."
+def _sentence(comparison: ModelComparison, compared: MetricComparison) -> str:
+    a, b, metric = comparison.a.name, comparison.b.name, compared.metric
+    rates = f"{a} {text.format_estimate(compared.a, metric)}, {b} {text.format_estimate(compared.b, metric)}"
+    return f"{_verdict(comparison, compared)}: {rates}."
 
 
-def _verdict(comparison: ModelComparison, found: MetricComparison) -> str:
-    a, b, metric, difference = comparison.a.name, comparison.b.name, found.metric, found.difference
-    lacking = [name for name, side in ((a, found.a), (b, found.b)) if misses_much(side)]
+def _verdict(comparison: ModelComparison, compared: MetricComparison) -> str:
+    a, b, metric, difference = comparison.a.name, comparison.b.name, compared.metric, compared.difference
+    lacking = [name for name, side in ((a, compared.a), (b, compared.b)) if misses_much(side)]
     if difference.value is None:
         return "no comparison, one was not measured"
     if lacking:
         return f"nothing is claimed, since too many attempts are missing of {' and '.join(lacking)}"
     if not decided(difference):
-        return (
-            f"no difference shown, {b} − {a} is {_points(difference, metric)}{_unit(metric)}{_found(found)}"
-        )
+        size = f"{_points(difference, metric)}{_unit(metric)}"
+        return f"no difference shown, {b} − {a} is {size}{_power(compared)}"
     higher, lower = (b, a) if difference.value > 0 else (a, b)
     size = points(difference, metric)
-    if found.p_holm is not None and found.p_holm > BASELINE:
+    if compared.p_holm is not None and compared.p_holm > BASELINE:
         adjusted = (
-            f"not after Holm's adjustment for {comparison.family} tests, p {text.format_p(found.p_holm)}"
+            f"not after Holm's adjustment for {comparison.family} tests, p {text.format_p(compared.p_holm)}"
         )
         return f"no difference shown ({adjusted}): {higher} is higher by {size}"
     if metric.higher_is_better is None:
         return f"{higher} is higher by {size}, which is neither better nor worse"
     better = higher if metric.higher_is_better else lower
-    tested = "" if found.p_holm is None else f" (p {text.format_p(found.p_holm)} after Holm)"
+    tested = "" if compared.p_holm is None else f" (p {text.format_p(compared.p_holm)} after Holm)"
     if (comparison.derived or comparison.backwards) and metric.hijack:
         derived = b if comparison.derived else a
         what = "made the guardrail stronger" if better == derived else "weakened the guardrail"
         return f"the derivation {what} by {size}{tested}"
-    return f"{better} is better by {size}{_times(found, higher)}{tested}"
+    return f"{better} is better by {size}{_times(compared, higher)}{tested}"
 
 
 def _unit(metric: Metric) -> str:
     return " points" if text.is_share(metric) else ""
 
 
-def _found(found: MetricComparison) -> str:
+def _power(compared: MetricComparison) -> str:
     """What difference would have been found, where that is known."""
-    if found.minimum_detectable is None:
+    if compared.minimum_detectable is None:
         return ""
-    if finds_nothing(found):
+    if finds_nothing(compared):
         return " (no difference at all could have been found)"
-    return f" (a true one of {_detectable(found)}{_unit(found.metric)} would be found with 80% power)"
+    return f" (a true one of {_detectable(compared)}{_unit(compared.metric)} would be found with 80% power)"
 
 
-def _times(found: MetricComparison, higher: str) -> str:
+def _times(compared: MetricComparison, higher: str) -> str:
     """The ratio of two rates of being hijacked, where it says the same as their difference."""
-    ratio = found.risk_ratio
-    if ratio is None or not found.a.value or not found.b.value or ratio.low is None or ratio.high is None:
+    ratio = compared.risk_ratio
+    if (
+        ratio is None
+        or not compared.a.value
+        or not compared.b.value
+        or ratio.low is None
+        or ratio.high is None
+    ):
         return ""
     if ratio.low <= 1 <= ratio.high:
         return ""
@@ -248,13 +257,13 @@ def _unread(comparison: ModelComparison) -> list[str]:
 
 def _cautions(comparison: ModelComparison) -> list[str]:
     """What a reader has to know beside the numbers."""
-    found = [*map(allowance, comparison.allowed), *comparison_notes(comparison)]
+    cautions = [*map(allowance, comparison.allowed), *comparison_notes(comparison)]
     if comparison.derived:
-        found.append(f"{comparison.b.name} was derived from {comparison.a.name}.")
+        cautions.append(f"{comparison.b.name} was derived from {comparison.a.name}.")
     if any(metric.pairs and metric.unpaired for metric in comparison.metrics.values()):
-        found.append(UNPAIRED)
+        cautions.append(UNPAIRED)
     warned = text.warned_of({key: metric.warnings for key, metric in comparison.metrics.items()})
-    return [*found, *(f"{said[0].upper()}{said[1:]}." for said in warned)]
+    return [*cautions, *(f"{said[0].upper()}{said[1:]}." for said in warned)]
 
 
 def _object(comparison: ModelComparison) -> dict[str, Any]:
@@ -270,9 +279,10 @@ def _object(comparison: ModelComparison) -> dict[str, Any]:
         **({"unread": list(comparison.unread)} if comparison.unread else {}),
         "holm_family": comparison.family,
         **({"guardrails": _guardrails_object(comparison)} if comparison.guardrails else {}),
-        "metrics": {key: _metric_object(found) for key, found in own.items()},
+        "metrics": {key: _metric_object(compared) for key, compared in own.items()},
         "bookings": {
-            key: {**_metric_object(found), "booking": found.metric.booking} for key, found in books.items()
+            key: {**_metric_object(compared), "booking": compared.metric.booking}
+            for key, compared in books.items()
         },
     }
 
@@ -283,18 +293,18 @@ def _guardrails_object(comparison: ModelComparison) -> dict[str, Any]:
     return {"base": base.name, "derived": derived.name, "changes": changes}
 
 
-def _metric_object(found: MetricComparison) -> dict[str, Any]:
+def _metric_object(compared: MetricComparison) -> dict[str, Any]:
     return {
-        "higher_is_better": found.metric.higher_is_better,
-        "a": estimate_object(found.a),
-        "b": estimate_object(found.b),
-        "difference": estimate_object(found.difference),
-        "pairs": found.pairs,
-        "unpaired": found.unpaired,
-        "p_value": text.rounded(found.p_value),
-        "p_holm": text.rounded(found.p_holm),
-        "test": found.test,
-        "mcnemar": None if found.mcnemar is None else msgspec.structs.asdict(found.mcnemar),
-        "risk_ratio": None if found.risk_ratio is None else estimate_object(found.risk_ratio),
-        "minimum_detectable_difference": text.rounded(found.minimum_detectable),
+        "higher_is_better": compared.metric.higher_is_better,
+        "a": estimate_object(compared.a),
+        "b": estimate_object(compared.b),
+        "difference": estimate_object(compared.difference),
+        "pairs": compared.pairs,
+        "unpaired": compared.unpaired,
+        "p_value": text.rounded(compared.p_value),
+        "p_holm": text.rounded(compared.p_holm),
+        "test": compared.test,
+        "mcnemar": None if compared.mcnemar is None else msgspec.structs.asdict(compared.mcnemar),
+        "risk_ratio": None if compared.risk_ratio is None else estimate_object(compared.risk_ratio),
+        "minimum_detectable_difference": text.rounded(compared.minimum_detectable),
     }

@@ -237,7 +237,7 @@ def document_of(
         summary=summary,
         overall=tuple(overall_gaps(own, origins)),
         ways=side_by_side(summary, manifest, (lambda cell: options_of(records(cell))) if records else None),
-        defences={card.model.name: found for card in cards if (found := tuple(defended(card)))},
+        defences={card.model.name: blocks for card in cards if (blocks := tuple(defended(card)))},
         transfers=tuple(transfers(cards)),
         agents={card.model.name: used for card in cards if (used := agent_cards(card))},
         claims=made,

@@ -186,8 +186,8 @@ def render_html(document: Document) -> str:
 
 def _about(document: Document) -> str:
     counted = (
-        f"{len(found)} {what}{'' if len(found) == 1 else 's'}"
-        for found, what in ((document.models, "model"), (tables.suite_names(document.models), "benchmark"))
+        f"{len(members)} {what}{'' if len(members) == 1 else 's'}"
+        for members, what in ((document.models, "model"), (tables.suite_names(document.models), "benchmark"))
     )
     return f"{', '.join(counted)}, {text.run_of(document.created)}harness {document.versions['harness']}"
 
@@ -299,9 +299,9 @@ def _plot(summary: Summary, places: dict[str, int], x: str, y: str) -> Plot | No
     """None where fewer than two models have both."""
     both = []
     for row in summary.rows:
-        found = [_value(row, places, name) for name in (x, y)]
-        if found[0] is not None and found[1] is not None:
-            both.append((row, found[0], found[1]))
+        point = [_value(row, places, name) for name in (x, y)]
+        if point[0] is not None and point[1] is not None:
+            both.append((row, point[0], point[1]))
     if len(both) < 2:
         return None
     both = both[:MAX_PLOTTED]
@@ -353,8 +353,8 @@ def _variant_plot(ways: Ways, column: int, metric: Metric) -> Plot | None:
             others = ", ".join(value for name, value in way.values.items() if name != field)
             own = groups.setdefault(others or ways.model, {})
             own[values.index(way.values[field])] = way.row.card.model.name, estimate
-    found = [estimate for own in groups.values() for _, estimate in own.values()]
-    if len(found) < 2:
+    estimates = [estimate for own in groups.values() for _, estimate in own.values()]
+    if len(estimates) < 2:
         return None
     x = Axis(
         title=f"{field_name(field)} of {ways.model}",
@@ -363,7 +363,7 @@ def _variant_plot(ways: Ways, column: int, metric: Metric) -> Plot | None:
         high=len(values),
         labels=values,
     )
-    y = _axis(metric, found)
+    y = _axis(metric, estimates)
     lines: list[list[Point]] = []
     for color, own in enumerate(groups.values()):
         beside = (color + 1) / (len(groups) + 1)  # so that intervals do not lie on each other

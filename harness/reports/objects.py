@@ -245,8 +245,8 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
         **({"pooled_bookings": [_pooled_object(one) for one in card.pooled]} if card.pooled else {}),
         "by_injection_task": {
             name: {
-                task: _injection_task_object(found, tables.bookings_of([card], name))
-                for task, found in suite.by_injection_task.items()
+                task: _injection_task_object(of_task, tables.bookings_of([card], name))
+                for task, of_task in suite.by_injection_task.items()
             }
             for name, suite in card.suites.items()
             if suite.by_injection_task
@@ -290,15 +290,15 @@ def _pooled_object(pooled: Pooled) -> dict[str, Any]:
 
 def _metric_object(result: MetricResult | PooledRate) -> dict[str, Any]:
     metric = result.metric
-    found = {**estimate_object(result.estimate), "higher_is_better": metric.higher_is_better}
-    return {**found, "booking": metric.booking} if metric.booking else found
+    fields = {**estimate_object(result.estimate), "higher_is_better": metric.higher_is_better}
+    return {**fields, "booking": metric.booking} if metric.booking else fields
 
 
-def _injection_task_object(found: InjectionTaskResult, books: Mapping[str, Metric]) -> dict[str, Any]:
+def _injection_task_object(result: InjectionTaskResult, books: Mapping[str, Metric]) -> dict[str, Any]:
     rules = {metric.name: metric.booking for metric in books.values()}
-    estimates = {name: estimate_object(estimate) for name, estimate in found.estimates.items()}
+    estimates = {name: estimate_object(estimate) for name, estimate in result.estimates.items()}
     return {
-        "harm": found.harm,
+        "harm": result.harm,
         "metrics": {name: estimate for name, estimate in estimates.items() if name not in rules},
         "bookings": {n: {**estimates[n], "booking": rule} for n, rule in rules.items() if n in estimates},
     }
@@ -306,20 +306,20 @@ def _injection_task_object(found: InjectionTaskResult, books: Mapping[str, Metri
 
 def estimate_object(estimate: Estimate) -> dict[str, Any]:
     """An estimate for JSON, to six digits."""
-    found: dict[str, Any] = _rounded(msgspec.to_builtins(estimate))
-    corrected = found.pop("corrected")  # most rates have no judge
-    return {**found, "corrected_for_judge": corrected} if corrected else found
+    fields: dict[str, Any] = _rounded(msgspec.to_builtins(estimate))
+    corrected = fields.pop("corrected")  # most rates have no judge
+    return {**fields, "corrected_for_judge": corrected} if corrected else fields
 
 
-def guardrail_object(found: GuardrailChange) -> dict[str, Any]:
+def guardrail_object(guardrail: GuardrailChange) -> dict[str, Any]:
     """What a derivation changed in one headline."""
     return {
-        "metric": found.key,
-        "kind": found.kind,
-        "higher_is_better": found.metric.higher_is_better,
-        "base": estimate_object(found.base),
-        "derived": estimate_object(found.derived),
-        "change": estimate_object(found.change),
+        "metric": guardrail.key,
+        "kind": guardrail.kind,
+        "higher_is_better": guardrail.metric.higher_is_better,
+        "base": estimate_object(guardrail.base),
+        "derived": estimate_object(guardrail.derived),
+        "change": estimate_object(guardrail.change),
     }
 
 
@@ -334,17 +334,17 @@ def _origin_object(origin: OriginScorecard) -> dict[str, Any]:
         "models": list(origin.models),
         "metrics": {
             key: {
-                "best": None if found.best is None else estimate_object(found.best),
-                "best_model": found.best_model,
-                "median": estimate_object(found.median),
-                "mean": None if found.mean is None else estimate_object(found.mean),
-                "spread": text.rounded(found.spread),
-                "selection_bias": text.rounded(found.selection),
-                "models": found.models,
-                "left_out": list(found.left_out),
-                "higher_is_better": found.metric.higher_is_better,
+                "best": None if result.best is None else estimate_object(result.best),
+                "best_model": result.best_model,
+                "median": estimate_object(result.median),
+                "mean": None if result.mean is None else estimate_object(result.mean),
+                "spread": text.rounded(result.spread),
+                "selection_bias": text.rounded(result.selection),
+                "models": result.models,
+                "left_out": list(result.left_out),
+                "higher_is_better": result.metric.higher_is_better,
             }
-            for key, found in origin.metrics.items()
+            for key, result in origin.metrics.items()
         },
     }
 

@@ -84,8 +84,8 @@ def _listed(sentences: Sequence[str]) -> str:
 
 def _meanings(cards: Sequence[ModelScorecard]) -> list[str]:
     """A line a headline metric: what it counts."""
-    found = {metric.name: metric for metric in tables.metrics_of(cards).values() if metric.headline}
-    return [f"{name}: {meaning(metric)}." for name, metric in sorted(found.items())]
+    metrics = {metric.name: metric for metric in tables.metrics_of(cards).values() if metric.headline}
+    return [f"{name}: {meaning(metric)}." for name, metric in sorted(metrics.items())]
 
 
 def markdown_table(table: Table) -> str:
@@ -120,7 +120,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         )
         lines = SCREEN - len(head)
         return _text([*head, *first_screen(parts, width=width, more=MORE, lines=lines, bold=color)])
-    found = [*head, *_sentences(warnings(document), width)]
+    screen = [*head, *_sentences(warnings(document), width)]
     first = [
         tables.summary_table(summary),
         benchmarks,
@@ -134,11 +134,11 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         *tables.member_tables(cards),
     ]
     for table in first:
-        found += table_lines(table, width, bold=color)
-    found += _sentences([*said, *_meanings(cards), *tables.cost_notes(cards)], width)
+        screen += table_lines(table, width, bold=color)
+    screen += _sentences([*said, *_meanings(cards), *tables.cost_notes(cards)], width)
     last = [tables.cost_table(cards), tables.engines_table(document.engines)]
     for table in (*last, tables.protocols_table(document.protocols), *tables.pooled_tables(cards)):
-        found += table_lines(table, width, bold=color)
+        screen += table_lines(table, width, bold=color)
     metrics, books = tables.metrics_of(cards), len(tables.bookings_of(cards))
     shown = sum(metric.headline for metric in metrics.values())
     attacked = any(suite.by_injection_task for card in cards for suite in card.suites.values())
@@ -150,7 +150,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
         rest.append(
             f"{books} more metrics count failed attempts as the benchmark's authors do; they are there too."
         )
-    return _text([*found, *_sentences(rest, width)])
+    return _text([*screen, *_sentences(rest, width)])
 
 
 LEAST = 12

@@ -90,13 +90,13 @@ def member_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
 
 
 def _member_table(cards: Sequence[ModelScorecard], name: str) -> Table:
-    found = [(card, card.suites[name]) for card in ordered(cards) if name in card.suites]
-    suites = sorted({suite for _, whole in found for suite in whole.members})
+    measured = [(card, card.suites[name]) for card in ordered(cards) if name in card.suites]
+    suites = sorted({suite for _, whole in measured for suite in whole.members})
     metrics = [metric for metric in metrics_of(cards, name).values() if metric.headline]
     rows = [
         (suite, card.model.name, *(_metric_cell(card.members.get(f"{suite}/{m.name}")) for m in metrics))
         for suite in suites
-        for card, _ in found
+        for card, _ in measured
     ]
     averages = [
         (
@@ -106,7 +106,7 @@ def _member_table(cards: Sequence[ModelScorecard], name: str) -> Table:
             "not measured" if value is None else f"{value:.4f} (lm-eval gives no n)",
             *[""] * (len(metrics) - 1),
         )
-        for card, whole in found
+        for card, whole in measured
         for key, value in whole.group_averages.items()
     ]
     header = ("Suite", "Model", *(_column_name(metric) for metric in metrics))
@@ -141,8 +141,8 @@ def suite_names(cards: Sequence[ModelScorecard]) -> list[str]:
 
 def metrics_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> dict[str, Metric]:
     """`<suite>/<metric>` -> the harness's own metric, of one suite or of all; headline metrics come first."""
-    found = {key: metric for key, metric in _all_metrics(cards, suite).items() if not metric.booking}
-    return dict(sorted(found.items(), key=lambda item: not item[1].headline))
+    metrics = {key: metric for key, metric in _all_metrics(cards, suite).items() if not metric.booking}
+    return dict(sorted(metrics.items(), key=lambda item: not item[1].headline))
 
 
 def bookings_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> dict[str, Metric]:
@@ -151,12 +151,12 @@ def bookings_of(cards: Sequence[ModelScorecard], suite: str | None = None) -> di
 
 
 def _all_metrics(cards: Sequence[ModelScorecard], suite: str | None) -> dict[str, Metric]:
-    found: dict[str, Metric] = {}
+    metrics: dict[str, Metric] = {}
     for card in cards:
         for key, result in card.metrics.items():
             if suite in (None, result.suite):
-                found.setdefault(key, result.metric)
-    return found
+                metrics.setdefault(key, result.metric)
+    return metrics
 
 
 def suite_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
@@ -166,9 +166,9 @@ def suite_table(cards: Sequence[ModelScorecard], suite: str) -> Table:
 
 def booking_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
     """Metrics that count as a benchmark's authors do: pooled, by suite, and by injection task."""
-    found = [(suite, bookings_of(cards, suite)) for suite in suite_names(cards)]
-    whole = [_suite_table(cards, suite, books, BOOKS.format(suite)) for suite, books in found if books]
-    split = [_injection_task_table(cards, suite, books) for suite, books in found if books]
+    by_suite = [(suite, bookings_of(cards, suite)) for suite in suite_names(cards)]
+    whole = [_suite_table(cards, suite, books, BOOKS.format(suite)) for suite, books in by_suite if books]
+    split = [_injection_task_table(cards, suite, books) for suite, books in by_suite if books]
     return [
         *pooled_tables(cards),
         *whole,
@@ -178,16 +178,16 @@ def booking_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
 
 def pooled_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
     """AgentDojo's suites pooled, a row a model and protocol; none where no model has several of them."""
-    found = [(card, pooled) for card in ordered(cards) for pooled in card.pooled]
-    own = _pooled_table(POOLED, [(card, one, one.own) for card, one in found])
-    books = _pooled_table(BOOKS.format(POOLED), [(card, one, one.rates) for card, one in found])
+    rows = [(card, pooled) for card in ordered(cards) for pooled in card.pooled]
+    own = _pooled_table(POOLED, [(card, one, one.own) for card, one in rows])
+    books = _pooled_table(BOOKS.format(POOLED), [(card, one, one.rates) for card, one in rows])
     return [table for table in (own, books) if table.rows and len(table.header) > 2]
 
 
 def _pooled_table(
-    title: str, found: Sequence[tuple[ModelScorecard, Pooled, Mapping[str, PooledRate]]]
+    title: str, pooled_rows: Sequence[tuple[ModelScorecard, Pooled, Mapping[str, PooledRate]]]
 ) -> Table:
-    metrics = {name: rate.metric for *_, rates in found for name, rate in rates.items()}
+    metrics = {name: rate.metric for *_, rates in pooled_rows for name, rate in rates.items()}
     rows = tuple(
         (
             _model_cell(card),
@@ -197,7 +197,7 @@ def _pooled_table(
                 for name, metric in metrics.items()
             ),
         )
-        for card, pooled, rates in found
+        for card, pooled, rates in pooled_rows
     )
     columns = tuple(_column_name(metric) for metric in metrics.values())
     return Table(title=title, header=("Model", "Pooled over", *columns), rows=rows)
@@ -263,13 +263,13 @@ def injection_task_tables(cards: Sequence[ModelScorecard]) -> list[Table]:
 
 
 def _injection_task_table(cards: Sequence[ModelScorecard], suite: str, among: Mapping[str, Metric]) -> Table:
-    found = [
+    results = [
         (task, card.model.name, result)
         for card in ordered(cards)
         if suite in card.suites
         for task, result in card.suites[suite].by_injection_task.items()
     ]
-    split = {name for _, _, result in found for name in result.estimates}
+    split = {name for _, _, result in results for name in result.estimates}
     metrics = [metric for metric in among.values() if metric.name in split]
     rows = tuple(
         (
@@ -278,7 +278,7 @@ def _injection_task_table(cards: Sequence[ModelScorecard], suite: str, among: Ma
             model,
             *(_estimate_cell(result.estimates.get(metric.name), metric) for metric in metrics),
         )
-        for task, model, result in sorted(found, key=lambda row: _by_number(row[0]))
+        for task, model, result in sorted(results, key=lambda row: _by_number(row[0]))
     )
     columns = tuple(_column_name(metric) for metric in metrics)
     return Table(title=f"By injection task: {suite}", header=(*TASK_COLUMNS, *columns), rows=rows)
@@ -426,13 +426,13 @@ def origins_table(origins: Sequence[OriginScorecard]) -> Table:
     rows = []
     for key in sorted({key for origin in origins for key in origin.metrics}):
         for origin in origins:
-            found = origin.metrics.get(key)
-            if found is None:
+            result = origin.metrics.get(key)
+            if result is None:
                 rows.append((key, origin.key, *["not run"] * 3, f"0 of {len(origin.models)}"))
                 continue
-            models = f"{found.models} of {len(origin.models)}"
-            models += "".join(f"\nwithout {name}" for name in found.left_out)
-            row = (_best(found), _estimate_cell(found.median, found.metric), _models_mean(found), models)
+            models = f"{result.models} of {len(origin.models)}"
+            models += "".join(f"\nwithout {name}" for name in result.left_out)
+            row = (_best(result), _estimate_cell(result.median, result.metric), _models_mean(result), models)
             rows.append((key, origin.key, *row))
     by = origins[0].by if origins else "country"
     return Table(
@@ -442,22 +442,22 @@ def origins_table(origins: Sequence[OriginScorecard]) -> Table:
     )
 
 
-def _best(found: OriginMetric) -> str:
-    if found.metric.higher_is_better is None:
+def _best(result: OriginMetric) -> str:
+    if result.metric.higher_is_better is None:
         return "none is better"
-    if found.best is None:
-        return "too much is missing" if found.left_out else "not measured"
-    return f"{_estimate_cell(found.best, found.metric)}\n{found.best_model}"
+    if result.best is None:
+        return "too much is missing" if result.left_out else "not measured"
+    return f"{_estimate_cell(result.best, result.metric)}\n{result.best_model}"
 
 
-def _models_mean(found: OriginMetric) -> str:
+def _models_mean(result: OriginMetric) -> str:
     """Mean over models with its interval, and the standard deviation between models."""
-    if found.mean is None:
+    if result.mean is None:
         return "not given"
-    if found.mean.low is None:
-        return "unknown from 1 model" if found.models < 2 else "unknown, no spread seen"
-    spread = "unknown" if found.spread is None else text.format_value(found.spread, found.metric)
-    return f"{_estimate_cell(found.mean, found.metric)}\nspread {spread}"
+    if result.mean.low is None:
+        return "unknown from 1 model" if result.models < 2 else "unknown, no spread seen"
+    spread = "unknown" if result.spread is None else text.format_value(result.spread, result.metric)
+    return f"{_estimate_cell(result.mean, result.metric)}\nspread {spread}"
 
 
 def methods_table(cards: Sequence[ModelScorecard]) -> Table:

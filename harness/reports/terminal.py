@@ -46,7 +46,7 @@ def first_screen(
         lines: that there are.
         bold: whether titles may be bold.
     """
-    found: list[str] = []
+    screen: list[str] = []
     last = textwrap.wrap(more, width)
     left = lines - len(last) - 1  # the shell's own line
     for i, part in enumerate(parts):
@@ -54,9 +54,9 @@ def first_screen(
         above = 1 if part.title and part.body else 0
         shown = _fitting(part.body, width, max(0, left - later - above), bold)
         shown = [_titled(part.title, bold), *shown] if above and shown else shown
-        found += shown
+        screen += shown
         left -= len(shown)
-    return [*found, *last]
+    return [*screen, *last]
 
 
 def _fitting(body: Table | tuple[str, ...], width: int, lines: int, bold: bool) -> list[str]:

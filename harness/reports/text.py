@@ -107,9 +107,11 @@ def format_same_tasks(estimate: Estimate, metric: Metric) -> str:
 
 def format_corrected(estimate: Estimate, metric: Metric) -> str:
     """What is left of a judged rate without the judge's errors, `corrected 12.0% [8.1, 17.2]`, if known."""
-    if (found := estimate.corrected) is None:
+    if (corrected := estimate.corrected) is None:
         return ""
-    value, low, high = (format_value(number, metric) for number in (found.value, found.low, found.high))
+    value, low, high = (
+        format_value(number, metric) for number in (corrected.value, corrected.low, corrected.high)
+    )
     return f"corrected {value}% [{low}, {high}]"
 
 

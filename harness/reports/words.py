@@ -252,21 +252,21 @@ def _caution(caution: Caution) -> str:
 
 def _incomplete(document: Document) -> Iterator[str]:
     owed = {card.model.name: sum(suite.owed for suite in card.suites.values()) for card in document.models}
-    found = [f"{name} owes {count:,} attempts" for name, count in owed.items() if count]
-    if found:
-        yield f"The run is not complete: {_listed(found)}."
+    owing = [f"{name} owes {count:,} attempts" for name, count in owed.items() if count]
+    if owing:
+        yield f"The run is not complete: {_listed(owing)}."
 
 
 def _missing(document: Document) -> Iterator[str]:
     """Models and benchmarks that miss too much, the worst first."""
-    found = [
+    incomplete = [
         (missing_share(result.estimate), card, key, result)
         for card in document.models
         for key, result in card.metrics.items()
         if result.metric.headline and lacks_attempts(result.estimate)
     ]
     said = []
-    for _, card, key, result in sorted(found, key=lambda one: (-one[0], one[1].model.name, one[2])):
+    for _, card, key, result in sorted(incomplete, key=lambda one: (-one[0], one[1].model.name, one[2])):
         lost, all_ = result.estimate.missing, result.estimate.n + result.estimate.missing
         ends = worst_case(result.estimate, result.metric)
         shown = " to ".join(text.format_value(end, result.metric) for end in ends or ())
@@ -274,7 +274,7 @@ def _missing(document: Document) -> Iterator[str]:
         said.append(f"{card.model.name} {lost:,} of {all_:,} in {key}{bounds}")
     telling = [
         f"{card.model.name}, {key}: {warning}."
-        for _, card, key, result in found
+        for _, card, key, result in incomplete
         for warning in result.estimate.warnings
     ]
     if said:
@@ -287,14 +287,14 @@ def _missing(document: Document) -> Iterator[str]:
 
 def _shortened(document: Document) -> Iterator[str]:
     """Models and benchmarks whose questions had lost their beginning, the worst first."""
-    found = sorted(
+    cut = sorted(
         (-cut_share(result.estimate), card.model.name, key, result.estimate)
         for card in document.models
         for key, result in card.metrics.items()
         if result.metric.headline and result.estimate.contexts_cut
     )
-    if found:
-        said = [f"{model} {e.contexts_cut:,} of {e.n:,} in {key}" for _, model, key, e in found]
+    if cut:
+        said = [f"{model} {e.contexts_cut:,} of {e.n:,} in {key}" for _, model, key, e in cut]
         yield (
             f"Contexts did not fit and lost their beginning: {_listed(said)}. Raise max_model_len. Nothing "
             f"is best, ranked or claimed from a number with more than {100 * MOST_MISSING:.0f}% of them."
@@ -319,30 +319,30 @@ PAIRED = (
 def notes(document: Document) -> list[str]:
     """How to read the tables of origins, once."""
     few = [origin.key for origin in document.origins if len(origin.models) < FEW_MODELS]
-    found = []
+    sentences = []
     if few:
         one = "has" if len(few) == 1 else "have"
-        found.append(
+        sentences.append(
             f"{', '.join(few)} {one} fewer than three models here: nothing is said about other models."
         )
     if len(document.origins) > MOST_PAIRED:
-        found.append(PAIRED)
+        sentences.append(PAIRED)
     if document.by == "base":
-        found.append(
+        sentences.append(
             "Base weights: followed from model to model in this run, then in the registry; the tables of "
             "suites show the country of the developer."
         )
     if any(len(origin.models) > 1 for origin in document.origins):
-        found.append(
+        sentences.append(
             "The best of several models is a lucky one: gaps are given with and without the luck that is "
             "expected of the choice (parametric bootstrap). Each comparison has a 95% interval of its own, "
             "not adjusted for how many there are."
         )
-        found.append(
+        sentences.append(
             "Mean: over models like these, with models and samples both drawn at random. Spread: standard "
             "deviation between models, sampling noise taken out."
         )
-    return [*_subsets(document), *found]
+    return [*_subsets(document), *sentences]
 
 
 def _subsets(document: Document) -> Iterator[str]:

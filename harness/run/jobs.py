@@ -262,11 +262,11 @@ class Job:
             ) from error
         except Exception as error:  # the engine and the checkpoint may be anybody's
             raise UserError(f"model {self.name} could not be loaded: {_named(error)}") from error
-        refused = {name: found for name, found in opened.items() if isinstance(found, UserError)}
+        refused = {name: engine for name, engine in opened.items() if isinstance(engine, UserError)}
         for name, why in refused.items():
             self.problems.append(problem("not_loaded", f"model {name}: {why}", model=name))
         self.cells = [cell for cell in self.cells if cell.entry.model not in refused]
-        return {name: found for name, found in opened.items() if not isinstance(found, UserError)}
+        return {name: engine for name, engine in opened.items() if not isinstance(engine, UserError)}
 
     async def _opened(self, wanted: Sequence[ModelSpec]) -> Mapping[str, Engine | UserError]:
         """What `opening` gives, asked again where another process took a port that the engine had chosen.
@@ -458,7 +458,7 @@ async def _sync(writers: Collection[RecordWriter], done: asyncio.Event) -> None:
 def _first(errors: BaseException, kind: type[E]) -> E | None:
     """The first error of a kind in a group of groups."""
     if isinstance(errors, BaseExceptionGroup):
-        return next((found for error in errors.exceptions if (found := _first(error, kind))), None)
+        return next((inner for error in errors.exceptions if (inner := _first(error, kind))), None)
     return errors if isinstance(errors, kind) else None
 
 

@@ -43,17 +43,17 @@ def plan_judges(suites: Iterable[Suite], asked: Mapping[str, Sequence[str]]) -> 
     Raises:
         Unjudged: a judge is none, or tells nothing of what a suite counts.
     """
-    found: dict[str, PlannedJudge] = {}
+    judges: dict[str, PlannedJudge] = {}
     for suite in [suite for suite in suites if is_judged(suite.metrics)]:
         for name in asked[suite.name]:
             try:
-                judge = found.setdefault(name, PlannedJudge(load_judge(name)))
+                judge = judges.setdefault(name, PlannedJudge(load_judge(name)))
             except UserError as error:
                 raise Unjudged(f"suite {suite.name}: key `judge`: {error}") from error
             if why := not_told(judge.spec, suite.metrics):
                 raise Unjudged(f"suite {suite.name}: key `judge`: {why}")
             judge.suites.append(suite.name)
-    return found
+    return judges
 
 
 def judges_of(config: RunConfig) -> list[JudgeSpec]:

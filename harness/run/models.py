@@ -63,9 +63,11 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
     try:
         folder = checkpoint.find(spec)
         if folder:
-            found = checkpoint.inspect(folder)
+            architecture = checkpoint.inspect(folder)
             check_tokenizer(folder, engine_args)
-            return PlannedModel(spec if spec.adapter else with_stated_bases(spec, folder), found, folder)
+            return PlannedModel(
+                spec if spec.adapter else with_stated_bases(spec, folder), architecture, folder
+            )
     except UserError as error:
         raise OptionError(str(error), "path") from error
     try:
@@ -77,18 +79,18 @@ def _read_model(spec: ModelSpec, engine_args: Mapping[str, Any]) -> PlannedModel
 
 def _with_adapter(read: PlannedModel) -> PlannedModel:
     """A model with what its adapter says. Raises OptionError if it cannot be put over these weights."""
-    spec, found = read.spec, read.architecture
+    spec, architecture = read.spec, read.architecture
     try:
         if (folder := find_adapter(spec)) is None:
             return read
         over = read_adapter(folder)
-        check_base(over, spec, read.folder, whole=found is not None)
+        check_base(over, spec, read.folder, whole=architecture is not None)
     except UserError as error:
         raise OptionError(str(error), "adapter") from error
-    if found is not None:  # or two models of one base would be taken for the same weights
-        both = hashlib.sha256(f"{found.weights_hash}\n{over.digest}".encode()).hexdigest()
-        found = structs.replace(found, weights_hash=both)
-    return PlannedModel(with_stated_bases(spec, folder), found, read.folder, over)
+    if architecture is not None:  # or two models of one base would be taken for the same weights
+        both = hashlib.sha256(f"{architecture.weights_hash}\n{over.digest}".encode()).hexdigest()
+        architecture = structs.replace(architecture, weights_hash=both)
+    return PlannedModel(with_stated_bases(spec, folder), architecture, read.folder, over)
 
 
 def _small_files(repository: str, sha: str) -> Path | None:

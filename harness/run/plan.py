@@ -75,8 +75,8 @@ class Plan:
     def lines(self) -> Iterator[str]:
         """The plan for a person: models, cells with their counts, downloads, warnings, what is missing."""
         for name, model in self.models.items():
-            found = model.architecture
-            yield f"model {name}: {checkpoint.summary(found) if found else 'not read'}"
+            architecture = model.architecture
+            yield f"model {name}: {checkpoint.summary(architecture) if architecture else 'not read'}"
             if over := model.adapter:
                 targets = ", ".join(over.targets)
                 yield f"  with the adapter {as_written(model.spec.weights)}, rank {over.rank}, over {targets}"
@@ -101,15 +101,15 @@ class Plan:
 
     def leave_out(self, problems: Iterable[Caution]) -> None:
         """Take problems in, and leave out the cells that they are about."""
-        found = list(problems)
-        self.problems += found
-        self.cells = [cell for cell in self.cells if not any(_is_about(p, cell.entry) for p in found)]
+        new = list(problems)
+        self.problems += new
+        self.cells = [cell for cell in self.cells if not any(_is_about(p, cell.entry) for p in new)]
 
     def leave_judges_out(self, problems: Iterable[tuple[str, Caution]]) -> None:
         """Take in what keeps judges from reading, and leave them out."""
-        for name, found in list(problems):
+        for name, caution in list(problems):
             self.judges.pop(name, None)
-            self.problems.append(found)
+            self.problems.append(caution)
 
     def check(self) -> None:
         """Raises UserError with the first problem that leaves nothing to measure, if there is one."""
@@ -130,8 +130,8 @@ def _told_once(cautions: Iterable[Caution]) -> Iterator[str]:
         for name, mark in ((caution.suite, "\0suite"), (caution.model, "\0model")):
             text = re.sub(rf"(?<![\w/-]){re.escape(name)}(?![\w/-])", mark, text) if name else text
         alike.setdefault((caution.check, text), {}).setdefault(caution.text, caution)
-    for found in alike.values():
-        first, *others = found.values()
+    for same in alike.values():
+        first, *others = same.values()
         names = dict.fromkeys(c.suite or c.model or "" for c in others)
         more = f" and {len(names) - FEW_NAMES} more" if len(names) > FEW_NAMES else ""
         yield first.text + (f" (the same of {', '.join([*names][:FEW_NAMES])}{more})" if others else "")
@@ -211,7 +211,7 @@ def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None
         plan: the plan.
         measured: (model, suite) -> engine seconds of an attempt in an earlier run.
     """
-    found = []
+    asked = []
     for name, model in plan.models.items():
         tasks = tuple(
             Task(
@@ -225,8 +225,8 @@ def requests(plan: Plan, measured: Mapping[tuple[str, str], float] | None = None
         seconds = {second for cell in plan.of_model(name) for second in cell.suite.needs.models}
         beside = sum(s.weight_bytes or 0 for s in seconds if s.during and s.device != "cpu")
         engine_args = {**plan.config.engine.args, **model.spec.engine_args}
-        found.append(Request(model.spec, engine_args, tasks, beside))
-    return found
+        asked.append(Request(model.spec, engine_args, tasks, beside))
+    return asked
 
 
 def prepare(plan: Plan) -> None:
@@ -254,8 +254,8 @@ def lay_out(plan: Plan, there: Sequence[Gpu]) -> None:
 def leave_out_too_large(plan: Plan, gpus: int, judge_gpus: int) -> None:
     """Leave out the models, and the judges, whose layout needs more GPUs than there are for them."""
     if plan.config.engine.kind == "vllm":
-        found = gpu_problems(requests(plan), gpus)
-        plan.leave_out(problem("too_few_gpus", text, model=name) for name, text in found)
+        problems = gpu_problems(requests(plan), gpus)
+        plan.leave_out(problem("too_few_gpus", text, model=name) for name, text in problems)
     plan.leave_judges_out(too_large(plan.judges, judge_gpus))
 
 
@@ -274,12 +274,12 @@ def forecast_plan(plan: Plan, gpus: str, price: float | None, earlier: Path | No
 
 def measured_seconds(directory: RunDirectory) -> dict[tuple[str, str], float]:
     """(model, suite) -> engine seconds of an attempt, in the results of a run."""
-    found = {}
+    means = {}
     for cell in directory.manifest().cells.values():
         seconds = directory.columns(cell)["engine_seconds"].to_numpy()
         if len(seconds):
-            found[cell.model, cell.suite] = float(seconds.mean())
-    return found
+            means[cell.model, cell.suite] = float(seconds.mean())
+    return means
 
 
 def _plan_suites(plan: Plan, access: Access) -> tuple[list[Suite], dict[str, tuple[str, ...]]]:
@@ -310,8 +310,8 @@ def _plan_suites(plan: Plan, access: Access) -> tuple[list[Suite], dict[str, tup
 
 def groups_of(suites: Iterable[Suite]) -> list[SuiteGroup]:
     """The groups that suites are in, those of one entry of the config once."""
-    found = {id(suite.groups): suite.groups for suite in suites}
-    return [group for groups in found.values() for group in groups]
+    by_id = {id(suite.groups): suite.groups for suite in suites}
+    return [group for groups in by_id.values() for group in groups]
 
 
 def _has_what_it_needs(plan: Plan, suite: Suite) -> bool:
@@ -400,13 +400,13 @@ def make_manifest(plan: Plan) -> Manifest:
 
 def installed_versions() -> dict[str, str]:
     """Versions of the packages that a score depends on, those that are installed."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for package in RECORDED_PACKAGES:
         try:
-            found[package] = version(package)
+            versions[package] = version(package)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def hardware() -> dict[str, str]:

@@ -143,19 +143,19 @@ def chat_template(subject: Subject) -> Iterator[Caution]:
     """A chat template that is absent, broken, or does otherwise than one thinks with what the suite sends."""
     where = f"{subject.model.spec.where('path')}model {subject.model.spec.name}"
     try:
-        found = rendering(subject)
+        shown = rendering(subject)
     except UserError as error:
         yield subject.caution("chat_template", f"{where} {error}", void=True)
         return
-    if found is None:
+    if shown is None:
         return
-    if found.void is not None:
-        text = f"{where}: the chat template {found.void}: choose another model, or leave the suite out"
+    if shown.void is not None:
+        text = f"{where}: the chat template {shown.void}: choose another model, or leave the suite out"
         yield subject.caution("chat_template", text, void=True)
         return
-    for line in found.lines():
+    for line in shown.lines():
         yield subject.caution("chat_template", f"{where}: the chat template {line}")
-    if found.dated:
+    if shown.dated:
         text = f"the chat template writes the date: {subject.config.day}; `date` in the config sets it"
         yield subject.caution("date", f"{where}: {text}")
 
@@ -201,13 +201,13 @@ def rendering(subject: Subject) -> Rendering | None:
 def rendering_protocol(subject: Subject) -> dict[str, str]:
     """Fields of a cell's protocol for what the chat template does out of the way."""
     try:
-        found = rendering(subject)
+        shown = rendering(subject)
     except UserError:  # told by `chat_template`, which refuses the cell
         return {}
-    if found is None:
+    if shown is None:
         return {}
-    told = "; ".join(found.lines())
-    return ({"chat_template": told} if told else {}) | ({"date": subject.config.day} if found.dated else {})
+    told = "; ".join(shown.lines())
+    return ({"chat_template": told} if told else {}) | ({"date": subject.config.day} if shown.dated else {})
 
 
 def too_long_context(subject: Subject) -> Iterator[Caution]:

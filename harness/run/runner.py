@@ -105,8 +105,8 @@ def run(
     if outcome(plan.problems) is not Status.STOPPED:
         plan.check()
     if not elsewhere:
-        if found := ask_judges(plan.judges.values(), directory, progress):
-            plan.problems += found
+        if unjudged := ask_judges(plan.judges.values(), directory, progress):
+            plan.problems += unjudged
             directory.keep_cautions((*plan.problems, *plan.cautions))
     elif plan.judges:
         progress.note("judges read the replies when the last job has ended")
@@ -179,7 +179,7 @@ def judge_measured(directory: RunDirectory, progress: Progress, lock: Path | Non
     except UserError as error:
         return [problem("judge", str(error), model="a judge")]
     plan = make_plan(config, read_lock(lock or directory.config_path), download=False)
-    unable = [found for found in plan.problems if found.check == "judge"]
+    unable = [caution for caution in plan.problems if caution.check == "judge"]
     return unable + ask_judges(plan.judges.values(), directory, progress)
 
 
@@ -218,7 +218,7 @@ def _still_asked(plan: Plan, cell: CellEntry, model: ModelEntry) -> bool:
     Imported ones do, and those that the config may ask for while a problem keeps them from being planned.
     """
     asked = {spec.name for spec in plan.config.models}
-    hidden = any(found.model in (None, cell.model) for found in plan.problems)
+    hidden = any(problem.model in (None, cell.model) for problem in plan.problems)
     return model.imported or (cell.model in asked and hidden)
 
 
@@ -241,6 +241,6 @@ def _left_aside(plan: Plan, directory: RunDirectory, left: Sequence[CellEntry]) 
 
 def outcome(problems: Sequence[Caution]) -> Status:
     """How a run ended whose plan has these problems."""
-    if any(found.check == ENGINE_DIED for found in problems):
+    if any(problem.check == ENGINE_DIED for problem in problems):
         return Status.STOPPED
     return Status.INCOMPLETE if problems else Status.DONE

@@ -100,10 +100,10 @@ def status(directory: RunDirectory, now: float | None = None) -> RunStatus:
         owing[cell.model] += cell.total - cell.done
     for name, owed in owing.items():
         if name in workers:
-            found = _model(workers[name], owed, time.time() if now is None else now)
-            if found.log and not (directory.path / found.log).exists():  # its engine said nothing
-                found = msgspec.structs.replace(found, log=None)
-            models.append(found)
+            state = _model(workers[name], owed, time.time() if now is None else now)
+            if state.log and not (directory.path / state.log).exists():  # its engine said nothing
+                state = msgspec.structs.replace(state, log=None)
+            models.append(state)
         elif owed and name in submitted:
             models.append(ModelStatus(model=name, state="waiting"))
     return RunStatus(
@@ -151,18 +151,18 @@ def _state(worker: WorkerFile, now: float) -> tuple[str, float]:
     return ("stuck", answered) if now - answered > STUCK_SECONDS else ("running", worker.loaded)
 
 
-def status_lines(found: RunStatus) -> Iterator[str]:
+def status_lines(state: RunStatus) -> Iterator[str]:
     """The same for a person: a line for each cell, one for each model that somebody works on, one for all."""
-    width = max((len(f"{cell.model}: {cell.suite}") for cell in found.cells), default=0)
-    for cell in found.cells:
+    width = max((len(f"{cell.model}: {cell.suite}") for cell in state.cells), default=0)
+    for cell in state.cells:
         name = f"{cell.model}: {cell.suite}"
         failed = ", ".join(f"{count} {kind}" for kind, count in cell.failures.items())
         yield f"{name:<{width}}  {cell.done}/{cell.total}{f'  {failed}' if failed else ''}"
-    for model in found.models:
+    for model in state.models:
         yield from _model_lines(model)
-    done, total = sum(cell.done for cell in found.cells), sum(cell.total for cell in found.cells)
-    whole = sum(cell.done == cell.total for cell in found.cells)
-    yield f"{whole} of {len(found.cells)} cells are complete, {done} of {total} attempts finished"
+    done, total = sum(cell.done for cell in state.cells), sum(cell.total for cell in state.cells)
+    whole = sum(cell.done == cell.total for cell in state.cells)
+    yield f"{whole} of {len(state.cells)} cells are complete, {done} of {total} attempts finished"
 
 
 SAID = {

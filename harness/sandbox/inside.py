@@ -278,8 +278,8 @@ class Asker:
 
 def _exception(name: str, text: str) -> BaseException:
     """An exception of the program. One that is not built in becomes an Exception of the same name."""
-    found = getattr(builtins, name, None)
-    base = found if isinstance(found, type) and issubclass(found, BaseException) else Exception
+    named = getattr(builtins, name, None)
+    base = named if isinstance(named, type) and issubclass(named, BaseException) else Exception
     kind: Any = type(name, (base,), {"__str__": lambda self: text})
     error: BaseException = kind.__new__(kind, text)
     return error
@@ -352,9 +352,9 @@ def _run_tests(channel: Channel, program: str, tests: str) -> str:
     try:
         imports, names = imports_and_names(tests)
         asker = Asker(channel)
-        found = asker.ask("define", f"{program}\n{imports}", names)
+        handles = asker.ask("define", f"{program}\n{imports}", names)
         # Nothing but what was asked for: not `__builtins__`.
-        exec(tests, {name: _own(asker, name, found[name]) for name in names if name in found})
+        exec(tests, {name: _own(asker, name, handles[name]) for name in names if name in handles})
     except Unsendable as error:
         return f"unsendable: {error}"
     except TimedOut:

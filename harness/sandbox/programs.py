@@ -285,14 +285,14 @@ def _python_folders() -> list[str]:
     Raises:
         UserError: among much else.
     """
-    found = {sys.prefix, sys.base_prefix, *(sysconfig.get_path(name) for name in ("purelib", "platlib"))}
-    found.add(str(Path(sys.executable).resolve().parent.parent))
-    for folder in found & {"/", os.path.expanduser("~")}:  # noqa: PTH111 - there may be no home
+    folders = {sys.prefix, sys.base_prefix, *(sysconfig.get_path(name) for name in ("purelib", "platlib"))}
+    folders.add(str(Path(sys.executable).resolve().parent.parent))
+    for folder in folders & {"/", os.path.expanduser("~")}:  # noqa: PTH111 - there may be no home
         raise UserError(
             f"Python is installed right in {folder}, and programs would see all of it: install it in a "
             "folder of its own, or leave out the tasks that run code"
         )
-    return sorted(path for path in found if not any(path.startswith(other + "/") for other in found))
+    return sorted(path for path in folders if not any(path.startswith(other + "/") for other in folders))
 
 
 @cache
@@ -370,12 +370,12 @@ class CodeEval:
             }
             results[task].append((number, row))
         counts = [[row["passed"] for _, row in rows] for rows in results.values()]
-        found = {
+        rates = {
             f"pass@{n}": sum(pass_at_k(len(rows), sum(rows), n) for rows in counts) / len(counts)
             for n in k
             if counts and all(len(rows) >= n for rows in counts)
         }
-        return found, results
+        return rates, results
 
 
 def pass_at_k(n: int, passed: int, k: int) -> float:

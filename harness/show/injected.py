@@ -16,27 +16,27 @@ def find_injections(text: str, injections: Mapping[str, str]) -> list[Span]:
         Spans in the order of the text, none of which touches another.
     """
     letters, positions = _letters(text)
-    found: list[Span] = []
+    spans: list[Span] = []
     bare = {injected: skeleton(injected) for injected in injections.values() if injected.strip()}
     for injected in (text for text, letters_in_it in bare.items() if len(letters_in_it) < FEW):
-        found += [match.span() for match in re.finditer(re.escape(injected.strip()), text)]
+        spans += [match.span() for match in re.finditer(re.escape(injected.strip()), text)]
     for wanted in {letters_in_it for letters_in_it in bare.values() if len(letters_in_it) >= FEW}:
         start = letters.find(wanted)
         while start >= 0:
-            found.append((positions[start], positions[start + len(wanted) - 1] + 1))
+            spans.append((positions[start], positions[start + len(wanted) - 1] + 1))
             start = letters.find(wanted, start + len(wanted))
-    return [_verbatim(text, _widened(text, span), injections) for span in merged(found)]
+    return [_verbatim(text, _widened(text, span), injections) for span in merged(spans)]
 
 
 def merged(spans: Sequence[Span]) -> list[Span]:
     """Spans in order, those that overlap as one."""
-    found: list[Span] = []
+    disjoint: list[Span] = []
     for start, end in sorted(spans):
-        if found and start <= found[-1][1]:
-            found[-1] = (found[-1][0], max(end, found[-1][1]))
+        if disjoint and start <= disjoint[-1][1]:
+            disjoint[-1] = (disjoint[-1][0], max(end, disjoint[-1][1]))
         else:
-            found.append((start, end))
-    return found
+            disjoint.append((start, end))
+    return disjoint
 
 
 def _letters(text: str) -> tuple[str, list[int]]:

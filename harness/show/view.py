@@ -100,14 +100,16 @@ def find(
             f"--pair {pair}: expected <suite>/<sample>, with one of the suites {', '.join(known)}"
         )
     asked = [c for c in cells if model in (None, c.model)]
-    found = {c.model: r for c in asked if (r := _records(directory, c, pair))}
-    if not found and (others := {c.model for c in cells if c not in asked and _records(directory, c, pair)}):
+    matching = {c.model: r for c in asked if (r := _records(directory, c, pair))}
+    if not matching and (
+        others := {c.model for c in cells if c not in asked and _records(directory, c, pair)}
+    ):
         raise UserError(f"{model!r} has no record of {pair}: use one of {', '.join(sorted(others))}")
-    if not found:
+    if not matching:
         raise UserError(f"there is no record of {pair}: {_close(directory, cells, pair)}")
-    if len(found) > 1:
-        raise UserError(f"several models have {pair}: add --model with one of {', '.join(sorted(found))}")
-    ((chosen, (cell, records)),) = found.items()
+    if len(matching) > 1:
+        raise UserError(f"several models have {pair}: add --model with one of {', '.join(sorted(matching))}")
+    ((chosen, (cell, records)),) = matching.items()
     if attempt not in records:
         have = ", ".join(map(str, sorted(records)))
         raise UserError(f"{chosen} has no attempt {attempt} at {pair}: use one of {have}")

@@ -167,7 +167,7 @@ class Vote(Struct, omit_defaults=True):
 def _votes(run: Restored, cell: CellEntry) -> dict[Key, list[Vote]]:
     """Attempt -> what each judge said of it, by the name of the judge."""
     kept = run.directory.verdicts(cell)
-    found: dict[Key, list[Vote]] = {}
+    votes: dict[Key, list[Vote]] = {}
     for name, judge in kept.judges().items():
         measured = _measured(judge)
         for key, said in kept.of(name).items():
@@ -181,8 +181,8 @@ def _votes(run: Restored, cell: CellEntry) -> dict[Key, list[Vote]]:
                 raw=own.raw,
                 failure=failure,
             )
-            found.setdefault(key, []).append(vote)
-    return found
+            votes.setdefault(key, []).append(vote)
+    return votes
 
 
 def _measured(judge: JudgeEntry) -> str:
@@ -218,9 +218,9 @@ def _view(viewer: Viewer, record: Record, votes: Sequence[Vote]) -> bytes:
         sample=record.sample, attempt=record.attempt, votes=tuple(votes), **msgspec.structs.asdict(view)
     )
     with suppress(UnicodeEncodeError):
-        found = msgspec.json.encode(shown)
-        if len(found) < LONGEST and _is_harmless(found.decode()):
-            return found  # as most are: to take each apart would be half of the time that a site takes
+        encoded = msgspec.json.encode(shown)
+        if len(encoded) < LONGEST and _is_harmless(encoded.decode()):
+            return encoded  # as most are: to take each apart would be half of the time that a site takes
     return msgspec.json.encode(_harmless(msgspec.to_builtins(shown)))
 
 

@@ -179,12 +179,12 @@ def _rows(models: Mapping[str, ModelEntry], numbers: Sequence[tuple[str, Number]
         days[identity] = max(number.created, days.get(identity, ""))
     names = Counter(slug(model.name) for model in models.values())
     others = {model.name: model for model in models.values()}
-    found = {}
+    rows = {}
     for identity, model in models.items():
         own = slug(model.name)
         row_id = own if own and names[own] == 1 else f"{own}-{identity[:8]}".lstrip("-")
-        found[identity] = Row(id=row_id, model=model, facts=_facts(model, others, days.get(identity, "")))
-    return found
+        rows[identity] = Row(id=row_id, model=model, facts=_facts(model, others, days.get(identity, "")))
+    return rows
 
 
 def _put(row: Row, column: str, number: Number) -> None:
@@ -273,12 +273,12 @@ def _columns(numbers: Sequence[tuple[str, Number]]) -> dict[str, Column]:
     for _, number in numbers:
         if is_of_attacks(number.result) or number.suite.by_injection_task:
             attacked.add(number.result.suite)
-    found: dict[str, Column] = {}
+    columns: dict[str, Column] = {}
     for _, number in numbers:
         name = _column_of(number)
-        if name not in found:
+        if name not in columns:
             result = number.result
-            found[name] = Column(
+            columns[name] = Column(
                 id=name,
                 suite=result.suite,
                 metric=result.metric,
@@ -286,7 +286,7 @@ def _columns(numbers: Sequence[tuple[str, Number]]) -> dict[str, Column]:
                 attacked=result.suite in attacked,
                 capability=is_capability(result, attacked),
             )
-    return found
+    return columns
 
 
 def _told_apart(columns: list[Column], rows: Iterable[Row]) -> list[Column]:
@@ -295,14 +295,14 @@ def _told_apart(columns: list[Column], rows: Iterable[Row]) -> list[Column]:
     by_key: dict[str, list[Column]] = {}
     for column in columns:
         by_key.setdefault(column.key, []).append(column)
-    found = []
+    distinct = []
     for same in by_key.values():
         fields = {f for column in same for f in column.protocol}
         unlike = sorted(f for f in fields if len({column.protocol.get(f, NONE) for column in same}) > 1)
         for column in same:
             values = ((f, column.protocol.get(f, NONE)) for f in unlike)
             told = tuple((f, value if len(value) <= TOLD else value[:8]) for f, value in values)
-            found.append(replace(column, differs=told))
+            distinct.append(replace(column, differs=told))
 
     def place(column: Column) -> tuple[bool, bool, str, bool, str, int, str]:
         metric = column.metric
@@ -316,7 +316,7 @@ def _told_apart(columns: list[Column], rows: Iterable[Row]) -> list[Column]:
             column.id,
         )
 
-    return sorted(found, key=place)
+    return sorted(distinct, key=place)
 
 
 def _rank(column: Column, rows: Sequence[Row]) -> None:

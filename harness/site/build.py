@@ -219,12 +219,12 @@ def _downloads(output: Output, board: Board, store: Store) -> list[downloads.Fil
         ("data/numbers.json", downloads.json_bytes(rows), "the same as JSON"),
         ("data/numbers.parquet", downloads.parquet_bytes(rows), "the same as Parquet, for pandas and R"),
     )
-    found = [downloads.listed(output.write(name, data), name, what) for name, data, what in made]
+    files = [downloads.listed(output.write(name, data), name, what) for name, data, what in made]
     names = file_names(run.name for run in board.runs)
     for run in board.runs:
         if run.exported:
             name = f"data/every-eval-ever/{names[run.name]}.zip"
             output.place(name, store.exported(run))
             what = f"{one_line(run.name)} in the format of Every Eval Ever: {run.exported}"
-            found.append(downloads.listed(output.path / name, name, what))
-    return found
+            files.append(downloads.listed(output.path / name, name, what))
+    return files

@@ -137,7 +137,7 @@ def _suites(numbers: Sequence[Number]) -> Iterator[SuiteLine]:
 
 def _variants(board: Board, row: Row) -> list[tuple[str, str, str]]:
     """(name, address, how it is related) of models here that share weights with this one."""
-    found = []
+    variants = []
     bases = {base.lower() for base in row.model.origin.base_models}
     names = {row.model.name.lower(), (row.model.repository or row.model.name).lower()}
     for other in board.rows:
@@ -146,33 +146,33 @@ def _variants(board: Board, row: Row) -> list[tuple[str, str, str]]:
         if other is row:
             continue
         if other.model.name == row.model.name:
-            found.append((other.model.name, other.id, "other weights or precision under this name"))
+            variants.append((other.model.name, other.id, "other weights or precision under this name"))
         elif theirs & names:
-            found.append((other.model.name, other.id, "derived from it"))
+            variants.append((other.model.name, other.id, "derived from it"))
         elif bases & named:
-            found.append((other.model.name, other.id, "what it was derived from"))
+            variants.append((other.model.name, other.id, "what it was derived from"))
         elif bases & theirs:
-            found.append((other.model.name, other.id, "derived from the same weights"))
-    return [(name, f"{other_id}.html", how) for name, other_id, how in found]
+            variants.append((other.model.name, other.id, "derived from the same weights"))
+    return [(name, f"{other_id}.html", how) for name, other_id, how in variants]
 
 
 def _tree(row: Row) -> list[tuple[int, str]]:
     """(depth, name) of the weights that a model goes back to, by what it says and by the registry."""
     nodes = registry_nodes()
-    found: list[tuple[int, str]] = []
+    branches: list[tuple[int, str]] = []
     parents = row.model.origin.base_models
     if not parents and row.model.repository and (own := nodes.get(row.model.repository)):
         parents = tuple(parent.id for parent in own.parents)
 
     def add(name: str, depth: int) -> None:
-        found.append((depth, name))
+        branches.append((depth, name))
         node = nodes.get(name)
         for parent in node.parents if node and depth < DEPTH else ():
             add(parent.id, depth + 1)
 
     for parent in parents:
         add(parent, 1)
-    return found
+    return branches
 
 
 def model_data(board: Board, row: Row) -> bytes:

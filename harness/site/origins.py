@@ -18,12 +18,12 @@ def origin_path(kind: str, key: str) -> str:
 
 def origin_keys(board: Board) -> list[tuple[str, str]]:
     """(kind, key) of every origin, those whose addresses would be the same as one."""
-    found = {
+    origins = {
         origin_path(kind, getattr(row.facts, kind)): (kind, getattr(row.facts, kind))
         for row in board.rows
         for kind in ("country", "developer")
     }
-    return sorted(found.values())
+    return sorted(origins.values())
 
 
 def origin_page(frame: Frame, kind: str, key: str, compared: Sequence[str]) -> str:

@@ -117,10 +117,10 @@ Value = tuple[float, float | None, float | None, str]
 
 def plots_page(frame: Frame, document: Document | None) -> tuple[str, dict[str, str]]:
     """(the page, file -> SVG of each plot that can be taken away)."""
-    found = list(_plots(frame.board, document))
+    plots = list(_plots(frame.board, document))
     svg = page_template(TEMPLATES / "plot.svg.j2")
-    files = {f"plots/{plot.name}.svg": svg.render(plot=plot, alone=True) for plot in found}
-    return frame.render("plots.html.j2", "plots.html", "Plots", plots=found), files
+    files = {f"plots/{plot.name}.svg": svg.render(plot=plot, alone=True) for plot in plots}
+    return frame.render("plots.html.j2", "plots.html", "Plots", plots=plots), files
 
 
 def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
@@ -131,7 +131,7 @@ def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
     for number, (utility, hijack) in enumerate(pairs):
         said = f"{utility.suite}: {plain_name(hijack.metric)} against {plain_name(utility.metric).lower()}"
         differs = ", ".join(f"{field} {value}" for field, value in hijack.differs)
-        found = _plot(
+        plot = _plot(
             board,
             f"hijack-{number}",
             said + (f" ({differs})" if differs else ""),
@@ -140,8 +140,8 @@ def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
             (_share_scale(plain_name(hijack.metric)), _of(hijack)),
             shapes,
         )
-        if found:
-            yield found
+        if plot:
+            yield plot
     if not board.capability:
         return
     y = _share_scale("Capability"), _capability
@@ -157,7 +157,7 @@ def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
         )
         if scale is None:
             continue
-        if found := _plot(
+        if plot := _plot(
             board,
             name,
             f"Capability against {title[0].lower()}{title[1:]}",
@@ -167,11 +167,11 @@ def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
             shapes,
             pareto=pareto,
         ):
-            yield found
+            yield plot
     days = [v[0] for row in board.rows if (v := _day(row)) and _capability(row)]
     if len(set(days)) > 1:
         lags = claim_answers(document.claims)["lags"] if document and document.claims else []
-        found = _plot(
+        plot = _plot(
             board,
             "date",
             "Capability against release date",
@@ -187,13 +187,13 @@ def _plots(board: Board, document: Document | None) -> Iterator[Plot]:
             shapes,
             trend=True,
         )
-        if found:
-            yield found
+        if plot:
+            yield plot
 
 
 def _attack_pairs(board: Board) -> list[tuple[Column, Column]]:
     """(utility without an attack, rate of being hijacked) of each benchmark that has both."""
-    found = []
+    pairs = []
     for hijack in board.columns:
         if not (hijack.metric.hijack and hijack.metric.headline and hijack.metric.name == "targeted_asr"):
             continue
@@ -203,8 +203,8 @@ def _attack_pairs(board: Board) -> list[tuple[Column, Column]]:
             if c.suite == hijack.suite and c.metric.name == "benign_utility" and c.protocol == hijack.protocol
         ]
         if utility:
-            found.append((utility[0], hijack))
-    return found
+            pairs.append((utility[0], hijack))
+    return pairs
 
 
 def _known(estimate: Estimate | None, words: str) -> Value | None:
@@ -381,7 +381,7 @@ def _labels(points: Sequence[tuple[float, float, str]]) -> list[Label | None]:
         for each point, None where it has no label, or there is no place for it.
     """
     taken = [(x - MARK, y - MARK, x + MARK, y + MARK) for x, y, _ in points]
-    found: list[Label | None] = []
+    labels: list[Label | None] = []
     for x, y, label in points:
         width, place = LETTER * len(label), None
         for down in (0, LINE, -LINE, 2 * LINE, -2 * LINE, 3 * LINE, -3 * LINE) if label else ():
@@ -392,8 +392,8 @@ def _labels(points: Sequence[tuple[float, float, str]]) -> list[Label | None]:
                     taken.append(box)
                     edge = box[0] if anchor == "start" else box[2]
                     place = Label(round(edge, 1), round(y + down + 4, 1), anchor)
-        found.append(place)
-    return found
+        labels.append(place)
+    return labels
 
 
 Box = tuple[float, float, float, float]
@@ -406,11 +406,11 @@ def _overlap(one: Box, other: Box) -> bool:
 
 def _best(both: Sequence[tuple[Row, Value, Value]]) -> list[tuple[Row, Value, Value]]:
     """The models that no other is both cheaper and better than, the cheapest first."""
-    found: list[tuple[Row, Value, Value]] = []
+    frontier: list[tuple[Row, Value, Value]] = []
     for one in sorted(both, key=lambda one: (one[1][0], -one[2][0])):
-        if not found or one[2][0] > found[-1][2][0]:
-            found.append(one)
-    return found
+        if not frontier or one[2][0] > frontier[-1][2][0]:
+            frontier.append(one)
+    return frontier
 
 
 def _trends(

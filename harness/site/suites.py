@@ -88,14 +88,14 @@ def suite_page(frame: Frame, suite: str, store: Store) -> str:
 def suites_page(frame: Frame) -> str:
     """All benchmarks."""
     board = frame.board
-    found = []
+    entries = []
     for suite in sorted({column.suite for column in board.columns}, key=str.lower):
         columns = [column for column in board.columns if column.suite == suite]
         models = sum(any(c.id in row.numbers for c in columns) for row in board.rows)
         names = sorted({plain_name(c.metric) for c in columns if c.metric.headline})
         adapter = columns[0].protocol.get("adapter", "")
-        found.append((suite, suite_slug(board, suite), models, names, ADAPTERS.get(adapter, OTHER)))
-    return frame.render("suites.html.j2", "suites.html", "Benchmarks", suites=found)
+        entries.append((suite, suite_slug(board, suite), models, names, ADAPTERS.get(adapter, OTHER)))
+    return frame.render("suites.html.j2", "suites.html", "Benchmarks", suites=entries)
 
 
 def _panel(board: Board, column: Column) -> Panel:

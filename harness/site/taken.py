@@ -118,8 +118,8 @@ class Store:
     def cards(self, taken: Taken) -> list[ModelScorecard]:
         """The scorecards of a run that was taken."""
         with (self.path / "runs" / taken.folder / "cards").open("rb") as file:
-            found: list[ModelScorecard] = pickle.load(file)  # our own file
-        return found
+            cards: list[ModelScorecard] = pickle.load(file)  # our own file
+        return cards
 
     def exported(self, taken: Taken) -> Path:
         """The archive of Every Eval Ever of a run that was taken."""
@@ -140,12 +140,12 @@ def run_folders(root: Path) -> list[Path]:
         raise UserError(f"{root}: expected a folder of run directories")
     if RunDirectory(root).is_run:
         raise UserError(f"{root} is a run itself: give the folder that it lies in, with the others")
-    found = sorted(path for path in root.iterdir() if RunDirectory(path).is_run)
-    if not found:
+    folders = sorted(path for path in root.iterdir() if RunDirectory(path).is_run)
+    if not folders:
         raise UserError(
             f"{root} holds no run directory (a folder with {RUN} or {EARLIER}): give their folder"
         )
-    return found
+    return folders
 
 
 def take_all(root: Path, store: Store, reading: Reading, tell: Callable[[str], None]) -> list[Taken]:
@@ -164,22 +164,22 @@ def take_all(root: Path, store: Store, reading: Reading, tell: Callable[[str], N
         # Another command may be writing to a younger one.
         if time.time() - left.stat().st_mtime > ENDED_AFTER:
             shutil.rmtree(left, ignore_errors=True)
-    found: dict[Path, Taken] = {}
+    runs: dict[Path, Taken] = {}
     owed: list[tuple[Path, str]] = []
     for path in run_folders(root):
         if path.is_symlink():  # whoever can add to a root is not to publish what lies elsewhere
-            found[path] = Taken(name=path.name, refused=("it is a link: put the run itself there",))
+            runs[path] = Taken(name=path.name, refused=("it is a link: put the run itself there",))
             continue
         key = _fingerprint(path, reading)
         kept = store.path / "runs" / key / "taken.json"
         if kept.exists():
-            found[path] = msgspec.json.decode(kept.read_bytes(), type=Taken)
+            runs[path] = msgspec.json.decode(kept.read_bytes(), type=Taken)
         else:
             owed.append((path, key))
     for path, taken in _each(owed, store, reading):
-        found[path] = taken
+        runs[path] = taken
         tell(f"{path.name}: {_told(taken)} ({taken.seconds:.1f} s)")
-    return [found[path] for path in sorted(found)]
+    return [runs[path] for path in sorted(runs)]
 
 
 def _told(taken: Taken) -> str:
@@ -191,18 +191,20 @@ def _told(taken: Taken) -> str:
 
 def _fingerprint(path: Path, reading: Reading) -> str:
     """A digest that changes where a file of a run does: of sizes and of times that nobody can set."""
-    found = hashlib.sha256(code_digest().encode())
-    found.update(msgspec.json.encode(msgspec.structs.replace(reading, signers=None, trusted=())))
+    hasher = hashlib.sha256(code_digest().encode())
+    hasher.update(msgspec.json.encode(msgspec.structs.replace(reading, signers=None, trusted=())))
     if reading.signers is not None and reading.signers.is_file():
-        found.update(reading.signers.read_bytes())
-    found.update(os.fsencode("\0".join(map(str, (path.resolve(), *reading.trusted)))))
+        hasher.update(reading.signers.read_bytes())
+    hasher.update(os.fsencode("\0".join(map(str, (path.resolve(), *reading.trusted)))))
     for folder, names, files in os.walk(path):
         names.sort()
         for name in sorted(files):
             about = os.lstat(Path(folder, name))
-            found.update(os.fsencode(f"{folder}/{name}\0"))
-            found.update(f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}\n".encode())
-    return found.hexdigest()[:32]
+            hasher.update(os.fsencode(f"{folder}/{name}\0"))
+            hasher.update(
+                f"{about.st_size} {about.st_mtime_ns} {about.st_ctime_ns} {about.st_ino}\n".encode()
+            )
+    return hasher.hexdigest()[:32]
 
 
 def _each(owed: Sequence[tuple[Path, str]], store: Store, reading: Reading) -> Iterator[tuple[Path, Taken]]:
@@ -357,14 +359,14 @@ def _reasons(findings: Sequence[Finding]) -> tuple[str, ...]:
 def _made_of(run: Restored, cell: CellEntry, sums: dict[str, str], *more: str) -> str:
     """A digest of what a cell's scores and attempts are made of."""
     paths = {str(path.relative_to(run.directory.path)) for path in _cell_files(run.directory, cell)}
-    found = hashlib.sha256(code_digest().encode())
+    hasher = hashlib.sha256(code_digest().encode())
     for name in sorted({*paths, run.directory.config_path.name}):
         path = run.directory.path / name
         if path.is_file():
             known = sums.get(name) or hashlib.sha256(path.read_bytes()).hexdigest()
-            found.update(f"{name} {known}\n".encode())
-    found.update("\0".join((cell.key, cell.model, cell.suite, *more)).encode())
-    return found.hexdigest()[:32]
+            hasher.update(f"{name} {known}\n".encode())
+    hasher.update("\0".join((cell.key, cell.model, cell.suite, *more)).encode())
+    return hasher.hexdigest()[:32]
 
 
 def _cell_files(directory: RunDirectory, cell: CellEntry) -> Iterator[Path]:
@@ -384,10 +386,10 @@ def _scores(
     kept = store.path / "scores" / f"{_made_of(run, cell, sums)}.json"
     if kept.exists():
         return msgspec.json.decode(kept.read_bytes(), type=CellScores)
-    found = score_cell(run, cell)
-    if found.again:  # else it took no time
-        replace(kept, msgspec.json.encode(found))
-    return found
+    scores = score_cell(run, cell)
+    if scores.again:  # else it took no time
+        replace(kept, msgspec.json.encode(scores))
+    return scores
 
 
 def _cell(

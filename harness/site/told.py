@@ -228,7 +228,7 @@ def citation(frame: Frame) -> str:
     import yaml
 
     settings = frame.board.settings
-    found = {
+    fields = {
         "cff-version": "1.2.0",
         "message": "Please cite this leaderboard with the day on which it was built.",
         "type": "dataset",
@@ -239,4 +239,4 @@ def citation(frame: Frame) -> str:
         **({"url": settings.url} if settings.url else {}),
         **({"license": settings.licence} if settings.licence else {}),
     }
-    return str(yaml.safe_dump(found, sort_keys=False, allow_unicode=True))
+    return str(yaml.safe_dump(fields, sort_keys=False, allow_unicode=True))

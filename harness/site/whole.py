@@ -96,7 +96,7 @@ def pairs(board: Board) -> dict[str, dict[str, list[float | int | None]]]:
 
     Pairs of models that lie nearest to each other come first, until `MOST_PAIRED` comparisons are made.
     """
-    found: dict[str, dict[str, list[float | int | None]]] = {}
+    by_pair: dict[str, dict[str, list[float | int | None]]] = {}
     left = MOST_PAIRED
     rows = sorted(board.rows, key=lambda row: row.id)
     every = sorted(combinations(rows, 2), key=_distance) if len(rows) < 300 else []
@@ -113,8 +113,8 @@ def pairs(board: Board) -> dict[str, dict[str, list[float | int | None]]]:
             difference = compared.difference
             least = compared.minimum_detectable
             own[column.id] = [difference.value, difference.low, difference.high, compared.pairs, least]
-        found[f"{a.id}~{b.id}"] = own
-    return found
+        by_pair[f"{a.id}~{b.id}"] = own
+    return by_pair
 
 
 def _distance(pair: tuple[Row, Row]) -> tuple[int, str]:

@@ -87,13 +87,13 @@ def limits(
     rate, alone = events / n, _independent(events, n)
     levels = {name: (np.bincount(codes, values), np.bincount(codes)) for name, codes in factors.items()}
     coarsest = min(levels, key=lambda name: levels[name][1].size)
-    found = [_posterior(*of) for of in levels.values()]
-    low = rate - _joined([rate - min(own.low, alone[0]) for own in found], rate - alone[0])
-    high = rate + _joined([max(own.high, alone[1]) - rate for own in found], alone[1] - rate)
+    posteriors = [_posterior(*of) for of in levels.values()]
+    low = rate - _joined([rate - min(own.low, alone[0]) for own in posteriors], rate - alone[0])
+    high = rate + _joined([max(own.high, alone[1]) - rate for own in posteriors], alone[1] - rate)
     low = max(0.0, low) if events else 0.0
     if not sparse:
         return _of_many(*levels[coarsest], low, min(1.0, high))
-    few = rate + _joined([max(own.usual, alone[1]) - rate for own in found], alone[1] - rate)
+    few = rate + _joined([max(own.usual, alone[1]) - rate for own in posteriors], alone[1] - rate)
     low, few = _of_levels(*levels[coarsest], low, few)
     open_yet = (1 - _part(rate, SPARSE)) * (1 - _part(among, SPARSE))
     return _of_many(*levels[coarsest], low, min(1.0, high + open_yet * (few - high)))
@@ -216,26 +216,26 @@ def _log_posterior(levels: Floats, counts: NDArray[np.int64], logits: Floats) ->
     chance = 1 / (1 + np.exp(-logits))[:, None]
     a, b = chance * total, (1 - chance) * total
     by = _by_gamma if levels[:, 1].max() > 8 * len(levels) or (levels % 1).any() else _by_factors
-    found = by(a, b, levels[:, 0], levels[:, 1] - levels[:, 0], counts)
-    shifted: Floats = found - found.max()
+    density = by(a, b, levels[:, 0], levels[:, 1] - levels[:, 0], counts)
+    shifted: Floats = density - density.max()
     return shifted
 
 
 def _by_gamma(a: Floats, b: Floats, won: Floats, lost: Floats, counts: NDArray[np.int64]) -> Floats:
     from scipy.special import betaln
 
-    found: Floats = (betaln(a[..., None] + won, b[..., None] + lost) - betaln(a, b)[..., None]) @ counts
-    return found
+    density: Floats = (betaln(a[..., None] + won, b[..., None] + lost) - betaln(a, b)[..., None]) @ counts
+    return density
 
 
 def _by_factors(a: Floats, b: Floats, won: Floats, lost: Floats, counts: NDArray[np.int64]) -> Floats:
     """The same for whole events, by the factors that the ratios of gamma functions are products of."""
-    found = np.zeros_like(a)
+    total = np.zeros_like(a)
     for base, events, sign in ((a, won, 1), (b, lost, 1), (a + b, won + lost, -1)):
         of_each = np.bincount(events.astype(np.intp), counts)
         reached = np.cumsum(of_each[::-1])[::-1][1:]  # levels with more than j
-        found += sign * (np.log(base[..., None] + np.arange(reached.size)) @ reached)
-    return found
+        total += sign * (np.log(base[..., None] + np.arange(reached.size)) @ reached)
+    return total
 
 
 @cache
@@ -254,8 +254,8 @@ def _intraclass(logits: Floats) -> Floats:
     place = np.clip((logits + WIDE) * (len(table) - 1) / (2 * WIDE), 0, len(table) - 1.0001)
     at = place.astype(np.intp)
     part = (place - at)[:, None]
-    found: Floats = table[at] * (1 - part) + table[at + 1] * part
-    return found
+    correlation: Floats = table[at] * (1 - part) + table[at + 1] * part
+    return correlation
 
 
 @cache

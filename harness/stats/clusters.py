@@ -76,8 +76,8 @@ def tells_spread(present: ArrayLike, factors: Mapping[str, Codes]) -> bool:
     if not factors:
         return int(np.count_nonzero(there)) > 1
     # Counting takes time in proportion to the values, where sorting takes more.
-    found = (np.count_nonzero(np.bincount(codes[there])) for codes in factors.values())
-    return all(clusters >= FEW_CLUSTERS for clusters in found)
+    counts = (np.count_nonzero(np.bincount(codes[there])) for codes in factors.values())
+    return all(clusters >= FEW_CLUSTERS for clusters in counts)
 
 
 def _one_way_variance(residuals: Floats, codes: Codes) -> float:

@@ -311,8 +311,8 @@ def detectable_error(d: Floats, error: float, degrees_of_freedom: int | None, po
     quantiles = minimum_detectable_difference(1.0, degrees_of_freedom, power)
     k = quantiles**2 * design / d.size
     noise = max(0.0, seen - abs(float(d.mean())))
-    found = (k + math.sqrt(k * k + 4 * k * (1 + k) * noise)) / (2 * (1 + k))
-    return max(error, found / quantiles)
+    noise_bound = (k + math.sqrt(k * k + 4 * k * (1 + k) * noise)) / (2 * (1 + k))
+    return max(error, noise_bound / quantiles)
 
 
 def t_test(t: float, degrees_of_freedom: int) -> float:
@@ -391,7 +391,7 @@ def shared_risk_ratio(
         return risk_ratio(proportion(x, clusters_a), proportion(y, clusters_b), names, missing=missing)
     weights = np.concatenate([x / x.mean() / x.size, y / y.mean() / y.size])
     shown = [np.bincount(codes, weights) for codes in factors.values()]
-    told = [float(found.sum() ** 2 / np.square(found).sum()) for found in shown]
+    told = [float(row.sum() ** 2 / np.square(row).sum()) for row in shown]
     freedom = max(1.0, min(told, default=float(units)) - 1)
     half = student_t(freedom) * math.sqrt(variance)
     ratio = float(x.mean() / y.mean())

@@ -61,8 +61,8 @@ def curve_ratio(a: Expenses, b: Expenses) -> Estimate:
         curves = [_curve(side, weights) for side in sides]
         top = np.minimum(*(share.sum(axis=1) for share, _ in curves))
         logs = [_mean_log(share, expense, top) for share, expense in curves]
-        found: Floats = np.exp(logs[0] - logs[1])
-        return found
+        ratios: Floats = np.exp(logs[0] - logs[1])
+        return ratios
 
     return _estimate(
         ratio,
@@ -108,8 +108,8 @@ def both_solved_ratio(a: Expenses, b: Expenses) -> Estimate:
     costs = [_solved_cost(side, tasks) for side in (a, b)]
 
     def ratio(weights: Floats) -> Floats:
-        found: Floats = (weights @ costs[0]) / (weights @ costs[1])
-        return found
+        ratios: Floats = (weights @ costs[0]) / (weights @ costs[1])
+        return ratios
 
     return _estimate(
         ratio,

@@ -97,9 +97,9 @@ def difficulties(successes: ArrayLike, attempts: ArrayLike) -> Floats:
         ValueError: as `rasch`.
     """
     s, n = (np.asarray(x, dtype=np.float64) for x in (successes, attempts))
-    found = rasch(s, n)
-    posterior, _ = _expectation(s, n, np.asarray(found.ability), found.spread)
-    difficulty: Floats = found.spread * (posterior @ GRID)
+    fitted = rasch(s, n)
+    posterior, _ = _expectation(s, n, np.asarray(fitted.ability), fitted.spread)
+    difficulty: Floats = fitted.spread * (posterior @ GRID)
     return difficulty
 
 
@@ -216,5 +216,5 @@ def _information(n: Floats, count: Floats, weights: Floats, chance: Floats) -> F
     products = np.zeros_like(complete)
     for point, share in zip(chance.T, weights.T, strict=True):
         products += ((n * (share * count)) @ n.T) * np.outer(point, point)
-    found: Floats = complete - (products - (expected * count) @ expected.T)
-    return found
+    information: Floats = complete - (products - (expected * count) @ expected.T)
+    return information

@@ -55,19 +55,19 @@ Tables = Mapping[str, Mapping[str, Mapping[str, int]]]
 
 def confusions(tables: Tables, positive: Collection[str]) -> dict[str, Confusion]:
     """Model -> how often a judge was right on whether a reply is of one of some classes."""
-    found = {}
+    by_model = {}
     for model, table in tables.items():
         counts = Counter[tuple[bool, bool]]()
         for label, row in table.items():
             for verdict, count in row.items():
                 counts[label in positive, verdict in positive] += count
-        found[model] = Confusion(
+        by_model[model] = Confusion(
             true_positive=counts[True, True],
             false_negative=counts[True, False],
             true_negative=counts[False, False],
             false_positive=counts[False, True],
         )
-    return found
+    return by_model
 
 
 @dataclass(frozen=True)

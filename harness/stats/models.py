@@ -125,7 +125,7 @@ def ratio_over_models(
     """
     sides = [[np.asarray(x, dtype=np.float64) for x in side] for side in (a, b)]
     means = [np.asarray([x.mean() for x in side]) for side in sides]
-    centres = [float(found.mean()) for found in means]
+    centres = [float(values.mean()) for values in means]
     if min(centres) <= 0 or min(map(len, sides)) < 2:
         whole = [mean_of_models(a, clusters_a), mean_of_models(b, clusters_b)]
         return msgspec.structs.replace(ratio(whole[0].estimate, whole[1].estimate), missing=missing)
@@ -135,9 +135,9 @@ def ratio_over_models(
     factors = without_nested(joint, n)
     units = min((levels_of(codes) for codes in factors.values()), default=n)
     shared = careful_variance(n * np.concatenate(influence), factors, finest_factor(joint))
-    parts = [found.var(ddof=1) / found.size / c**2 for found, c in zip(means, centres, strict=True)]
+    parts = [values.var(ddof=1) / values.size / c**2 for values, c in zip(means, centres, strict=True)]
     # Each part of the variance with its degrees of freedom.
-    told = [*zip(parts, (found.size - 1 for found in means), strict=True), (shared, units - 1)]
+    told = [*zip(parts, (values.size - 1 for values in means), strict=True), (shared, units - 1)]
     variance = math.fsum(part for part, _ in told)
     freedom = variance**2 / math.fsum(part**2 / max(1, of) for part, of in told) if variance else 1.0
     half = student_t(freedom) * math.sqrt(variance) if units > 1 else math.inf
@@ -148,7 +148,7 @@ def ratio_over_models(
         high=value * math.exp(half) if 0 < half < LARGE else None,
         n=n,
         missing=missing,
-        clusters=min(units, *(found.size for found in means)),
+        clusters=min(units, *(values.size for values in means)),
         method=f"ratio of means over {means[0].size} and {means[1].size} models and samples, both drawn at "
         f"random, log interval, t with {freedom:.1f} degrees of freedom (Welch and Satterthwaite)",
     )

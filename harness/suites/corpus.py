@@ -50,8 +50,8 @@ def corpus(aggregation: str, operands: Sequence[Sequence[Any]]) -> Corpus:
     if aggregation in TEXT_METRICS:
         return _text_corpus(aggregation, items_of(operands))
     value, kept = partial(aggregate, aggregation, operands), list(operands)
-    if aggregation in SUMS and (found := SUMS[aggregation](items_of(kept))) is not None:
-        parts, compute = found
+    if aggregation in SUMS and (formula := SUMS[aggregation](items_of(kept))) is not None:
+        parts, compute = formula
         return Corpus(value, lambda rows: compute(parts[rows].sum(axis=0)), RESAMPLES)
     return Corpus(value, lambda rows: aggregate(aggregation, [kept[row] for row in rows]), FEW_RESAMPLES)
 
@@ -93,8 +93,8 @@ def _sentence(metric: Any, references: Any, prediction: Any) -> list[float]:
     """What one sentence adds to the counts of a metric. References: one text, or several."""
     texts = [references] if isinstance(references, str) else list(references)
     said = prediction if isinstance(prediction, str) else prediction[0]
-    found: list[list[float]] = metric._extract_corpus_statistics([said], [[text] for text in texts])
-    return found[0]
+    statistics: list[list[float]] = metric._extract_corpus_statistics([said], [[text] for text in texts])
+    return statistics[0]
 
 
 # Numbers

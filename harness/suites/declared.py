@@ -16,8 +16,8 @@ def declared(cell: CellEntry) -> Declared:
         return cell.declared
     if cell.adapter not in EARLIER:
         return Declared()
-    found: Declared = import_module(EARLIER[cell.adapter]).declared(cell)
-    return found
+    declaration: Declared = import_module(EARLIER[cell.adapter]).declared(cell)
+    return declaration
 
 
 def groups(manifest: Manifest) -> Iterator[tuple[str, tuple[str, ...]]]:

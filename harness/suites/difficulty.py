@@ -58,7 +58,7 @@ def answers_under(path: Path) -> Answers:
     Raises:
         UserError: there is no such folder, or records are damaged.
     """
-    found: Answers = {}
+    answers: Answers = {}
     for run, cell, metric in _scored(Root(path).runs):
         solved: Solved = {}
         for record in run.each_record(cell):
@@ -66,10 +66,10 @@ def answers_under(path: Path) -> Answers:
                 if score.metric == metric.name and score.value is not None:
                     won, tried = solved.get(record.sample, (0.0, 0))
                     solved[record.sample] = (won + score.value, tried + 1)
-        models = found.setdefault(identity(cell.protocol), {})
+        models = answers.setdefault(identity(cell.protocol), {})
         if len(solved) > len(models.get(cell.model, ())):
             models[cell.model] = solved
-    return found
+    return answers
 
 
 def _scored(runs: Iterable[RunDirectory]) -> Iterator[tuple[RunDirectory, CellEntry, Metric]]:
@@ -85,7 +85,7 @@ def _scored(runs: Iterable[RunDirectory]) -> Iterator[tuple[RunDirectory, CellEn
 
 def fit(answers: Answers) -> tuple[TaskDifficulty, ...]:
     """The difficulties of the tasks that enough models answered."""
-    found = []
+    tasks = []
     for (task, data), models in sorted(answers.items()):
         if len(models) < LEAST_MODELS:
             continue
@@ -94,13 +94,13 @@ def fit(answers: Answers) -> tuple[TaskDifficulty, ...]:
         table = np.asarray(cells, dtype=np.float64)
         fitted = np.round(difficulties(table[..., 0], table[..., 1]), 4)
         known = dict(zip(samples, fitted.tolist(), strict=True))
-        found.append(TaskDifficulty(task=task, data=data, models=tuple(sorted(models)), difficulty=known))
-    return tuple(found)
+        tasks.append(TaskDifficulty(task=task, data=data, models=tuple(sorted(models)), difficulty=known))
+    return tuple(tasks)
 
 
-def write(found: tuple[TaskDifficulty, ...], path: Path) -> None:
+def write(difficulties: tuple[TaskDifficulty, ...], path: Path) -> None:
     """Write the file. Raises DiskError."""
-    replace(path, msgspec.json.encode(found) + b"\n")
+    replace(path, msgspec.json.encode(difficulties) + b"\n")
 
 
 def read(path: Path, protocol: Mapping[str, str]) -> TaskDifficulty:

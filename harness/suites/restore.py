@@ -43,19 +43,19 @@ class Restored:
     @cached_property
     def _suites(self) -> tuple[dict[str, Suite], list[UserError]]:
         """(suites by name, why others could not be made)."""
-        found: dict[str, Suite] = {}
+        suites: dict[str, Suite] = {}
         refused: list[UserError] = []
         try:
             access = Access(download=False, locked=self._revisions())
             specs = self.config.suites
         except UserError as error:  # kept too: every cell asks
-            return found, [error]
+            return suites, [error]
         for spec in specs:
             try:
-                found |= {suite.name: suite for suite in load_suites(spec, self.config.subset, access)}
+                suites |= {suite.name: suite for suite in load_suites(spec, self.config.subset, access)}
             except UserError as error:
                 refused.append(error)
-        return found, refused
+        return suites, refused
 
     def _revisions(self) -> dict[str, str]:
         """Data sets of the hub, as the run asked for them -> the commits that it read."""
@@ -67,7 +67,7 @@ class Restored:
                 f"{self.directory.manifest_path}: revision in a protocol is not what a suite writes "
                 f"({error}); restore the file from a copy"
             ) from error
-        return {asked: commit for found in read for asked, commit in found.items() if commit}
+        return {asked: commit for commits in read for asked, commit in commits.items() if commit}
 
     def suite(self, cell: CellEntry) -> Suite:
         """The suite of a cell.

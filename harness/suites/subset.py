@@ -110,11 +110,11 @@ def draw_stratified(groups: Iterable[str], wanted: int, seed: int) -> list[int]:
     places: dict[str, list[int]] = {}
     for place, group in enumerate(groups):
         places.setdefault(group, []).append(place)
-    taken = shares([len(found) for found in places.values()], wanted)
+    taken = shares([len(members) for members in places.values()], wanted)
     return sorted(
-        found[number]
-        for (group, found), share in zip(places.items(), taken, strict=True)
-        for number in draw(len(found), share, seed, group)
+        members[number]
+        for (group, members), share in zip(places.items(), taken, strict=True)
+        for number in draw(len(members), share, seed, group)
     )
 
 

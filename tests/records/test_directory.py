@@ -185,14 +185,14 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(msgspec.json.encode(record("a")) + b"\n" + b'{"cell": 3, "schema_version": 1}\n')
     with pytest.raises(UserError, match=r"r.jsonl:2: not a record"):
-        Lines(path, checked=False).found()
+        Lines(path, checked=False).places()
 
 
 def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"schema_version": 99}\n')
     with pytest.raises(UserError, match="schema version 99"):
-        Lines(path, checked=False).found()
+        Lines(path, checked=False).places()
 
 
 def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
@@ -479,12 +479,12 @@ def test_each_line_is_decoded_once_however_often_it_is_asked_for(tmp_path: Path)
     directory = RunDirectory(tmp_path)
     path = append(directory, CELL, [record("a")])
     lines = Lines(path, checked=True)
-    first = lines.found()[0][1]
+    first = lines.places()[0][1]
     append(directory, CELL, [record("b")])
-    assert [key.sample for _, key in lines.found()] == ["a", "b"]
-    assert lines.found()[0][1] is first
+    assert [key.sample for _, key in lines.places()] == ["a", "b"]
+    assert lines.places()[0][1] is first
     path.unlink()
-    assert lines.found() == []
+    assert lines.places() == []
 
 
 def test_a_cell_is_found_by_its_key_whatever_its_suite_is_called(tmp_path: Path) -> None:

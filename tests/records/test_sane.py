@@ -87,7 +87,7 @@ def test_nesting_without_an_end_is_said(run: RunDirectory, capsys: pytest.Captur
     path = damaged(run, "jsonl")
     path.write_bytes(b'{"transcript": ' + b"[" * 200_000 + b"\n" + path.read_bytes())
     with pytest.raises(UserError, match=r"not JSON \(maximum recursion depth exceeded"):
-        Lines(path, checked=False).found()
+        Lines(path, checked=False).places()
 
 
 def _column(name: str, value: Any, kind: pa.DataType | None = None) -> Callable[[pa.Table], pa.Table]:

@@ -31,13 +31,13 @@ def adoption_claims(evidence: Evidence) -> tuple[AdoptionClaim, ...]:
     snapshot, origins, paths = evidence.asked.snapshot, evidence.keys, evidence.asked.paths
     if snapshot is None:
         return ()
-    found = {name: _figures(snapshot, name, paths.get(name)) for name in origins}
-    if not any(found.values()):
+    by_model = {name: _figures(snapshot, name, paths.get(name)) for name in origins}
+    if not any(by_model.values()):
         names = ", ".join(sorted({*origins, *paths.values()}))
         raise UserError(f"the adoption snapshot has none of this run's models: name them as one of {names}")
     claims = []
     for origin in sorted(set(origins.values())):
-        own = [found[name] for name in sorted(origins) if origins[name] == origin]
+        own = [by_model[name] for name in sorted(origins) if origins[name] == origin]
         claims += [
             AdoptionClaim(
                 origin=origin,
@@ -47,7 +47,7 @@ def adoption_claims(evidence: Evidence) -> tuple[AdoptionClaim, ...]:
                 models=int(figures is not None),
                 of=1,
             )
-            for name, figures in found.items()
+            for name, figures in by_model.items()
             if origins[name] == origin
         ]
         known = [figures for figures in own if figures]

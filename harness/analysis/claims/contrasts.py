@@ -47,7 +47,7 @@ def contrast_claims(evidence: Evidence) -> tuple[ContrastClaim, ...]:
     for name, card in evidence.cards.items():
         members.setdefault(evidence.keys[name], []).append(card.metrics)
     keys = sorted({(r.suite, r.metric.name) for own in members.values() for m in own for r in _kinds(m)})
-    found = []
+    claims = []
     for (suite, one), (other_suite, other) in combinations(keys, 2):
         if suite == other_suite and one.partition(":")[0] == other.partition(":")[0]:
             both = {
@@ -56,8 +56,10 @@ def contrast_claims(evidence: Evidence) -> tuple[ContrastClaim, ...]:
                 if (own := _measured(metrics, f"{suite}/{one}", f"{suite}/{other}"))
             }
             leader = next(iter(both), "")
-            found += [_contrast(origins, [both[o] for o in origins]) for origins in pairs(list(both), leader)]
-    return tuple(claim for claim in found if claim.difference.value is not None)
+            claims += [
+                _contrast(origins, [both[o] for o in origins]) for origins in pairs(list(both), leader)
+            ]
+    return tuple(claim for claim in claims if claim.difference.value is not None)
 
 
 def _kinds(metrics: Mapping[str, MetricResult]) -> list[MetricResult]:

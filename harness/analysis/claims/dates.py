@@ -34,10 +34,10 @@ def months_of(release_date: str | None) -> float | None:
 
 def by_origin(dated: Sequence[Dated]) -> dict[str, list[Dated]]:
     """Origin -> its models, the earliest first."""
-    found: dict[str, list[Dated]] = {}
+    groups: dict[str, list[Dated]] = {}
     for model in sorted(dated, key=lambda model: (model.origin, model.month, model.model)):
-        found.setdefault(model.origin, []).append(model)
-    return found
+        groups.setdefault(model.origin, []).append(model)
+    return groups
 
 
 def date_models(evidence: Evidence) -> tuple[list[Dated], tuple[str, ...]]:

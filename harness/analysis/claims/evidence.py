@@ -84,10 +84,10 @@ class Evidence:
 
     def members(self) -> dict[str, list[int]]:
         """Origin -> its models, as indices."""
-        found: dict[str, list[int]] = {}
+        members: dict[str, list[int]] = {}
         for i, model in enumerate(self.models):
-            found.setdefault(model.origin, []).append(i)
-        return dict(sorted(found.items()))
+            members.setdefault(model.origin, []).append(i)
+        return dict(sorted(members.items()))
 
     def best(self) -> dict[str, int]:
         """Origin -> its model of the highest ability; of equals, the first."""
@@ -133,7 +133,7 @@ def gather(
     attacked = attacked_suites(cards)
     results = {card.model.name: _capability(card, attacked) for card in cards}
     measured = [card for card in cards if results[card.model.name]]
-    every = (found.models for origin in origins for found in origin.metrics.values())
+    every = (result.models for origin in origins for result in origin.metrics.values())
     if not measured and not any(every):
         raise UserError("there is nothing to claim: no headline was measured")
     abilities, rates, questions = _abilities([results[card.model.name] for card in measured])

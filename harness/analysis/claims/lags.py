@@ -54,19 +54,19 @@ def lags(dated: Sequence[Dated], ability: Sequence[float], drawn: Floats | None)
     for a, b in pairs(list(origins), max(best, key=lambda origin: best[origin], default="")):
         leader, behind = (a, b) if best[a] >= best[b] else (b, a)
         leading, following = origins[leader], origins[behind]
-        found = lag(_series(leading, ability), _series(following, ability))
-        assert found is not None, "the leader's best is as able"
+        gap = lag(_series(leading, ability), _series(following, ability))
+        assert gap is not None, "the leader's best is as able"
         low, high = _interval(leading, following, drawn)
         claims.append(
             LagClaim(
                 leader=leader,
                 behind=behind,
-                model=following[found.follower].model,
-                reached_by=leading[found.leader].model,
-                months=found.time,
+                model=following[gap.follower].model,
+                reached_by=leading[gap.leader].model,
+                months=gap.time,
                 low=low,
                 high=high,
-                at_least=found.at_least,
+                at_least=gap.at_least,
             )
         )
     return tuple(claims)
@@ -88,8 +88,8 @@ def _interval(
     return (low if np.isfinite(low) else None), (high if np.isfinite(high) else None)
 
 
-def _time(found: Lag | None) -> float:
+def _time(gap: Lag | None) -> float:
     """The lag; without end if it may have begun before the leader's earliest model, or if there is none."""
-    if found is None:
+    if gap is None:
         return -np.inf
-    return np.inf if found.at_least else found.time
+    return np.inf if gap.at_least else gap.time

@@ -32,23 +32,23 @@ def mismatch_claims(evidence: Evidence) -> tuple[MismatchClaim, ...]:
         MismatchClaim(
             origin=origin.key,
             key=key,
-            metric=found.metric,
-            models=found.models,
-            mean=found.mean,
-            best_model=found.best_model,
-            best=found.best,
+            metric=result.metric,
+            models=result.models,
+            mean=result.mean,
+            best_model=result.best_model,
+            best=result.best,
         )
         for key in sorted({key for origin in evidence.origins for key in origin.metrics})
         for origin in evidence.origins
-        if (found := origin.metrics.get(key))
-        and _is_difference(found)
-        and found.mean
-        and found.best
-        and found.best_model
+        if (result := origin.metrics.get(key))
+        and _is_difference(result)
+        and result.mean
+        and result.best
+        and result.best_model
     )
 
 
-def _is_difference(found: OriginMetric) -> bool:
+def _is_difference(result: OriginMetric) -> bool:
     """Whether it is a headline of the kind `lost`, which alone goes from -1 to 1."""
-    metric = found.metric
+    metric = result.metric
     return metric.headline and metric.kind == "mean" and metric.bounds == (-1.0, 1.0)

@@ -209,7 +209,7 @@ class VllmEngine:
         """Raises UserError if an adapter changes no more than asking the same model twice does."""
         tokens = self._encoder.encode(PROBE)[: self._max_model_len - 1]
         base, again, adapted = [await engine._prompt_logprobs(tokens) for engine in (self, self, other)]
-        noise, change = (max(map(abs, map(sub, base, found))) for found in (again, adapted))
+        noise, change = (max(map(abs, map(sub, base, scores))) for scores in (again, adapted))
         if not change > noise:
             raise UserError(
                 f"the adapter {adapter.folder} changes nothing: with and without it the model gives each "
@@ -469,10 +469,10 @@ class VllmEngine:
 
     def _cut(self, reply: Reply, sampling: Sampling) -> Reply:
         """The reply up to the first stop string in its answer, where vLLM was not told of them."""
-        found = [at for stop in sampling.stop if (at := reply.text.find(stop)) >= 0]
-        if not self._reader.reasons or not found:
+        places = [at for stop in sampling.stop if (at := reply.text.find(stop)) >= 0]
+        if not self._reader.reasons or not places:
             return reply
-        return msgspec.structs.replace(reply, text=reply.text[: min(found)], stopped=True)
+        return msgspec.structs.replace(reply, text=reply.text[: min(places)], stopped=True)
 
     def _sampling_params(self, sampling: Sampling, prompt_tokens: int, stops: Sequence[int] = ()) -> Any:
         return _final_only(

@@ -82,9 +82,9 @@ class LastWords:
 
     def __str__(self) -> str:
         """The last error with a reason of its own, in one line; empty if there is none."""
-        found = list(_errors(self._all()[self._start :].splitlines()))
-        causes = [error for error in found if not POINTS_ELSEWHERE.search(error)]
-        return shorten((causes or found or [""])[-1])
+        errors = list(_errors(self._all()[self._start :].splitlines()))
+        causes = [error for error in errors if not POINTS_ELSEWHERE.search(error)]
+        return shorten((causes or errors or [""])[-1])
 
     def _all(self) -> str:
         return self._file.read_text(encoding="utf8", errors="replace") if self._file.is_file() else ""
@@ -93,10 +93,10 @@ class LastWords:
 def _errors(lines: Sequence[str]) -> Iterator[str]:
     """The errors that tracebacks end with; of one that says nothing, the code that raised it."""
     for number, line in enumerate(lines):
-        if found := ERROR.fullmatch(line.strip()):
+        if match := ERROR.fullmatch(line.strip()):
             before = (above.strip() for above in reversed(lines[:number]))
             code = next((above for above in before if above.strip("^~ ")), "")
-            yield found[1] + (found[2] or f" in `{code}`")
+            yield match[1] + (match[2] or f" in `{code}`")
 
 
 def shorten(text: str) -> str:

@@ -59,9 +59,9 @@ class Cuts:
         One that eats the spaces around it, or that stands only for a whole word, is found and not cut at:
         a tokenizer takes the longest token that begins first, and looks for no other in it.
         """
-        found = sorted((t for t in added if not t.normalized), key=lambda t: len(t.content), reverse=True)
-        self._plain = {t.content for t in found if not (t.lstrip or t.rstrip or t.single_word)}
-        self._pattern = re.compile("|".join(re.escape(t.content) for t in found)) if self._plain else None
+        tokens = sorted((t for t in added if not t.normalized), key=lambda t: len(t.content), reverse=True)
+        self._plain = {t.content for t in tokens if not (t.lstrip or t.rstrip or t.single_word)}
+        self._pattern = re.compile("|".join(re.escape(t.content) for t in tokens)) if self._plain else None
 
     def pieces(self, text: str) -> list[str]:
         """The text in pieces; together they are the text."""

@@ -119,7 +119,7 @@ class Reader:
             thought, answer = release_calls(thought, call_marks.begin)
         written = raw if answer is None else answer
         try:
-            reasoning, content, found = parser.parse(
+            reasoning, content, calls = parser.parse(
                 written, request, enable_auto_tools=True, model_output_token_ids=completion.token_ids
             )
         except Exception as error:
@@ -127,13 +127,13 @@ class Reader:
             problem = f"{type(error).__name__}: {error}"
             if answer is None or not formats:
                 return Reply(text=strip_tokens(written, self.special), reasoning=thought, error=problem)
-            reasoning, content, found = None, None, None  # the format itself may be read all the same
-        if answer is None and thought and not (reasoning and (found or (content or "").strip())):
+            reasoning, content, calls = None, None, None  # the format itself may be read all the same
+        if answer is None and thought and not (reasoning and (calls or (content or "").strip())):
             # The parser leaves thoughts in the answer, or this one has neither ended nor called anything.
             return Reply(text="", reasoning=thought)
         if answer is None:
             thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
-        text, parsed = strip_tokens(content or "", self.special), _raw_calls(found or ())
+        text, parsed = strip_tokens(content or "", self.special), _raw_calls(calls or ())
         if tools and formats:
             read = self._settle(read_written(answer, formats), text, parsed, raw, messages, tools)
         else:
@@ -189,8 +189,8 @@ class Reader:
         return parser
 
 
-def _raw_calls(found: Iterable[Any]) -> list[RawCall]:
-    return [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in found]
+def _raw_calls(calls: Iterable[Any]) -> list[RawCall]:
+    return [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
 
 
 def _formats(tool_parser: Any) -> tuple[Format, ...]:
@@ -221,10 +221,10 @@ def _grammar_marks(grammar: Any) -> Marks:
 
 def _terminals(grammar: Any, event: str) -> tuple[str, ...]:
     """The terminals by which an event comes about."""
-    found = {
+    terminals = {
         terminal
         for (_, terminal), transition in grammar.transitions.items()
         if any(each.name == event for each in transition.events)
     }
-    literals = (grammar.terminal_literal(terminal) for terminal in sorted(found))
+    literals = (grammar.terminal_literal(terminal) for terminal in sorted(terminals))
     return tuple(literal for literal in literals if literal)

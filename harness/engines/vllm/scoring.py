@@ -99,14 +99,14 @@ class Scorer:
             *(self.continuation(list(context), list(rest)) for context, rest in longer),
         )
         asked = [*((context, (token,)) for context, tokens in single.items() for token in tokens), *longer]
-        found = dict(zip(asked, chain.from_iterable(answered), strict=True))
+        by_pair = dict(zip(asked, chain.from_iterable(answered), strict=True))
         answers = []
         for (context, rest), (whole, _) in zip(fitted, pairs, strict=True):
-            answer = found.get((context, rest), NOTHING)
+            answer = by_pair.get((context, rest), NOTHING)
             bos_tokens = self._encoder.leading_bos([*context, *rest])
             lost_tokens = len(whole) - len(context)
             answers.append(msgspec.structs.replace(answer, bos_tokens=bos_tokens, lost_tokens=lost_tokens))
-            found[context, rest] = _free(answer)
+            by_pair[context, rest] = _free(answer)
         return answers
 
     async def next_tokens(self, context: Tokens, tokens: Tokens) -> list[LogLikelihood]:

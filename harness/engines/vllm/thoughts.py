@@ -95,8 +95,8 @@ def split(
     """
     if marks.shared:
         return _blocks(marks.begin + reply if opened else reply, marks)
-    before, found, after = reply.rpartition(marks.end) if last else reply.partition(marks.end)
-    if not found:
+    before, mark, after = reply.rpartition(marks.end) if last else reply.partition(marks.end)
+    if not mark:
         thinks = opened or reply.lstrip().startswith(marks.begin)
         return (_bare(reply, marks), None) if thinks else (None, reply)
     thought, answer = _bare(before, marks), after.lstrip()

@@ -67,9 +67,9 @@ def open_launcher(
         return Ray(address or "auto", lock=lock)
     known = plugins("launchers")
     if name not in known and ":" not in name:
-        found = f"those of installed packages are {', '.join(known)}" if known else "no package has any"
+        others = f"those of installed packages are {', '.join(known)}" if known else "no package has any"
         raise UserError(
-            f"--on {name!r}: there is no such launcher ({found}): leave it out for this machine, or give "
+            f"--on {name!r}: there is no such launcher ({others}): leave it out for this machine, or give "
             "slurm, ray, or package.module:function of your own"
         )
     launcher: Launcher = load_object(known.get(name, name), "--on")(workers, gpus)

@@ -102,7 +102,7 @@ class Processes:
                         continue
                     self._left[ended.name] -= 1
                     job = _with(whole[ended.name], ended)
-                    if {found.model for found in job.problems if found.suite is None} >= {*job.names}:
+                    if {problem.model for problem in job.problems if problem.suite is None} >= {*job.names}:
                         self._drop(job.name)
                     if not self._left[ended.name]:
                         yield from _told(job, progress)
@@ -220,7 +220,9 @@ class Processes:
                 following.before = None
                 _answer(other, None)
         job, ended = worker.job, worker.ended
-        if worker.early and (ended is None or any(found.check == "not_loaded" for found in ended.problems)):
+        if worker.early and (
+            ended is None or any(problem.check == "not_loaded" for problem in ended.problems)
+        ):
             self._alone.add(job.name)
             if ended is not None:
                 progress.note(f"{job.name}: it had no room beside another engine; it is loaded again")
@@ -273,7 +275,7 @@ def _told(job: Job, progress: Progress) -> Iterator[Job]:
 def _with(job: Job, part: Job) -> Job:
     """A job, with what came of a share of it."""
     job.over = True
-    job.problems += [found for found in part.problems if found not in job.problems]
+    job.problems += [problem for problem in part.problems if problem not in job.problems]
     return job
 
 

@@ -127,18 +127,18 @@ class Slurm:
             by_gpus.setdefault(job.gpus if self._cluster.gpus_per_node else 0, []).append(job)
         (directory.path / LOGS).mkdir(exist_ok=True)
         submissions = []
-        for gpus, found in by_gpus.items():
-            number = sbatch(self.script(found, gpus))
+        for gpus, batch in by_gpus.items():
+            number = sbatch(self.script(batch, gpus))
             submissions.append(
                 Submission(
                     launcher="slurm",
                     job=number,
-                    models=tuple(job.name for job in found),
+                    models=tuple(job.name for job in batch),
                     submitted=time.time(),
                 )
             )
             write_submission(directory.path, submissions[-1])
-            progress.note(f"submitted to Slurm: job {number}, {len(found)} models")
+            progress.note(f"submitted to Slurm: job {number}, {len(batch)} models")
         return submissions
 
     def script(self, jobs: Sequence[Job], gpus: int) -> str:
@@ -268,13 +268,13 @@ def live_models(run: Path) -> dict[str, str]:
     Raises:
         UserError: Slurm does not answer.
     """
-    found: dict[str, str] = {}
+    live: dict[str, str] = {}
     for submission in read_submissions(run):
         if submission.launcher == "slurm":
             for index in _live_elements(submission.job):
                 if index < len(submission.models):
-                    found[submission.models[index]] = f"{submission.job}_{index}"
-    return found
+                    live[submission.models[index]] = f"{submission.job}_{index}"
+    return live
 
 
 def _live_elements(job: str) -> Iterator[int]:

@@ -61,8 +61,8 @@ def agentdyn_digest(checkout: str) -> str:
     places = [root / "default_suites/v1/tools", *(root / "default_suites/v1" / name for name in SUITES)]
     places += [root / "data/suites" / name for name in SUITES]
     digest = hashlib.sha256()
-    found = (file for place in places for file in place.rglob("*") if file.suffix in (".py", ".yaml"))
-    for file in sorted(found):
+    files = (file for place in places for file in place.rglob("*") if file.suffix in (".py", ".yaml"))
+    for file in sorted(files):
         digest.update(f"{file.relative_to(root).as_posix()}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:12]

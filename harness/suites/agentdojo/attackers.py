@@ -113,11 +113,11 @@ class Rewriter:
         )
         # In one pass, since a goal and a text may hold braces of their own.
         parts = {"{goal}": goal, "{tries}": told, "{{": "{", "}}": "}"}
-        asked = re.sub(r"\{goal\}|\{tries\}|\{\{|\}\}", lambda found: parts[found[0]], self._prompt)
+        asked = re.sub(r"\{goal\}|\{tries\}|\{\{|\}\}", lambda match: parts[match[0]], self._prompt)
         reply = await self._model.ask([Message(role="user", content=asked)], draws.getrandbits(31))
-        found = re.search(r"<text>(.*?)</text>", reply.text, re.DOTALL)
+        match = re.search(r"<text>(.*?)</text>", reply.text, re.DOTALL)
         counts = (reply.prompt_tokens, reply.completion_tokens)
-        written = placeable(found[1]) if found else ""
+        written = placeable(match[1]) if match else ""
         return Proposal(
             text=written or tries[-1].text,
             again=not written,
@@ -135,7 +135,7 @@ def placeable(text: str) -> str:
 
 def filled(text: str, fields: dict[str, str]) -> str:
     """A text with its fields filled in; other braces are as they are."""
-    return re.sub(rf"\{{({'|'.join(FIELDS)})\}}", lambda found: fields[found[1]], text)
+    return re.sub(rf"\{{({'|'.join(FIELDS)})\}}", lambda match: fields[match[1]], text)
 
 
 def templates(dojo: Any, called: str) -> list[str]:

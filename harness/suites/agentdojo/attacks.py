@@ -149,7 +149,7 @@ def _attack_class(name: str) -> Any:
                 "your own as package.module:Class, or null for none"
             )
         return ATTACKS[name]
-    found = load_object(name, "attack")
-    if not (isinstance(found, type) and issubclass(found, BaseAttack)):
+    attack = load_object(name, "attack")
+    if not (isinstance(attack, type) and issubclass(attack, BaseAttack)):
         raise UserError(f"attack {name} is not a subclass of agentdojo.attacks.BaseAttack")
-    return found
+    return attack

@@ -92,8 +92,8 @@ def load_detector(spec: DetectorSpec) -> Detect:
         UserError: it cannot be had, or cannot be used; the sentence says why.
     """
     if spec.is_function:
-        found: Detect = load_object(spec.path, "detector")
-        return found
+        detect: Detect = load_object(spec.path, "detector")
+        return detect
     folder = _folder(spec) or hub.snapshot(spec.path, hub.commit(spec.path, spec.revision))
     _check_checkpoint(spec, folder)
     return lru_cache(MAX_REMEMBERED)(_agentdojos(spec, folder))

@@ -41,8 +41,8 @@ class Template:
         # An environment that draws something is made anew each time.
         self._draws = draws and self._varies()
         self._slots = list(_slots(self._text))
-        found = [name for slot in self._slots for name in _placeholders(slot.source)]
-        self._sliceable = len(found) == len(_placeholders(self._text))
+        names = [name for slot in self._slots for name in _placeholders(slot.source)]
+        self._sliceable = len(names) == len(_placeholders(self._text))
         # A field may stand for itself only where the environment has no rule over several fields.
         fields = set(self._type.model_fields)
         ruled = self._type.__pydantic_decorators__.model_validators

@@ -98,12 +98,12 @@ def metrics(
         canary: whether a canary is planted.
     """
     present = set(kinds)
-    found = [m for m in (*METRICS, *(CANARIES.values() if canary else ())) if m.applies_to in present]
+    declared = [m for m in (*METRICS, *(CANARIES.values() if canary else ())) if m.applies_to in present]
     if ATTACKED in present:
-        found += [harm_metric(harm) for harm in harms]
+        declared += [harm_metric(harm) for harm in harms]
     if has_goal:
-        return tuple(found)
-    return tuple(_without_goal(m) for m in found if not m.name.startswith("attempted"))
+        return tuple(declared)
+    return tuple(_without_goal(m) for m in declared if not m.name.startswith("attempted"))
 
 
 def _without_goal(metric: Metric) -> Metric:

@@ -66,13 +66,13 @@ class Retold(World):
         Raises:
             AttemptFailure: the checker raised, or its verdict hangs on what is drawn.
         """
-        found = super().verdict(task, self._translated(answer), checker)
-        if self._twin is not None and self._twin.verdict(task, answer, checker) != found:
+        verdict = super().verdict(task, self._translated(answer), checker)
+        if self._twin is not None and self._twin.verdict(task, answer, checker) != verdict:
             raise AttemptFailure(
                 FailureKind.INCOMPLETE_TRANSCRIPT,
                 f"the environment draws at random, and the checker of {task.ID} says another thing each time",
             )
-        return found
+        return verdict
 
     def retell(self, call: ToolCall, then: Message) -> None:
         """Make a call of the transcript again, which had a result then. Raises AttemptFailure as `replay`."""
@@ -84,14 +84,14 @@ class Retold(World):
         if twin is None or now.content == other.content:
             self.answers.append((now, then))
             return
-        found = drawn_parts(now.content, other.content, then.content)
-        if found is None:
+        parts = drawn_parts(now.content, other.content, then.content)
+        if parts is None:
             raise AttemptFailure(
                 FailureKind.INCOMPLETE_TRANSCRIPT,
                 f"the environment draws at random: {call.name} answers {now.content[:60]!r} now and answered "
                 f"{then.content[:60]!r} then, which does not tell what was drawn",
             )
-        for drawn_then, drawn_now, drawn_by_twin in found:
+        for drawn_then, drawn_now, drawn_by_twin in parts:
             self._meant[drawn_then], twin._meant[drawn_then] = drawn_now, drawn_by_twin
 
     def _as_drawn(self, call: ToolCall) -> ToolCall:

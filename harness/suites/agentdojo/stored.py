@@ -82,9 +82,9 @@ def read_runs(path: Path, version: str | None = None) -> Iterator[StoredRun]:
     files = [path] if path.is_file() else [f for f in sorted(path.rglob("*")) if f.is_file()]
     for file in files:
         for source, row in read_json(file):
-            found = _run(row)
-            if found is not None:
-                yield _typed(source, found, version)
+            run = _run(row)
+            if run is not None:
+                yield _typed(source, run, version)
 
 
 def _run(row: Any) -> dict[str, Any] | None:

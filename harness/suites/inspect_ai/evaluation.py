@@ -71,8 +71,8 @@ async def evaluate(task: Callable[[], Any], key: Hashable, attempt: Attempt) -> 
 
 async def end() -> None:
     """End the evaluation of this event loop, if there is one: no attempt will be added."""
-    if found := _EVALUATIONS.get(asyncio.get_running_loop()):
-        await found.end()
+    if evaluation := _EVALUATIONS.get(asyncio.get_running_loop()):
+        await evaluation.end()
 
 
 class _Evaluations:

@@ -113,20 +113,20 @@ class InspectSuite(Suite):
         """Name -> scorer, named as in Inspect's logs."""
         from inspect_ai.scorer._scorer import unique_scorer_name
 
-        found: dict[str, Any] = {}
+        scorers: dict[str, Any] = {}
         for scorer in self._task.scorer:
-            found[unique_scorer_name(scorer, list(found))] = scorer
-        return found
+            scorers[unique_scorer_name(scorer, list(scorers))] = scorer
+        return scorers
 
     @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """See `Suite.metrics`: the mean of each scorer's scores, or of each key of them."""
-        found = list(self._metrics())
-        wrong = self.options.higher_is_better.keys() - {metric.name for metric in found}
+        metrics = list(self._metrics())
+        wrong = self.options.higher_is_better.keys() - {metric.name for metric in metrics}
         if wrong:
-            known = ", ".join(metric.name for metric in found)
+            known = ", ".join(metric.name for metric in metrics)
             raise UserError(f"suite {self.name}: higher_is_better names {min(wrong)!r}: use one of {known}")
-        return tuple(found)
+        return tuple(metrics)
 
     def _metrics(self) -> Iterator[Metric]:
         for name, scorer in self._scorers.items():
@@ -302,7 +302,7 @@ class InspectSuite(Suite):
                 return runner.run(self._ask(sample.payload, transcript))
 
         with ThreadPoolExecutor(1) as thread:  # where no event loop runs, as one may here
-            found = thread.submit(ask).result()
+            scores = thread.submit(ask).result()
         return tuple(
             Score(
                 metric=metric,
@@ -310,7 +310,7 @@ class InspectSuite(Suite):
                 answer=score.answer,
                 reason=score.explanation,
             )
-            for name, score in found.items()
+            for name, score in scores.items()
             for metric, value in self._values(name, score.value)
         )
 
@@ -321,8 +321,8 @@ class InspectSuite(Suite):
 
         state = _restored(sample, transcript)
         init_subtask_store(state.store)
-        found = {name: await scorer(state, Target(sample.target)) for name, scorer in self._scorers.items()}
-        return {name: score for name, score in found.items() if score is not None}
+        scores = {name: await scorer(state, Target(sample.target)) for name, scorer in self._scorers.items()}
+        return {name: score for name, score in scores.items() if score is not None}
 
     def _values(self, scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
         """(metric, value) of a scorer's score."""

@@ -33,7 +33,7 @@ def task_function(name: str) -> Callable[..., Any]:
     """
     if "@" in name:
         path, _, function = name.rpartition("@")
-        found = load_object(f"{path}:{function}", "task")
+        loaded = load_object(f"{path}:{function}", "task")
     elif "/" in name:
         package, _, function = name.rpartition("/")
         declared = {point.name: point.value for point in entry_points(group="inspect_ai")}
@@ -44,14 +44,14 @@ def task_function(name: str) -> Callable[..., Any]:
                 "it, or name a file as ./file.py@task",
                 "task",
             )
-        found = load_object(f"{declared[package]}:{function}", "task")
+        loaded = load_object(f"{declared[package]}:{function}", "task")
     else:
         raise OptionError(f"{as_written(name)!r} is no task: write package/task, or ./file.py@task", "task")
-    if not callable(found):
+    if not callable(loaded):
         raise OptionError(
-            f"{as_written(name)} is a {type(found).__name__}, not a function with @task", "task"
+            f"{as_written(name)} is a {type(loaded).__name__}, not a function with @task", "task"
         )
-    task: Callable[..., Any] = found
+    task: Callable[..., Any] = loaded
     return task
 
 
@@ -112,10 +112,10 @@ def _check(said: str, task: Any) -> None:
 
 def causes(error: BaseException) -> Iterator[BaseException]:
     """An exception and what it came of: libraries that try several times raise one of their own."""
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
 def asks_a_model(error: BaseException) -> bool:

@@ -82,10 +82,10 @@ def documents(
     name: str, task: Any, docs: Sequence[tuple[int, Mapping[str, Any]]]
 ) -> Iterator[tuple[str, str, bool]]:
     """(check, sentence, whether nothing would be measured) about documents that are not whole."""
-    found: dict[tuple[str, str | None], list[Fault]] = {}
+    alike: dict[tuple[str, str | None], list[Fault]] = {}
     for fault in faults(task, docs):
-        found.setdefault((fault.what, fault.field), []).append(fault)
-    for faulty in found.values():
+        alike.setdefault((fault.what, fault.field), []).append(fault)
+    for faulty in alike.values():
         yield (
             "documents",
             f"suite {name}: {len(faulty)} of {len(docs)} documents are not whole, the first is {faulty[0]}: "

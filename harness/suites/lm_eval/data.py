@@ -33,7 +33,7 @@ class Source:
     def __init__(self, revision: Revision, access: Access) -> None:
         """Args: revision: what is asked for. access: what may be asked of the hub."""
         self.revision = revision
-        self.found: dict[str, str | None] = {}
+        self.commits: dict[str, str | None] = {}
         """`repository` or `repository@revision`, as it was asked for -> the commit that was loaded; None for
         a copy in the cache that is of no commit."""
         self.plain = False
@@ -77,7 +77,7 @@ class Source:
             if self.downloads:
                 raise
             raise Absent(f"the data set {name}") from error
-        self.found[name] = self._checked(name, commit, data)
+        self.commits[name] = self._checked(name, commit, data)
         return data
 
     def _load_files(self, path: str, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +90,7 @@ class Source:
     def _asked(self, repository: str) -> str | None:
         if isinstance(self.revision, Mapping):
             return self.revision.get(repository)
-        others = {name.partition("@")[0] for name in self.found} - {repository}
+        others = {name.partition("@")[0] for name in self.commits} - {repository}
         if self.revision is not None and others:
             raise UserError(
                 f"revision {self.revision} is given for the data sets {', '.join(sorted(others))} and "
@@ -126,7 +126,7 @@ class Source:
 
     def check_revision(self, what: str) -> None:
         """Raises UserError for a revision of a data set that was never read."""
-        read = sorted({name.partition("@")[0] for name in self.found})
+        read = sorted({name.partition("@")[0] for name in self.commits})
         if self.revision is not None and not read:
             raise UserError(f"{what} reads no data set of the hub: leave its revision out")
         stray = sorted(set(self.revision) - set(read)) if isinstance(self.revision, Mapping) else []
@@ -214,8 +214,8 @@ def resolve_data_files(config: dict[str, Any], base: Path, name: str) -> None:
             resolve_data_files(member, base, member.get("task", name))
     options = config.get("dataset_kwargs") or {}
     if "data_files" in options and is_file_format(config.get("dataset_path")):
-        found = _absolute(options["data_files"], base, name)
-        config["dataset_kwargs"] = {**options, "data_files": found}
+        files = _absolute(options["data_files"], base, name)
+        config["dataset_kwargs"] = {**options, "data_files": files}
 
 
 def _absolute(files: Any, base: Path, name: str) -> Any:

@@ -33,7 +33,7 @@ def faults(task: Any, documents: Iterable[tuple[int, Mapping[str, Any]]]) -> Ite
     """
     for number, doc in documents:
         try:
-            yield from (Fault(number, *found) for found in _faults(task, doc))
+            yield from (Fault(number, *fault) for fault in _faults(task, doc))
         except Exception as error:  # templates and code of the task's own
             yield Fault(number, f"it cannot be read ({type(error).__name__}: {one_line(error)})", None)
 
@@ -113,8 +113,8 @@ def why_not_built(error: Exception) -> str | None:
         return None
     if not len(docs):
         return f"no document{of} is left: see that its data are whole, and what its process_docs leaves"
-    found = list(faults(task, enumerate(islice(docs, 1))))
-    return f"{'; '.join(str(fault) for fault in found)}{of}: correct the data" if found else None
+    wrong = list(faults(task, enumerate(islice(docs, 1))))
+    return f"{'; '.join(str(fault) for fault in wrong)}{of}: correct the data" if wrong else None
 
 
 def _stray_split(task: Any) -> str | None:

@@ -207,10 +207,10 @@ def _aggregation(name: str) -> Callable[..., Any]:
     if name in MEAN_OF_LISTS:
         return mean_of_lists
     if ":" in name:
-        found: Callable[..., Any] = _OF_BUILT_TASKS.get(name) or load_object(
+        aggregation: Callable[..., Any] = _OF_BUILT_TASKS.get(name) or load_object(
             name, "aggregation", in_records=True
         )
-        return found
+        return aggregation
     registered: Callable[..., Any] | None = get_aggregation(name)
     if registered is None:
         known = ", ".join(sorted(AGGREGATION_REGISTRY.keys()))

@@ -179,8 +179,8 @@ def hub_loader() -> Loader:
     """`datasets.load_dataset`."""
     import datasets
 
-    found: Loader = datasets.load_dataset
-    return found
+    loader: Loader = datasets.load_dataset
+    return loader
 
 
 def _load_dataset(path: str, *args: Any, **kwargs: Any) -> Any:
@@ -209,8 +209,8 @@ def preferred_in_cache(commit: str | None) -> Iterator[None]:
     changed = cache._get_modification_time
 
     def rank(folder: str) -> float:
-        found: float = changed(folder)
-        return found + CENTURY if Path(folder).name == commit else found
+        time: float = changed(folder)
+        return time + CENTURY if Path(folder).name == commit else time
 
     with mock.patch.object(cache, "_get_modification_time", rank):
         yield

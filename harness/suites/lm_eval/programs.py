@@ -42,8 +42,8 @@ def makes_code(config: Any) -> str | None:
             waiting += vars(value).values()
         elif isinstance(value, FunctionType) and _shipped(value.__module__):
             names = set(_names(value.__code__))
-            if found := sorted(names & MAKES_CODE):
-                return f"{value.__name__} calls {found[0]}"
+            if calls := sorted(names & MAKES_CODE):
+                return f"{value.__name__} calls {calls[0]}"
             waiting += _reached(names, value.__globals__)
     return None
 

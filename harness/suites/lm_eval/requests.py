@@ -85,11 +85,11 @@ def stop_strings(stated: Mapping[str, Any]) -> list[str]:
 
 def by_context(instances: Sequence[Any]) -> list[list[int]]:
     """The places of requests that share a context; each text that is scored whole is one of its own."""
-    found: dict[tuple[str, ...], list[int]] = defaultdict(list)
+    contexts: dict[tuple[str, ...], list[int]] = defaultdict(list)
     for place, instance in enumerate(instances):
         rolling = instance.request_type == "loglikelihood_rolling"
-        found[("text", str(place)) if rolling else ("context", instance.args[0])].append(place)
-    return list(found.values())
+        contexts[("text", str(place)) if rolling else ("context", instance.args[0])].append(place)
+    return list(contexts.values())
 
 
 def scoring(
@@ -106,12 +106,12 @@ def in_order(
     contexts: Sequence[Sequence[int]], answers: Sequence[LogLikelihood | list[LogLikelihood]]
 ) -> tuple[LogLikelihood, ...]:
     """What `scoring` gave for each of `by_context`, in the order of the requests."""
-    found = {
+    by_place = {
         place: answer
         for places, given in zip(contexts, answers, strict=True)
         for place, answer in zip(places, given if isinstance(given, list) else [given], strict=True)
     }
-    return tuple(found[place] for place in sorted(found))
+    return tuple(by_place[place] for place in sorted(by_place))
 
 
 @asynccontextmanager
@@ -147,8 +147,8 @@ def check_bos(name: str, instances: Sequence[Any], transcript: Transcript) -> No
     """
     scored = [i for i in instances if i.request_type != "generate_until"]
     likelihoods = [
-        found
-        for instance, found in zip(scored, transcript.loglikelihoods, strict=True)
+        likelihood
+        for instance, likelihood in zip(scored, transcript.loglikelihoods, strict=True)
         if instance.request_type == "loglikelihood"
     ]
     counts = [reply.bos_tokens for reply in transcript.generations] + [x.bos_tokens for x in likelihoods]
@@ -174,9 +174,9 @@ def answered(instances: Sequence[Any], transcript: Transcript) -> list[Any]:
         if instance.request_type == "generate_until":
             stops = stop_strings(instance.args[1])
             filled.resps = [cut(reply.text, stops) for reply in islice(replies, instance.repeats)]
-        elif (found := next(likelihoods, None)) is not None:
+        elif (likelihood := next(likelihoods, None)) is not None:
             rolling = instance.request_type == "loglikelihood_rolling"
-            response = found.logprob if rolling else (found.logprob, found.is_greedy)
+            response = likelihood.logprob if rolling else (likelihood.logprob, likelihood.is_greedy)
             filled.resps = [response] * instance.repeats
         copies.append(filled)
     if any(len(i.resps) != i.repeats for i in copies) or [*replies, *likelihoods]:

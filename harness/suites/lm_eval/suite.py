@@ -167,15 +167,15 @@ def build(name: str | None, options: Options, access: Access | None = None) -> l
     prefix = f"{name}/" if name else ""
     names = {key: prefix + key for key in tasks} if len(tasks) > 1 else dict.fromkeys(tasks, top)
     suites = {
-        key: LmEvalSuite(names[key], key, task, options, source.found, warned.get(key, ()))
+        key: LmEvalSuite(names[key], key, task, options, source.commits, warned.get(key, ()))
         for key, task in tasks.items()
     }
     draw_documents(suites, options)
     if len(tasks) == 1:
         return list(suites.values())
-    found = groups_of(top, {key: suite.name for key, suite in suites.items()}, tasks, groups, prefix)
+    built = groups_of(top, {key: suite.name for key, suite in suites.items()}, tasks, groups, prefix)
     for suite in suites.values():
-        suite.groups = found
+        suite.groups = built
     return list(suites.values())
 
 
@@ -259,8 +259,8 @@ class LmEvalSuite(Suite):
 
     def task_config(self) -> dict[str, Any]:
         """The task as lm-eval logs it in its results."""
-        found: dict[str, Any] = self._task.dump_config()
-        return found
+        config: dict[str, Any] = self._task.dump_config()
+        return config
 
     def target(self, doc: Any) -> str:
         """The right answer of a document as lm-eval logs it: of a choice its number."""
@@ -404,8 +404,8 @@ class LmEvalSuite(Suite):
         passages = (name for name in PASSAGES if isinstance(doc.get(name), str))
         parallel = [shared for start, shared in PARALLEL.items() if self.options.task.startswith(start)]
         known = [*islice(passages, 1), *(name for name in parallel if name and name in doc)]
-        found = {name: digest([doc[name]])[:16] for name in ([field] if field else known)}
-        return {"question": str(doc_id)} if None in parallel and not found else found
+        clusters = {name: digest([doc[name]])[:16] for name in ([field] if field else known)}
+        return {"question": str(doc_id)} if None in parallel and not clusters else clusters
 
     def _requests(self, doc_id: int, doc: Any, template: Callable[..., str] | None) -> list[Any]:
         """The requests of one document, as lm-eval's `Task.build_all_requests` makes them."""
@@ -433,11 +433,11 @@ class LmEvalSuite(Suite):
     def cautions(self, config: RunConfig) -> Iterator[Caution]:
         """See `Suite.cautions`."""
         task, docs = self._task, list(self._documents())
-        found = [
+        cautions = [
             *of_lm_eval(self.name, [*self._warned, *self._trial.warned]),
             *drawing(self.name, task, self.drawn(config.sampling), config, self.options.max_gen_toks),
         ]
-        yield from (Caution(check=check, text=text, suite=self.name) for check, text in found)
+        yield from (Caution(check=check, text=text, suite=self.name) for check, text in cautions)
         for check, text, void in (*documents(self.name, task, docs), *self._of_prompts()):
             yield Caution(check=check, text=text, suite=self.name, void=void)
 

@@ -82,10 +82,10 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
         try:
             built = factory.build(index[name], registry=index)
             _check_there(name, absent)
-            found = TaskManager(include_defaults=False).load(built)
+            raw = TaskManager(include_defaults=False).load(built)
             of_tasks = {text for texts in warned.values() for text in texts}
-            warned.setdefault(next(iter(found["tasks"])), []).extend(t for t in said if t not in of_tasks)
-            loaded = Loaded(found["tasks"], found["groups"], warned)
+            warned.setdefault(next(iter(raw["tasks"])), []).extend(t for t in said if t not in of_tasks)
+            loaded = Loaded(raw["tasks"], raw["groups"], warned)
         except UserError:
             raise
         except Exception as error:  # whatever a definition can do wrong: it is the user's, or lm-eval's
@@ -200,8 +200,8 @@ def _shipped_texts() -> tuple[tuple[Path, bytes], ...]:
 
 def _mentioning(name: str) -> list[Path]:
     """The task files that the name stands anywhere in, those that are called so first."""
-    found = [path for path, text in _shipped_texts() if name.encode() in text]
-    return sorted(found, key=lambda path: path.stem != name)
+    paths = [path for path, text in _shipped_texts() if name.encode() in text]
+    return sorted(paths, key=lambda path: path.stem != name)
 
 
 def _shipped_entry(name: str) -> Any:

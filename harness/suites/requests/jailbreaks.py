@@ -69,10 +69,10 @@ def turns(name: str, jailbreak: Jailbreak) -> tuple[str, ...]:
         raise OptionError("give either `template` or `package`", f"{key}.template")
     else:
         last = _shipped(key, jailbreak)
-    found = (*jailbreak.turns, last)
-    if not any("{request}" in turn for turn in found):
+    messages = (*jailbreak.turns, last)
+    if not any("{request}" in turn for turn in messages):
         raise OptionError("template has no {request}: put it where the request goes", f"{key}.template")
-    return found
+    return messages
 
 
 def _shipped(key: str, jailbreak: Jailbreak) -> str:

@@ -155,7 +155,7 @@ class RequestSuite(Suite):
     def _read(self, table: str, path: Path) -> list[_Row]:
         rows = read_rows(path)
         self._check_columns(path, list(rows[0]))
-        found = [
+        requests = [
             _Row(
                 id=f"{table}/{row[self.options.id]}" if table else str(row[self.options.id]),
                 table=table,
@@ -164,10 +164,10 @@ class RequestSuite(Suite):
             for row in rows
             if self._wanted(row)
         ]
-        twice = [name for name, count in Counter(row.id for row in found).items() if count > 1]
+        twice = [name for name, count in Counter(row.id for row in requests).items() if count > 1]
         if twice:
             raise OptionError(f"{path}: two requests are called {twice[0]!r}", "id")
-        return found
+        return requests
 
     def _check_columns(self, path: Path, columns: list[str]) -> None:
         options = self.options

@@ -305,7 +305,7 @@ class StepwiseSuite(Suite):
             return scripted
         # In one pass, since an answer may hold braces of its own.
         parts = {"{ask}": ask, "{answer}": messages[-1].content}
-        prompt = re.sub(r"\{ask\}|\{answer\}", lambda found: parts[found[0]], self.options.operator_prompt)
+        prompt = re.sub(r"\{ask\}|\{answer\}", lambda match: parts[match[0]], self.options.operator_prompt)
         reply = await self._operator.ask([Message(role="user", content=prompt)], seed)
         return reply.text.strip() or scripted
 
@@ -335,11 +335,11 @@ class StepwiseSuite(Suite):
         Raises:
             AttemptFailure: a tool did not answer as it did in the transcript.
         """
-        found = self._found(sample.payload, transcript)
+        outcomes = self._outcomes(sample.payload, transcript)
         read = (_score(READ_ANSWERS.name, has_read(transcript.messages)),) if self.options.canary else ()
-        return (*found, *read)
+        return (*outcomes, *read)
 
-    def _found(self, case: Case, transcript: Transcript) -> tuple[Score, ...]:
+    def _outcomes(self, case: Case, transcript: Transcript) -> tuple[Score, ...]:
         world = self._world(case, World)
         world.replay(transcript.messages)
         campaign = self._campaigns[case.number]
