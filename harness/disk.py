@@ -2,12 +2,17 @@
 
 import os
 import secrets
+import shutil
 import stat
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.errors import DiskError, UserError
+
+ABANDONED_SECONDS = 24 * 3600.0
+"""After which whoever was writing to a temporary file or folder has died."""
 
 
 def cache_folder() -> Path:
@@ -37,6 +42,24 @@ def check_regular(path: Path) -> None:
         return
     if not stat.S_ISREG(kind):
         raise UserError(f"{path} is not a file; restore it from a copy")
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder; what links lead to stays. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what writers that died left in a folder under temporary names; a younger one may be at work."""
+    for path in folder.glob("*.tmp"):
+        with suppress(
+            OSError
+        ):  # another process removes it too, or it may not be removed: it is in nobody's way
+            if time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
+                remove(path)
 
 
 @contextmanager

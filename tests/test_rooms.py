@@ -150,7 +150,6 @@ FLOORS = {
         "attempts",
         "canary",
         "diffs",
-        "draws",
         "exposure",
         "harm",
         "options",

@@ -259,8 +259,8 @@ def show_command(args: argparse.Namespace) -> None:
 
 def prune_command(args: argparse.Namespace) -> None:
     """`harness prune`."""
-    from harness.disk import cache_folder
-    from harness.records.prune import leftovers, remove
+    from harness.disk import cache_folder, remove
+    from harness.records.prune import leftovers
     from harness.reports.text import format_bytes
 
     unneeded, skipped = leftovers(args.directory, cache_folder())
@@ -272,7 +272,7 @@ def prune_command(args: argparse.Namespace) -> None:
         print_lines(["nothing may go: there are records alone, and what is made of them"])
     elif args.yes:
         for left in unneeded:
-            remove(left)
+            remove(left.path)
         print_lines([f"removed: {total}"])
     else:
         print_lines([f"{total} may go: --yes removes it"])

@@ -6,7 +6,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from harness.disk import make_folder
+from harness.disk import make_folder, remove_abandoned
 from harness.errors import UserError
 
 
@@ -32,6 +32,8 @@ class Held(FileIO):
 def lock(path: Path) -> Held:
     """Hold a run directory for this process until the returned file is closed.
 
+    What writers left there that died long ago, such as half of a copied cell, is removed.
+
     On a file system without locks nothing is held: two runs would measure the same attempts, of which each
     counts once.
 
@@ -51,6 +53,7 @@ def lock(path: Path) -> Held:
         ) from error
     except OSError:  # there are no locks
         pass
+    remove_abandoned(path)
     return handle
 
 

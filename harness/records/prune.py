@@ -1,6 +1,5 @@
 """What lies beside the results of runs and may go: never a record that a run counts."""
 
-import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,17 +41,17 @@ def leftovers(path: Path, cache: Path) -> tuple[list[Leftover], list[str]]:
     runs = [own] if own.is_run else Root(path).runs if path.is_dir() else []
     if not runs:
         raise UserError(f"{path} holds no run: give a folder that `run` writes, or a folder of such folders")
-    left: list[Leftover] = []
+    unneeded: list[Leftover] = []
     skipped = []
     for run in runs:
         if _is_worked_on(run):
             skipped.append(f"{run.path}: somebody works on it: nothing of it may go now")
         else:
-            left += _of_run(run)
+            unneeded += _of_run(run)
     if cache.is_dir():
         kept = sorted(cache.iterdir())
-        left += [_leftover(each, "cache: is made again when it is needed") for each in kept]
-    return left, skipped
+        unneeded += [_leftover(each, "cache: is made again when it is needed") for each in kept]
+    return unneeded, skipped
 
 
 def _is_worked_on(run: RunDirectory) -> bool:
@@ -79,11 +78,3 @@ def _of_run(run: RunDirectory) -> Iterator[Leftover]:
 def _leftover(path: Path, what: str) -> Leftover:
     files = path.rglob("*") if path.is_dir() and not path.is_symlink() else [path]
     return Leftover(path, what, sum(file.lstat().st_size for file in files))
-
-
-def remove(leftover: Leftover) -> None:
-    """Remove a leftover; what links lead to stays."""
-    if leftover.path.is_dir() and not leftover.path.is_symlink():
-        shutil.rmtree(leftover.path)
-    else:
-        leftover.path.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ import msgspec
 from harness import suites
 from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.disk import make_folder, replace
+from harness.disk import make_folder, remove_abandoned, replace
 from harness.errors import UserError
 from harness.hostile import one_line
 from harness.memory import free_bytes, within_memory
@@ -40,8 +40,6 @@ from harness.trust import Trust, trusting
 from harness.types import CellEntry, ModelEntry, Struct
 
 WORKERS = 2
-ENDED_AFTER = 24 * 3600.0
-"""Seconds after which nobody goes on with a folder that was not finished."""
 SHOWN = 3
 """Reasons of a refusal that are told."""
 
@@ -160,10 +158,7 @@ def take_all(root: Path, store: Store, reading: Reading, tell: Callable[[str], N
     Raises:
         UserError: as `run_folders`.
     """
-    for left in (store.path / "attempts").glob("*.tmp"):
-        # Another command may be writing to a younger one.
-        if time.time() - left.stat().st_mtime > ENDED_AFTER:
-            shutil.rmtree(left, ignore_errors=True)
+    remove_abandoned(store.path / "attempts")
     runs: dict[Path, Taken] = {}
     owed: list[tuple[Path, str]] = []
     for path in run_folders(root):

@@ -110,6 +110,24 @@ def test_a_merge_that_dies_leaves_no_cell_with_checksums_of_what_it_lacks(
     assert not list(both.path.rglob("*.tmp"))
 
 
+def test_half_of_a_cell_that_a_killed_copy_left_goes_with_the_next_command_that_writes_there(
+    tmp_path: Path,
+) -> None:
+    assert run(tmp_path, out="a") == 0
+    old, link, young = (tmp_path / "a" / f".cell.{name}.tmp" for name in ("old", "link", "young"))
+    for half in (old, young):
+        half.mkdir()
+        (half / "records.parquet").write_text("half")
+    link.symlink_to(tmp_path / "a" / "cells")
+    for path in (old, link):
+        os.utime(path, (1.0, 1.0), follow_symlinks=False)
+    before = list((tmp_path / "a" / "cells").rglob("*"))
+    assert run(tmp_path, out="a") == 0
+    assert (old.exists(), link.is_symlink(), young.exists()) == (False, False, True)
+    assert list((tmp_path / "a" / "cells").rglob("*")) == before
+    assert main(["verify", str(tmp_path / "a")]) == 0
+
+
 def test_of_two_that_copy_one_cell_at_once_the_first_ones_stays(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

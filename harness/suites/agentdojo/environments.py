@@ -11,8 +11,7 @@ from functools import lru_cache
 from string import Formatter
 from typing import Any
 
-from harness.suites.agentdojo.draws import Draws
-from harness.suites.agentdojo.patches import remembered_addresses
+from harness.suites.agentdojo.patches import Draws, remembered_addresses
 from harness.suites.agentdojo.yaml_text import parse
 from harness.types import Struct
 

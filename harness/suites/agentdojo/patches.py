@@ -1,4 +1,4 @@
-"""All that is changed in AgentDojo and pydantic, why, and what that relies on.
+"""All that is changed in AgentDojo, pydantic and Python's own chance, why, and what that relies on.
 
 Each but the last two is a context: a name of a module is another one while inside, in the whole process. So
 nothing inside awaits, and one thread at a time is inside, which is checked. They are written for one version
@@ -7,6 +7,8 @@ of AgentDojo, whose names they are; `check_version` refuses any other.
 
 import datetime
 import importlib.util
+import os
+import random
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -82,6 +84,32 @@ def fixed_clock() -> Iterator[None]:
         for module in (cloud_drive_client, email_client, *_CLOCKED):
             stack.enter_context(patch.object(module, "datetime", clock))
         yield
+
+
+class Draws:
+    """While it is entered, `random`, `secrets` and `uuid4` draw from a seed; entered again, they go on.
+
+    Nothing in AgentDojo's own suites draws. Environments and tools of other people's suites do (codes,
+    passwords, ids), and what was drawn in an attempt has to come out again when its calls are made again.
+    """
+
+    def __init__(self, seed: str) -> None:
+        self._state = random.Random(seed).getstate()
+        self._bytes = random.Random(f"{seed}/bytes").randbytes
+
+    def __enter__(self) -> None:
+        self._patches = ExitStack()
+        self._patches.enter_context(_one_thread())
+        self._outside = random.getstate()
+        random.setstate(self._state)
+        # `random` has a name of its own for it, by which SystemRandom and `secrets` draw.
+        for module, name in ((os, "urandom"), (random, "_urandom")):
+            self._patches.enter_context(patch.object(module, name, self._bytes))
+
+    def __exit__(self, *error: Any) -> None:
+        self._state = random.getstate()
+        random.setstate(self._outside)
+        self._patches.close()
 
 
 @contextmanager

@@ -12,10 +12,15 @@ from typing import Any
 from harness.bounded import bounded
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.agentdyn import load_agentdyn
-from harness.suites.agentdojo.draws import Draws
 from harness.suites.agentdojo.environments import Template
 from harness.suites.agentdojo.own_suites import load_own
-from harness.suites.agentdojo.patches import check_version, fixed_clock, pruned_diffs, without_providers
+from harness.suites.agentdojo.patches import (
+    Draws,
+    check_version,
+    fixed_clock,
+    pruned_diffs,
+    without_providers,
+)
 from harness.suites.agentdojo.yaml_text import dump
 from harness.types import FailureKind, Message, Struct, ToolCall
 
