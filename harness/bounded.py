@@ -3,7 +3,7 @@
 A regular expression that backtracks, or sympy on a long formula, may never end, and holds Python's
 interpreter all the while: no thread and no event loop comes to its turn. The kernel's timer does: its signal
 is looked at inside of regular expressions too. What does not look at signals either is ended with the process
-that it runs in, see `harness.suites.apart`.
+that it runs in, see `harness.suites.scoring_processes`.
 """
 
 import asyncio

@@ -55,9 +55,7 @@ def remove(path: Path) -> None:
 def remove_abandoned(folder: Path) -> None:
     """Remove what writers that died left in a folder under temporary names; a younger one may be at work."""
     for path in folder.glob("*.tmp"):
-        with suppress(
-            OSError
-        ):  # another process removes it too, or it may not be removed: it is in nobody's way
+        with suppress(OSError):  # another process is faster, or it may not be removed: it is in nobody's way
             if time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
                 remove(path)
 

@@ -61,7 +61,7 @@ from harness.run.plan import Plan, make_manifest, make_plan
 from harness.suites.agentdojo import world, yaml_text
 from harness.suites.agentdojo.imported import ImportedSuite, broken_off, comparable
 from harness.suites.agentdojo.stored import StoredRun, read_runs
-from harness.suites.apart import Scorers
+from harness.suites.scoring_processes import Scorers
 from harness.types import FailureKind, Message, Origin, Record, Sampling
 
 VERSION, ATTACK = "v1.2.2", "important_instructions"

@@ -27,7 +27,7 @@ from harness.analysis.claims.dates import Dated
 from harness.analysis.claims.lags import lags
 from harness.stats.expenses import Expenses, both_solved_ratio, curve_ratio
 from harness.stats.irt import rasch
-from harness.stats.judged import Calibration, Confusion
+from harness.stats.misclassification import Calibration, Confusion
 from harness.stats.trends import fit_line
 from harness.suites.subset import draw_stratified
 from harness.types import Estimate

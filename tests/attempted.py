@@ -7,8 +7,8 @@ from harness.engines.metered import BusyClock
 from harness.records.append import RecordWriter
 from harness.run.attempts import Asked, Attempt
 from harness.run.plan import PlannedCell
-from harness.suites.apart import Scorers
 from harness.suites.base import Suite
+from harness.suites.scoring_processes import Scorers
 from harness.types import CellEntry, Record, Sample, Sampling
 
 

@@ -58,8 +58,8 @@ def server() -> Iterator[Server]:
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *args, **named: None)
-    monkeypatch.setattr("harness.engines.patience.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr("harness.engines.patience.PROBE_SECONDS", 0.2)
+    monkeypatch.setattr("harness.engines.retries.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("harness.engines.retries.PROBE_SECONDS", 0.2)
     monkeypatch.setenv("HOSTILE_KEY", KEY)
     monkeypatch.setenv("OPENAI_ORG_ID", "org-SECRET")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-SECRET")

@@ -13,8 +13,8 @@ import pytest
 from harness.cli import main
 from harness.engines.base import Engine
 from harness.records.directory import RunDirectory
-from harness.suites.apart import Scorers
 from harness.suites.base import Needs, Render, Scoring, Suite
+from harness.suites.scoring_processes import Scorers
 from harness.types import Sample, Sampling, Score, Transcript
 from harness.warned import gathered
 

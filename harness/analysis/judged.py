@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from harness.stats import Z
-from harness.stats.judged import Calibration, confusions, kappa
+from harness.stats.misclassification import Calibration, confusions, kappa
 from harness.types import Corrected, Estimate, JudgeEntry, Metric, ModelEntry
 
 

@@ -192,7 +192,7 @@ def replay_command(args: argparse.Namespace) -> Status:
     from harness.records.directory import RunDirectory
     from harness.replay import replay
     from harness.replay.inspect_logs import are_logs, replay_logs
-    from harness.replay.judged import are_judged, replay_judged
+    from harness.replay.judgements import are_judged, replay_judged
     from harness.replay.report import render_json, render_table
     from harness.replay.transcripts import UNKNOWN_ORIGIN
     from harness.reports.kept import write_scorecards

@@ -223,7 +223,7 @@ def run_command(args: argparse.Namespace) -> Status:
     from harness.run.launchers import open_launcher
     from harness.run.launchers.ray import Ray
     from harness.run.launchers.slurm import node_gpus
-    from harness.run.lock import lock_path
+    from harness.run.lockfile import lock_path
     from harness.run.notify import NOTIFY
     from harness.run.runner import outcome, plan_run, run
 

@@ -5,7 +5,7 @@ A run config is YAML. Names in `models` and `suites` stand for files of `configs
 """
 
 from harness.config.digests import changed_keys, digest, to_yaml
-from harness.config.document import Document, KeyPath, OptionError, dotted, explain, unknown_key
+from harness.config.located_yaml import Document, KeyPath, OptionError, dotted, explain, unknown_key
 from harness.config.paths import as_written, bare_name, base_folder, find, locate, names, registry
 from harness.config.resolve import load_config, load_model, load_options
 from harness.config.schemas import (

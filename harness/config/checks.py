@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.config.document import Document, OptionError
+from harness.config.located_yaml import Document, OptionError
 from harness.config.paths import locate
 from harness.config.schemas import ENGINES, ModelSpec, RunConfig, hub_id
 from harness.config.variants import drawn_by

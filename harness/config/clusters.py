@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from harness.config.document import Document
+from harness.config.located_yaml import Document
 from harness.config.paths import find
 from harness.config.schemas import Count
 from harness.errors import UserError

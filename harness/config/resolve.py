@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from harness.config.checks import check
-from harness.config.document import (
+from harness.config.located_yaml import (
     Document,
     KeyPath,
     NoDocument,

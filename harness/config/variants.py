@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from harness.config.document import OptionError, explain
+from harness.config.located_yaml import OptionError, explain
 from harness.config.paths import bare_name
 from harness.config.schemas import ModelSpec, Openness, Switch
 from harness.types import INSTRUCT, Natural, Origin, Sampling, Struct, Variant

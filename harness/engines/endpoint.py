@@ -18,7 +18,6 @@ import msgspec
 
 from harness import hostile
 from harness.engines.base import Load
-from harness.engines.patience import PatientServer, pauses
 from harness.engines.rendering import begun_by
 from harness.engines.replies import (
     RawCall,
@@ -28,6 +27,7 @@ from harness.engines.replies import (
     tool_to_openai,
     unread_call,
 )
+from harness.engines.retries import PatientServer, pauses
 from harness.engines.wire import Blame, Fault, Wire, read_key
 from harness.errors import AttemptFailure, UserError
 from harness.types import (

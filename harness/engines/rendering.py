@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from harness.engines.dress import stands_in
+from harness.engines.escapes import stands_in
 from harness.engines.replies import message_to_openai
 from harness.errors import UserError
 from harness.types import Message, Variant

@@ -25,10 +25,10 @@ from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
 from harness.disk import replace
 from harness.errors import UserError
-from harness.exports.errors import ITERATIONS, NOT_KNOWN, standard_error
 from harness.exports.inspect import target_of
 from harness.exports.names import file_names
 from harness.exports.prompts import Prompts
+from harness.exports.standard_errors import ITERATIONS, NOT_KNOWN, standard_error
 from harness.forked import forked
 from harness.memory import free_bytes, within_memory
 from harness.models import checkpoint

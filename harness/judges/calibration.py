@@ -13,7 +13,7 @@ from harness import stats
 from harness.errors import UserError
 from harness.judges.labels import Labelled
 from harness.judges.spec import JudgeSpec
-from harness.stats.judged import Confusion, kappa
+from harness.stats.misclassification import Confusion, kappa
 from harness.types import Struct, Verdict
 
 VERSION = 1

@@ -18,7 +18,7 @@ import msgspec
 from harness import config as configs
 from harness.config import RunConfig, changed_keys
 from harness.disk import make_folder, replace
-from harness.engines.layout import without_layout
+from harness.engines.arguments import without_layout
 from harness.errors import UserError
 from harness.records import asked, compact, lock, manifest, seal
 from harness.records.append import RecordWriter

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from harness.judges.calibration import Error, JudgeCalibration, errors
 from harness.reports.tables import Table
-from harness.stats.judged import Confusion, confusions
+from harness.stats.misclassification import Confusion, confusions
 
 
 def calibration_table(calibration: JudgeCalibration) -> Table:

@@ -18,8 +18,8 @@ from harness.engines.metered import BusyClock, MeteredEngine
 from harness.errors import AttemptFailure, DiskError, UserError, classify
 from harness.records.append import RecordWriter, Unwritable
 from harness.run.plan import PlannedCell
-from harness.suites.apart import Scorers
 from harness.suites.base import Suite
+from harness.suites.scoring_processes import Scorers
 from harness.types import FailureKind, Record, Sample, Sampling, Score, Transcript, Usage
 
 AttemptKey = tuple[str, str, int]

@@ -11,7 +11,7 @@ from pathlib import Path
 from harness.config import ModelSpec, RunConfig, as_written, hub_id, locate
 from harness.errors import UserError
 from harness.models import hub
-from harness.run.lock import Lock, LockedModel, differences, file_hashes, read_lock, write_lock
+from harness.run.lockfile import Lock, LockedModel, differences, file_hashes, read_lock, write_lock
 from harness.run.plan import Plan, make_plan, prepare
 from harness.suites.base import Suite
 

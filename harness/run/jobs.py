@@ -38,8 +38,8 @@ from harness.run.attempts import Asked, Attempt, Progress, new_record, order
 from harness.run.deaths import MAX_CULPRITS, Deaths
 from harness.run.models import PlannedModel
 from harness.run.plan import PlannedCell, hardware, installed_versions, problem
-from harness.suites.apart import Scorers
 from harness.suites.base import Suite
+from harness.suites.scoring_processes import Scorers
 from harness.types import Caution, CellEntry, FailureKind, Message, Transcript, Usage
 
 E = TypeVar("E", bound=Exception)

@@ -17,14 +17,14 @@ import msgspec
 from harness import __version__
 from harness.config import DRAWS, ModelSpec, OptionError, RunConfig, as_written, digest, drawn_by
 from harness.engines import check_engine
-from harness.engines.layout import LAYOUT, without_layout
+from harness.engines.arguments import LAYOUT, without_layout
 from harness.errors import Absent, UserError
 from harness.models import checkpoint, hub
 from harness.models.fit import Gpu
 from harness.models.forecast import Forecast, Request, Task, forecast, gpu_problems, stated_layout
 from harness.records.directory import RunDirectory
 from harness.run.judging import PlannedJudge, Unjudged, check_judges, plan_judges, too_large, waiting
-from harness.run.lock import Lock, hold
+from harness.run.lockfile import Lock, hold
 from harness.run.models import PlannedModel, check_model, weights_identity
 from harness.run.preflight import Subject, preflight, rendering_protocol
 from harness.suites import load_suites

@@ -23,7 +23,7 @@ from harness.run.fetch import check_lock
 from harness.run.jobs import ENGINE_DIED, Job
 from harness.run.judging import PlannedJudge, judges_of
 from harness.run.launchers import Launcher
-from harness.run.lock import read_lock
+from harness.run.lockfile import read_lock
 from harness.run.plan import (
     FEW_NAMES,
     Plan,

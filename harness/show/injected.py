@@ -1,9 +1,9 @@
-"""Where injected texts stand in a tool result, in whatever dress (see `engines.dress`) it hands them on."""
+"""Where injected texts stand in a tool result, in whatever dress (see `engines.escapes`) it hands them on."""
 
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.engines.dress import ESCAPE, ESCAPING, FEW, LEFT_OUT, MAX_NESTING, skeleton, unescape
+from harness.engines.escapes import ESCAPE, ESCAPING, FEW, LEFT_OUT, MAX_NESTING, skeleton, unescape
 
 Span = tuple[int, int]
 """(start, end) in a text."""

@@ -20,7 +20,7 @@ from harness.records.verdicts import Key
 from harness.reports.words import plain_name
 from harness.show.view import View, Viewer
 from harness.site.local import without_folders
-from harness.stats.judged import confusions
+from harness.stats.misclassification import confusions
 from harness.suites.restore import Restored
 from harness.types import CellEntry, JudgeEntry, Record, Struct
 

@@ -19,7 +19,7 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from harness.engines import patience
+from harness.engines import retries
 from harness.engines.endpoint import EndpointEngine, _connect
 from harness.engines.wire import Blame, Fault
 from harness.errors import AttemptFailure, ServerGone, UserError
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
 def _no_certificates(monkeypatch: pytest.MonkeyPatch) -> None:
     """These servers speak plain HTTP; reading a machine's certificates takes 50 ms a client."""
     monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", lambda *args, **named: None)
-    monkeypatch.setattr("harness.engines.patience.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("harness.engines.retries.FIRST_PAUSE", 0.01)
 
 
 @pytest.fixture
@@ -281,7 +281,7 @@ class StartingWire:
 async def test_a_server_that_is_not_up_yet_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(patience, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(retries, "FIRST_PAUSE", 0.001)
     loading = Fault(Blame.SERVER, "connection refused"), Fault(Blame.BUSY, "loading", status=503)
     assert await _connect(StartingWire(*loading), "tiny", 60.0) == "9"  # type: ignore[arg-type]
     (line,) = caplog.messages

@@ -14,7 +14,7 @@ from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.base import Engine
 from harness.engines.scripted import Reply, ScriptedEngine, hashed_score
-from harness.exports import errors, lm_eval
+from harness.exports import lm_eval, standard_errors
 from harness.exports.names import file_names
 from harness.run import plan
 from harness.suites.restore import renderer
@@ -233,7 +233,7 @@ def test_corpus_metrics_and_groups_are_those_of_lm_eval(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Standard errors that lm-eval resamples too: its draws, its rows of groups, its lines."""
-    monkeypatch.setattr(errors, "ITERATIONS", 100)
+    monkeypatch.setattr(standard_errors, "ITERATIONS", 100)
     monkeypatch.setenv("DISABLE_MULTIPROC", "1")
     names = corpus_tasks(tmp_path / "tasks")
     suites = ", ".join(

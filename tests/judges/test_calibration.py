@@ -16,7 +16,7 @@ from harness.judges import Judge, load_judge
 from harness.judges.base import judge_all
 from harness.judges.calibration import JudgeCalibration, calibrate, errors
 from harness.judges.labels import Labelled, read_labels
-from harness.stats.judged import Calibration, Confusion, confusions
+from harness.stats.misclassification import Calibration, Confusion, confusions
 from harness.types import Verdict
 from tests.conftest import shared_data
 

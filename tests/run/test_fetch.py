@@ -19,7 +19,7 @@ from harness.models import hashes, hub
 from harness.models.hashes import file_hash
 from harness.records.directory import RunDirectory
 from harness.run.fetch import check_lock, fetch
-from harness.run.lock import lock_path, read_lock
+from harness.run.lockfile import lock_path, read_lock
 from harness.run.plan import make_plan
 from harness.suites.restore import Restored
 from tests.data_hub import DataHub, serve

@@ -14,8 +14,8 @@ import harness
 from harness.cli import main
 from harness.config import ModelSpec
 from harness.engines.vllm import engine as vllm
+from harness.engines.vllm.loglikelihoods import Scorer
 from harness.engines.vllm.reading import Reply
-from harness.engines.vllm.scoring import Scorer
 from harness.types import EngineFacts, Generation
 
 RUN = {

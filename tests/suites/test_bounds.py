@@ -16,9 +16,9 @@ from harness import bounded as bound
 from harness.bounded import bounded
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
-from harness.suites import apart, scoring
-from harness.suites.apart import Scorers
+from harness.suites import scoring, scoring_processes
 from harness.suites.base import Needs, Render, Scoring, Suite
+from harness.suites.scoring_processes import Scorers
 from harness.types import FailureKind, Sample, Sampling, Score, Transcript
 
 TEXT = "so it seems that the reader who looks at this long line of thought never finds an end to it"
@@ -29,7 +29,7 @@ ENDLESS = re.compile(r"(?:so) ((?:[a-z]+,? ?)+)\.")
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bound, "LIMIT_SECONDS", 0.4)
     monkeypatch.setattr(bound, "TICK_SECONDS", 0.1)
-    monkeypatch.setattr(apart, "GRACE_SECONDS", 0.3)
+    monkeypatch.setattr(scoring_processes, "GRACE_SECONDS", 0.3)
 
 
 def swallow() -> None:

@@ -28,9 +28,9 @@ from harness.engines.rendering import check_template, hiding_prompt, render, tel
 from harness.engines.replies import framing_tokens
 from harness.engines.vllm.chat_requests import chat_request
 from harness.engines.vllm.decoder import Decoder
+from harness.engines.vllm.loglikelihoods import Scorer, readable_block_size
 from harness.engines.vllm.orphans import Guard
 from harness.engines.vllm.reading import Reader, Reply
-from harness.engines.vllm.scoring import Scorer, readable_block_size
 from harness.engines.vllm.start import (
     Launch,
     chat_renderer,

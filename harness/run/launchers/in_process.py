@@ -8,7 +8,7 @@ from harness.run.attempts import Progress
 from harness.run.jobs import Job
 from harness.run.read_ahead import ReadAhead
 from harness.run.watched import Watched
-from harness.suites.apart import Scorers
+from harness.suites.scoring_processes import Scorers
 
 
 class InProcess:

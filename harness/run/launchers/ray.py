@@ -56,7 +56,7 @@ class Ray:
 
         Args:
             address: of its head, such as `10.0.0.1:6379`; `auto` for the one that this machine is a node of.
-            lock: the config beside which the lock lies, see `harness.run.lock`.
+            lock: the config beside which the lock lies, see `harness.run.lockfile`.
 
         Raises:
             UserError: Ray is not installed, or there is no such cluster.

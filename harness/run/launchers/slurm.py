@@ -81,7 +81,7 @@ class Slurm:
         Args:
             cluster: where, and what jobs ask for.
             wait: whether `run` waits for them. If not, it ends when they are submitted.
-            lock: the config beside which the lock lies, see `harness.run.lock`.
+            lock: the config beside which the lock lies, see `harness.run.lockfile`.
             finish: arguments of the command that ends the run.
         """
         self._cluster, self._wait, self._lock, self._finish = cluster, wait, lock, finish

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from harness.errors import UserError
 from harness.suites.agentdojo.attacks import FIELDS, load_attack
 from harness.suites.digests import digest
-from harness.suites.second import SecondEngine
+from harness.suites.second_models import SecondEngine
 from harness.types import Message, Struct
 
 PUBLISHED = ("direct", "ignore_previous", "system_message", "injecagent", "important_instructions")

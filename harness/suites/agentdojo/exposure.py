@@ -1,14 +1,14 @@
 """Whether the model was shown the attack.
 
 AgentDojo looks for a canary in the tool results. Here it is the injected text itself, in whatever dress a
-tool hands it on (`harness.engines.dress`), and in the prompt, where that does not show every result whole.
+tool hands it on (`harness.engines.escapes`), and in the prompt, where that does not show every result whole.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 
 from msgspec import structs
 
-from harness.engines.dress import stands_in
+from harness.engines.escapes import stands_in
 from harness.types import Message, Transcript
 
 

@@ -1,6 +1,6 @@
 """Transcripts that somebody else's AgentDojo runs left, judged as this harness judges its own.
 
-The tool calls are made again in a fresh environment with the injections of the run (`retold.py`). A run that
+The tool calls are made again in a fresh environment with the injections of the run (`replayed.py`). A run that
 AgentDojo's detector aborted ends in the result that it objected to, for AgentDojo's logger leaves its closing
 message out: with that message put back the checkers give the verdicts that the file has.
 """
@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from harness.engines.dress import skeleton
+from harness.engines.escapes import skeleton
 from harness.errors import AttemptFailure, UserError, classify
 from harness.suites.agentdojo.attacks import check_attack, load_attack
 from harness.suites.agentdojo.compatible import BROKEN
@@ -22,7 +22,7 @@ from harness.suites.agentdojo.defences import Undefended, withheld
 from harness.suites.agentdojo.explain import Watched
 from harness.suites.agentdojo.options import Options
 from harness.suites.agentdojo.patches import CLOCK
-from harness.suites.agentdojo.retold import Retold
+from harness.suites.agentdojo.replayed import Retold
 from harness.suites.agentdojo.stored import StoredRun
 from harness.suites.agentdojo.suite import AgentDojoSuite
 from harness.suites.agentdojo.world import SHIPPED_SUITES, Task

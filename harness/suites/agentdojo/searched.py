@@ -44,7 +44,7 @@ from harness.suites.agentdojo.world import Task
 from harness.suites.base import ModelRole, Needs
 from harness.suites.digests import digest
 from harness.suites.explanation import Explanation
-from harness.suites.second import SecondEngine, SecondSpec
+from harness.suites.second_models import SecondEngine, SecondSpec
 from harness.types import (
     Declared,
     FailureKind,

@@ -22,7 +22,7 @@ from harness.suites.agentdojo.attacks import (
     load_attack,
     placed,
 )
-from harness.suites.agentdojo.attempts import SPOKEN, WantedActs, is_attempted
+from harness.suites.agentdojo.attempted import SPOKEN, WantedActs, is_attempted
 from harness.suites.agentdojo.audit import REVISION, corrections
 from harness.suites.agentdojo.canary import CANARY, has_read, with_canary
 from harness.suites.agentdojo.compatible import BROKEN, STOPPED, compatible_scores, last_words

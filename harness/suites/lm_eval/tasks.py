@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import Absent, UserError
 from harness.sandbox.programs import check_available, in_place_of_code_eval, is_sandboxed
+from harness.suites.lm_eval.code_makers import makes_code
 from harness.suites.lm_eval.data import Source, one_line, resolve_data_files
 from harness.suites.lm_eval.documents import why_not_built
 from harness.suites.lm_eval.patches import (
@@ -27,7 +28,6 @@ from harness.suites.lm_eval.patches import (
     quiet,
     task_factory,
 )
-from harness.suites.lm_eval.programs import makes_code
 from harness.trust import own_folder
 from harness.warned import gathered
 

@@ -19,8 +19,8 @@ from harness.engines.replies import message_to_openai, tool_to_openai
 from harness.engines.vllm import start
 from harness.engines.vllm.chat_requests import chat_request
 from harness.engines.vllm.engine import VllmEngine
+from harness.engines.vllm.loglikelihoods import Scorer
 from harness.engines.vllm.pieces import CHECKED
-from harness.engines.vllm.scoring import Scorer
 from harness.engines.vllm.tokens import Encoder, Tokens
 from harness.errors import AttemptFailure, EngineDead, UserError
 from harness.types import FailureKind, Generation, Message, Sampling, Tool, ToolCall, Variant

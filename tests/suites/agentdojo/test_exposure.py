@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import pytest
 import yaml
 
-from harness.engines.dress import skeleton
+from harness.engines.escapes import skeleton
 from harness.suites.agentdojo.exposure import as_shown, is_exposed
 from harness.types import Generation, Message, ToolCall, Transcript
 

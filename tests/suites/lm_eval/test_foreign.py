@@ -14,7 +14,7 @@ from harness.config import SuiteSpec
 from harness.errors import UserError
 from harness.suites import load_suites
 from harness.suites.base import Suite
-from harness.suites.lm_eval.programs import MAKES_CODE
+from harness.suites.lm_eval.code_makers import MAKES_CODE
 from harness.trust import Trust, reading_data, trusting
 
 TASK: dict[str, Any] = {

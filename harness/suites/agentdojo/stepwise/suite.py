@@ -45,7 +45,7 @@ from harness.suites.base import ModelRole, Needs, Render, Suite
 from harness.suites.digests import digest
 from harness.suites.explanation import Explanation
 from harness.suites.messages import assistant_message
-from harness.suites.second import SecondEngine, SecondSpec
+from harness.suites.second_models import SecondEngine, SecondSpec
 from harness.types import (
     Declared,
     DerivedMetric,

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from harness.engines.metered import BusyClock
-from harness.engines.patience import PatientServer
+from harness.engines.retries import PatientServer
 from harness.engines.wire import Blame, Fault, Wire
 
 GONE = 2.0
@@ -36,8 +36,8 @@ class Gone:
 async def test_waiting_for_a_server_that_is_gone_is_no_time_of_the_engine(
     monkeypatch: pytest.MonkeyPatch, fails_after: float
 ) -> None:
-    monkeypatch.setattr("harness.engines.patience.FIRST_PAUSE", 0.02)
-    monkeypatch.setattr("harness.engines.patience.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("harness.engines.retries.FIRST_PAUSE", 0.02)
+    monkeypatch.setattr("harness.engines.retries.LONGEST_PAUSE", 0.05)
     server = PatientServer(cast("Wire", Gone(fails_after)), max_retries=9, patience_seconds=60)
     clock = BusyClock(idle=lambda: server.gone_seconds)
 

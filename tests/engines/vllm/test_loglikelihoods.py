@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from harness.engines.vllm import scoring
-from harness.engines.vllm.scoring import MOST_STEPS, WORTH_A_REQUEST, Scorer
+from harness.engines.vllm import loglikelihoods
+from harness.engines.vllm.loglikelihoods import MOST_STEPS, WORTH_A_REQUEST, Scorer
 from harness.engines.vllm.start import _check_log_probabilities
 from harness.engines.vllm.tokens import Tokens
 from harness.errors import AttemptFailure, UserError
@@ -143,7 +143,7 @@ def random_pairs(seed: int) -> list[tuple[Tokens, Tokens]]:
 def test_every_value_is_that_of_the_model(
     runner: int, caching: bool, ahead: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring, "WORTH_A_REQUEST", ahead)
+    monkeypatch.setattr(loglikelihoods, "WORTH_A_REQUEST", ahead)
     found = []
     for seed in range(15):
         vllm = Vllm(runner, caching)

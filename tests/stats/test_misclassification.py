@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.stats.judged import Calibration, Confusion, difference, kappa
+from harness.stats.misclassification import Calibration, Confusion, difference, kappa
 
 
 def _logit(p: float) -> float:
