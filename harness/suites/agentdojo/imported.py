@@ -1,6 +1,6 @@
 """Transcripts that somebody else's AgentDojo runs left, judged as this harness judges its own.
 
-The tool calls are made again in a fresh environment with the injections of the run (`replayed.py`). A run that
+The tool calls are made again in a fresh environment with the run's injections (`replayed.py`). A run that
 AgentDojo's detector aborted ends in the result that it objected to, for AgentDojo's logger leaves its closing
 message out: with that message put back the checkers give the verdicts that the file has.
 """
