@@ -106,7 +106,7 @@ def test_a_screen_has_only_that_computed_which_it_shows() -> None:
     def computed() -> list[bool]:
         tasks = ("_results" in vars(one) for one in split if one)
         origins = (key in vars(origin.metrics)["_made"] for origin in found.origins for key in keys)
-        return [*tasks, *("_value" in vars(result) for result in at_k), *origins]
+        return [*tasks, *("_found" in vars(result) for result in at_k), *origins]
 
     render(found, "table")
     assert len(computed()) > len(split) and not any(computed())
