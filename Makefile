@@ -41,7 +41,7 @@ test-parity: install  ## lm-eval itself beside the harness, on public data: minu
 test-kills: install  ## thirty SIGKILLs over workers and launchers, on one machine, Slurm and Ray: minutes
 	$(PYTEST) tests/run/test_kills.py --durations 3
 
-test-models: install  ## every architecture class of the registry, loaded by vLLM: at most 20 minutes on 2 cores
+test-models: install  ## every architecture class of the registry, loaded by vLLM: about 20 minutes on 2 idle cores
 	$(PYTEST) tests/models/test_families.py -k "test_family or test_the_table" --durations 5
 
 coverage: install  ## how often the 95% intervals hold a known truth, in simulated runs: an hour

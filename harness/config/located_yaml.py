@@ -38,7 +38,10 @@ class Document:
             _check_extent(path, node)
             self.data: Any = yaml.load(text, Loader=yaml.CSafeLoader)
         except OSError as error:
-            raise UserError(f"cannot read {path}: {error.strerror}; give the path of a YAML file") from error
+            beside = [file.name for file in path.parent.glob("*.y*ml")]
+            close = difflib.get_close_matches(path.name, beside, n=1)
+            hint = f"did you mean {path.with_name(close[0])}?" if close else "give the path of a YAML file"
+            raise UserError(f"cannot read {path}: {error.strerror}; {hint}") from error
         except UnicodeDecodeError as error:
             raise UserError(f"{path} is not UTF-8 text; give the path of a YAML file") from error
         except yaml.YAMLError as error:
@@ -73,10 +76,10 @@ class Document:
 
     def where(self, key: KeyPath) -> str:
         """`file:line` of the key or of the nearest enclosing one, or the override that set it."""
-        while key and key not in self.lines and key not in self.overrides:
-            key = key[:-1]
-        if key in self.overrides:
-            return f"override {self.overrides[key]!r}"
+        within = [key[:length] for length in range(len(key), -1, -1)]
+        if set_by := next((self.overrides[outer] for outer in within if outer in self.overrides), None):
+            return f"override {set_by!r}"
+        key = next((outer for outer in within if outer in self.lines), ())
         return f"{self.path}:{self.lines.get(key, 1)}"
 
     def convert(self, data: Any, kind: type[T], at: KeyPath = ()) -> T:

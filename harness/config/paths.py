@@ -9,6 +9,7 @@ digest nor results depend on where a checkout lies.
 import difflib
 import os
 import re
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -47,13 +48,23 @@ def find(kind: str, name: str) -> Path:
     path = registry() / kind / f"{name}.yaml"
     if not path.is_file():
         known = names(kind)
-        close = difflib.get_close_matches(name, known, n=3) or known
-        singular = kind.removesuffix("s")
+        close = nearest(name, known) or known
+        few = ", ".join(close[:FEW]) + (f" and {len(close) - FEW} more" if len(close) > FEW else "")
         raise UserError(
-            f"there is no {singular} {name!r} in {registry() / kind}: "
-            f"use one of {', '.join(close)}, or the path of a YAML file"
+            f"there is no {kind.removesuffix('s')} {name!r} in {registry() / kind}: "
+            f"use one of {few}, or the path of a YAML file"
         )
     return path
+
+
+FEW = 12
+"""So many names are told where none is near."""
+
+
+def nearest(name: str, known: Sequence[str]) -> list[str]:
+    """Names that may be meant by a mistyped one: at most three that are spelled alike, else that hold it."""
+    low = name.lower()
+    return difflib.get_close_matches(low, known, n=3) or [one for one in known if low in one.lower()][:3]
 
 
 def locate(path: str) -> str:

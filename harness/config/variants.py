@@ -60,6 +60,12 @@ def named(spec: ModelSpec, variant: str) -> VariantEntry:
     Raises:
         OptionError: the model has none of that name.
     """
+    if spec.variant != Variant():
+        raise OptionError(
+            f"{spec.name} is a variant already: name a mode and an effort with a hyphen between them, "
+            "such as @thinking-high",
+            "",
+        )
     mode, _, effort = variant.partition("-")
     if variant in spec.modes:
         return VariantEntry(model=spec.name, mode=variant)
@@ -228,8 +234,8 @@ def _recommended(spec: ModelSpec) -> dict[str, int | float]:
     of = f"mode {mode}" if mode else "any mode without its being asked for"
     has = f", only for {', '.join(spec.sampling)}" if spec.sampling else ""
     raise OptionError(
-        f"the spec of model {spec.name} has no recommended sampling for {of}{has}: write the sampling "
-        "out, or leave it at the run's",
+        f"the spec of model {spec.name} has no recommended sampling for {of}{has}: write the sampling out "
+        "(`harness models add` reads what its generation_config.json states), or leave it at the run's",
         "sampling",
     )
 

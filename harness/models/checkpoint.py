@@ -146,7 +146,18 @@ def weight_files(folder: Path) -> list[Path]:
             f"{folder} has its weights only in {pickled[0]}, a pickle, which can run any code when loaded: "
             "convert it to safetensors"
         )
-    raise UserError(f"{folder} has no *.safetensors files: give the folder of a whole checkpoint")
+    raise UserError(f"{folder} has no *.safetensors files: {_meant(folder)}")
+
+
+def _meant(folder: Path) -> str:
+    """What may be given instead of a folder that is no checkpoint, by what lies in it."""
+    if (folder / "adapter_config.json").is_file():
+        return "it is an adapter: name it as `adapter` of its base, `{model: BASE, adapter: FOLDER}`"
+    if gguf := sorted(file.name for file in folder.glob("*.gguf")):
+        return f"{gguf[0]} is not read; give the checkpoint that it was made of"
+    if inside := sorted(file.parent.name for file in folder.glob("*/config.json")):
+        return f"give the folder of one of the checkpoints in it, such as {inside[-1]}"
+    return "give the folder of a whole checkpoint"
 
 
 def stored_tensors(folder: Path, files: Sequence[Path]) -> list[Tensor]:
@@ -180,6 +191,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     if not (folder / "config.json").is_file() and (folder / "params.json").is_file():
         return as_config(read_json(folder / "params.json"))
+    if not (folder / "config.json").is_file():
+        raise UserError(f"{folder / 'config.json'} is missing: {_meant(folder)}")
     return read_json(folder / "config.json")
 
 
@@ -200,6 +213,8 @@ def read_header(file: Path) -> Iterator[Tensor]:
     broken = UserError(f"{file} is damaged or cut short ({size} bytes): download it again")
     with file.open("rb") as stream:
         prefix = stream.read(8)
+        if prefix == b"version ":
+            raise UserError(f"{file} is a pointer of Git LFS, not the file: run `git lfs pull` in its folder")
         length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
         if 8 + length > size:
             raise broken

@@ -49,7 +49,7 @@ THOUGHTS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("kimi_k2", ("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<think>")),
     ("deepseek_v4", ("｜DSML｜", "tool_calls", "<think>")),
     ("deepseek_v3", ("<｜Assistant｜>", "</think>", "thinking")),
-    ("hy_v3", ("<tool_sep>", "<think>")),
+    ("hy_v3", ("<tool_sep>", "<arg_key>", "<think>")),
     ("poolside_v1", ("<assistant>", "<think>")),
     ("glm45", ("<|assistant|>", "<arg_key>", "<think>")),
     ("qwen3", ("enable_thinking", "</think>")),

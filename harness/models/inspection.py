@@ -140,7 +140,8 @@ def list_lines() -> Iterator[str]:
 
 
 def _spec(target: str) -> ModelSpec:
-    if target in names("models") or target.endswith((".yaml", ".yml")):
+    is_name = "/" not in target and not Path(locate(target)).is_dir()
+    if target in names("models") or target.endswith((".yaml", ".yml")) or is_name:
         return load_model(target)
     path = str(Path(target).resolve()) if Path(locate(target)).is_dir() else target
     return ModelSpec(name=target, path=path, origin=Origin(developer="", country=""))

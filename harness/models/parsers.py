@@ -5,6 +5,7 @@ seconds), and what its parsers of tool calls are known to read wrongly.
 import ast
 import difflib
 import importlib.util
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +15,7 @@ from typing import Any
 from packaging.version import Version
 
 from harness.config import ModelSpec, OptionError
+from harness.models.tensors import quantization_config
 from harness.types import Struct
 
 PACKAGES = {"tool_call_parser": "tool_parsers", "reasoning_parser": "reasoning"}
@@ -68,6 +70,15 @@ def missing_tokens(spec: ModelSpec, folder: Path) -> Iterator[OptionError]:
                 "tokenizer does not have: the model writes another format, correct the parser",
                 key,
             )
+
+
+POOLED = re.compile(r"(Classification|RewardModeling|TextEncoding|(?<!LMHead)(?<!Chat)Model)$")
+"""How the names of classes end that give vectors or scores, where they are none of vLLM's for text:
+https://docs.vllm.ai/en/latest/models/pooling_models/"""
+
+
+AUTO_ROUND = {"auto-round", "intel/auto-round"}
+"""What checkpoints say whose quantisation vLLM has under another name, `inc`."""
 
 
 class Limit(Struct):
@@ -168,7 +179,7 @@ def older(version: str | None, than: str) -> bool:
 def class_errors(
     spec: ModelSpec, config: Mapping[str, Any], engine_args: Mapping[str, Any]
 ) -> Iterator[OptionError]:
-    """What is wrong with a checkpoint's class: neither vLLM nor transformers nor the checkpoint has it.
+    """What is wrong with a checkpoint's class: it writes no text, or nobody has it.
 
     Nothing is checked where vLLM is not installed, or where the run names another class (`hf_overrides`).
 
@@ -178,20 +189,58 @@ def class_errors(
         engine_args: of the engine that is to load it.
     """
     tables = _tables("model_executor/models/registry.py")
-    gone = tables.pop("_PREVIOUSLY_SUPPORTED_MODELS", {})
-    known = {name for table in tables.values() for name in table}
+    if tables and config and not engine_args.get("hf_overrides") and (said := _refused(spec, config, tables)):
+        yield OptionError(f"model {spec.name}: {said}", "path")
+
+
+def _refused(
+    spec: ModelSpec, config: Mapping[str, Any], tables: Mapping[str, Mapping[str, str | None]]
+) -> str | None:
+    """Why no engine could load the class of a checkpoint."""
     classes = [str(name) for name in config.get("architectures") or ()]
-    if not known or not classes or known.intersection(classes) or engine_args.get("hf_overrides"):
-        return
-    last = next((gone[name] for name in classes if name in gone), None)
-    if last is None and (_transformers_has(config.get("model_type")) or config.get("auto_map")):
-        return
-    until = f"vLLM had it up to {last}: install that; " if last else ""
-    hint = f"{later(spec)}{until}" or "a later one may have it; "
-    yield OptionError(
-        f"model {spec.name}: vLLM has no class {', '.join(classes)}; {hint}or choose another model",
-        "path",
-    )
+    if not classes:
+        return 'its config.json names no class: add `architectures`, such as ["LlamaForCausalLM"]'
+    named = ", ".join(classes)
+    writers = tables.get("_TEXT_GENERATION_MODELS", {}).keys() | tables.get("_MULTIMODAL_MODELS", {}).keys()
+    if not writers.intersection(classes) and all(POOLED.search(name) for name in classes):
+        return f"its class {named} writes no text: give the checkpoint of a model that does"
+    gone = tables.get("_PREVIOUSLY_SUPPORTED_MODELS", {})
+    known = {name for table in tables.values() if table is not gone for name in table}
+    if known.intersection(classes):
+        return None
+    if last := next((gone[name] for name in classes if name in gone), None):
+        hint = f"{later(spec)}vLLM had it up to {last}: install that; "
+    elif _transformers_has(config.get("model_type")) or spec.trust_remote_code:
+        return None
+    elif config.get("auto_map"):
+        return (
+            f"its class {named} comes with code of its own: read it, then set trust_remote_code in its spec"
+        )
+    else:
+        hint = later(spec) or "a later one may have it; "
+    return f"vLLM has no class {named}; {hint}or choose another model"
+
+
+def quantization_errors(
+    spec: ModelSpec, config: Mapping[str, Any], engine_args: Mapping[str, Any]
+) -> Iterator[OptionError]:
+    """What is wrong with how a checkpoint is quantised: the installed vLLM does not read it.
+
+    Args:
+        spec: the model.
+        config: its config.json.
+        engine_args: of the engine that is to load it.
+    """
+    method = str(quantization_config(config).get("quant_method") or "").replace("_", "-")
+    file = _source("model_executor/layers/quantization/__init__.py")
+    known = _quantizations(file) if file else []
+    names = {name.replace("_", "-") for name in known} | AUTO_ROUND
+    if method and known and method not in names and not engine_args.get("hf_overrides"):
+        yield OptionError(
+            f"model {spec.name}: its weights are quantised by {method}, which vLLM {installed()} does not "
+            f"read: give a checkpoint that is whole, or quantised by one of {', '.join(known)}",
+            "path",
+        )
 
 
 def _transformers_has(model_type: Any) -> bool:
@@ -222,10 +271,26 @@ def _read_tables(path: Path) -> dict[str, dict[str, str | None]]:
     return tables
 
 
+@cache
+def _quantizations(path: Path) -> list[str]:
+    """What the type `QuantizationMethods` of a file of vLLM's may be."""
+    for node in ast.parse(path.read_text(encoding="utf8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "QuantizationMethods":
+            names = [part.value for part in ast.walk(node.value) if isinstance(part, ast.Constant)]
+            return [name for name in names if isinstance(name, str)]
+    return []
+
+
 def _tables(file: str) -> dict[str, dict[str, str | None]]:
     """Dictionaries of a file of vLLM's, which is not imported: name -> key -> value, where that is text."""
+    path = _source(file)
+    return dict(_read_tables(path)) if path else {}
+
+
+def _source(file: str) -> Path | None:
+    """A file of the installed vLLM, None where there is none."""
     spec = importlib.util.find_spec("vllm")
     if spec is None or not spec.submodule_search_locations:
-        return {}
+        return None
     path = Path(spec.submodule_search_locations[0]) / file
-    return dict(_read_tables(path)) if path.is_file() else {}
+    return path if path.is_file() else None

@@ -6,24 +6,30 @@ and where, is left to a person, who finds it at the head of the spec.
 
 import json
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.config import ModelSpec, bare_name, load_model
+import msgspec
+
+from harness.config import DRAWS, ModelSpec, bare_name, load_model
 from harness.disk import replace
 from harness.errors import UserError
 from harness.models import checkpoint, fit, hub
 from harness.models.dialects import reasoning_parser, tool_call_parser
 from harness.models.layers import text_config
-from harness.models.parsers import class_errors
+from harness.models.parsers import class_errors, quantization_errors
 from harness.models.registry import front_matter, stated_bases, stated_derivation
+from harness.models.template import read_template, special_tokens
 from harness.models.tensors import Tensor, count_tensors
+from harness.models.tokenizer import check_tokenizer
+from harness.models.trials import ways
+from harness.types import INSTRUCT, Sampling
 
 FILES = ("README.md", "generation_config.json", "adapter_config.json", *checkpoint.TEMPLATE_FILES)
 """Small files beside the config.json that facts are read from."""
-DRAWN = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty")
 LICENCES = {
     "apache-2.0": "Apache-2.0",
     "mit": "MIT",
@@ -71,7 +77,7 @@ class Proposal:
             yield f"  {key}: {_shown(self._fact(key))} ({source})"
         yield from (f"  {note}" for note in self.notes)
         yield "only a person can fill in: " + ", ".join(self.left)
-        yield f"to run it: harness run CONFIG --model {file}"
+        yield f"to run it: harness run CONFIG --model {shlex.quote(str(file))}"
 
     def _fact(self, key: str) -> Any:
         return self.facts.get(key, self.facts.get("origin", {}).get(key))
@@ -112,7 +118,11 @@ def add(target: str, name: str | None, out: Path | None) -> Iterator[str]:
         raise UserError(f"{file} is there already: give another file with --out, or remove it")
     proposal = propose(target, called)
     replace(file, proposal.text().encode())
-    load_model(str(file))
+    try:
+        load_model(str(file))
+    except UserError:
+        file.unlink()
+        raise
     yield from proposal.lines(file)
 
 
@@ -129,7 +139,14 @@ def propose(target: str, name: str) -> Proposal:
     if files.revision:
         proposal.facts["revision"] = files.revision
     _propose_origin(proposal, files)
-    _propose_parsers(proposal, files)
+    template = checkpoint.chat_template(files.folder, tools=True)
+    if template is None:
+        proposal.notes.append("no chat template: a base model, which agents cannot be run with")
+    elif broken := _broken(template):
+        proposal.notes.append(f"{broken}: correct it before a run")
+    else:
+        _propose_parsers(proposal, files, template)
+        _propose_switches(proposal, files, template)
     _propose_engine(proposal, files, config)
     _propose_sampling(proposal, files)
     return proposal
@@ -147,12 +164,22 @@ def _files(target: str, name: str) -> Files:
     return Files(here, f"https://huggingface.co/{target}/blob/{sha}/", sha, hub.tensors(target, sha))
 
 
+def _broken(template: str) -> str | None:
+    """Why a chat template cannot be read."""
+    try:
+        read_template(template)
+    except UserError as error:
+        return str(error)
+    return None
+
+
 def _propose_origin(proposal: Proposal, files: Files) -> None:
     """Base models and licence, by the model card and by what was kept of a merge or an adapter."""
     card = front_matter(files.folder / "README.md")
     origin: dict[str, Any] = {}
-    named = str(card.get("license_name") or card.get("license") or "")
-    if named and named != "other":
+    stated = card.get("license_name") or card.get("license") or ""
+    named = str(stated[0] if isinstance(stated, list) and len(stated) == 1 else stated)
+    if re.fullmatch(r"[\w.+ -]+", named) and named != "other":
         origin["licence"] = LICENCES.get(
             named.lower(), f"LicenseRef-{re.sub(r'[^A-Za-z0-9.-]+', '-', named)}"
         )
@@ -171,12 +198,8 @@ def _propose_origin(proposal: Proposal, files: Files) -> None:
         proposal.facts["derivation"] = how
 
 
-def _propose_parsers(proposal: Proposal, files: Files) -> None:
+def _propose_parsers(proposal: Proposal, files: Files, template: str) -> None:
     """Parsers, by the words that the chat template writes around calls and thoughts."""
-    template = checkpoint.chat_template(files.folder, tools=True)
-    if template is None:
-        proposal.notes.append("no chat template: a base model, which agents cannot be run with")
-        return
     tools, thoughts = tool_call_parser(template), reasoning_parser(template)
     for key, parser in (("tool_call_parser", tools), ("reasoning_parser", thoughts)):
         if parser:
@@ -188,24 +211,46 @@ def _propose_parsers(proposal: Proposal, files: Files) -> None:
             )
 
 
+def _propose_switches(proposal: Proposal, files: Files, template: str) -> None:
+    """Modes and efforts, by what the chat template renders."""
+    switches = ways(template, tuple(sorted(special_tokens(files.folder).items())))
+    asked: dict[str, dict[str, dict[str, Any]]] = {
+        "modes": {mode: dict(given) for mode, given in switches.modes.items()},
+        "efforts": {effort: {"reasoning_effort": effort} for effort in switches.efforts},
+    }
+    for key, given in asked.items():
+        if given:
+            proposal.facts[key] = {
+                name: {"chat_template_kwargs": keywords} for name, keywords in given.items()
+            }
+            proposal.sources[key] = files.source("chat template")
+    if switches.default:
+        proposal.facts["default_mode"] = switches.default
+    set_by = {keyword for given in asked.values() for keywords in given.values() for keyword in keywords}
+    if others := [name for name in read_template(template).reasoning_switches if name not in set_by]:
+        proposal.notes.append(f"its chat template reads {', '.join(others)} too: see what they switch")
+
+
 def _propose_engine(proposal: Proposal, files: Files, config: Mapping[str, Any]) -> None:
-    """What the engine is to be told: a layout, the checkpoint's own code; and the context that it states."""
-    if config.get("auto_map") and any(
-        class_errors(ModelSpec(name="", path=""), {**config, "auto_map": None}, {})
-    ):
+    """What the engine is to be told: a layout, the checkpoint's own code; and what it would refuse."""
+    bare = ModelSpec(name=proposal.facts["name"], path=proposal.facts["path"])
+    refused = [*class_errors(bare, config, {}), *quantization_errors(bare, config, {})]
+    proposal.notes += map(str, refused)
+    if config.get("auto_map") and any(class_errors(bare, config, {})):
         proposal.left["trust_remote_code"] = (
             "true, once you have read the code that it brings, which vLLM needs"
         )
-        proposal.notes.append(
-            f"it brings code of its own, which is not trusted ({files.source('config.json')})"
-        )
+    try:
+        check_tokenizer(files.folder, {})
+    except UserError as error:
+        proposal.notes += [] if files.revision else [str(error)]
     if context := text_config(config).get("max_position_embeddings"):
         proposal.notes.append(f"context: {context} tokens ({files.source('config.json')})")
     weights = count_tensors(config, files.tensors).bytes
     try:
         need = fit.footprint(proposal.facts["name"], config, weights)
     except UserError as error:
-        proposal.notes.append(f"no layout is proposed: {error}")
+        proposal.notes.append(f"no layout is proposed: {str(error).partition(';')[0]}")
         return
     placed = fit.smallest_fit(need, fit.GPUS[GPU.lower()], fit.NODE)
     if placed is None or placed.quantization != "as stored":
@@ -224,10 +269,17 @@ def _propose_sampling(proposal: Proposal, files: Files) -> None:
     if not file.is_file():
         return
     stated = checkpoint.read_json(file)
-    drawn = {key: stated[key] for key in DRAWN if isinstance(stated.get(key), int | float)}
+    drawn = {key: stated[key] for key in DRAWS if stated.get(key) is not None}
     if not drawn or stated.get("do_sample") is False:
         return
-    mode = "thinking" if "reasoning_parser" in proposal.facts else "instruct"
+    try:
+        msgspec.convert(drawn, Sampling, strict=True)
+    except msgspec.ValidationError as error:
+        proposal.notes.append(f"its sampling is left out: {error} ({files.source('generation_config.json')})")
+        return
+    mode = proposal.facts.get("default_mode") or (
+        "thinking" if "reasoning_parser" in proposal.facts else INSTRUCT
+    )
     proposal.facts["sampling"] = {mode: drawn}
     proposal.sources["sampling"] = files.source("generation_config.json")
 

@@ -18,8 +18,8 @@ from typing import Any
 from msgspec import structs
 
 from harness.models.limits import Exceeded, within_limits
-from harness.models.template import environment, undeclared
-from harness.types import Struct
+from harness.models.template import SWITCHES, environment, undeclared
+from harness.types import INSTRUCT, Struct
 
 Conversation = Sequence[Mapping[str, Any]]
 
@@ -47,6 +47,9 @@ SWITCHED: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "reasoning_effort": ("high", ("none", "no_think", "minimal")),
 }
 """Variable by which released templates switch thinking -> (a value for on, values for off)."""
+
+EFFORTS = ("low", "medium", "high")
+"""Values of `reasoning_effort` that templates of several developers know."""
 
 OPEN_THOUGHT = re.compile(r"[<\[]\|?(?!end)[\w:]*think\w*\|?[>\]]\s*$", re.IGNORECASE)
 """How a prompt ends within a thought: `<think>`, `<seed:think>`, `[THINK]`, `<|START_THINKING|>`."""
@@ -184,10 +187,56 @@ def own_thoughts(
         return dict.fromkeys(OWN_THOUGHTS)
 
 
+class Ways(Struct):
+    """The ways in which a template lets a model be asked, by what it renders."""
+
+    modes: dict[str, dict[str, bool]] = {}
+    """Mode -> the variable by which it is switched."""
+    default: str | None = None
+    """The mode in which it is where nothing is set, None if it is none of them."""
+    efforts: tuple[str, ...] = ()
+    """Values of `reasoning_effort` that give a prompt as no other does."""
+
+
+@lru_cache(maxsize=256)
+def ways(source: str, special_tokens: tuple[tuple[str, str], ...] = ()) -> Ways:
+    """What switches a template has, tried one by one with a question.
+
+    Args:
+        source: of a chat template, which must parse.
+        special_tokens: name -> text, such as `bos_token`.
+    """
+
+    def found() -> Ways:
+        trial, modes, default = _Trial(source, dict(special_tokens), tools=False), {}, None
+        plain = trial.render([user()])
+        for switch in trial.switches:
+            on, off = (trial.render([user()], **{switch: value}) for value in (True, False))
+            if SWITCHED[switch][0] is True and None not in (on, off) and on != off:
+                modes = {"thinking": {switch: True}, INSTRUCT: {switch: False}}
+                default = "thinking" if plain == on else INSTRUCT if plain == off else None
+                break
+        asked: dict[str, Any] = {**modes.get("thinking", {})}
+        prompts = [trial.render([user()], **asked, reasoning_effort=effort) for effort in EFFORTS]
+        efforts = [
+            effort for effort, prompt in zip(EFFORTS, prompts, strict=True) if prompts.count(prompt) == 1
+        ]
+        return Ways(modes, default, tuple(efforts))
+
+    try:
+        return within_limits(found)
+    except Exceeded:
+        return Ways()
+
+
 def _try(source: str, sent: Sent, special_tokens: dict[str, str]) -> Rendering:
     keywords = json.loads(sent.keywords)
     if unread := sorted(keywords.keys() - undeclared(source)):
-        return Rendering(void=f"does not read {', '.join(unread)}, by which its variant is to be switched")
+        reads = [name for name in SWITCHES if name in undeclared(source)]
+        instead = f" (it reads {', '.join(reads)})" if reads else ""
+        return Rendering(
+            void=f"does not read {', '.join(unread)}, by which its variant is to be switched{instead}"
+        )
     trial = _Trial(source, special_tokens | keywords, sent.tools)
     begun = sent.tools or sent.system
     first = [system(), user()] if begun else [user()]
@@ -284,7 +333,7 @@ class _Trial:
         self._day = datetime.date(2024, 5, 15)
         self._environment = environment(lambda: self._day)
         self._template = self._environment.from_string(source)
-        self._switches = [name for name in SWITCHED if name in undeclared(source)]
+        self.switches = [name for name in SWITCHED if name in undeclared(source)]
         self.lists = tools and loops_over_content(self._environment.parse(source))
         self.reason = ""
         """Why the last rendering failed."""
@@ -324,7 +373,7 @@ class _Trial:
         plain = self.render(conversation)
         if plain is not None and OPEN_THOUGHT.search(plain):
             return None  # values of an effort that it does not know are its default to some templates
-        for switch in self._switches if not asked else ():
+        for switch in self.switches if not asked else ():
             on, off = SWITCHED[switch]
             thinks = self.render(conversation, **{switch: on})
             closed = [self.render(conversation, **{switch: value}) for value in off]

@@ -14,7 +14,7 @@ from harness.models import checkpoint, hub
 from harness.models.adapter import Adapter, check_base
 from harness.models.adapter import find as find_adapter
 from harness.models.adapter import read as read_adapter
-from harness.models.parsers import class_errors, missing_tokens, parser_errors
+from harness.models.parsers import class_errors, missing_tokens, parser_errors, quantization_errors
 from harness.models.registry import with_stated_bases
 from harness.models.tokenizer import check_tokenizer
 from harness.types import Architecture
@@ -51,7 +51,9 @@ def check_model(spec: ModelSpec, engine: EngineSpec) -> tuple[PlannedModel, list
     else:
         config = checkpoint.read_config(read.folder) if read.folder else {}
         problems += [
-            f"{spec.where(error.option)}{error}" for error in class_errors(spec, config, engine_args)
+            f"{spec.where(error.option)}{error}"
+            for refused in (class_errors, quantization_errors)
+            for error in refused(spec, config, engine_args)
         ]
     if not problems and read.architecture and (folder := checkpoint.find(spec)):
         problems += [f"{spec.where(error.option)}{error}" for error in missing_tokens(spec, folder)]

@@ -19,6 +19,7 @@ from harness.config import ModelSpec, RunConfig, drawn_by
 from harness.engines.rendering import begun_by
 from harness.errors import UserError
 from harness.models import checkpoint
+from harness.models.dialects import reasoning_parser
 from harness.models.fit import GIB, UTILIZATION
 from harness.models.registry import behind, specs
 from harness.models.template import environment, read_template, special_tokens
@@ -300,6 +301,24 @@ def greedy_thinking(subject: Subject) -> Iterator[Caution]:
     )
 
 
+def thoughts_in_answers(subject: Subject) -> Iterator[Caution]:
+    """A model that thinks, and nothing that tells its thoughts from its answers."""
+    spec, folder = subject.model.spec, subject.folder
+    mode = spec.variant.mode or spec.default_mode
+    if subject.config.engine.kind != "vllm" or spec.reasoning_parser or mode in (None, INSTRUCT):
+        return
+    if subject.suite.needs.loglikelihoods or not subject.chats:
+        return
+    template = checkpoint.chat_template(folder) if folder is not None else None
+    known = reasoning_parser(template) if template else None
+    which = f", such as {known}, which reads what its chat template writes" if known else ""
+    yield subject.caution(
+        "thoughts_in_answers",
+        f"{spec.where()}model {spec.name} thinks, and no reasoning_parser is named, so that its thoughts are "
+        f"scored as its answers: name vLLM's{which}",
+    )
+
+
 def thinking_budget(subject: Subject) -> Iterator[Caution]:
     """A budget of thoughts that the engine could not keep."""
     spec = subject.model.spec
@@ -461,6 +480,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Caution]], ...] = (
     variant_without_template,
     scored_in_a_thought,
     thinking_budget,
+    thoughts_in_answers,
     greedy_attempts,
     greedy_thinking,
 )

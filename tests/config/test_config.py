@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from harness import config as configs
-from harness.config import RunConfig, load_config, to_yaml
+from harness.config import RunConfig, load_config, load_model, to_yaml
 from harness.errors import UserError
 from harness.suites import ADAPTERS, load_suites
 from harness.trust import load_object
@@ -346,3 +346,28 @@ def test_a_hub_id_that_the_registry_knows_has_the_facts_of_its_spec(tmp_path: Pa
         "Qwen/Qwen3-8B-of-mine",
         None,
     )
+
+
+def test_a_mistyped_name_is_told_with_those_that_are_near(tmp_path: Path) -> None:
+    for typed, near in (
+        ("qwen3-8", "qwen3-8b, "),
+        ("Qwen3-8B", "qwen3-8b, "),
+        ("llama", "deepseek-r1-distill-llama-70b, llama-3.1-70b-instruct, "),
+        ("gpt-os-20b", "gpt-oss-20b"),
+    ):
+        with pytest.raises(UserError, match=f"there is no model '{typed}' .*: use one of {near}"):
+            load_model(typed)
+    with pytest.raises(UserError, match=r"use one of .* and \d+ more, or the path") as told:
+        load_model("unheard")
+    assert len(str(told.value)) < 500
+    (tmp_path / "first.yaml").write_text("name: first\n")
+    with pytest.raises(UserError, match=r"cannot read \S+/frist\.yaml: .*; did you mean \S+/first\.yaml\?"):
+        load_config(tmp_path / "frist.yaml")
+
+
+def test_what_the_command_line_sets_is_where_it_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("name: r\nmodels: [aster-dense]\nsuites: [planted_choice]\n")
+    with pytest.raises(UserError, match=r"^override 'models=\[\"aster-dens\"\]': there is no model"):
+        load_config(tmp_path / "run.yaml", ['models=["aster-dens"]'])
+    with pytest.raises(UserError, match=r"^override 'models\.0=x': there is no model 'x'"):
+        load_config(tmp_path / "run.yaml", ["models.0=x"])

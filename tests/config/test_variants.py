@@ -85,6 +85,10 @@ def test_a_mode_may_be_asked_for_in_the_system_message(tmp_path: Path) -> None:
     ("entry", "says"),
     [
         ("./m.yaml@fast", "m has no variant 'fast': it has m@thinking, m@instruct, m@low, m@high"),
+        (
+            "./m.yaml@thinking@high",
+            "m@thinking is a variant already: name a mode and an effort with a hyphen",
+        ),
         ("{model: ./m.yaml, mode: fast}", "m has no mode 'fast': it has thinking, instruct"),
         ("{model: ./m.yaml, reasoning_effort: max}", "m has no effort 'max': it has low, high"),
         ("{model: ./m.yaml, mode: instruct, reasoning_effort: low}", "no thought to make an effort at"),

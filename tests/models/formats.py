@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ADDED = (
-    "<think>", "</think>", "<mm:think>", "</mm:think>", "]<]minimax[>[", "<tool_call>", "</tool_call>",
+    "<think>", "</think>", "<mm:think>", "</mm:think>",
+    "<seed:think>", "</seed:think>", "]<]minimax[>[", "<tool_call>", "</tool_call>",
     "<｜tool▁calls▁begin｜>", "<｜tool▁calls▁end｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>",
     "<｜tool▁sep｜>", "｜DSML｜", "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>",
     "<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_call_argument_begin|>", "<minimax:tool_call>",
@@ -177,7 +178,8 @@ FORMATS = {
     "seed_oss": Format(
         "<seed:tool_call>\n<function={{ c.name }}>\n" + PAIRS
         + "<parameter={{ k }}>{{ v }}</parameter>\n{% endfor %}</function>\n</seed:tool_call>",
-        between="\n", broken="<seed:tool_call>\n<function=get_weather>\n<parameter=city>Par",
+        between="\n", opens="<seed:think>", closes="</seed:think>",
+        broken="<seed:tool_call>\n<function=get_weather>\n<parameter=city>Par",
     ),
     "apertus": Format(
         '{"{{ c.name }}": ' + ARGUMENTS + "}",

@@ -122,6 +122,33 @@ def test_a_truncated_file_is_refused(tmp_path: Path, cut: int) -> None:
         checkpoint.inspect(folder)
 
 
+def test_a_pointer_of_git_lfs_is_told(tmp_path: Path) -> None:
+    folder = make(tmp_path / "m")
+    (folder / "model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    with pytest.raises(UserError, match=r"model\.safetensors is a pointer of Git LFS.*git lfs pull"):
+        checkpoint.inspect(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "said"),
+    [
+        ("adapter_config.json", "it is an adapter: name it as `adapter` of its base"),
+        ("model-Q4_K_M.gguf", "model-Q4_K_M.gguf is not read; give the checkpoint that it was made of"),
+        ("checkpoint-500/config.json", "one of the checkpoints in it, such as checkpoint-500"),
+        ("notes.txt", "give the folder of a whole checkpoint"),
+    ],
+)
+def test_what_was_meant_by_a_folder_that_is_no_checkpoint_is_told(
+    tmp_path: Path, file: str, said: str
+) -> None:
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("{}")
+    with pytest.raises(UserError, match=rf"has no \*\.safetensors files: .*{said}"):
+        checkpoint.weight_files(tmp_path)
+    with pytest.raises(UserError, match=rf"config\.json is missing: .*{said}"):
+        checkpoint.read_config(tmp_path)
+
+
 def test_a_pickle_is_refused(tmp_path: Path) -> None:
     folder = make(tmp_path / "m")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")

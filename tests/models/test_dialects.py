@@ -45,6 +45,7 @@ def test_thoughts_are_known_by_their_marks(name: str) -> None:
         ("{% if enable_thinking %}<think>\n{% else %}<think>\n\n</think>{% endif %}", "qwen3"),
         ("<|im_start|>assistant\n<think>\n{{ m.content.split('</think>') }}", "deepseek_r1"),
         ("<|assistant|><think></think><arg_key>", "glm45"),
+        ("<param><tool_sep>{% if enable_thinking %}<think>{% else %}</think>{% endif %}", "qwen3"),
         ("<｜Assistant｜>{% if thinking %}<think>{% else %}</think>{% endif %}", "deepseek_v3"),
         ("{{ m.content }}", None),
     ],

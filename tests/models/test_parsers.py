@@ -16,6 +16,7 @@ from harness.models.parsers import (
     missing_tokens,
     older,
     parser_errors,
+    quantization_errors,
     registered,
 )
 from harness.types import Origin
@@ -71,11 +72,9 @@ def test_parsers_that_need_no_token_need_no_tokenizer(tmp_path: Path) -> None:
         ({"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, None),
         # vLLM has no class of its own for it, and serves it through transformers.
         ({"architectures": ["SolarOpenForCausalLM"], "model_type": "solar_open"}, None),
-        (
-            {"architectures": ["OwnForCausalLM"], "model_type": "own", "auto_map": {"AutoModel": "x.Own"}},
-            None,
-        ),
         ({}, None),
+        ({"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2"}, None),
+        ({"architectures": ["InternVLChatModel"], "model_type": "internvl_chat"}, None),
         ({"architectures": ["OwnForCausalLM"], "model_type": "own"}, "a later one may have it"),
         ({"architectures": ["QWenLMHeadModel"], "model_type": "qwen"}, "vLLM had it up to 0.23.0"),
     ],
@@ -88,6 +87,52 @@ def test_a_class_that_nothing_installed_has_is_said(config: dict[str, Any], said
         [error] = errors
         assert f"model some: vLLM has no class {config['architectures'][0]}; {said}" in error
         assert list(class_errors(spec({}), config, {"hf_overrides": {"architectures": ["A"]}})) == []
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+@pytest.mark.parametrize("classes", [{}, {"architectures": None}, {"architectures": []}])
+def test_a_config_without_a_class_is_refused(classes: dict[str, Any]) -> None:
+    config = {"model_type": "qwen3", **classes}
+    [error] = class_errors(spec({}), config, {})
+    assert "its config.json names no class: add `architectures`" in str(error)
+    assert not list(class_errors(spec({}), config, {"hf_overrides": {"architectures": ["A"]}}))
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+def test_code_of_a_checkpoint_is_to_be_trusted_first() -> None:
+    own = {"architectures": ["OwnForCausalLM"], "model_type": "own", "auto_map": {"AutoModel": "x.Own"}}
+    [error] = class_errors(spec({}), own, {})
+    assert "OwnForCausalLM comes with code of its own: read it, then set trust_remote_code" in str(error)
+    assert not list(class_errors(msgspec.structs.replace(spec({}), trust_remote_code=True), own, {}))
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+@pytest.mark.parametrize(
+    ("method", "read"),
+    [
+        *dict.fromkeys(
+            [("awq", True), ("gptq", True), ("fp8", True), ("compressed-tensors", True), ("modelopt", True),
+             ("compressed_tensors", True), ("auto-round", True), ("mxfp4", True), (None, True),
+             ("bitsandbytes", False), ("hqq", False), ("aqlm", False)]
+        ),
+    ],
+)  # fmt: skip
+def test_a_quantisation_that_vllm_does_not_read_is_said(method: str | None, read: bool) -> None:
+    config = {"quantization_config": {"quant_method": method}}
+    errors = list(quantization_errors(spec({}), config, {}))
+    assert bool(errors) == (not read)
+    assert all(f"quantised by {method}, which vLLM {installed()} does not read" in str(e) for e in errors)
+
+
+@pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")
+@pytest.mark.parametrize(
+    "name",
+    ["Qwen3ForSequenceClassification", "Qwen3Model", "LlamaForTokenClassification", "Qwen2ForRewardModel"],
+)
+def test_a_class_that_writes_no_text_is_refused(name: str) -> None:
+    config = {"architectures": [name], "model_type": "qwen3"}
+    [error] = class_errors(spec({}), config, {})
+    assert f"its class {name} writes no text" in str(error)
 
 
 @pytest.mark.skipif(not registered("tool_parsers"), reason="vLLM is not installed")

@@ -8,13 +8,14 @@ import pytest
 
 from harness.cli import main
 from harness.config import load_model
+from harness.config.schemas import Switch
 from tests.models.fake_hub import COMMIT, serve
 from tests.models.test_checkpoint import make
 from tests.models.test_layers import BY_ID
 
 TEMPLATE = (
     "{% if tools %}{{ tools }}<tool_call>{}</tool_call>{% endif %}"
-    "{% if enable_thinking %}<think>{% else %}<think></think>{% endif %}"
+    "{% if enable_thinking is not defined or enable_thinking %}<think>{% else %}<think></think>{% endif %}"
 )
 CARD = "---\nlicense: apache-2.0\nbase_model: a/base\nbase_model_relation: finetune\n---\n# Ours\n"
 DRAWS = {"do_sample": True, "temperature": 0.6, "top_k": 20, "max_new_tokens": 9}
@@ -47,6 +48,11 @@ def test_a_spec_is_proposed_with_its_sources(
         ("a/base",),
         "finetune",
     )
+    assert spec.modes == {
+        "thinking": Switch(chat_template_kwargs={"enable_thinking": True}),
+        "instruct": Switch(chat_template_kwargs={"enable_thinking": False}),
+    }
+    assert (spec.default_mode, spec.efforts) == ("thinking", {})
     assert spec.sampling == {"thinking": {"temperature": 0.6, "top_k": 20}}
     assert spec.layouts == {1: {"tensor_parallel_size": 1}}
     assert not spec.origin.stated
@@ -54,7 +60,7 @@ def test_a_spec_is_proposed_with_its_sources(
     assert spec.sources["licence"] == spec.sources["base_models"] == "README.md"
     assert spec.sources["sampling"] == "generation_config.json"
     assert set(spec.sources) == {
-        "base_models", "layouts", "licence", "reasoning_parser", "sampling", "tool_call_parser",
+        "base_models", "layouts", "licence", "modes", "reasoning_parser", "sampling", "tool_call_parser",
     }  # fmt: skip
     assert "tool_call_parser: hermes (chat template)" in said
     assert "context: 512 tokens (config.json)" in said
@@ -111,6 +117,8 @@ def test_of_a_repository_the_small_files_are_read(
         ("license: other\nlicense_name: my-terms v2", "LicenseRef-my-terms-v2"),
         ("license: gemma", "LicenseRef-gemma"),
         ("license: other", None),
+        ("license:\n- apache-2.0", "Apache-2.0"),
+        ("license: [mit, apache-2.0]", None),
         ("tags: [x]", None),
     ],
 )
@@ -130,3 +138,51 @@ def test_sampling_of_one_that_does_not_draw_is_none(
     (folder / "generation_config.json").write_text(json.dumps(DRAWS | {"do_sample": False}))
     add(folder, capsys, "--out", str(tmp_path / "m.yaml"))
     assert load_model(str(tmp_path / "m.yaml")).sampling == {}
+
+
+@pytest.mark.parametrize(
+    ("drawn", "said"),
+    [
+        ({"repetition_penalty": True}, "Expected `float`, got `bool`"),
+        ({"temperature": "0.6"}, "Expected `float`, got `str`"),
+        ({"top_p": 1.5}, "top_p in (0, 1]"),
+    ],
+)
+def test_sampling_that_is_none_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], drawn: dict[str, Any], said: str
+) -> None:
+    folder = checkpoint(tmp_path / "m")
+    (folder / "generation_config.json").write_text(json.dumps(DRAWS | drawn | {"min_p": None}))
+    told = add(folder, capsys, "--out", str(tmp_path / "m.yaml"))
+    assert "its sampling is left out: " in told
+    assert said in told
+    assert load_model(str(tmp_path / "m.yaml")).sampling == {}
+
+
+def test_what_keeps_a_checkpoint_from_being_run_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkpoint(tmp_path / "m", architectures=["Qwen3ForSequenceClassification"])
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }")
+    (folder / "tokenizer.json").unlink()
+    said = add(folder, capsys, "--out", str(tmp_path / "a b.yaml"))
+    assert "the chat template is broken in line 1" in said
+    assert "Qwen3ForSequenceClassification writes no text" in said
+    assert "has no tokenizer" in said
+    assert f"--model '{tmp_path}/a b.yaml'" in said
+    assert load_model(str(tmp_path / "a b.yaml")).tool_call_parser is None
+
+
+def test_efforts_and_other_switches_of_a_template_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = checkpoint(tmp_path / "m")
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{{ m.content }}{% endfor %}{{ reasoning_effort }}{{ clear_thinking }}"
+    )
+    said = add(folder, capsys, "--out", str(tmp_path / "m.yaml"))
+    spec = load_model(str(tmp_path / "m.yaml"))
+    assert spec.modes == {}
+    assert spec.efforts["low"] == Switch(chat_template_kwargs={"reasoning_effort": "low"})
+    assert [*spec.efforts] == ["low", "medium", "high"]
+    assert "its chat template reads clear_thinking too" in said

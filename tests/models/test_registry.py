@@ -23,6 +23,13 @@ def spec(name: str, *bases: str, country: str = "XA", **more: object) -> ModelSp
     return ModelSpec(name=name, path=f"org-{country}/{name}", origin=origin, **more)  # type: ignore[arg-type]
 
 
+UNPARSED = {
+    "granite-3.3-8b-instruct", "llm-jp-4-32b-a3b-thinking", "llm-jp-4-33b-thinking", "llm-jp-4-8b-thinking",
+    "solar-open-100b", "telechat3-36b-thinking",
+}  # fmt: skip
+"""Models that think, and of whose thoughts no source at hand says which of vLLM's parsers reads them."""
+
+
 @pytest.mark.parametrize("found", SPECS, ids=lambda s: s.name)
 def test_specs(found: ModelSpec) -> None:
     assert found.path.startswith("harness:") or re.fullmatch(r"[\w.-]+/[\w.-]+", found.path)
@@ -34,6 +41,7 @@ def test_specs(found: ModelSpec) -> None:
     assert set(found.modes) <= {"thinking", "instruct", "adaptive"}
     assert set(found.sampling) <= ({*found.modes} or {"thinking", "instruct"})
     assert not found.efforts or "thinking" in found.modes
+    assert found.reasoning_parser or "thinking" not in found.modes or found.name in UNPARSED
     assert not found.modes or found.default_mode or found.name == "minicpm5-1b", "what it does unasked"
     assert all(v for k, v in found.layouts.items() if k not in (1, 8)) or not found.layouts
     assert re.fullmatch(r"\d+\.\d+\.\d+", found.min_vllm or "0.0.0")

@@ -13,6 +13,7 @@ from harness.models.trials import (
     loops_over_content,
     own_thoughts,
     try_template,
+    ways,
 )
 
 AGENTS = Sent(tools=True)
@@ -223,10 +224,55 @@ def test_a_variant_is_tried_with_what_switches_it() -> None:
     assert try_template(source, Sent(tools=True, keywords=off, instruct=True)) == Rendering()
 
 
+ON, OFF = "<think>", "<think></think>"
+
+
+@pytest.mark.parametrize(
+    ("body", "switch", "default"),
+    [
+        (f"{{% if enable_thinking %}}{ON}{{% else %}}{OFF}{{% endif %}}", "enable_thinking", "instruct"),
+        (
+            f"{{% if enable_thinking in (false, '') %}}{OFF}{{% else %}}{ON}{{% endif %}}",
+            "enable_thinking",
+            "thinking",
+        ),
+        (f"{{% if thinking is true %}}{ON}{{% else %}}{OFF}{{% endif %}}", "thinking", "instruct"),
+        (
+            f"{{% if thinking is true %}}{ON}{{% elif thinking is false %}}{OFF}{{% endif %}}",
+            "thinking",
+            None,
+        ),
+        ("{% if thinking %}{% endif %}", None, None),
+        ("{% if thinking is false %}{{ raise_exception('no') }}{% endif %}", None, None),
+        ("{% if thinking_mode == 'enabled' %}<think>{% endif %}", None, None),
+        ("<think>", None, None),
+    ],
+)
+def test_the_modes_of_a_template_are_tried(body: str, switch: str | None, default: str | None) -> None:
+    found = ways(EVERYTHING + body)
+    expected = {"thinking": {switch: True}, "instruct": {switch: False}} if switch else {}
+    assert (found.modes, found.default, found.efforts) == (expected, default, ())
+
+
+@pytest.mark.parametrize(
+    ("body", "efforts"),
+    [
+        ("Effort: {{ reasoning_effort or 'medium' }}", ("low", "medium", "high")),
+        ("{% if reasoning_effort == 'high' %}Think hard.{% endif %}", ("high",)),
+        ("{% if thinking %}<think>{{ reasoning_effort }}{% endif %}", ("low", "medium", "high")),
+        ("{% if reasoning_effort == 'none' %}<think></think>{% endif %}", ()),
+        ("{% if reasoning_effort != 'low' %}{{ raise_exception('only low') }}{% endif %}", ("low",)),
+        ("{{ 9 ** (9 ** 9) }}{{ reasoning_effort }}", ()),
+    ],
+)
+def test_the_efforts_of_a_template_are_tried(body: str, efforts: tuple[str, ...]) -> None:
+    assert ways(EVERYTHING + body).efforts == efforts
+
+
 def test_what_a_template_does_not_read_switches_nothing() -> None:
     sent = Sent(tools=True, keywords='{"enable_thinking": true, "thinking": true}')
     assert try_template(EVERYTHING + SWITCH, sent).void == (
-        "does not read thinking, by which its variant is to be switched"
+        "does not read thinking, by which its variant is to be switched (it reads enable_thinking)"
     )
 
 

@@ -466,12 +466,13 @@ FAMILIES = {
         "jamba-1.5-mini", "Jamba",
         {"num_experts": 4, "num_experts_per_tok": 2, "attn_layer_period": 2, "attn_layer_offset": 1,
          "expert_layer_period": 2, "expert_layer_offset": 1, "mamba_d_state": 16, "use_mamba_kernels": False},
-        args=NO_CACHE, also=("jamba-1.5-large",),
+        # in bfloat16 some CPUs fail before: vLLM packs a convolution, which the first Mamba then cannot read
+        args={**NO_CACHE, "dtype": "float32"}, refused="selective_scan_fwd", also=("jamba-1.5-large",),
     ),
     "lfm2": _family(
         "lfm2.5-1.2b-instruct", "Lfm2", {"layer_types": ["conv", "full_attention"], "block_ff_dim": 128,
                                          "block_auto_adjust_ff_dim": False},
-        args=NO_CACHE,
+        patch={"conv_dim": 64, "block_dim": 64}, args=NO_CACHE,
         also=("lfm2.5-1.2b-jp", "lfm2.5-1.2b-jp-202606", "lfm2.5-1.2b-thinking"),
     ),
     "cohere2": _family("command-a-03-2025", "Cohere2", HEADS, SLIDING),
@@ -483,6 +484,7 @@ FAMILIES = {
     ),
     "hunyuan_v1_moe": _family(
         "hunyuan-a13b-instruct", "HunYuanMoEV1", HEADS,
+        DENSE_WIDTH,
         {"num_experts": 8, "moe_topk": 2, "moe_intermediate_size": 32, "num_shared_expert": 1,
          "use_mixed_mlp_moe": True},
     ),
@@ -490,10 +492,15 @@ FAMILIES = {
         "trinity-large-thinking", "Afmoe", HEADS, EXPERTS,
         {"num_experts": 8, "num_shared_experts": 1, "num_dense_layers": 1, "sliding_window": 64,
          "layer_types": ["sliding_attention", "full_attention"]},
+        patch={"score_func": "sigmoid", "route_norm": True, "n_group": 1, "topk_group": 1},
     ),
-    "hy_v3": _family("hy3", "HYV3", HEADS, SHARED, {"num_experts": 8}, also=("hy3-preview",)),
+    "hy_v3": _family(
+        "hy3", "HYV3", HEADS, SHARED, {"num_experts": 8},
+        patch={"expert_hidden_dim": 32, "route_norm": True, "qk_norm": True}, also=("hy3-preview",),
+    ),
     "laguna": _family(
         "laguna-xs.2", "Laguna", HEADS, EXPERTS, SLIDING, {"num_experts": 8},
+        refused="scoring_func", stand_in="sigmoid_routing",
         also=("laguna-m.1", "laguna-xs-2.1", "laguna-s-2.1"),
     ),
     "mellum": _family(
@@ -502,17 +509,6 @@ FAMILIES = {
     ),
     "solar_open": _family("solar-open-100b", "SolarOpen", HEADS, SHARED),
 }  # fmt: skip
-UNLOADED = frozenset(
-    {
-        "afmoe", "apertus", "cohere2", "ernie4_5_moe", "exaone4", "exaone_moe", "falcon_h1",
-        "hunyuan_v1_moe", "hy_v3", "jamba", "laguna", "lfm2", "mellum", "solar_open", "stablelm",
-    }
-)  # fmt: skip
-"""Families whose parameters are counted and whose replies are read, and which vLLM was not made to load yet.
-
-Taken out of here, a family is loaded by the tests like the others, and has a row in families.md.
-"""
-LOADED = [name for name in FAMILIES if name not in UNLOADED]
 UNTRIED = {
     "a class of its own of vLLM's, which transformers does not have to write a checkpoint with": (
         "dots3-note-prev", "iquest-coder-v1-40b-instruct", "kimi-k3", "ling-2.6-1t", "ling-2.6-flash",

@@ -406,6 +406,14 @@ def test_a_variant_that_switches_nothing_is_said(tmp_path: Path) -> None:
     assert "the chat template does not read enable_thinking" in found["chat_template"]["digits"]
 
 
+def test_thoughts_that_nobody_tells_from_answers_are_warned_of(tmp_path: Path) -> None:
+    found = thinking(tmp_path, "mode: thinking")
+    assert {*found["thoughts_in_answers"]} == {"digits"}
+    assert "no reasoning_parser is named" in found["thoughts_in_answers"]["digits"]
+    for mode in ("mode: instruct", "as: unasked"):
+        assert "thoughts_in_answers" not in thinking(tmp_path, mode)
+
+
 def test_a_budget_of_thoughts_needs_a_parser_and_thoughts(tmp_path: Path) -> None:
     found = thinking(tmp_path, "thinking_token_budget: 8")
     assert "name its reasoning_parser, or give reasoning_config" in found["thinking_budget"]["digits"]
