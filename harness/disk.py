@@ -1,5 +1,6 @@
 """Files and folders that are written: whole or as they were before, one sentence where the disk refuses."""
 
+import mmap
 import os
 import secrets
 import shutil
@@ -35,7 +36,11 @@ def make_folder(path: Path) -> None:
 
 
 def check_regular(path: Path) -> None:
-    """Raises UserError for what is no file, such as a pipe, which would be waited for without an end."""
+    """Raises UserError for what is no file, such as a pipe, which would be waited for without an end.
+
+    Which one it was is known from then on, see `looked_at_last`.
+    """
+    _looked_at[:] = os.fsencode(path)[: len(_looked_at)].ljust(len(_looked_at), b"\0")
     try:
         kind = path.stat().st_mode
     except OSError:  # which its reader tells
@@ -58,6 +63,15 @@ def remove_abandoned(folder: Path) -> None:
         with suppress(OSError):  # another process is faster, or it may not be removed: it is in nobody's way
             if time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
                 remove(path)
+
+
+def looked_at_last() -> str:
+    """The file that is being read, here or in a process that was forked from this one; empty if none was."""
+    return os.fsdecode(_looked_at[:].rstrip(b"\0"))
+
+
+_looked_at = mmap.mmap(-1, mmap.PAGESIZE)
+"""A path; shared with processes that are forked from this one, so that it outlives them."""
 
 
 @contextmanager

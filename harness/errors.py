@@ -30,6 +30,8 @@ class Status(IntEnum):
     """Everything was measured, but more attempts failed than `--max-failures` accepts."""
     INTERRUPTED = 130
     """Ctrl-C, or a signal of a scheduler: what is finished is kept, and the same command resumes."""
+    UNREAD = 141
+    """Whoever read the output, such as `head`, went before all of it was written."""
 
 
 class UserError(Exception):

@@ -47,22 +47,32 @@ def test_help_is_quick() -> None:
         assert command in answer.stdout
 
 
+FULL = "harness: No space left on device; free or mend the disk, and try again"
+
+
 @pytest.mark.parametrize(
-    ("ends", "status", "said"),
+    ("command", "ends", "status", "said"),
     [
-        (
-            ">/dev/full",
-            Status.WRONG_INPUT,
-            ["harness: No space left on device; free or mend the disk, and try again"],
-        ),
-        (">&-", Status.DONE, []),
-        (">&- 2>&-", Status.DONE, []),
+        ("status results/demo", ">/dev/full", Status.WRONG_INPUT, FULL),
+        ("suites", ">/dev/full", Status.WRONG_INPUT, FULL),
+        ("--help", ">/dev/full", Status.WRONG_INPUT, FULL),
+        ("completion bash", ">/dev/full 2>/dev/full", Status.WRONG_INPUT, ""),
+        ("nonsense", "2>/dev/full", Status.WRONG_INPUT, ""),
+        ("status /nowhere", "2>/dev/full", Status.WRONG_INPUT, ""),
+        ("status results/demo", ">&-", Status.DONE, ""),
+        ("status results/demo", ">&- 2>&-", Status.DONE, ""),
+        ("status results/demo", "| true", Status.UNREAD, ""),
+        ("scorecard results/demo --format json", "| head -c 1 >&2", Status.UNREAD, "{"),
     ],
 )
-def test_output_that_nobody_takes(ends: str, status: Status, said: list[str]) -> None:
-    command = f"{sys.executable} -m harness.cli status results/demo {ends}"
-    answer = subprocess.run(command, shell=True, capture_output=True, text=True, check=False, cwd=ROOT)
-    assert (answer.returncode, answer.stderr.splitlines()) == (status, said)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_takes(
+    command: str, ends: str, status: Status, said: str, unbuffered: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    line = f"set -o pipefail; {sys.executable} -m harness.cli {command} {ends}"
+    answer = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (answer.returncode, answer.stderr.strip()) == (status, said)
 
 
 @pytest.mark.parametrize(

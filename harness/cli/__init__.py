@@ -1,14 +1,17 @@
 """The command line. Each command is one function; what it does is one call into the room that does it."""
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from harness import __version__
 from harness.cli import judges, models, records, results, running, sites
+from harness.cli.guard import go_on_in_a_child
 from harness.cli.running import STOPS, stopped_by
 from harness.cli.shared import Parser, examples
 from harness.errors import Status, UserError
@@ -18,39 +21,80 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit status, see `Status`."""
+    """Run a command; returns the exit status, see `Status`.
+
+    Args:
+        arguments: by default those of this process; what it reads is then read in a child of it, see
+            `harness.cli.guard`.
+    """
+    _set_up_outputs()
+    said = ""
+    try:
+        args = parse(arguments)
+        if arguments is None and "loads_engines" not in args:
+            go_on_in_a_child()
+        status = _run(args)
+        sys.stdout.flush()
+    except (UserError, MemoryError, OSError, KeyboardInterrupt) as error:
+        status, said = _ended_by(error)
+    finally:
+        if said:
+            with suppress(OSError):  # nobody listens there either
+                sys.stderr.write(f"harness: {said}\n")
+        for stream in (sys.stdout, sys.stderr):
+            _let_go(stream)
+    return status
+
+
+def _set_up_outputs() -> None:
+    """Let both outputs be there, and take what they are given whole or say that they do not."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # it is closed; a file opened later would take its place
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
+        elif isinstance(raw := getattr(stream, "buffer", None), io.RawIOBase):
+            # PYTHONUNBUFFERED: where a disk or a pipe takes a part, Python drops the rest without a word.
+            whole = io.BufferedWriter(raw)
+            setattr(sys, name, io.TextIOWrapper(whole, stream.encoding, stream.errors, line_buffering=True))
+
+
+def _run(args: argparse.Namespace) -> Status:
+    """Run a command that was parsed."""
     from harness.memory import rare_collections, within_memory
     from harness.trust import trusting
 
-    for name in ("stdout", "stderr"):  # None where it is closed; a file opened later would take its place
-        if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115
-    args = parse(arguments)
     # Anybody may have made what is read; an engine knows best what it needs.
     bound = stopped_by(*STOPS) if "loads_engines" in args else within_memory()
-    try:
-        with trusting(_trust(args)), bound, rare_collections():
-            status: Status | None = args.command(args)
-    except UserError as error:
-        sys.stderr.write(f"harness: {error}\n")
-        return Status.WRONG_INPUT
-    except MemoryError:
-        sys.stderr.write(
-            "harness: this takes more memory than is free here: free some and try again, and do not trust "
-            "files of somebody else's that are small\n"
-        )
-        return Status.WRONG_INPUT
-    except OSError as error:
-        if isinstance(error, BrokenPipeError):  # the reader of our output, such as `head`, has gone
-            sys.stderr.close()
-            return Status.DONE
-        where = f"{error.filename}: " if error.filename else ""
-        sys.stderr.write(f"harness: {where}{error.strerror or error}; free or mend the disk, and try again\n")
-        return Status.WRONG_INPUT
-    except KeyboardInterrupt:
-        sys.stderr.write("harness: stopped; what is finished is kept, the same command resumes\n")
-        return Status.INTERRUPTED
+    with trusting(_trust(args)), bound, rare_collections():
+        status: Status | None = args.command(args)
     return status or Status.DONE
+
+
+def _ended_by(error: BaseException) -> tuple[Status, str]:
+    """The status that a command ends with, and what is said of it."""
+    match error:
+        case UserError():
+            return Status.WRONG_INPUT, str(error)
+        case MemoryError():
+            said = "this takes more memory than is free here: free some and try again, and do not trust files"
+            return Status.WRONG_INPUT, f"{said} of somebody else's that are small"
+        case BrokenPipeError():  # the reader of our output, such as `head`, has gone
+            return Status.UNREAD, ""
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            said = f"{where}{error.strerror or error}; free or mend the disk, and try again"
+            return Status.WRONG_INPUT, said
+    return Status.INTERRUPTED, "stopped; what is finished is kept, the same command resumes"
+
+
+def _let_go(stream: TextIO) -> None:
+    """Give up an output that takes nothing: at its end Python would try once more, and complain."""
+    try:
+        stream.flush()
+    except OSError:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def _trust(args: argparse.Namespace) -> "Trust":

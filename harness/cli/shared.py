@@ -43,6 +43,11 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, message)
         super()._check_value(action, value)
 
+    def _print_message(self, message: str, file: Any = None) -> None:
+        file = file or sys.stderr
+        file.write(message)  # argparse swallows it where that fails
+        file.flush()
+
     def parse_known_args(  # type: ignore[override]
         self, args: Any = None, namespace: Any = None
     ) -> tuple[argparse.Namespace, list[str]]:
@@ -168,7 +173,11 @@ def new_console() -> "Console":
     """A terminal as wide as it is, or a file of 100 columns."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=100, soft_wrap=True)
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # where rich ends this process with a status that means another thing here
+
+    return Ours() if sys.stdout.isatty() else Ours(width=100, soft_wrap=True)
 
 
 def print_lines(lines: Iterable[str]) -> None:
