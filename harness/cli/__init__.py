@@ -27,11 +27,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: by default those of this process; what it reads is then read in a child of it, see
             `harness.cli.guard`.
     """
-    _set_up_outputs()
-    said = ""
+    own, said = arguments is None, ""
+    if own:
+        _set_up_outputs()
     try:
         args = parse(arguments)
-        if arguments is None and "loads_engines" not in args:
+        if own and "loads_engines" not in args:
             go_on_in_a_child()
         status = _run(args)
         sys.stdout.flush()
