@@ -86,6 +86,62 @@ def test_a_pipe_in_a_run_is_not_waited_for(
     assert f"{file} is not a file" in " ".join(capsys.readouterr().err.split())
 
 
+def test_a_pipe_among_logs_is_not_waited_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo(tmp_path / "x.eval")
+    assert main(["replay", str(tmp_path)]) == Status.WRONG_INPUT
+    assert capsys.readouterr().err == f"harness: {tmp_path}/x.eval is not a file; restore it from a copy\n"
+
+
+@pytest.mark.parametrize("inside", ["", "/cell"], ids=["all cells", "a cell"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "verify {}",
+        "scorecard {}",
+        "merge {} --out out",
+        "submit {} --out out",
+        "export {} --format csv --out out",
+    ],
+)
+def test_cells_that_lie_elsewhere_are_not_read(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    inside: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["merge", str(ROOT / "results" / "demo"), "--out", "private"]) == Status.DONE
+    shutil.copytree("private", "sent")
+    linked = next(Path("sent/cells").iterdir()) if inside else Path("sent/cells")
+    shutil.rmtree(linked)
+    linked.symlink_to(tmp_path / "private" / linked.relative_to("sent"))
+    capsys.readouterr()
+    assert main(command.format("sent").split()) == Status.WRONG_INPUT
+    assert f"{linked} is a link that leads out of the folder of its run" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+def test_names_in_data_steer_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = "\x1b[2J\x1b]0;title\x07\u202e"
+    (tmp_path / f"run{odd}").mkdir()
+    assert main(["status", str(tmp_path / f"run{odd}")]) == Status.WRONG_INPUT
+    model = tmp_path / "model"
+    shutil.copytree(ROOT / "harness" / "models" / "planted" / "aster-dense", model)
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architectures": [f"A{odd}"]}))
+    (model / "README.md").write_text(f"---\nbase_model: {json.dumps(f'b/base{odd}')}\n---\n")
+    assert main(["models", "inspect", str(model)]) == Status.DONE
+    assert main(["models", "add", str(model), "--out", str(tmp_path / "m.yaml")]) == Status.DONE
+    shutil.copytree(ROOT / "results" / "demo", tmp_path / "sent")
+    with (tmp_path / "sent" / "config.yaml").open("a") as file:
+        file.write(f"{json.dumps(f'key{odd}')}: 1\n")
+    assert main(["merge", str(tmp_path / "sent"), "--out", str(tmp_path / "out")]) == Status.WRONG_INPUT
+    said = "".join(capsys.readouterr())
+    assert "unknown key `key`" in said and "architecture: A" in said and "b/base" in said
+    assert not {"\x1b", "\x07", "\u202e"} & set(said)
+
+
 def test_a_file_without_an_end_is_not_read_to_it() -> None:
     with pytest.raises(UserError, match="is not a file"):
         Document(Path("/dev/zero"))

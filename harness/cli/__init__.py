@@ -13,7 +13,7 @@ from harness import __version__
 from harness.cli import judges, models, records, results, running, sites
 from harness.cli.guard import go_on_in_a_child
 from harness.cli.running import STOPS, stopped_by
-from harness.cli.shared import Parser, examples
+from harness.cli.shared import Parser, examples, say
 from harness.errors import Status, UserError
 
 if TYPE_CHECKING:
@@ -27,21 +27,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: by default those of this process; what it reads is then read in a child of it, see
             `harness.cli.guard`.
     """
+    from harness.memory import rare_collections, within_memory
+    from harness.trust import trusting
+
     own, said = arguments is None, ""
     if own:
         _set_up_outputs()
     try:
         args = parse(arguments)
-        if own and "loads_engines" not in args:
+        engines = "loads_engines" in args
+        if own and not engines:
             go_on_in_a_child()
-        status = _run(args)
+        # Anybody may have made what is read; an engine knows best what it needs.
+        bound = stopped_by(*STOPS) if engines else within_memory()
+        with trusting(_trust(args)), bound, rare_collections():
+            status: Status = args.command(args) or Status.DONE
         sys.stdout.flush()
     except (UserError, MemoryError, OSError, KeyboardInterrupt) as error:
         status, said = _ended_by(error)
     finally:
         if said:
             with suppress(OSError):  # nobody listens there either
-                sys.stderr.write(f"harness: {said}\n")
+                say(said)
         for stream in (sys.stdout, sys.stderr):
             _let_go(stream)
     return status
@@ -57,18 +64,6 @@ def _set_up_outputs() -> None:
             # PYTHONUNBUFFERED: where a disk or a pipe takes a part, Python drops the rest without a word.
             whole = io.BufferedWriter(raw)
             setattr(sys, name, io.TextIOWrapper(whole, stream.encoding, stream.errors, line_buffering=True))
-
-
-def _run(args: argparse.Namespace) -> Status:
-    """Run a command that was parsed."""
-    from harness.memory import rare_collections, within_memory
-    from harness.trust import trusting
-
-    # Anybody may have made what is read; an engine knows best what it needs.
-    bound = stopped_by(*STOPS) if "loads_engines" in args else within_memory()
-    with trusting(_trust(args)), bound, rare_collections():
-        status: Status | None = args.command(args)
-    return status or Status.DONE
 
 
 def _ended_by(error: BaseException) -> tuple[Status, str]:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 
+from harness.cli.shared import say
 from harness.disk import looked_at_last
 from harness.errors import Status
 
@@ -33,7 +34,7 @@ def go_on_in_a_child() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         os.kill(own, -status)
     if status < 0:
-        sys.stderr.write(f"harness: {_said(-status)}\n")
+        say(_said(-status))
     sys.stderr.flush()
     os._exit(Status.WRONG_INPUT if status < 0 else status)  # the child did what is done at an end
 

@@ -1,6 +1,7 @@
 """Judges: `calibrate`, `judge`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def calibrate_command(args: argparse.Namespace) -> None:
     encoded = msgspec.json.format(msgspec.json.encode(calibration))
     console = new_console()
     if args.format == "json":
-        print_lines([encoded.decode()])
+        sys.stdout.write(encoded.decode() + "\n")
     else:
         said = [
             line

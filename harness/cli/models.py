@@ -1,6 +1,7 @@
 """Models, suites and this machine: `models`, `pin`, `suites`, `doctor`."""
 
 import argparse
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +88,10 @@ def inspect_command(args: argparse.Namespace) -> None:
     from harness.models.inspection import inspect
 
     inspection = inspect(args.target)
-    print_lines(
-        [msgspec.json.format(msgspec.json.encode(inspection)).decode()] if args.json else inspection.lines()
-    )
+    if args.json:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(inspection)).decode() + "\n")
+    else:
+        print_lines(inspection.lines())
 
 
 def add_command(args: argparse.Namespace) -> None:

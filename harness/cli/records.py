@@ -13,6 +13,7 @@ from harness.cli.shared import (
     pairs,
     print_lines,
     programs_argument,
+    say,
     suite_argument,
     trust_argument,
 )
@@ -265,7 +266,7 @@ def prune_command(args: argparse.Namespace) -> None:
 
     unneeded, skipped = leftovers(args.directory, cache_folder())
     for text in skipped:
-        sys.stderr.write(f"harness: {text}\n")
+        say(text)
     print_lines(f"{left.path}  {format_bytes(left.size)}  {left.what}" for left in unneeded)
     total = format_bytes(sum(left.size for left in unneeded))
     if not unneeded:
@@ -294,5 +295,5 @@ def export_command(args: argparse.Namespace) -> Status:
     if args.format in WITH_TEXTS and not args.all_texts and (closed := hashed_suites(directory)):
         print_lines([f"hashes stand for the texts of {', '.join(closed)}: --all-texts writes them"])
     if lack:
-        sys.stderr.write(f"harness: {lack}\n")
+        say(str(lack))
     return Status.INCOMPLETE if lack else Status.DONE

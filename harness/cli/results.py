@@ -18,6 +18,7 @@ from harness.cli.shared import (
     pairs,
     print_lines,
     programs_argument,
+    say,
     suite_argument,
     trust_argument,
 )
@@ -141,7 +142,7 @@ def scorecard_command(args: argparse.Namespace) -> Status:
 def _left_out(sentences: Sequence[str]) -> Status:
     """Say what could not be read or computed, a line each."""
     for said in sentences:
-        sys.stderr.write(f"harness: {said}\n")
+        say(said)
     return Status.INCOMPLETE if sentences else Status.DONE
 
 
@@ -194,7 +195,5 @@ def verify_command(args: argparse.Namespace) -> Status:
     print_lines(f"{marks[finding.good]}  {finding.text}" for finding in findings)
     bad = sum(finding.good is False for finding in findings)
     if bad:
-        sys.stderr.write(
-            f"harness: {args.directory} does not hold what it says ({bad} findings above): restore a copy\n"
-        )
+        say(f"{args.directory} does not hold what it says ({bad} findings above): restore a copy")
     return Status.DIFFERS if bad else Status.DONE

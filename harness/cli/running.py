@@ -17,6 +17,7 @@ from harness.cli.shared import (
     load,
     new_console,
     print_lines,
+    say,
 )
 from harness.errors import DiskError, Status, UserError
 
@@ -342,7 +343,7 @@ def conclude(
         if isinstance(progress, JsonProgress):
             progress.end(end)
         if wrong := notify(directory.path / END, end):
-            sys.stderr.write(f"harness: {wrong}\n")
+            say(wrong)
     if ended is not None:
         raise ended
     complain(problems)
@@ -398,7 +399,7 @@ def job_command(args: argparse.Namespace) -> Status:
 def complain(problems: "Iterable[Caution]") -> None:
     """Say what cannot be, or was not, measured, a line each."""
     for text in dict.fromkeys(problem.text for problem in problems):
-        sys.stderr.write(f"harness: {text}\n")
+        say(text)
 
 
 def fetch_command(args: argparse.Namespace) -> None:
@@ -426,7 +427,7 @@ def plan_command(args: argparse.Namespace) -> Status:
         print_lines(forecast_plan(plan, gpus, price, args.measured).lines)
     if plan.problems:
         rest = "`harness run` measures the rest" if plan.cells else "nothing is left to measure"
-        sys.stderr.write(f"harness: what is missing is named above; {rest}\n")
+        say(f"what is missing is named above; {rest}")
         return Status.WRONG_INPUT
     if args.strict and plan.cautions:
         return Status.WARNED

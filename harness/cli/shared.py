@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.hostile import strip_control
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -180,11 +181,16 @@ def new_console() -> "Console":
     return Ours() if sys.stdout.isatty() else Ours(width=100, soft_wrap=True)
 
 
+def say(sentence: str) -> None:
+    """Tell a person, on stderr, what was wrong; names in it may be anybody's."""
+    sys.stderr.write(f"harness: {strip_control(sentence)}\n")
+
+
 def print_lines(lines: Iterable[str]) -> None:
-    """Print lines as they are."""
+    """Print lines as they are, but for what would steer a terminal."""
     console = new_console()
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(strip_control(line), markup=False, highlight=False, soft_wrap=True)
 
 
 def load(args: argparse.Namespace) -> "RunConfig":

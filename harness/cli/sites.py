@@ -1,11 +1,10 @@
 """Many runs as a site: `site`, and a run made ready for one: `submit`."""
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
-from harness.cli.shared import examples, print_lines, programs_argument, trust_argument
+from harness.cli.shared import examples, print_lines, programs_argument, say, trust_argument
 from harness.errors import Status, UserError
 
 
@@ -89,7 +88,7 @@ def site_command(args: argparse.Namespace) -> Status:
         ]
     )
     for said in built.refused:
-        sys.stderr.write(f"harness: not taken: {said}\n")
+        say(f"not taken: {said}")
     return Status.INCOMPLETE if built.refused else Status.DONE
 
 

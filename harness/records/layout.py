@@ -19,10 +19,12 @@ Runs of earlier versions are read as they are:
 """
 
 import json
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.errors import UserError
 from harness.types import CellEntry
 
 CONFIG, RUN, EARLIER = "config.yaml", "run.json", "manifest.json"
@@ -103,9 +105,22 @@ class Layout:
             return None
 
     def folders(self) -> list[Path]:
-        """The folders of all cells, also of those that the config no longer asks for."""
+        """The folders of all cells, also of those that the config no longer asks for.
+
+        Raises:
+            UserError: one leads out of the run, to what whoever made it may not see.
+        """
         cells = self.path / "cells"
-        return sorted(path for path in cells.iterdir() if path.is_dir()) if cells.is_dir() else []
+        if not cells.is_dir():
+            return []
+        with os.scandir(cells) as entries:
+            found = [(entry.is_symlink(), Path(entry)) for entry in entries if entry.is_dir()]
+        for path in (cells, *(path for is_link, path in found if is_link)):
+            if not path.resolve().is_relative_to(self.path.resolve()):
+                raise UserError(
+                    f"{path} is a link that leads out of the folder of its run: put what it leads to there"
+                )
+        return sorted(path for _, path in found)
 
     def cell(self, cell: CellEntry) -> CellPaths:
         """The files of a cell."""

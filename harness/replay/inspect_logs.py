@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from harness.config import load_model, names
+from harness.disk import check_regular
 from harness.errors import AttemptFailure, UserError, pip_install
 from harness.records.directory import RunDirectory
 from harness.replay.transcripts import empty_manifest, imported_cell
@@ -76,12 +77,14 @@ def replay_logs(path: Path, out: RunDirectory | None, origin: Origin, called: Ma
 
 
 def _read(file: Path) -> Any:
+    check_regular(file)
     try:
         from inspect_ai.log import read_eval_log
     except ImportError as error:
         raise UserError(f"to read {file} takes inspect_ai: {pip_install('inspect')}") from error
     try:
-        log = read_eval_log(str(file), resolve_attachments=True)
+        # By all of its path: a name alone, such as `http::x.eval`, may be read as an address.
+        log = read_eval_log(str(file.absolute()), resolve_attachments=True)
     except Exception as error:  # whatever Inspect makes of a file that is none of its logs
         raise UserError(f"{file} is no log of Inspect's ({type(error).__name__}): restore it") from error
     if not log.samples:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.engines.base import Engine
+from harness.hostile import strip_control
 from harness.records.load import RETRIED
 from harness.types import Record
 
@@ -108,7 +109,7 @@ class LiveProgress:
 
     def note(self, text: str) -> None:
         """See `Progress.note`."""
-        self._console.print(text, markup=False, highlight=False)
+        self._console.print(strip_control(text), markup=False, highlight=False)
 
     def ended(self, model: str) -> None:
         """See `Progress.ended`."""
