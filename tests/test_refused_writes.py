@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -194,3 +195,48 @@ def test_a_refusal_is_one_sentence_and_the_same_command_completes(
         else:
             assert status == Status.DONE, (told, said)
     assert met - {"mkdir"}  # Arrow and inspect_ai open what they write in ways of their own
+
+
+class Slow(Disk):
+    """Takes an hour by the clock for everything that is written, and takes it all."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, 0, "")
+        self.seconds = 0.0
+        self._time, self._monotonic = time.time, time.monotonic
+
+    def _asked(self, at: str, path: Any) -> bool:
+        if not isinstance(path, int) and Path(os.fspath(path)).resolve().is_relative_to(self._folder):
+            self.seconds += 3600
+        return False
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        with super().refusing(), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(time, "time", lambda: self._time() + self.seconds)
+            patch.setattr(time, "monotonic", lambda: self._monotonic() + self.seconds)
+            yield
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_slow_disk_ends_nothing(
+    name: str,
+    world: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    out = tmp_path / "out"
+    shutil.copytree(world / "done", out / "done")
+    shutil.copytree(world / "done", out / "runs" / "done")
+    shutil.copy(world / "config.yaml", out)
+    disk = Slow(out)
+    with disk.refusing():
+        status = main(COMMANDS[name].format(world=world, out=out).split())
+    assert (status, capsys.readouterr().err) == (Status.DONE, "")
+    assert disk.seconds
+    assert not [file for file in contents(out) if file.endswith(".tmp")]
+    for run in [path.parent for path in out.rglob("run.json")]:
+        assert main(["verify", str(run), "--quick"]) == Status.DONE

@@ -154,6 +154,9 @@ def _scorecards(directory: RunDirectory, manifest: Manifest) -> Iterator[Finding
     """Kept scorecards against those that the records give."""
     document = make_document(manifest, directory.columns, records=directory.each_record)
     yield from (Finding(good=False, text=said) for said in document.incomplete)
+    if not any(kept_path(directory, form).exists() for form in WRITTEN):  # as of what was submitted
+        yield Finding(good=None, text="no scorecard is kept: `harness scorecard` makes it from the records")
+        return
     for form in WRITTEN:
         path = kept_path(directory, form)
         if not path.exists():

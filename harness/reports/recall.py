@@ -98,7 +98,7 @@ def made_of(directory: RunDirectory) -> str | None:
         except (OSError, UnicodeError, UserError):
             return None
         contents = _Contents(digest=found.hexdigest())
-        touched = max(max(times) for _, _, *times in before.values())
+        touched = max((max(times) for _, _, *times in before.values()), default=0)
         if states(directory) == before and touched + SETTLED_NS < began:
             _keep(known, contents)
     return sha256(f"{code_digest()} {contents.digest}".encode()).hexdigest()
