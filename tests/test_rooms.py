@@ -176,7 +176,7 @@ FLOORS = {
         "searched",
     ],
     "suites.agentdojo.stepwise": ["acts", "campaigns", "company", "suite"],
-    "suites.inspect_ai": ["conversation", "evaluation", "scores", "tasks", "suite"],
+    "suites.inspect_ai": ["conversation", "evaluation", "grader", "scores", "tasks", "suite"],
     "suites.lm_eval": [
         "examples",
         "metrics",

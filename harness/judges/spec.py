@@ -10,6 +10,8 @@ from harness.errors import UserError
 from harness.trust import load_object, plugins
 from harness.types import Struct
 
+AS_ASKED = "{request}"
+"""As `prompt`: the request is all that is to be read, as a scorer has worded it, with the reply in it."""
 CONVERSATION = "conversation"
 """As `prompt`: the request and the reply as a conversation, which the judge's own chat template words."""
 
@@ -30,8 +32,8 @@ class JudgeSpec(Struct):
     model: ModelSpec | None = None
     """Who judges. None: the regular expressions alone, on the reply."""
     prompt: str = CONVERSATION
-    """Text with `{request}` and `{reply}`, or `conversation`. A request that is about a text of its own, its
-    context, stands after that text."""
+    """Text with `{request}` and `{reply}`, or `conversation`, or `{request}` alone. A request that is about a
+    text of its own, its context, stands after that text."""
     prompt_with_context: str = ""
     """The prompt for such a request, with `{context}`, `{request}` and `{reply}`. Empty: `prompt`."""
     raw: bool = False
@@ -82,7 +84,7 @@ def load_judge(name: str) -> JudgeSpec:
                 f"{document.where(('verdicts', expression))}: {expression!r} is not a regular expression: "
                 f"{error}"
             ) from error
-    needed = [("prompt", "reply")] if spec.prompt != CONVERSATION else []
+    needed = [("prompt", "reply")] if spec.prompt not in (AS_ASKED, CONVERSATION) else []
     if spec.prompt_with_context:
         needed += [("prompt_with_context", place) for place in ("context", "request", "reply")]
     for key, place in needed:

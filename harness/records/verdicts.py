@@ -135,9 +135,17 @@ def _judged_values(cell: CellEntry, votes: Sequence[Verdict]) -> dict[str, float
 def judged_rows(
     cell: CellEntry, scores: Sequence[Mapping[str, Any]], votes: Sequence[Verdict]
 ) -> list[dict[str, Any]]:
-    """The scores of one attempt, as rows of a table, with what judges said of it."""
+    """The scores of one attempt, as rows of a table, with what judges said of it.
+
+    A judged score without operands needs no judge: its scorer could tell without one.
+    """
     values = _judged_values(cell, votes)
-    return [{**score, "value": values.get(score["metric"], score["value"])} for score in scores]
+    return [
+        {**score, "value": values[score["metric"]]}
+        if score["operands"] and score["metric"] in values
+        else dict(score)
+        for score in scores
+    ]
 
 
 def with_verdicts(cell: CellEntry, scores: Sequence[Score], votes: Sequence[Verdict]) -> tuple[Score, ...]:
@@ -146,7 +154,7 @@ def with_verdicts(cell: CellEntry, scores: Sequence[Score], votes: Sequence[Verd
     said = ", ".join(vote.verdict or "no verdict" for vote in votes) or None
     return tuple(
         msgspec.structs.replace(score, value=values[score.metric], answer=said)
-        if score.metric in values
+        if score.operands and score.metric in values
         else score
         for score in scores
     )

@@ -8,38 +8,46 @@ called on what is made again of these, so that a verdict needs nothing but the t
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
-from harness.bounded import bounded
 from harness.config import RunConfig, as_written
 from harness.engines.base import Engine
+from harness.engines.scripted import Reply, ScriptedEngine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.access import Access
 from harness.suites.base import Needs, Render, Scoring, Suite
 from harness.suites.digests import digest
 from harness.suites.inspect_ai.conversation import of_harness, of_inspect
 from harness.suites.inspect_ai.evaluation import Attempt, end, evaluate
+from harness.suites.inspect_ai.grader import ASKED, ROLE, grader
 from harness.suites.inspect_ai.scores import number_of
 from harness.suites.inspect_ai.tasks import (
-    asks_a_model,
     check_installed,
     described,
+    lacking,
     make_task,
     names_in,
+    no_services,
     registered,
     source_of,
     task_function,
 )
 from harness.suites.subset import Subset, draw, draw_text
-from harness.types import Caution, FailureKind, Message, Metric, Sample, Sampling, Score, Transcript
+from harness.types import Caution, FailureKind, Metric, Sample, Sampling, Score, Transcript
 
 SCORER_VERSION = "1"
 """Raised whenever a change here could change a score."""
 
+Result = TypeVar("Result")
+
+GRADED = ("model_graded_qa", "model_graded_fact")
+"""Inspect's scorers that ask a model. It grades C (correct), I (incorrect) and, where it may, P (partly)."""
+REHEARSED_REPLIES = 8
+"""So often a solver is answered when a task is tried: it may be one that asks for ever."""
 RIGHT_OR_WRONG = ("match", "includes", "pattern", "answer", "exact", "choice")
 """Inspect's own scorers that give right or wrong and nothing between."""
 FRACTIONS = ("f1",)
@@ -68,6 +76,9 @@ class Options(Subset, kw_only=True):
     """Number that a scorer's word stands for, beside C, P, I, N, yes, no, true, false."""
     keys: dict[str, tuple[str, ...]] = {}
     """Scorer -> keys of its scores, where it gives several at once and does not say which."""
+    graded: dict[str, tuple[str, ...]] = {}
+    """Scorer that asks the role `grader` -> the judge's classes that its metric counts. Of Inspect's own two
+    it is C."""
     higher_is_better: dict[str, bool] = {}
     """Metric -> whether more of it is better. Of accuracies it is known."""
 
@@ -95,6 +106,14 @@ class InspectSuite(Suite):
         twice = [name for name, count in Counter(str(s.id) for s in self._samples).items() if count > 1]
         if twice:
             raise UserError(f"task {as_written(options.task)} has two samples called {twice[0]!r}")
+        if wrong := options.graded.keys() - self._scorers.keys():
+            known = ", ".join(self._scorers)
+            raise UserError(f"suite {name}: graded names {min(wrong)!r}: use one of {known}")
+        if len(self._graded) > 1:
+            raise UserError(
+                f"task {as_written(options.task)} has several scorers that ask a grader "
+                f"({', '.join(self._graded)}), and a judge reads an attempt once"
+            )
 
     def _asked(self, samples: list[Any]) -> list[Any]:
         """Those of the task's samples that are asked."""
@@ -119,6 +138,12 @@ class InspectSuite(Suite):
         return scorers
 
     @cached_property
+    def _graded(self) -> dict[str, tuple[str, ...]]:
+        """Scorer that asks a model -> what the model grades replies that count."""
+        own = [name for name, scorer in self._scorers.items() if _own_name(scorer) in GRADED]
+        return dict.fromkeys(own, ("C",)) | self.options.graded
+
+    @cached_property
     def metrics(self) -> tuple[Metric, ...]:
         """See `Suite.metrics`: the mean of each scorer's scores, or of each key of them."""
         metrics = list(self._metrics())
@@ -130,20 +155,24 @@ class InspectSuite(Suite):
 
     def _metrics(self) -> Iterator[Metric]:
         for name, scorer in self._scorers.items():
-            own = registered(scorer).removeprefix("inspect_ai/")
+            own = _own_name(scorer)
             means = {registered(m).removeprefix("inspect_ai/") for m in _plain_metrics(self._task, scorer)}
-            kind: Any = "rate" if own in RIGHT_OR_WRONG else "mean"
+            graded = self._graded.get(name, ())
+            kind: Any = "rate" if graded or own in RIGHT_OR_WRONG else "mean"
             for metric in [f"{name}:{key}" for key in self._keys(name)] or [name]:
                 yield Metric(
                     name=metric,
                     higher_is_better=self.options.higher_is_better.get(metric, "accuracy" in means or None),
                     kind=kind,
-                    bounds=(0.0, 1.0) if own in RIGHT_OR_WRONG + FRACTIONS else None,
+                    bounds=(0.0, 1.0) if graded or own in RIGHT_OR_WRONG + FRACTIONS else None,
                     headline=name == next(iter(self._scorers)),
+                    judged=graded,
                 )
 
     def _keys(self, scorer: str) -> tuple[str, ...]:
         """The keys of a scorer's scores, none for one number."""
+        if scorer in self._graded:
+            return ()
         if scorer in self.options.keys:
             return self.options.keys[scorer]
         said = _metrics_of(self._task, self._scorers[scorer])
@@ -185,6 +214,7 @@ class InspectSuite(Suite):
             "described": digest(self._described),
             "samples": digest([_shown(sample) for sample in self._samples]),
             "values": digest(options.values),
+            **({"graded": digest(self._graded)} if self._graded else {}),
             "limit": str(options.limit),
             **self._drawing,
             "scorer": SCORER_VERSION,
@@ -197,8 +227,8 @@ class InspectSuite(Suite):
         return Needs(tools=bool(names & set(CALLS_TOOLS)), scoring=Scoring.PROCESS)
 
     def check(self) -> str | None:
-        """See `Suite.check`: whether samples are the same each time, and scorers need no model."""
-        self._check_scorers()
+        """See `Suite.check`: whether samples are the same each time, and nothing is lacking."""
+        self._rehearse()
         again = self._asked(_with_ids(self._make().dataset))
         if [_shown(sample) for sample in again] != [_shown(sample) for sample in self._samples]:
             raise UserError(
@@ -212,6 +242,10 @@ class InspectSuite(Suite):
         reducers = [registered(one) for one in self._task.epochs_reducer or []]
         names = [registered(m) for s in self._scorers.values() for m in _plain_metrics(self._task, s)]
         other = [n for n in (*names, *reducers) if n.removeprefix("inspect_ai/") not in MEANS]
+        for name, counted in self._graded.items():
+            if {"partial_credit", "instructions", "grade_pattern"} & {*described(self._scorers[name])[1]}:
+                text = f"{name} counts what a judge grades {' or '.join(counted)}; Inspect counts P as half"
+                yield Caution(check="inspect_grades", text=text, suite=self.name)
         if other:
             said = ", ".join(dict.fromkeys(other))
             text = f"Inspect reports {said} of this task; here it is the mean of the scores"
@@ -249,7 +283,8 @@ class InspectSuite(Suite):
         if attempt.error is not None:
             raise attempt.error
         if done.error is not None:
-            raise AttemptFailure(FailureKind.TOOL_ERROR, f"the task's solver raised: {done.error.message}")
+            said = f"the task's solver raised: {done.error.message}"
+            raise AttemptFailure(FailureKind.TOOL_ERROR, said) from RuntimeError(done.error.traceback)
         if done.limit is not None and done.limit.type in STOPPED:
             said = f"the task's limit on its {done.limit.type} ({done.limit.limit:g}) ended the attempt"
             raise AttemptFailure(STOPPED[done.limit.type], said)
@@ -264,31 +299,45 @@ class InspectSuite(Suite):
         """See `Suite.close`."""
         await end()
 
-    def _check_scorers(self) -> None:
-        """Raises UserError where a scorer of the task's own asks a model.
+    def _rehearse(self) -> None:
+        """Raises UserError where the task's solver or scorers want what is not here.
 
-        It is shown a reply without an answer and one with the right answer, since some ask a model only of
-        what they cannot tell by themselves. What else it makes of them tells nothing: it may look for what a
-        solver leaves.
+        They work on one sample, with a model that gives no answer and one that gives the right one, since
+        some scorers ask a model only of what they cannot tell by themselves. What else they make of it tells
+        nothing.
         """
-        if all(registered(scorer).startswith("inspect_ai/") for scorer in self._scorers.values()):
-            return
-        first = self._samples[0]
-        right = first.target if isinstance(first.target, str) else ", ".join(first.target)
-        for text in ("", f"The answer is {right}\n\nANSWER: {right}"):
-            kept = {"completion": text, "stop_reason": "stop"}
-            reply = Transcript(messages=(Message(role="assistant", content=text),), kept=kept)
-            try:
-                with bounded(f"scoring a made-up reply to {self.name}"):
-                    self.score(Sample(id="", content_hash="", payload=first), reply)
-            except AttemptFailure:
-                continue
-            except Exception as error:  # the scorer may be anybody's
-                if asks_a_model(error):
-                    raise UserError(
-                        f"task {as_written(self.options.task)} is scored by a model of its own, whose errors "
-                        "nobody has measured: put its requests to a judge with the adapter `requests`"
-                    ) from error
+        first = Sample(id="", content_hash="", payload=self._samples[0])
+        target = first.payload.target
+        right = target if isinstance(target, str) else ", ".join(target)
+        for error in _apart(self._try(first, ["", f"The answer is {right}\n\nANSWER: {right}"])):
+            if why := lacking(error):
+                raise UserError(f"task {as_written(self.options.task)} cannot be run here: {why}") from error
+
+    async def _try(self, sample: Sample, texts: list[str]) -> list[Exception]:
+        """What is raised where a model says the same again and again, for each text."""
+
+        def saying(text: str) -> ScriptedEngine:
+            def reply(*_: Any) -> Reply:
+                if engine.requests >= REHEARSED_REPLIES:
+                    raise AttemptFailure(FailureKind.ITERATION_CAP, "rehearsed")
+                return Reply(text=text)
+
+            engine = ScriptedEngine(reply)
+            return engine
+
+        with no_services():
+            said = await asyncio.gather(
+                *(self.run(sample, saying(text), Sampling()) for text in texts), return_exceptions=True
+            )
+            await end()
+            raised = [one for one in said if isinstance(one, Exception)]
+            for transcript in said:
+                if isinstance(transcript, Transcript):
+                    try:
+                        await self._ask(sample.payload, transcript)
+                    except Exception as error:  # the scorer may be anybody's
+                        raised.append(error)
+        return raised
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """Ask the task's scorers of what lies in the transcript.
@@ -296,33 +345,49 @@ class InspectSuite(Suite):
         Raises:
             AttemptFailure: a scorer gave what is no number.
         """
-
-        def ask() -> dict[str, Any]:
-            with asyncio.Runner() as runner:  # Inspect may replace asyncio.run by one that leaks loops
-                return runner.run(self._ask(sample.payload, transcript))
-
-        with ThreadPoolExecutor(1) as thread:  # where no event loop runs, as one may here
-            scores = thread.submit(ask).result()
+        scores = _apart(self._ask(sample.payload, transcript))
         return tuple(
-            Score(
-                metric=metric,
-                value=number_of(metric, value, self.options.values),
-                answer=score.answer,
-                reason=score.explanation,
-            )
-            for name, score in scores.items()
-            for metric, value in self._values(name, score.value)
+            Score(metric=metric, value=value, answer=score.answer, reason=score.explanation)
+            if asked is None
+            else Score(metric=metric, value=None, operands=(asked, transcript.kept.get("completion", "")))
+            for name, (score, asked) in scores.items()
+            for metric, value in self._numbers(name, score.value)
         )
 
-    async def _ask(self, sample: Any, transcript: Transcript) -> dict[str, Any]:
-        """Scorer -> Inspect's `Score`, of those that gave one."""
+    async def _ask(self, sample: Any, transcript: Transcript) -> dict[str, tuple[Any, str | None]]:
+        """Scorer -> Inspect's `Score`, of those that gave one, and what is left to a judge.
+
+        Raises:
+            AttemptFailure: a scorer asks more than a judge can read.
+        """
+        from inspect_ai.model._model import init_model_roles
         from inspect_ai.scorer import Target
         from inspect_ai.util._store import init_subtask_store
 
         state = _restored(sample, transcript)
+        scores: dict[str, tuple[Any, str | None]] = {}
         init_subtask_store(state.store)
-        scores = {name: await scorer(state, Target(sample.target)) for name, scorer in self._scorers.items()}
-        return {name: score for name, score in scores.items() if score is not None}
+        init_model_roles({ROLE: grader()} if self._graded else {})
+        for name, scorer in self._scorers.items():
+            asked: list[str] = []
+            ASKED.set(asked)
+            score = await scorer(state, Target(sample.target))
+            if len(asked) > (name in self._graded):
+                raise AttemptFailure(
+                    FailureKind.SCORER_ERROR,
+                    f"scorer {name} asks a grader {len(asked)} times: `graded` is for one that asks once",
+                )
+            if score is not None:
+                scores[name] = score, next(iter(asked), None)
+        return scores
+
+    def _numbers(self, scorer: str, value: Any) -> Iterator[tuple[str, float | None]]:
+        """(metric, what it counts) of a scorer's score."""
+        if scorer in self._graded:
+            yield scorer, float(value in self._graded[scorer]) if isinstance(value, str) else None
+            return
+        for metric, one in self._values(scorer, value):
+            yield metric, number_of(metric, one, self.options.values)
 
     def _values(self, scorer: str, value: Any) -> Iterator[tuple[str, Any]]:
         """(metric, value) of a scorer's score."""
@@ -337,6 +402,22 @@ class InspectSuite(Suite):
             )
             raise AttemptFailure(FailureKind.SCORER_ERROR, f"{said}: {hint or 'expected a score by key'}")
         yield from ((f"{scorer}:{key}", value[key]) for key in keys if key in value)
+
+
+def _apart(work: Coroutine[Any, Any, Result]) -> Result:
+    """What comes of some work where no event loop runs, as one may here."""
+
+    def run() -> Result:
+        with asyncio.Runner() as runner:  # Inspect may replace asyncio.run by one that leaks loops
+            return runner.run(work)
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(run).result()
+
+
+def _own_name(thing: Any) -> str:
+    """The name by which Inspect knows a part, without its package where that is Inspect."""
+    return registered(thing).removeprefix("inspect_ai/")
 
 
 def _with_ids(dataset: Any) -> list[Any]:

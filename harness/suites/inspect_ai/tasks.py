@@ -1,19 +1,21 @@
 """Inspect's tasks: loaded by name or file, and held to what can be measured here."""
 
 import inspect
+import os
+import re
 import sys
+import traceback
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from importlib.metadata import entry_points
 from typing import Any
+from unittest import mock
 
 from harness.config import OptionError, as_written
 from harness.errors import Absent, UserError, pip_install
-from harness.suites.access import Access, nothing_downloaded
+from harness.suites.access import Access, is_offline, nothing_downloaded
 from harness.suites.digests import digest
 from harness.trust import load_object
-
-GRADED_BY_A_MODEL = ("inspect_ai/model_graded_qa", "inspect_ai/model_graded_fact")
 
 
 def check_installed() -> None:
@@ -65,15 +67,20 @@ def make_task(name: str, args: dict[str, Any], access: Access) -> Any:
     from inspect_ai import Task
 
     function, said = task_function(name), as_written(name)
-    with nullcontext() if access.download else nothing_downloaded():
+    with nothing_downloaded() if not access.download or is_offline() else nullcontext(), no_services():
         try:
             task = function(**args)
+        except Absent as error:
+            tried = " ".join(str(error.__context__ or "").split())[:300]
+            raise Absent(f"task {said}: {error} ({tried})") from error
         except UserError:
             raise
         except Exception as error:  # the task may be anybody's
             text = (
                 f"task {said} cannot be made ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
             )
+            if why := lacking(error):
+                raise UserError(f"{text}: {why}") from error
             if any(isinstance(one, OSError) or "offline" in str(one).lower() for one in causes(error)):
                 raise Absent(f"{text}: its data are not on this machine") from error
             raise UserError(f"{text}: see its parameters for `args`") from error
@@ -100,12 +107,6 @@ def _check(said: str, task: Any) -> None:
         )
     if not task.scorer:
         raise UserError(f"task {said} has no scorer, so that nothing would be measured")
-    for scorer in task.scorer:
-        if registered(scorer) in GRADED_BY_A_MODEL:
-            raise UserError(
-                f"task {said} is scored by a model ({registered(scorer)}), whose errors nobody has measured: "
-                "put its requests to a judge with the adapter `requests`"
-            )
     if any(not isinstance(s.input, str) and _has_media(s.input) for s in task.dataset):
         raise UserError(f"task {said} shows images, audio or files, and engines here take text alone")
 
@@ -118,13 +119,28 @@ def causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
 
 
-def asks_a_model(error: BaseException) -> bool:
-    """Whether a scorer came to nothing since it had no model to ask, by what Inspect raises then."""
-    from inspect_ai._util.error import PrerequisiteError
+@contextmanager
+def no_services() -> Iterator[None]:
+    """While inside, there is no key for a service, so that code of a task asks no model of one."""
+    kept = {name: value for name, value in os.environ.items() if not name.endswith("_API_KEY")}
+    with mock.patch.dict(os.environ, kept, clear=True):
+        yield
 
-    return any(
-        isinstance(one, PrerequisiteError) or "No model specified" in str(one) for one in causes(error)
-    )
+
+LACKING = {
+    r"PrerequisiteError|No model specified": "it asks a model of its own, whose errors nobody has measured: "
+    "have it ask the role `grader` (where an argument names its model, that is null), name the scorer in "
+    "`graded`, and a judge reads what it asks; or put its requests to a judge with the adapter `requests`",
+    r"No sandbox environment": "it runs programs, and has no sandbox here: run it with Inspect against a "
+    "server of the model, and take its log in with `harness replay LOG.eval`",
+}
+"""What Inspect raises -> what a task wants that is not here."""
+
+
+def lacking(error: BaseException) -> str | None:
+    """What code of a task wants that is not here, by what it raised; None where that tells of nothing."""
+    said = "".join(traceback.format_exception(error))
+    return next((text for raised, text in LACKING.items() if re.search(raised, said)), None)
 
 
 def _has_media(messages: Any) -> bool:

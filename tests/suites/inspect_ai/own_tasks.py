@@ -1,5 +1,6 @@
 """Tasks of several kinds, written with Inspect's own parts."""
 
+import time
 from typing import Any
 
 from inspect_ai import Epochs, Task, task
@@ -14,6 +15,7 @@ from inspect_ai.scorer import (
     includes,
     match,
     mean,
+    model_graded_fact,
     model_graded_qa,
     pattern,
     scorer,
@@ -32,6 +34,7 @@ from inspect_ai.solver import (
     use_tools,
 )
 from inspect_ai.tool import Tool, tool
+from inspect_ai.util import sandbox
 
 SUMS = [Sample(input=f"What is {i} + {i}?", target=str(2 * i), id=f"sum-{i}") for i in range(6)]
 CAPITALS = [
@@ -130,7 +133,7 @@ def keys() -> Task:
 
 @task
 def graded() -> Task:
-    return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=model_graded_qa())
+    return Task(dataset=MemoryDataset(SUMS), solver=generate(), scorer=model_graded_qa())
 
 
 @scorer(metrics=[accuracy()])
@@ -138,7 +141,9 @@ def asks_a_model(model: str | None) -> Any:
     async def score(state: TaskState, target: Any) -> Score:
         if model == "of answers" and not state.output.completion:
             return Score(value="I")
-        judge = get_model(role="grader") if model in (None, "of answers") else get_model(model)
+        judge = get_model(role="grader") if model in (None, "of answers", "twice") else get_model(model)
+        if model == "twice":
+            await judge.generate("Is it long?")
         return Score(value=(await judge.generate("Is it right?")).completion)
 
     return score
@@ -149,10 +154,36 @@ def graded_by_its_own(model: str | None = None) -> Task:
     return Task(dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=asks_a_model(model))
 
 
+@task
+def graded_twice() -> Task:
+    return Task(
+        dataset=MemoryDataset(SUMS[:3]), solver=generate(), scorer=[model_graded_qa(), model_graded_fact()]
+    )
+
+
+@solver
+def with_somebody(how: str) -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        if how == "another model":
+            await get_model(role="customer", default="openai/gpt-4o").generate("What would you like?")
+        if how == "programs":
+            await sandbox().exec(["true"])
+        while how == "without end":
+            state = await generate(state)
+        return await generate(state)
+
+    return solve
+
+
+@task
+def needs(how: str) -> Task:
+    return Task(dataset=MemoryDataset(SUMS[:3]), solver=with_somebody(how), scorer=match())
+
+
 @scorer(metrics=[accuracy()])
 def looks_for_more() -> Any:
     async def score(state: TaskState, target: Any) -> Score:
-        return Score(value=state.store.get("found")["by the solver"])
+        return Score(value=state.store.get("found")["by another solver"])
 
     return score
 
@@ -172,6 +203,8 @@ def without_data(how: str) -> Task:
     try:
         raise ConnectionError("no route")
     except ConnectionError as error:
+        if how == "waiting":
+            time.sleep(60)
         if how == "again":
             raise RuntimeError("tried three times") from error
         raise ValueError("broken rows") from None

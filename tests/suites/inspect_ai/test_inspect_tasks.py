@@ -230,7 +230,6 @@ async def test_a_score_that_is_no_number_is_no_zero() -> None:
 @pytest.mark.parametrize(
     ("task", "said"),
     [
-        ("graded", "is scored by a model"),
         ("on_the_host", "which is this machine itself"),
         ("in_docker", r"needs the sandbox docker.*harness replay LOG.eval"),
         ("pictures", "takes? text alone"),
@@ -248,20 +247,46 @@ def test_what_cannot_be_measured_is_refused_before_a_run(task: str, said: str) -
 def test_a_scorer_that_asks_a_model_is_refused_before_a_run(
     model: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(UserError, match="is scored by a model of its own"):
+    monkeypatch.setenv("OPENAI_API_KEY", "a key, by which it could be asked")
+    with pytest.raises(UserError, match=r"asks a model of its own.*`grader`"):
         suite("graded_by_its_own", args={"model": model}).check()
     suite("scored_by_what_was_left").check()  # what it looks for is not there yet: that tells nothing
     suite("keys").check()
 
 
 @pytest.mark.parametrize(
-    ("how", "absent"), [("file", True), ("offline", True), ("again", True), ("broken", False)]
+    ("how", "said"),
+    [
+        ("another model", "asks a model of its own"),
+        ("programs", "has no sandbox here"),
+        ("without end", None),
+    ],
 )
-def test_data_that_are_not_here_are_told_from_a_task_that_cannot_be_made(how: str, absent: bool) -> None:
-    with pytest.raises(UserError, match="cannot be made") as caught:
-        suite("without_data", args={"how": how})
-    assert isinstance(caught.value, Absent) == absent
+def test_what_a_solver_lacks_is_said_before_a_run(
+    how: str, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "a key, by which it could be asked")
+    if said is None:
+        suite("needs", args={"how": how}).check()  # it is not asked for ever
+        return
+    with pytest.raises(UserError, match=f"needs cannot be run here: it.*{said}"):
+        suite("needs", args={"how": how}).check()
+
+
+@pytest.mark.parametrize(
+    ("how", "absent"),
+    [("file", True), ("offline", True), ("again", True), ("waiting", True), ("broken", False)],
+)
+def test_data_that_are_not_here_are_told_from_a_task_that_cannot_be_made(
+    how: str, absent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, also of a task that would wait before it asks again."""
+    slept: list[float] = []
+    monkeypatch.setattr("time.sleep", slept.append)
+    with pytest.raises(UserError, match="without_data") as caught:
+        build(None, Options(task=f"{TASKS}@without_data", args={"how": how}), Access(download=False))
+    assert isinstance(caught.value, Absent) == absent and not slept
+    assert how != "waiting" or "no route" in str(caught.value)
 
 
 def test_samples_that_are_drawn_anew_each_time_are_refused() -> None:
