@@ -331,13 +331,13 @@ async def test_sampling_outside_of_the_protocol(server: Server) -> None:
 
 
 @contextmanager
-def vllm_serve(checkpoint: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def vllm_serve(checkpoint: Path, port: int, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """vLLM's own server, ready."""
     folder = checkpoint.parent
     log = folder / "server.log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            serve_command(checkpoint, port),
+            [*serve_command(checkpoint, port), *options],
             stdout=output,
             stderr=subprocess.STDOUT,
             env={**os.environ, **vllm_environment(folder)},

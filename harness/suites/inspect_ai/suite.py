@@ -451,10 +451,22 @@ def _plain_metrics(task: Any, scorer: Any) -> list[Any]:
     return [metric for given in lists for metrics in given for metric in metrics]
 
 
-def _kept(state: Any) -> dict[str, Any]:
-    """What scorers may look at beside the conversation."""
+def _jsonable(value: Any) -> Any:
     from pydantic_core import to_jsonable_python
 
+    return to_jsonable_python(value, fallback=repr, inf_nan_mode="strings")
+
+
+def _metadata(sample: Any, kept: dict[str, Any]) -> dict[str, Any]:
+    """The metadata that a solver left: what it left as it was is the sample's own, of whatever type."""
+    own = sample.metadata or {}
+    return {
+        key: own[key] if key in own and _jsonable(own[key]) == said else said for key, said in kept.items()
+    }
+
+
+def _kept(state: Any) -> dict[str, Any]:
+    """What scorers may look at beside the conversation."""
     kept = {
         "completion": state.output.completion,
         "stop_reason": state.output.stop_reason if state.output.choices else None,
@@ -462,8 +474,7 @@ def _kept(state: Any) -> dict[str, Any]:
         "metadata": state.metadata,
         "store": dict(state.store.items()),
     }
-    jsonable: dict[str, Any] = to_jsonable_python(kept, fallback=repr, inf_nan_mode="strings")
-    return {key: value for key, value in jsonable.items() if value not in (None, [], {})}
+    return {key: value for key, value in _jsonable(kept).items() if value not in (None, [], {})}
 
 
 def _restored(sample: Any, transcript: Transcript) -> Any:
@@ -497,6 +508,6 @@ def _restored(sample: Any, transcript: Transcript) -> Any:
         ],
         output=output,
         completed=True,
-        metadata=kept.get("metadata", {}),
+        metadata=_metadata(sample, kept.get("metadata", {})),
         store=kept.get("store", {}),
     )

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import random
 import re
 import sys
 import traceback
@@ -16,6 +17,9 @@ from harness.errors import Absent, UserError, pip_install
 from harness.suites.access import Access, is_offline, nothing_downloaded
 from harness.suites.digests import digest
 from harness.trust import load_object
+
+SEED = 0
+"""Of what a task draws without a seed of its own, such as the order of its choices."""
 
 
 def check_installed() -> None:
@@ -67,7 +71,8 @@ def make_task(name: str, args: dict[str, Any], access: Access) -> Any:
     from inspect_ai import Task
 
     function, said = task_function(name), as_written(name)
-    with nothing_downloaded() if not access.download or is_offline() else nullcontext(), no_services():
+    offline = is_offline() or not access.download
+    with nothing_downloaded() if offline else nullcontext(), no_services(), same_draws():
         try:
             task = function(**args)
         except Absent as error:
@@ -117,6 +122,23 @@ def causes(error: BaseException) -> Iterator[BaseException]:
     while cause is not None:
         yield cause
         cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
+
+
+@contextmanager
+def same_draws() -> Iterator[None]:
+    """While inside, what is drawn without a seed is drawn as the last time: every model is asked the same."""
+
+    class Seeded(random.Random):
+        def seed(self, a: Any = None, version: int = 2) -> None:
+            super().seed(SEED if a is None else a, version)
+
+    state = random.getstate()
+    random.seed(SEED)
+    try:
+        with mock.patch.object(random, "Random", Seeded):
+            yield
+    finally:
+        random.setstate(state)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Tasks of several kinds, written with Inspect's own parts."""
 
+import random
 import time
+from enum import Enum, auto
 from typing import Any
 
 from inspect_ai import Epochs, Task, task
@@ -317,10 +319,47 @@ def unscored() -> Task:
 
 
 @task
-def drawn() -> Task:
-    dataset = MemoryDataset(list(SUMS))
-    dataset.shuffle()
+def drawn(by: str) -> Task:
+    samples = list(SUMS)
+    if by == "the machine":
+        random.SystemRandom().shuffle(samples)
+    if by == "random":
+        random.shuffle(samples)
+    dataset = MemoryDataset(samples)
+    if by == "Inspect":
+        dataset.shuffle()
+        dataset.shuffle_choices()
     return Task(dataset=dataset, solver=generate(), scorer=match())
+
+
+class Kind(Enum):
+    EVEN = auto()
+    ODD = auto()
+
+
+@scorer(metrics=[accuracy()])
+def by_kind() -> Any:
+    async def score(state: TaskState, target: Any) -> Score:
+        return Score(value=state.metadata["kind"] is Kind.ODD and state.metadata["seen"] == 1)
+
+    return score
+
+
+@solver
+def seeing() -> Solver:
+    async def solve(state: TaskState, generate: Generate) -> TaskState:
+        state.metadata["seen"] += 1
+        return await generate(state)
+
+    return solve
+
+
+@task
+def kinds() -> Task:
+    samples = [
+        s.model_copy(update={"metadata": {"kind": k, "seen": 0}}) for s, k in zip(SUMS, Kind, strict=False)
+    ]
+    return Task(dataset=MemoryDataset(samples), solver=seeing(), scorer=by_kind())
 
 
 @scorer(metrics={"*": [mean()]})

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 import re
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -45,6 +46,7 @@ KINDS = (
     "in_words",
     "asked_twice",
     "thinks",
+    "kinds",
 )
 
 
@@ -289,11 +291,17 @@ def test_data_that_are_not_here_are_told_from_a_task_that_cannot_be_made(
     assert how != "waiting" or "no route" in str(caught.value)
 
 
-def test_samples_that_are_drawn_anew_each_time_are_refused() -> None:
-    assert suite("sums").check() is None
+def test_samples_are_the_same_each_time_or_refused() -> None:
+    for by in ("Inspect", "random"):  # without a seed
+        state = random.getstate()
+        one, other = (
+            [s.payload.id for s in suite("drawn", args={"by": by}).samples("m", None)] for _ in "ab"
+        )
+        assert one == other != [s.payload.id for s in suite("sums").samples("m", None)]
+        assert random.getstate() == state
     with pytest.raises(UserError, match="other samples each time"):
         for _ in range(8):  # a shuffle may come out as it was
-            suite("drawn").check()
+            suite("drawn", args={"by": "the machine"}).check()
 
 
 def test_epochs_are_attempts_and_what_is_no_mean_is_said() -> None:
