@@ -62,7 +62,8 @@ def _is_worked_on(run: RunDirectory) -> bool:
 def _of_run(run: RunDirectory) -> Iterator[Leftover]:
     logs = run.path / LOGS
     if logs.is_dir() and not logs.is_symlink():
-        yield from (_leftover(file, "log of an engine") for file in sorted(logs.iterdir()))
+        for file in sorted(logs.iterdir()):
+            yield _leftover(file, "Inspect's own log" if file.suffix == ".eval" else "log of an engine")
     for file in sorted(run.path.rglob(".*.tmp")):
         if time.time() - file.lstat().st_mtime > CRASHED_SECONDS:
             yield _leftover(file, "a writer died before it was whole")

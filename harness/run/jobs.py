@@ -34,6 +34,7 @@ from harness.models.forecast import gpus_wanted
 from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.records.schema import EngineFile
+from harness.records.workers import LOGS
 from harness.run.attempts import Asked, Attempt, Progress, new_record, order
 from harness.run.deaths import MAX_CULPRITS, Deaths
 from harness.run.models import PlannedModel
@@ -218,6 +219,7 @@ class Job:
             self._stopped(errors, asked)
         finally:
             for suite in self.suites:
+                await suite.keep_logs(self.directory.path / LOGS)
                 await suite.close()
             await engine.close()
         self._settle(asked)

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from functools import cached_property
+from pathlib import Path
 
 from harness.config import RunConfig
 from harness.engines.base import Engine
@@ -192,6 +193,12 @@ class Suite(ABC):
 
     def prepare(self) -> None:  # noqa: B027  (most suites have nothing to do here)
         """Get and load what a run needs, before any model that is measured is loaded. Raises as `check`."""
+
+    async def keep_logs(self, folder: Path) -> None:  # noqa: B027  (most suites have none)
+        """Put what code of others has logged about attempts into a folder, for people: nothing here reads it.
+
+        Called when no attempt is made any more. Raises DiskError.
+        """
 
     async def close(self) -> None:  # noqa: B027  (most suites have nothing to do here)
         """Release what attempts have loaded beside the measured model, whose engine has done its work."""

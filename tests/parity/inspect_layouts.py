@@ -6,7 +6,7 @@ from typing import Any
 from tests.suites import hub_layouts
 from tests.suites.hub_layouts import Row, Splits, table
 
-BBH = ("boolean_expressions", "date_understanding", "dyck_languages")
+BBH = ("boolean_expressions", "date_understanding", "object_counting")
 
 
 def load_dataset(path: str, name: str | None = None, *, split: str, **more: Any) -> Any:
@@ -19,6 +19,7 @@ def load_dataset(path: str, name: str | None = None, *, split: str, **more: Any)
 def _splits(path: str, name: str) -> Splits:
     own = {
         "Joschka/big_bench_hard": _bbh,
+        "allenai/ai2_arc": _arc,
         "Rowan/hellaswag": _hellaswag,
         "TIGER-Lab/MMLU-Pro": _mmlu_pro,
         "cais/mmlu": lambda _: hub_layouts.mmlu("virology"),
@@ -26,6 +27,11 @@ def _splits(path: str, name: str) -> Splits:
         "walledai/XSTest": lambda _: {"test": table("xstest/xstest_prompts.csv")},
     }
     return own[path](name) if path in own else hub_layouts.HUB[path](name)
+
+
+def _arc(name: str) -> Splits:
+    rows = hub_layouts.arc(name)["test"]
+    return {"test": [{**row, "id": row["id"] or str(i)} for i, row in enumerate(rows)]}
 
 
 def _truthfulqa() -> Splits:

@@ -7,6 +7,7 @@ once. A task that comes later waits for the next evaluation, which begins when t
 
 import asyncio
 import contextvars
+import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Hashable
@@ -14,11 +15,13 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cache
+from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import msgspec
 
+from harness.disk import replacing
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.inspect_ai.conversation import of_inspect, output_of, tool_of
@@ -69,10 +72,18 @@ async def evaluate(task: Callable[[], Any], key: Hashable, attempt: Attempt) -> 
     return await evaluations.ask(task, key, attempt)
 
 
-async def end() -> None:
-    """End the evaluation of this event loop, if there is one: no attempt will be added."""
+async def end(keep: Path | None = None) -> None:
+    """End the evaluation of this event loop, if there is one: no attempt will be added.
+
+    Args:
+        keep: the folder where Inspect's logs go; None for nowhere.
+
+    Raises:
+        DiskError: the disk does not take a log.
+    """
     if evaluation := _EVALUATIONS.get(asyncio.get_running_loop()):
         await evaluation.end()
+        evaluation.clear_logs(keep)
 
 
 class _Evaluations:
@@ -82,6 +93,17 @@ class _Evaluations:
         self._now: dict[Hashable, _Feed] = {}
         self._next: dict[Hashable, _Feed] = {}
         self._running: asyncio.Task[None] | None = None
+        self._logs: Path | None = None
+
+    def clear_logs(self, keep: Path | None) -> None:
+        """Remove the logs of the evaluations so far, after copying them to a folder if there is one."""
+        if self._logs is None:
+            return
+        for log in sorted(self._logs.glob("*.eval")) if keep else ():
+            with replacing(keep / log.name) as temporary:
+                shutil.copyfile(log, temporary)
+        shutil.rmtree(self._logs)
+        self._logs = None
 
     async def ask(self, task: Callable[[], Any], key: Hashable, attempt: Attempt) -> Any:
         feed = self._now.get(key)
@@ -111,7 +133,8 @@ class _Evaluations:
             self._now, self._next = self._next, {}
             failure: Exception | None = None
             try:
-                await _run_tasks([feed.task for feed in self._now.values()])
+                self._logs = self._logs or Path(tempfile.mkdtemp(prefix="inspect-logs-"))
+                await _run_tasks([feed.task for feed in self._now.values()], self._logs)
             except Exception as error:  # a task may be anybody's
                 failure = UserError(f"Inspect ended its evaluation ({type(error).__name__}: {error})")
             for feed in self._now.values():
@@ -122,24 +145,23 @@ class _Evaluations:
 _EVALUATIONS: "WeakKeyDictionary[asyncio.AbstractEventLoop, _Evaluations]" = WeakKeyDictionary()
 
 
-async def _run_tasks(tasks: list[Any]) -> None:
-    """One evaluation of Inspect's. What it logs is in the records, so its own log is left to nobody."""
+async def _run_tasks(tasks: list[Any], logs_in: Path) -> None:
+    """One evaluation of Inspect's, with its logs in a folder."""
     from inspect_ai import eval_async
     from inspect_ai.util._display import init_display_type
 
     init_display_type("none")
-    with tempfile.TemporaryDirectory() as folder:
-        logs = await eval_async(
-            tasks,
-            model=local_model(),
-            log_dir=folder,
-            log_realtime=False,
-            ctl_server=False,
-            score=False,
-            fail_on_error=False,
-            max_samples=CONNECTIONS,
-            max_tasks=len(tasks),
-        )
+    logs = await eval_async(
+        tasks,
+        model=local_model(),
+        log_dir=str(logs_in),
+        log_realtime=False,
+        ctl_server=False,
+        score=False,
+        fail_on_error=False,
+        max_samples=CONNECTIONS,
+        max_tasks=len(tasks),
+    )
     for log in logs:
         if log.status == "error" and log.error is not None:
             raise UserError(f"task {log.eval.task}: {log.error.message}")

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeVar
 
 from harness.config import RunConfig, as_written
@@ -294,6 +295,10 @@ class InspectSuite(Suite):
             generations=tuple(attempt.replies),
             kept=_kept(state),
         )
+
+    async def keep_logs(self, folder: Path) -> None:
+        """See `Suite.keep_logs`: Inspect's own, which its viewer opens, of all tasks that it ran together."""
+        await end(folder)
 
     async def close(self) -> None:
         """See `Suite.close`."""

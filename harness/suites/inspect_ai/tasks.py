@@ -127,18 +127,21 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 @contextmanager
 def same_draws() -> Iterator[None]:
     """While inside, what is drawn without a seed is drawn as the last time: every model is asked the same."""
+    import numpy as np
 
     class Seeded(random.Random):
         def seed(self, a: Any = None, version: int = 2) -> None:
             super().seed(SEED if a is None else a, version)
 
-    state = random.getstate()
+    state, of_arrays = random.getstate(), np.random.get_state()
     random.seed(SEED)
+    np.random.seed(SEED)  # `datasets` shuffles by it
     try:
         with mock.patch.object(random, "Random", Seeded):
             yield
     finally:
         random.setstate(state)
+        np.random.set_state(of_arrays)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import time
 from enum import Enum, auto
 from typing import Any
 
+import numpy as np
 from inspect_ai import Epochs, Task, task
 from inspect_ai.dataset import MemoryDataset, Sample
 from inspect_ai.model import ChatMessageUser, ContentImage, get_model
@@ -325,6 +326,8 @@ def drawn(by: str) -> Task:
         random.SystemRandom().shuffle(samples)
     if by == "random":
         random.shuffle(samples)
+    if by == "numpy":
+        np.random.shuffle(samples)  # type: ignore[arg-type]
     dataset = MemoryDataset(samples)
     if by == "Inspect":
         dataset.shuffle()

@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -292,7 +293,7 @@ def test_data_that_are_not_here_are_told_from_a_task_that_cannot_be_made(
 
 
 def test_samples_are_the_same_each_time_or_refused() -> None:
-    for by in ("Inspect", "random"):  # without a seed
+    for by in ("Inspect", "random", "numpy"):  # without a seed
         state = random.getstate()
         one, other = (
             [s.payload.id for s in suite("drawn", args={"by": by}).samples("m", None)] for _ in "ab"
@@ -334,6 +335,18 @@ async def start(model: ModelSpec, args: dict[str, Any]) -> ScriptedEngine:
     return ScriptedEngine(chat=policy)
 
 
+def logged(folder: Path) -> Counter[str]:
+    """Task -> samples in Inspect's own logs."""
+    from inspect_ai.log import read_eval_log
+
+    found: Counter[str] = Counter()
+    for path in folder.glob("*.eval"):
+        log = read_eval_log(str(path))
+        assert log.status == "success" and not log.results
+        found[log.eval.task] += len(log.samples or ())
+    return found
+
+
 def test_a_run_is_resumed_scored_again_and_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tasks.py").write_text(TASKS.read_text())
     config, out = tmp_path / "run.yaml", tmp_path / "out"
@@ -348,6 +361,8 @@ def test_a_run_is_resumed_scored_again_and_shown(tmp_path: Path, capsys: pytest.
     (card,) = json.loads((out / "scorecard.json").read_text())["models"]
     assert card["metrics"]["sums/match"]["value"] == pytest.approx(5 / 6)
     assert card["metrics"]["repeated/match"]["n"] == 6
+    assert logged(out / "logs") == Counter(sums=4 + 6, repeated=6)  # with the limit it was another cell
+    assert main(["verify", str(out)]) == 0
     capsys.readouterr()
     assert main(["replay", str(out)]) != 0  # a run directory brings no code
     assert "--trust-code" in "".join(capsys.readouterr())
