@@ -1,5 +1,5 @@
 # Two commands for a new user, `make demo` and `make test`; the rest is for working on the harness.
-.PHONY: install install-gpu demo docs example-site lighthouse test test-models test-parity test-kills coverage unit lint format clean
+.PHONY: install install-gpu demo docs example-site lighthouse test test-models test-parity test-inspect test-kills coverage unit lint format clean
 
 # Without bytecode on disk every process compiles vLLM and torch anew, which takes half a minute.
 unexport PYTHONDONTWRITEBYTECODE
@@ -32,11 +32,20 @@ example-site: install  ## an example of a leaderboard, into build/example; DATA=
 lighthouse: install  ## what Lighthouse says of pages of build/example/site: minutes, needs Node and Chromium
 	.venv/bin/python scripts/lighthouse.py build/example/site --out results/bench/lighthouse.md
 
-test: install  ## every test but those of test-models, test-parity and test-kills
+test: install  ## every test but those of test-models, test-parity, test-inspect and test-kills
 	$(PYTEST) $(BY_TWO) --no-loadscope-reorder -m "not families and not parity and not kills"
 
 test-parity: install  ## lm-eval itself beside the harness, on public data: minutes
 	$(PYTEST) tests/parity
+
+# The last version whose requirements can all be had; its tasks need but two packages more.
+INSPECT_EVALS := build/inspect-evals
+
+$(INSPECT_EVALS): $(STAMP)
+	.venv/bin/pip install --quiet --no-deps --target $@ inspect-evals==0.18.0 backoff==2.2.1 toml==0.10.2
+
+test-inspect: $(INSPECT_EVALS)  ## tasks of inspect-evals beside Inspect's own runner against vllm serve: minutes
+	PYTHONPATH=$(INSPECT_EVALS) $(PYTEST) tests/parity/test_inspect.py
 
 test-kills: install  ## thirty SIGKILLs over workers and launchers, on one machine, Slurm and Ray: minutes
 	$(PYTEST) tests/run/test_kills.py --durations 3

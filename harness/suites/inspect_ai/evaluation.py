@@ -21,7 +21,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
-from harness.disk import replacing
+from harness.disk import make_folder, replacing
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.inspect_ai.conversation import of_inspect, output_of, tool_of
@@ -99,9 +99,11 @@ class _Evaluations:
         """Remove the logs of the evaluations so far, after copying them to a folder if there is one."""
         if self._logs is None:
             return
-        for log in sorted(self._logs.glob("*.eval")) if keep else ():
-            with replacing(keep / log.name) as temporary:
-                shutil.copyfile(log, temporary)
+        if keep is not None:
+            make_folder(keep)
+            for log in sorted(self._logs.glob("*.eval")):
+                with replacing(keep / log.name) as temporary:
+                    shutil.copyfile(log, temporary)
         shutil.rmtree(self._logs)
         self._logs = None
 
