@@ -48,7 +48,8 @@ PUBLICATION: dict[str, Publication] = {
 """Adapter -> whether a site shows its attempts. Of an adapter that is not here it shows numbers alone."""
 
 CLOSED_TASKS = ("gpqa",)
-"""Beginnings of the names of lm-eval's tasks whose authors ask that questions are not shown in the open."""
+"""Beginnings of names of tasks (lm-eval's, and of packages for Inspect) whose authors ask that questions are
+not shown in the open."""
 
 IMPORTERS = {"agentdojo": "harness.suites.agentdojo.imported"}
 """Adapter -> module whose `restore` makes the suites of transcripts that others left."""
@@ -61,7 +62,7 @@ def publication(cell: CellEntry) -> Publication:
 
 def is_withheld(cell: CellEntry) -> bool:
     """Whether a suite is known to hold what is not to be spread. Of one's own adapters nobody has said so."""
-    closed = cell.protocol.get("task", "").startswith(CLOSED_TASKS)
+    closed = cell.protocol.get("task", "").rpartition("/")[2].startswith(CLOSED_TASKS)
     return closed or PUBLICATION.get(cell.adapter) == "numbers"
 
 

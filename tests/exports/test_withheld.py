@@ -87,3 +87,12 @@ def strings(value: object) -> list[str]:
 
 def test_what_is_for_everybody_is_exported_whole(recorded: Path) -> None:
     assert not any(map(is_withheld, RunDirectory(recorded).manifest().cells.values()))
+
+
+@pytest.mark.parametrize(
+    ("task", "closed"),
+    [("gpqa_diamond_zeroshot", True), ("inspect_evals/gpqa_diamond", True), ("gsm8k", False)],
+)
+def test_questions_whose_authors_ask_so_are_withheld(recorded: Path, task: str, closed: bool) -> None:
+    (cell, *_) = RunDirectory(recorded).manifest().cells.values()
+    assert is_withheld(msgspec.structs.replace(cell, adapter="any", protocol={"task": task})) is closed
