@@ -740,4 +740,6 @@ class Manifest(Struct):
     """What was known before the run, and run all the same."""
     judges: dict[str, tuple[JudgeEntry, ...]] = {}
     """Key of a cell -> the judges that were asked of its attempts since."""
+    git_hash: str | None = None
+    """Of the folder that the run was begun in, as `git describe --always` says it; None outside of git."""
     schema_version: int = SCHEMA_VERSION

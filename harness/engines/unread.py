@@ -30,6 +30,7 @@ NAME_KEYS = r"(?:\w+_|(?-i:[a-z]+(?=[A-Z])))?(?:[nN]ame|function|tool|action|cal
 ARGUMENT_KEYS = r"(?:\w+_)?(?:arguments?|args|parameters?|params|inputs?|kwargs)"
 TEXT_KEYS = ("tool_input", "action_input")
 """Those of them under which a plain text is an argument too."""
+_TYPES = r"(?:str(?:ing)?|int(?:eger)?|float|number|bool(?:ean)?|list|dict|object|array|any)"
 REPORT_KEYS = ("description", "result", "output", "response", "status")
 """What an object has beside a name that describes a tool, or tells of a call that was made."""
 
@@ -50,14 +51,20 @@ _OF_ITS_AUTHOR = re.compile(
 )
 """In such a line, of what the author of the reply does."""
 _OF_A_TEXT = re.compile(
-    r"\b(?:the|this|that|one|an?|in|inside|at|your?|yourself|(?!need|requir)\w+ed)\b", re.IGNORECASE
+    r"\b(?:the|this|that|one|(?:as|for|from|of|with|to) an?|in|inside|at|your?|yourself"
+    r"|(?!need|requir)\w+ed)\b",
+    re.IGNORECASE,
 )
 """In such a line, of something else, for its reader, or of what is past."""
-_ITEM = r"[ \t]*(?:[-*•]|\d+[.)])[ \t]"
+_ITEM = r"[ \t]*(?:[-*•]|\d+[.)]|[A-Za-z]\))[ \t]"
 _ITEMS_BEFORE = re.compile(
     rf"(?:^{_ITEM}[^\n]*\n|^[-=*_]{{3,}}[ \t]*\n|^[^\S\n]*\n)*^{_ITEM}*\Z", re.MULTILINE
 )
 """Of a list, before a call that is one of its items."""
+_RULE = re.compile(r"^[-=*_]{3,}[ \t]*$", re.MULTILINE)
+"""Around a document that is handed on."""
+_TITLE = re.compile(r"\n[^\n]*[^\s.!?:][ \t]*\Z")
+"""A line that ends without a sign is of the same document as the list after it."""
 _LABEL_WORDS = re.compile(r"\W*[A-Za-z]+(?:[ -][A-Za-z]+){0,2}\W*")
 _FENCE = re.compile(
     r"(?P<mark>```|~~~|\"\"\")(?P<language>[^\n`]*)\n(?P<inside>.*?)(?:(?P=mark)|\Z)", re.DOTALL
@@ -137,15 +144,17 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
 
 
 def _unwrapped(answer: str) -> str:
-    """A reply that is one string in JSON, or that is escaped, as the text in it."""
+    """A reply that is one text in JSON, under a key or not, or that is escaped, as the text in it."""
     if answer.lstrip().startswith("&lt;"):
         return html.unescape(answer)
     if re.match(r"\s*\[?\s*\{\s*\\\"", answer):
         return answer.replace('\\"', '"')
     try:
-        text = decode_json(answer) if answer.lstrip().startswith('"') else None
+        text = decode_json(answer) if answer.lstrip()[:1] in ('"', "{") else None
     except ValueError:
         return answer
+    if isinstance(text, dict) and len(text) == 1:
+        (text,) = text.values()
     return text if isinstance(text, str) and text[:1] in ("{", "[") else answer
 
 
@@ -243,13 +252,14 @@ def _is_call(value: Any, tool: Tool) -> bool:
     keys = [
         key
         for key, each in value.items()
-        if re.fullmatch(rf"{NAME_KEYS}|type", str(key)) and re.split(r"\.|__", str(each))[-1] == tool.name
+        if isinstance(each, str) and re.split(r"\.|__", each)[-1] == tool.name
     ]
     if not keys:
         return False
     # What comes before the name may be a thought, or an id.
     after = dict(list(value.items())[list(value).index(keys[-1]) + 1 :])
-    return _are_asked(after, tool) or any(
+    is_name = re.fullmatch(rf"{NAME_KEYS}|type", str(keys[-1])) is not None
+    return ((after or is_name) and _are_asked(after, tool)) or any(
         re.fullmatch(ARGUMENT_KEYS, str(key))
         and (
             _are_arguments(each)
@@ -270,13 +280,17 @@ def _parameters(tool: Tool) -> set[str]:
 
 
 def _are_arguments(value: Any) -> bool:
-    """Whether a value is what a call hands over, not the schema of it."""
+    """Whether a value is what a call hands over, not the schema of it: names of types, too."""
     if isinstance(value, str):
         try:
             value = decode_literal(value)
         except ValueError:
             return False
-    return isinstance(value, dict) and not ("properties" in value or value.get("type") == "object")
+    if isinstance(value, list) and value:  # of pairs
+        return all(isinstance(pair, dict) and len(pair) == 2 and "value" in pair for pair in value)
+    if not isinstance(value, dict) or "properties" in value or value.get("type") == "object":
+        return False
+    return not value or not all(re.fullmatch(_TYPES, str(each)) for each in value.values())
 
 
 def _is_broken_call(rest: str, name: str) -> bool:
@@ -288,7 +302,7 @@ def _is_broken_call(rest: str, name: str) -> bool:
 
 _BEFORE_EXPRESSION = (
     r"(?:^|(?<=[>\])|:])|(?P<said>(?<=[.!?][ \n])))[ \t]*"
-    rf"(?:[^\w\s{_QUOTES}<>\[\](){{}}|#*•.,;:{_TICKS}-]+[ \t]*)?"
+    rf"(?:[^\w\s{_QUOTES}<>\[\](){{}}|#*•.,;:+{_TICKS}-]+[ \t]*)?"
     r"(?:(?:(?:const|let|var)[ \t]+)?\w+[ \t]*=[ \t]*)?(?:\w+\(|await[ \t]+)?(?:[\[(][\s\[(]*)?"
 )
 """The beginning of a line, a mark, a label or the end of a sentence, and signs such as arrows, not ticks."""
@@ -326,6 +340,7 @@ _BULLET = r"(?:[-*•][ \t]+)?"
 _LABEL = rf"(?:{_BULLET}{_SIGNS}[^\W\d][\w -]{{0,20}}{_SIGNS}:[*_]*[ \t]*)?"
 """What a line is, such as an action or its input."""
 _NAME_LABEL = rf"(?:{_BULLET}{_SIGNS}(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?{_SIGNS}:[*_]*[ \t]*)?"
+_ANNOUNCED = r"(?:calling|invoking|running|using|call|invoke|run|use)[ \t]+(?:the[ \t]+)?(?:tool|function)?"
 _CALLING = r"(?i:call\w*|invok\w*|request\w*|use|using|run\w*)"
 
 
@@ -344,12 +359,15 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     tags = (
         rf"(?:^|(?<=[.!?] ))[ \t]*{_NAME_LABEL}{bare}[\s|]*{_BULLET}"
         rf"(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:(?!\s*[\w-]+:[ \t]*(?!{_TYPE}))\n?[^\n]*",
-        rf"<[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n/]*(?:/>|>\s*(?:[{{(<]))",
+        rf"<(?!/)[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n/]*(?:/>|>(?!\s*<[^<>]*\btype=[^<>]*/>)\s*[{{(<])",
         rf"<[\w:-]+>\s*{name}\s*(?:</[\w:-]+>)?\s*<(?:/?\w*arg|{ARGUMENT_KEYS}\b|(?:{keys or '(?!)'})\b)",
         rf"^[ \t]*(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?:[ \t]*{name}\[[^\]\n]*\]",
         rf"{_WRAPPER}\s*{name}\s*(?=<|\[/|\Z)",
         rf"<(?P<tag>tool|function|action)>\s*{name}\s*</(?P=tag)>\s*\Z",
+        rf"<(?P<tag>\w+)>\s*{name}\s*</(?P=tag)>\s*(?:<\w+>\s*)?(?=\{{)",
         rf"\A\s*<{name}>[ \t]+[^\s<]",
+        rf"(?:\A|\n[ \t]*\n)[ \t]*<{name}>[^<>\n]+</(?P=tool)>[ \t]*(?=\n[ \t]*\n|\s*\Z)",
+        rf"^[ \t]*(?i:{_ANNOUNCED})[ \t]*[*_`]*{name}[*_`]*[ \t]+\w+[ \t]+`?(?=\{{)",
         rf"^[ \t]*\[(?:\w+[ _])*{_CALLING}(?:[ \t]+(?:tool|function))?[ \t]*[:=]?[ \t]*{name}\b[^\n]*\]",
     )
     for pattern in (*(labelled + each for each in after), *tags):
@@ -358,7 +376,6 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
                 yield match["tool"], Place(match.start(), _end(answer, match.end()))
 
 
-_ANNOUNCED = r"(?:calling|invoking|running|using|call|invoke|run|use)[ \t]+(?:the[ \t]+)?(?:tool|function)?"
 _ARGUMENT = re.compile(r"\w[\w-]*[ \t]*[:=][ \t]*\S.*|<[\w-]+>.*|\"[^\"]*\"|'[^']*'|\S+")
 """A line that hands something over: a pair, an element, a text in quotes, a single word."""
 
@@ -386,7 +403,7 @@ def _alone(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
                 yield match["tool"], Place(match.start(), len(answer))
 
 
-_TYPE = r"(?!(?:str\w*|int\w*|float|number|bool\w*|list|dict|object|array|any)\b)"
+_TYPE = rf"(?!{_TYPES}\b)"
 _VALUE = (
     r"(?:\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|\[[^\[\]]*\]|\{[^{}]*\}"
     rf"|{_TYPE}[^\s\"',;(){{}}\[\]<>=]+)"
@@ -470,7 +487,10 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
         if fence is not None and fence["language"] == tool.name:
             written = f"{tool.name}\n{written}"
         paragraph = re.sub(rf"(?<![^\W_]){re.escape(tool.name)}(?!\w)", "", written)
-        given = {each["key"] for each in pair.finditer(paragraph)}
+        pairs = [*pair.finditer(paragraph)]
+        given = {each["key"] for each in pairs}
+        if pairs and all(re.search(rf"\W{_TYPES}\W*\Z", each[0]) for each in pairs):
+            continue
         is_quotation = {written.strip()[:1], written.strip()[-1:]} <= set(_QUOTES)
         if is_quotation or paragraph == written or not required <= given:
             continue
@@ -549,13 +569,22 @@ def _is_sentence(before: str, rest: str) -> bool:
 
 def _is_shown(before: str, after: str) -> bool:
     """Whether the line before a call, or the one after it, says that it is not made."""
-    before = (
-        _ITEMS_BEFORE.sub("", before).rstrip("\n") if re.search(rf"^{_ITEM}*\Z", before, re.M) else before
-    )
+    opening, closing = list(_RULE.finditer(before)), _RULE.search(after)
+    if opening and closing and before[: opening[-1].start()].rstrip().endswith(":"):
+        before, after = before[: opening[-1].start()], after[closing.end() :]
+    listed = re.search(rf"^{_ITEM}*\Z", before, re.M)
+    is_item = listed is not None and bool(listed[0])
+    before = _ITEMS_BEFORE.sub("", before).rstrip("\n") if listed else before
+    if is_item and (above := _TITLE.sub("", before).rstrip()).endswith(":"):
+        before = above
     said = _MARKS_BEFORE.sub("", before[-400:]).rsplit("\n", 1)[-1].replace("_", " ")
+    if is_item and said.endswith("?"):  # it is one of several answers
+        return True
     if re.search(r"^\s*File \".*\", line \d+", said):  # of a traceback
         return True
     if re.search(r"^\W*(?:user|human)[\W_]*:", before, re.IGNORECASE | re.MULTILINE):  # of a conversation
+        return True
+    if re.match(r"\s*[a-z]+ [^\n]*[.!?]\s*$", _TAG.sub("", after), re.MULTILINE):  # its sentence goes on
         return True
     goes_on = bool(_TAG.sub("", after).strip())
     is_begun = re.search(r"[^\s.!?:][ \t]*\Z", said) is not None
@@ -575,6 +604,8 @@ def _is_told(caption: str, goes_on: bool) -> bool:
     if _SAID_OF_IT.search(caption) is not None:
         return True
     last = re.split(r"(?<=[.!?]) ", caption)[-1]
+    if goes_on and re.search(r"\b(?:I|we) \w+ed\b", last):
+        return True
     is_of_text = _OF_A_TEXT.search(last) is not None or (goes_on and _LABEL_WORDS.fullmatch(last) is None)
     return is_of_text and _OF_ITS_AUTHOR.search(last) is None
 
@@ -606,7 +637,10 @@ def _is_all_calls(inside: str, first: int) -> bool:
     except (SyntaxError, ValueError, *NESTED):
         # In another language: from its first line on.
         program = r"^\s*(?:def|function|import|from|class|for|if|while|with|return|#)\b|=>"
-        return "\n" not in inside[:first].strip() and re.search(program, inside, re.MULTILINE) is None
+        return (
+            "\n" not in _TAG.sub("", inside[:first]).lstrip()
+            and re.search(program, inside, re.MULTILINE) is None
+        )
     kinds = (ast.Call, ast.List, ast.Await)
     return all(
         isinstance(each, ast.Expr | ast.Assign) and isinstance(each.value, kinds) for each in statements

@@ -2,8 +2,8 @@
 
 As in lm-eval there is a line for every document and filter, `doc_id` is the document's, members of a group go
 by the names of their tasks, and standard errors are lm-eval's (`errors.py`). lm-eval knows no missing scores:
-failed attempts have no line, and `n-samples` says how many were measured. Null is what a run does not have:
-`git_hash`, for one, which is of the folder that lm-eval was started in.
+failed attempts have no line, and `n-samples` says how many were measured. What is of the checkpoint (chat
+template, tokens of the tokenizer) is there where the one that was run is on this machine.
 """
 
 import hashlib
@@ -17,12 +17,14 @@ from datetime import datetime
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 from typing import IO, Any
 
 import msgspec
 
 from harness.analysis.benchmarks import by_benchmark
 from harness.analysis.build import ModelScorecard, build_scorecards
+from harness.config import ModelSpec
 from harness.disk import replace
 from harness.errors import UserError
 from harness.exports.inspect import target_of
@@ -35,13 +37,15 @@ from harness.models import checkpoint
 from harness.suites.lm_eval.metrics import items_of
 from harness.suites.lm_eval.suite import Item, LmEvalSuite
 from harness.suites.lm_eval.tasks import NUMPY_SEED, RANDOM_SEED
-from harness.suites.restore import Restored
+from harness.suites.restore import Restored, load_tokenizer
 from harness.types import CellEntry, Metric, ModelEntry, Record, Sample, Score, Struct, SuiteGroup
 
 NO_FILTER = "none"
 """lm-eval's name of the filter of a task that states none."""
 COPIED = 1 << 20
 """Bytes that are copied at once."""
+VLLM_SEED = 0
+"""vLLM's own where a config states none."""
 MANY, PROCESSES = 100_000, 2
 """Attempts from which on lines are written by processes beside this one, and how many of these."""
 
@@ -131,6 +135,8 @@ def _results(
     run: Restored, card: ModelScorecard, cells: Mapping[str, CellEntry], sanitized: str
 ) -> dict[str, Any]:
     model, tasks = card.model, {cell.suite: task for task, cell in cells.items()}
+    spec, template = _checkpoint(run, model)
+    template = template if _shared(cells.values(), "apply_chat_template") == "True" else None
     numbers: dict[str, dict[str, Any]] = {
         task: {"name": task, "alias": task, "sample_len": card.cells[cell.suite].finished}
         for task, cell in cells.items()
@@ -175,13 +181,13 @@ def _results(
             "limit": _whole(_shared(cells.values(), "limit")),
             "bootstrap_iters": ITERATIONS,
             "gen_kwargs": None,
-            **_seeds(cells.values()),
+            **_seeds(run, model, cells.values()),
             "fewshot_seed": _whole(_shared(cells.values(), "fewshot_seed")),
-            "origin": msgspec.to_builtins(model.origin),
         },
-        "git_hash": None,
+        "git_hash": run.manifest.git_hash,
         "pretty_env_info": "\n".join(f"{name} {at}" for name, at in run.manifest.versions.items()),
         "upper_git_hash": None,
+        **({} if spec is None else _tokenizer(spec, model)),
         "date": datetime.fromisoformat(run.manifest.created).timestamp(),
         "lm_eval_version": run.manifest.versions.get("lm-eval", "unknown"),
         "transformers_version": run.manifest.versions.get("transformers", "unknown"),
@@ -191,34 +197,65 @@ def _results(
         "system_instruction": (system := _shared(cells.values(), "system_instruction")),
         "system_instruction_sha": None if system is None else sha256(system),
         "fewshot_as_multiturn": _shared(cells.values(), "fewshot_as_multiturn") == "True",
-        "chat_template": (template := _template(run, model, cells.values())),
+        "chat_template": template,
         "chat_template_sha": None if template is None else sha256(template),
         "total_evaluation_time_seconds": None if model.imported else str(card.usage.engine_seconds),
     }
 
 
-def _seeds(cells: Iterable[CellEntry]) -> dict[str, int | None]:
-    """What Python's, numpy's and torch's generators were seeded with; None where they were not."""
+def _seeds(run: Restored, model: ModelEntry, cells: Iterable[CellEntry]) -> dict[str, int | None]:
+    """What Python's, numpy's and torch's generators were seeded with; None where nobody knows.
+
+    torch's is that of the process which holds the weights.
+    """
     seeded = all(cell.adapter == "lm_eval" for cell in cells)
+    spec, engine = _spec(run, model), model.engine
+    args = {"seed": VLLM_SEED, **run.config.engine.args, **spec.engine_args} if spec else {}
     return {
         "random_seed": RANDOM_SEED if seeded else None,
         "numpy_seed": NUMPY_SEED if seeded else None,
-        "torch_seed": None,
+        "torch_seed": args.get("seed") if engine is not None and engine.name == "vllm" else None,
     }
 
 
-def _template(run: Restored, model: ModelEntry, cells: Iterable[CellEntry]) -> str | None:
-    """The chat template, if all tasks applied it and the checkpoint here is the one that was run."""
-    if model.architecture is None or _shared(cells, "apply_chat_template") != "True":
-        return None
+def _spec(run: Restored, model: ModelEntry) -> ModelSpec | None:
+    """What the config says of a model."""
     try:
-        spec = next((spec for spec in run.config.models if spec.name == model.name), None)
-        folder = None if spec is None else checkpoint.find(spec)
-        text = None if folder is None else checkpoint.chat_template(folder)
+        return next((spec for spec in run.config.models if spec.name == model.name), None)
     except UserError:
         return None
-    hashed = checkpoint.template_hash(text)
-    return text if hashed == model.architecture.chat_template_hash else None
+
+
+def _checkpoint(run: Restored, model: ModelEntry) -> tuple[ModelSpec | None, str | None]:
+    """(A model, its chat template), if the checkpoint here is the one that was run."""
+    spec = _spec(run, model)
+    if spec is None or model.architecture is None:
+        return None, None
+    try:
+        folder = checkpoint.find(spec)
+        text = None if folder is None else checkpoint.chat_template(folder)
+    except UserError:
+        return None, None
+    same = folder is not None and checkpoint.template_hash(text) == model.architecture.chat_template_hash
+    return (spec, text) if same else (None, None)
+
+
+def _tokenizer(spec: ModelSpec, model: ModelEntry) -> dict[str, Any]:
+    """What lm-eval says of a tokenizer and its model's limit, as of its own model `vllm`."""
+    from lm_eval.loggers.utils import add_tokenizer_info
+    from lm_eval.models.utils import configure_pad_token
+
+    try:
+        tokenizer = configure_pad_token(load_tokenizer(spec))
+    except UserError:
+        return {}
+    length = _whole(model.engine.details.get("max_model_len")) if model.engine else None
+    if length is None and model.architecture is not None:
+        length = model.architecture.context_length
+    told: dict[str, Any] = {}
+    asked = SimpleNamespace(tokenizer=tokenizer, eot_token_id=tokenizer.eos_token_id, max_length=length)
+    add_tokenizer_info(told, asked)
+    return told
 
 
 def named(metric: Metric) -> tuple[str, str]:

@@ -45,8 +45,7 @@ def ask(layout: Layout, planned: Manifest, keep: Callable[[CellEntry, ModelEntry
     changed = [_write_cell(layout, planned, cell) for cell in planned.cells.values()]
     changed += [_retell(layout, told, planned) for told in kept]
     cells = [*planned.cells, *(told.cell.key for told in kept)]
-    created = had.created if had else planned.created
-    _write_run(layout, planned, cells, dict(filter(None, changed)), created=created)
+    _write_run(layout, planned, cells, dict(filter(None, changed)), begun=had or planned)
 
 
 def add(layout: Layout, more: Manifest) -> None:
@@ -66,7 +65,7 @@ def add(layout: Layout, more: Manifest) -> None:
     cautions = tuple(dict.fromkeys((*had.cautions, *more.cautions)))
     run = msgspec.structs.replace(had, harness_version=more.harness_version, cautions=cautions)
     cells = list(dict.fromkeys([*had.cells, *more.cells]))
-    _write_run(layout, run, cells, dict(filter(None, changed)), created=had.created)
+    _write_run(layout, run, cells, dict(filter(None, changed)), begun=had)
 
 
 Changed = tuple[str, str] | None
@@ -103,9 +102,14 @@ def _retell(layout: Layout, had: CellFile, planned: Manifest, suite: str | None 
 
 
 def _write_run(
-    layout: Layout, run: Manifest, cells: Sequence[str], changed: Mapping[str, str], *, created: str
+    layout: Layout,
+    run: Manifest,
+    cells: Sequence[str],
+    changed: Mapping[str, str],
+    *,
+    begun: RunFile | Manifest,
 ) -> None:
-    """Write `run.json`. changed: checksums that it may have -> what they are now."""
+    """Write `run.json`. changed: checksums that it may have -> what they are now; begun: as the run was."""
     had = read_file(layout.path / RUN, RunFile).checksums if (layout.path / RUN).exists() else {}
     folders = [folder for key in cells if (folder := layout.folder_of(key))]
     final = {str((folder / CHECKSUMS).relative_to(layout.path)) for folder in folders}
@@ -116,7 +120,8 @@ def _write_run(
         name=run.name,
         config_digest=run.config_digest,
         harness_version=run.harness_version,
-        created=created,
+        created=begun.created,
+        git_hash=begun.git_hash,
         cells=tuple(cells),
         cautions=run.cautions,
         checksums=sums,

@@ -39,6 +39,7 @@ def read_manifest(layout: Layout) -> Manifest:
         checksums=run.checksums,
         cautions=run.cautions,
         judges=_judges(layout, cells.values()),
+        git_hash=run.git_hash,
     )
 
 

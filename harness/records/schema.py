@@ -29,6 +29,8 @@ class RunFile(Struct):
     checksums: dict[str, str] = {}
     """SHA-256 of the config and of the `checksums.json` of complete cells. A signature of this file covers
     by them all that was measured."""
+    git_hash: str | None = None
+    """Of the folder that it was begun in."""
     schema_version: int = SCHEMA_VERSION
 
 

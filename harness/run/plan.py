@@ -5,6 +5,7 @@ import hashlib
 import os
 import platform
 import re
+import subprocess
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -395,7 +396,17 @@ def make_manifest(plan: Plan) -> Manifest:
         cells={cell.entry.key: cell.entry for cell in plan.cells},
         groups=tuple(groups_of(cell.suite for cell in plan.cells)),
         cautions=(*plan.problems, *plan.cautions),
+        git_hash=_git_hash(),
     )
+
+
+def _git_hash() -> str | None:
+    """As lm-eval asks for it."""
+    try:
+        said = subprocess.run(["git", "describe", "--always"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):  # no git, or no repository
+        return None
+    return said.stdout.strip()
 
 
 def installed_versions() -> dict[str, str]:

@@ -5,6 +5,8 @@ Needs no model. Of a checkpoint at most the tokenizer is read, for prompts that 
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -120,11 +122,11 @@ def renderer(spec: ModelSpec, day: str | None = None) -> Render:
     return as_text
 
 
-def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]:
-    """The chat template of a checkpoint as its tokenizer applies it.
+def load_tokenizer(spec: ModelSpec) -> Any:
+    """The tokenizer of a checkpoint.
 
     Raises:
-        UserError: the checkpoint is not on this machine, cannot be read, or has no chat template.
+        UserError: the checkpoint is not on this machine, or cannot be read.
     """
     folder = checkpoint.find(spec)
     if folder is None:
@@ -137,13 +139,23 @@ def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]
     if spec.trust_remote_code and not own_folder(str(folder))[1]:
         raise Untrusted(f"the code that comes with the tokenizer of {spec.name}", str(folder))
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # whatever transformers makes of files that are not as they should be
         said = one_line(f"{type(error).__name__}: {error}")[:300]
         raise UserError(
             f"the tokenizer of {spec.name} in {folder} cannot be loaded ({said}): its files are damaged, or "
             "want another transformers, or code of their own"
         ) from error
+
+
+def load_template(spec: ModelSpec, day: str | None = None) -> Callable[..., str]:
+    """The chat template of a checkpoint as its tokenizer applies it.
+
+    Raises:
+        UserError: as `load_tokenizer`, or it has no chat template.
+    """
+    tokenizer = load_tokenizer(spec)
+    folder = Path(tokenizer.name_or_path)
     if tokenizer.chat_template is None:
         raise UserError(f"the prompts of {spec.name} need a chat template, and {folder} has none")
     if refused := try_template(str(tokenizer.chat_template), Sent(tools=False)).void:
