@@ -27,7 +27,7 @@ from harness.engines.payloads import (
 from harness.types import Tool
 
 NAME_KEYS = r"(?:\w+_|(?-i:[a-z]+(?=[A-Z])))?(?:[nN]ame|function|tool|action|call|method|api)"
-ARGUMENT_KEYS = r"(?:\w+_)?(?:arguments?|args|parameters?|params|inputs?|kwargs)"
+ARGUMENT_KEYS = r"(?:\w+_)?(?:arguments?|args?|parameters?|params|inputs?|kwargs)"
 TEXT_KEYS = ("tool_input", "action_input")
 """Those of them under which a plain text is an argument too."""
 _TYPES = r"(?:str(?:ing)?|int(?:eger)?|float|number|bool(?:ean)?|list|dict|object|array|any)"
@@ -116,6 +116,10 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
         answer, Place(marked.start("call"), max(marked.end(), _end(answer, marked.start("call"))))
     ):
         return marked["json"] or marked["tag"]
+    tools = list(tools)
+    named = {tool.name.lower(): tool.name for tool in tools}
+    quoted = "|".join(map(re.escape, named))
+    answer = re.sub(rf"(?<=\")(?i:{quoted})(?=\")", lambda name: named[name[0].lower()], answer)
     offered = {
         tool.name: tool
         for tool in tools
@@ -246,13 +250,15 @@ def _is_call(value: Any, tool: Tool) -> bool:
         return False
     if tool.name in value:
         own = value[tool.name]
+        if isinstance(own, str):
+            return len(value) == 1 and bool(_parameters(tool))
         return isinstance(own, dict) and (
             own.keys() <= _parameters(tool) if len(value) == 1 else _are_asked(own, tool)
         )
     keys = [
         key
         for key, each in value.items()
-        if isinstance(each, str) and re.split(r"\.|__", each)[-1] == tool.name
+        if isinstance(each, str) and tool.name in (each, re.split(r"\.|__", each)[-1])
     ]
     if not keys:
         return False
@@ -260,7 +266,7 @@ def _is_call(value: Any, tool: Tool) -> bool:
     after = dict(list(value.items())[list(value).index(keys[-1]) + 1 :])
     is_name = re.fullmatch(rf"{NAME_KEYS}|type", str(keys[-1])) is not None
     return ((after or is_name) and _are_asked(after, tool)) or any(
-        re.fullmatch(ARGUMENT_KEYS, str(key))
+        re.fullmatch(ARGUMENT_KEYS, str(key), re.IGNORECASE)
         and (
             _are_arguments(each)
             or (key in TEXT_KEYS and isinstance(each, str))
@@ -349,7 +355,7 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     bare = rf"[*_`\"]*(?:function)?{name}[*_`\"]*(?::\d+)?"
     labelled = rf"(?:^|(?<=[>\]|=(:*.]))[ \t]*{_LABEL}{bare}"
     after = (
-        r"[ \t]*\]?[ \t]*(?:\w++|<[|｜][^|｜<>]*[|｜]>|\[[A-Z_]*\]|[:=])*+\s*(?:```\w*\s*)?"
+        r"[ \t]*\]?[ \t]*(?:\w++[ \t]?(?=<|\W)|<[|｜][^|｜<>]*[|｜]>|\[[A-Z_]*\]|[:=])*+\s*(?:```\w*\s*)?"
         r"(?=\{\s*(?:[\"'}]|\w+:|\Z))",
         r"\s*(?=<arg)",
         rf"[ \t]*\n+\s*{_LABEL}\s*(?:```\w*\s*)?(?=\{{)",
@@ -359,7 +365,7 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
     tags = (
         rf"(?:^|(?<=[.!?] ))[ \t]*{_NAME_LABEL}{bare}[\s|]*{_BULLET}"
         rf"(?:\w+ )?(?i:{ARGUMENT_KEYS})[ \t]*:(?!\s*[\w-]+:[ \t]*(?!{_TYPE}))\n?[^\n]*",
-        rf"<(?!/)[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n/]*(?:/>|>(?!\s*<[^<>]*\btype=[^<>]*/>)\s*[{{(<])",
+        rf"<(?!/)[^<>\n]*(?<![\w.]){name}(?![\w.])[^<>\n]*(?:/>|(?<!/)>(?!\s*<[^<>]*\btype=[^<>]*/>)\s*[{{(<])",
         rf"<[\w:-]+>\s*{name}\s*(?:</[\w:-]+>)?\s*<(?:/?\w*arg|{ARGUMENT_KEYS}\b|(?:{keys or '(?!)'})\b)",
         rf"^[ \t]*(?:\w+[ _])?(?i:{NAME_KEYS})(?:[ _]\w+)?:[ \t]*{name}\[[^\]\n]*\]",
         rf"{_WRAPPER}\s*{name}\s*(?=<|\[/|\Z)",
@@ -370,6 +376,11 @@ def _named(answer: str, name: str, tools: Mapping[str, Tool]) -> Iterator[tuple[
         rf"^[ \t]*(?i:{_ANNOUNCED})[ \t]*[*_`]*{name}[*_`]*[ \t]+\w+[ \t]+`?(?=\{{)",
         rf"^[ \t]*\[(?:\w+[ _])*{_CALLING}(?:[ \t]+(?:tool|function))?[ \t]*[:=]?[ \t]*{name}\b[^\n]*\]",
     )
+    for match in re.finditer(rf"^[ \t]*{_NAME_LABEL}(?<=[ \t:]){name}[ \t]*\n", answer, re.MULTILINE):
+        tool, rest = tools[match["tool"]], answer[match.end() :]
+        given = re.findall(rf"^[ \t]*([\w-]+)[ \t]*[:=](?!\s*{_TYPES}\s*$)", rest, re.MULTILINE)
+        if given and given[0] in _parameters(tool) and set(tool.parameters.get("required", ())) <= {*given}:
+            yield tool.name, Place(match.start(), len(answer))
     for pattern in (*(labelled + each for each in after), *tags):
         for match in re.finditer(pattern, answer, re.MULTILINE):
             if not re.match(r"\s*\{\s*\"(?:type\"\s*:\s*\"object|description)\"", answer[match.end() :]):
@@ -422,12 +433,12 @@ _PAIR = re.compile(r"[\s,;]*[\"'“]?\w+[\"'”]?[ \t]*[:=]")
 
 
 def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
-    """A name, followed by values for all parameters that the tool requires, and for no others.
+    """A name, followed by values for all parameters that the tool requires, for one at least, and no others.
 
     Where it requires one alone, its value needs no name.
     """
     name, required = re.escape(tool.name), set(tool.parameters.get("required", ()))
-    if not required:
+    if not _parameters(tool):
         return
     keys = "|".join(map(re.escape, sorted(_parameters(tool), key=len, reverse=True)))
     pair = re.compile(
@@ -454,7 +465,7 @@ def _paired(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
         at = _past(_CLOSING, answer, at)
         opening = answer[start : match.start()].lstrip()
         is_told = _SAID_OF_IT.search(opening) is not None or set(opening) & set(_TICKS)
-        if required <= given and not others and not is_told and _AFTER_EXPRESSION.match(answer, at):
+        if given and required <= given and not others and not is_told and _AFTER_EXPRESSION.match(answer, at):
             yield tool.name, Place(match.start(), at)
 
 
@@ -471,7 +482,7 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
     """Paragraphs of the name, a value for each parameter that is required, and words for what these are."""
     keys = "|".join(map(re.escape, sorted(_parameters(tool), key=len, reverse=True)))
     required = set(tool.parameters.get("required", ()))
-    if not required:
+    if not keys:
         return
     pair = re.compile(
         rf"(?<!\w)(?:(?P<key>{keys})|\w*?id|type)[\"'”]*\s*(?:[:=|]>?\s*|>\s*(?!:)|\n\s*)(?=\S)"
@@ -488,8 +499,8 @@ def _dressed(answer: str, tool: Tool) -> Iterator[tuple[str, Place]]:
             written = f"{tool.name}\n{written}"
         paragraph = re.sub(rf"(?<![^\W_]){re.escape(tool.name)}(?!\w)", "", written)
         pairs = [*pair.finditer(paragraph)]
-        given = {each["key"] for each in pairs}
-        if pairs and all(re.search(rf"\W{_TYPES}\W*\Z", each[0]) for each in pairs):
+        given = {each["key"] for each in pairs} - {None}
+        if not given or all(re.search(rf"\W{_TYPES}\W*\Z", each[0]) for each in pairs):
             continue
         is_quotation = {written.strip()[:1], written.strip()[-1:]} <= set(_QUOTES)
         if is_quotation or paragraph == written or not required <= given:

@@ -18,7 +18,7 @@ from harness.exports import lm_eval, standard_errors
 from harness.exports.names import file_names
 from harness.run import plan
 from harness.suites.restore import renderer
-from harness.types import Message
+from harness.types import EngineFacts, Message
 
 TASK = """\
 task: {name}
@@ -111,7 +111,7 @@ models: [{{name: aster, path: "{path}", origin: {{developer: A, country: XA}}}}]
 suites:
   - {{adapter: lm_eval, name: one_filter, task: one_filter, include_path: {tasks}, apply_chat_template: true}}
 sampling: {{max_tokens: 16}}
-engine: {{kind: "tests.exports.test_lm_eval_files:start_chat"}}
+engine: {{kind: "tests.exports.test_lm_eval_files:start_chat", args: {{seed: 7}}}}
 """
 
 
@@ -122,18 +122,21 @@ async def start_chat(model: ModelSpec, args: dict[str, Any]) -> Engine:
         def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
             return renderer(model)(messages, add_generation_prompt)
 
-    return Rendering(complete=lambda prompt, sampling: Reply(text="lol"))
+    made = Rendering(complete=lambda prompt, sampling: Reply(text="lol"))
+    made.facts = EngineFacts(name="vllm", version="0", details={"max_model_len": "512"})
+    return made
 
 
 def test_a_chat_template_is_the_text_and_hash_of_lm_eval(
     tmp_path: Path, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lm_eval.models.dummy import DummyLM
+    from lm_eval.models.utils import configure_pad_token
     from transformers import AutoTokenizer
 
     folder = tmp_path / "aster"
     shutil.copytree(PLANTED / "aster-dense", folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = configure_pad_token(AutoTokenizer.from_pretrained(folder))
 
     class Chatting(DummyLM):
         tokenizer_name = "aster"
@@ -148,6 +151,9 @@ def test_a_chat_template_is_the_text_and_hash_of_lm_eval(
                 )
             )
 
+    chatting: Any = Chatting()
+    chatting.tokenizer, chatting.eot_token_id, chatting.max_length = tokenizer, tokenizer.eos_token_id, 512
+
     # Of a checkpoint only vLLM's engine is asked.
     read = plan.check_model
     monkeypatch.setattr(
@@ -157,8 +163,15 @@ def test_a_chat_template_is_the_text_and_hash_of_lm_eval(
     )
     (tmp_path / "run.yaml").write_text(CHAT_RUN.format(path=folder, tasks=tasks))
     assert main(["run", str(tmp_path / "run.yaml"), "--out", str(tmp_path / "out")]) == 0
-    theirs = lm_evals(tasks, None, ["one_filter"], Chatting(), apply_chat_template=True)
+    theirs = lm_evals(tasks, None, ["one_filter"], chatting, apply_chat_template=True)
     keys = ("chat_template", "chat_template_sha", "fewshot_as_multiturn", "system_instruction", "task_hashes")
+    tokens = (
+        "tokenizer_pad_token",
+        "tokenizer_eos_token",
+        "tokenizer_bos_token",
+        "eot_token_id",
+        "max_length",
+    )
 
     def exported(name: str) -> dict[str, Any]:
         assert (
@@ -169,10 +182,14 @@ def test_a_chat_template_is_the_text_and_hash_of_lm_eval(
 
     assert theirs["chat_template"]
     ours = exported("e")
-    for key in keys:
+    for key in (*keys, *tokens):
         assert ours[key] == theirs[key], key
+    _check_keys(ours, theirs)
+    assert ours["config"]["torch_seed"] == 7
     (folder / "chat_template.jinja").write_text(theirs["chat_template"] + "{# another #}")
-    assert exported("changed")["chat_template"] is None
+    changed = exported("changed")
+    assert changed["chat_template"] is None
+    assert not changed.keys() & set(tokens)
 
 
 KINDS = {
