@@ -140,8 +140,9 @@ def suite_argument(*commands: argparse.ArgumentParser) -> None:
             "--suite",
             action="append",
             default=[],
-            metavar="NAME=PATH:OBJECT",
-            help="where a suite is that AgentDojo does not have, such as shopping=./file.py:task_suite",
+            metavar="NAME=WHERE",
+            help="where a suite is that AgentDojo does not have: desk=./file.py:task_suite, or for one of "
+            "AgentDyn's its checkout: shopping=./AgentDyn",
         )
 
 

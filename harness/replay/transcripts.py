@@ -23,6 +23,7 @@ from harness.records.append import RecordWriter
 from harness.records.directory import RunDirectory
 from harness.replay.report import Counts, Difference, Report
 from harness.run.plan import hardware, installed_versions
+from harness.suites.agentdojo.agentdyn import load_agentdyn
 from harness.suites.agentdojo.compatible import BROKEN
 from harness.suites.agentdojo.imported import (
     MAIN_ATTACK,
@@ -78,8 +79,8 @@ def replay_imported(
         UserError: there are no transcripts, one cannot be read, or `out` has these models already.
     """
     with trusting(OWN):  # the person who replays says where they are
-        for own in (suites or {}).values():
-            load_own(own)  # what is wrong with one is said at once
+        for name, own in (suites or {}).items():  # what is wrong with one is said at once
+            load_own(own) if ":" in own else load_agentdyn(name, own)
     collected = Collection(out, suites or {}, names or {})
     with closing(collected):
         for run in read_runs(path, version):

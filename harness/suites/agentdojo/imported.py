@@ -85,7 +85,7 @@ class ImportedSuite(AgentDojoSuite):
         """Args:
             suite, version, attack: as the stored runs name them.
             own: where the suite is, if it is none of AgentDojo's, by the person who replays it:
-                `package.module:task_suite` or `./file.py:task_suite`.
+                `package.module:task_suite`, `./file.py:task_suite`, or a checkout of AgentDyn.
             kept: file that holds what was injected, of transcripts that were imported before.
 
         Raises:
@@ -96,8 +96,10 @@ class ImportedSuite(AgentDojoSuite):
         self.attack = attack
         self._stored_name = suite
         main = attack == MAIN_ATTACK
+        checkout = own if own and ":" not in own else None
         options = Options(
-            suite=own or suite,
+            suite=suite if checkout else own or suite,
+            agentdyn=checkout,
             version=version,
             attack=attack if is_known(attack) else MAIN_ATTACK,
             benign=main,
@@ -257,7 +259,7 @@ def check_suite(name: str, version: str, own: str | None) -> None:
     if own is None and version in _SUITES and name not in {*get_suites(version), *SHIPPED_SUITES}:
         raise UserError(
             f"AgentDojo {version} has no suite {name!r}: if it is your own, say where it is, "
-            f"by --suite {name}=./file.py:task_suite"
+            f"by --suite {name}=./file.py:task_suite, or --suite {name}=FOLDER for a checkout of AgentDyn"
         )
 
 

@@ -21,6 +21,8 @@ from harness.suites.agentdojo.world import Checker, Task, World, function_calls
 from harness.types import FailureKind, Message, ToolCall
 
 WORD = re.compile(r"\w+|\W")
+STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?")
+"""A time of day, which was another one then."""
 
 
 class Retold(World):
@@ -137,7 +139,7 @@ def drawn_parts(one: str, other: str, then: str) -> list[tuple[str, str, str]] |
     for kind, a, b, c, d in SequenceMatcher(None, words, others, autojunk=False).get_opcodes():
         here, there = "".join(words[a:b]), "".join(others[c:d])
         if kind == "equal":
-            pattern += re.escape(here)
+            pattern += STAMP.pattern.join(map(re.escape, STAMP.split(here)))
         else:
             pattern += r"(\w+)" if re.fullmatch(r"\w+", here) else "(.+?)"
             gaps.append((here, there))

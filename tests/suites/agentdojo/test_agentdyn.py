@@ -1,11 +1,13 @@
 """Suites of a fork are put onto the installed AgentDojo from a checkout: a made-up one, in its shape."""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from harness.config import SuiteSpec
 from harness.errors import AttemptFailure, UserError
+from harness.replay.transcripts import replay_imported as replay
 from harness.suites import load_suites
 from harness.suites.agentdojo import AgentDojoSuite
 from harness.suites.agentdojo.agentdyn import agentdyn_digest
@@ -49,7 +51,7 @@ def order(shop: Annotated[Shop, Depends("shop")], product: str) -> str:
     :param product: Its number.
     '''
     shop.code = "".join(random.choices("0123456789", k=6))
-    shop.mails.append(Mail(body=f"{product} {shop.code}", sent=datetime.date.today().isoformat()))
+    shop.mails.append(Mail(body=f"{product} {shop.code}", sent=str(datetime.datetime.now())))
     return "Look into your mail."
 
 def confirm(shop: Annotated[Shop, Depends("shop")], code: str) -> str:
@@ -155,6 +157,44 @@ def test_codes_that_were_drawn_come_out_again_when_a_transcript_is_scored(suite:
         wrong = [Message(**{**_plain(m), "content": m.content.replace(code, other)}) for m in messages]
         with pytest.raises(AttemptFailure, match="in the replay"):
             suite.score(pair, Transcript(messages=tuple(wrong)))
+
+
+def test_a_published_run_has_its_own_codes_and_its_own_time(
+    suite: AgentDojoSuite, checkout: Path, tmp_path: Path
+) -> None:
+    pair = sample(suite, "user_task_0/injection_task_0")
+    messages, code = orders(World(suite._dojo, pair.payload), "boat")
+    confirm = ToolCall(id="call_confirm", name="confirm", arguments={"code": code})
+    messages.append(Message(role="assistant", content="", tool_calls=(confirm,)))
+    messages += [Message(role="tool", content="Bought."), Message(role="assistant", content="Done.")]
+    told = [
+        {
+            "role": message.role,
+            "content": [{"type": "text", "content": message.content}],
+            "tool_calls": [{"function": c.name, "args": c.arguments, "id": c.id} for c in message.tool_calls],
+        }
+        for message in messages
+    ]
+    run = {
+        "suite_name": "shopping",
+        "pipeline_name": "somebody",
+        "user_task_id": "user_task_0",
+        "injection_task_id": "injection_task_0",
+        "attack_type": "important_instructions",
+        "injections": pair.payload.injections,
+        "messages": told,
+        "error": None,
+        "utility": True,
+        "security": True,
+        "benchmark_version": "v1.2.2",
+    }
+    text = json.dumps(run).replace("2024-05-15 12:00:00", "2026-02-14 10:12:13.123456")
+    (tmp_path / "run.json").write_text(text.replace(code, str(int(code) ^ 1).zfill(6)))
+    report = replay(tmp_path, suites={"shopping": str(checkout)})
+    assert (report.runs, report.utility_equal, report.security_equal) == (1, 1, 1)
+    (tmp_path / "run.json").write_text(text.replace(f'"code": "{code}"', '"code": "000000"'))
+    (difference,) = replay(tmp_path, suites={"shopping": str(checkout)}).differences
+    assert (difference.stored["utility"], difference.replayed["utility"]) == (True, False)
 
 
 def _plain(message: Message) -> dict[str, object]:
