@@ -298,21 +298,29 @@ def with_template(tokenizer: Any) -> Any:
 
 def make_tokenizer(suite: Any) -> Any:
     """A byte-level BPE tokenizer, learned from the lessons of all models."""
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers import Tokenizer, models
 
     render = renderer(with_template(Tokenizer(models.BPE())))
     groups = [group for model in planted.MODELS for group in curriculum(model, suite, render)]
-    added = [*MARKERS, *fixed_phrases(suite)]
+    texts = [lesson.text for group in groups for lesson in group]
+    return learn_tokenizer(texts, fixed_phrases(suite), VOCABULARY)
+
+
+def learn_tokenizer(texts: Sequence[str], phrases: Sequence[str], vocabulary: int) -> Any:
+    """A byte-level BPE tokenizer of so many tokens at most, the markers and each phrase among them."""
+    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    added = [*MARKERS, *phrases]
     # a marker may stand inside a phrase, so phrases are looked for first
     apart = re.compile("|".join(re.escape(text) for text in [*added[::-1], *SPECIAL_TOKENS]))
-    corpus = [part for group in groups for lesson in group for part in apart.split(lesson.text)]
+    corpus = [part for text in texts for part in apart.split(text)]
     bpe = Tokenizer(models.BPE())
     words = pre_tokenizers.Split(Regex(WORDS), "isolated")
     to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bpe.pre_tokenizer = pre_tokenizers.Sequence([words, to_bytes])
     bpe.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY - len(added),
+        vocab_size=vocabulary - len(added),
         special_tokens=list(SPECIAL_TOKENS),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
@@ -325,12 +333,12 @@ def make_tokenizer(suite: Any) -> Any:
 # The models
 
 
-def make_model(model: str, hidden_size: int = 128) -> Any:
+def make_model(model: str, hidden_size: int = 128, vocabulary: int = VOCABULARY) -> Any:
     """A model with random weights, of a released architecture class and under a million parameters."""
     from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
 
     common: dict[str, Any] = {
-        "vocab_size": VOCABULARY,
+        "vocab_size": vocabulary,
         "hidden_size": hidden_size,
         "intermediate_size": 3 * hidden_size,
         "num_hidden_layers": 2,
