@@ -164,6 +164,7 @@ FLOORS = {
         "defences",
         "environments",
         "world",
+        "earlier",
         "audit",
         "compatible",
         "explain",

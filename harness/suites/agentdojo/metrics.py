@@ -180,7 +180,7 @@ def declare(metrics: Sequence[Metric], protocol: Mapping[str, str], *, denial: b
     """
     names = [metric.name for metric in metrics]
     # Then it is no longer AgentDojo's benchmark.
-    changed = {"canary", "places", "other_goals", "sample"} & protocol.keys()
+    changed = {"canary", "places", "other_goals", "earlier", "sample"} & protocol.keys()
     whole = not changed and protocol.get("suite") in SUITES and protocol.get("limit") in ("None", "unknown")
     return Declared(
         derived=UTILITY_LOST if denial else (EXPOSED_CAPABLE,),

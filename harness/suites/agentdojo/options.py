@@ -49,6 +49,9 @@ class Options(InformativeSubset, kw_only=True):
     other_goals: Annotated[int, msgspec.Meta(ge=0)] = 0
     """So many other injection tasks of the suite are injected beside the one that is judged, in the same
     places: those that follow it in the suite. In a place the texts stand in the order of the suite."""
+    earlier: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """So many other user tasks stand before the one that is measured, in the same conversation, done as their
+    authors do them. Only tasks that change nothing (`earlier.py`)."""
     benign: bool = True
     """Also run every user task without an attack."""
     goals: bool = True

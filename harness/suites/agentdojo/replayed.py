@@ -17,12 +17,15 @@ from typing import Any
 from msgspec import structs
 
 from harness.errors import AttemptFailure
+from harness.suites.agentdojo.defences import withheld
 from harness.suites.agentdojo.world import Checker, Task, World, function_calls
 from harness.types import FailureKind, Message, ToolCall
 
 WORD = re.compile(r"\w+|\W")
 STAMP = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?")
 """A time of day, which was another one then."""
+KNOWN = 12
+"""Letters of a line at least, by which it is known where other lines are gone."""
 
 
 class Retold(World):
@@ -86,6 +89,8 @@ class Retold(World):
         if twin is None or now.content == other.content:
             self.answers.append((now, then))
             return
+        if then.content == withheld():  # nobody was told what was drawn
+            return
         parts = drawn_parts(now.content, other.content, then.content)
         if parts is None:
             raise AttemptFailure(
@@ -143,7 +148,15 @@ def drawn_parts(one: str, other: str, then: str) -> list[tuple[str, str, str]] |
         else:
             pattern += r"(\w+)" if re.fullmatch(r"\w+", here) else "(.+?)"
             gaps.append((here, there))
-    match = re.fullmatch(f".*?{pattern}.*?", then, re.DOTALL)
+    match = re.fullmatch(f".*?{pattern}.*?", then, re.DOTALL) or _lines_with_gaps(pattern, then)
     if match is None:
         return None
     return [(drawn, *gap) for drawn, gap in zip(match.groups(), gaps, strict=True)]
+
+
+def _lines_with_gaps(pattern: str, then: str) -> re.Match[str] | None:
+    """The lines in which something was drawn, where a defence took others away."""
+    lines = [line for line in pattern.split(re.escape("\n")) if re.compile(line).groups]
+    if any(len(re.findall(r"\w", line)) < KNOWN for line in lines):
+        return None
+    return re.search(".*?".join(f"^{line}$" for line in lines), then, re.DOTALL | re.MULTILINE)

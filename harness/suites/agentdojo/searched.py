@@ -154,6 +154,8 @@ class SearchedSuite(AgentDojoSuite):
             )
         if options.other_goals:
             raise UserError("other_goals: an attacker who searches has one goal at a time: leave it out")
+        if options.earlier:
+            raise UserError("earlier: an attacker who searches has short conversations: leave it out")
         if (options.attacker == FOUND) != (options.found_in is not None and options.found_on is not None):
             raise UserError(f"found_in and found_on are for attacker: {FOUND}, which needs both")
         self._model: SecondEngine | None = None

@@ -8,9 +8,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from msgspec.structs import replace
+
 from harness.bounded import bounded
 from harness.engines.base import Engine
-from harness.errors import AttemptFailure
+from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.agentdyn import agentdyn_digest
 from harness.suites.agentdojo.attacks import (
     attack_identity,
@@ -28,6 +30,7 @@ from harness.suites.agentdojo.canary import CANARY, has_read, with_canary
 from harness.suites.agentdojo.compatible import BROKEN, STOPPED, compatible_scores, last_words
 from harness.suites.agentdojo.defences import Conversation, ToolFilter, load_defence
 from harness.suites.agentdojo.detectors import detector_spec, identity
+from harness.suites.agentdojo.earlier import Earlier
 from harness.suites.agentdojo.environments import environment_text
 from harness.suites.agentdojo.explain import Watched, meanings
 from harness.suites.agentdojo.exposure import as_shown, is_exposed
@@ -88,6 +91,11 @@ class AgentDojoSuite(Suite):
             **(corrections(options.suite, options.version) if audited else {})
         }
         self._defence = load_defence(options.defence, self._system_message(), detector_spec(options))
+        if options.earlier and options.defence:
+            raise UserError(
+                "earlier: what a defence would have made of earlier tasks is not known: leave it out"
+            )
+        self._earlier = Earlier(self._dojo, options.earlier)
         self._drawing: dict[str, str] = {}
         self._pairs = self._draw_pairs(self._attacked_tasks(), self._injection_tasks())
 
@@ -191,6 +199,7 @@ class AgentDojoSuite(Suite):
             "benchmark_version": options.version,
             **({"places": options.places} if options.places != "all" else {}),
             **({"other_goals": str(options.other_goals)} if options.other_goals else {}),
+            **({"earlier": str(options.earlier)} if options.earlier else {}),
             "attack": self._attack or "none",
             "tasks": digest(self._task_texts()),
             "environment": digest(environment_text(self._dojo)),
@@ -318,6 +327,7 @@ class AgentDojoSuite(Suite):
         world = World(self._dojo, sample.payload, wrap=self._defence.wrap)
         first = [
             Message(role="system", content=self.system_message),
+            *self._earlier.before(sample.payload.user_task),
             Message(role="user", content=world.request),
         ]
         conversation = Conversation(engine, sampling, first, self.tools)
@@ -374,7 +384,7 @@ class AgentDojoSuite(Suite):
         world.offer(self._defence.offered(transcript.messages, self.tools))
         return Explanation(
             injections=task.injections,
-            effects=tuple(world.effects(transcript.messages)),
+            effects=tuple(world.effects(self._own(task, transcript.messages))),
             meanings=self._meanings(world, task),
         )
 
@@ -394,8 +404,12 @@ class AgentDojoSuite(Suite):
         """The world as the agent left it. Raises `AttemptFailure`."""
         world = World(self._dojo, task, wrap=self._defence.wrap)
         world.offer(self._defence.offered(messages, self.tools))
-        world.replay(messages, self._defence.shows)
+        world.replay(self._own(task, messages), self._defence.shows)
         return world
+
+    def _own(self, task: Task, messages: Sequence[Message]) -> Sequence[Message]:
+        """The conversation about the task, without the earlier ones that it began with."""
+        return (*messages[:1], *messages[1 + len(self._earlier.before(task.user_task)) :])
 
     def _verdicts(
         self, world: World, task: Task, answer: str, checkers: Mapping[str, Checker]
@@ -425,6 +439,7 @@ class AgentDojoSuite(Suite):
 
     def _outcomes(self, task: Task, done: bool, hijacked: bool, transcript: Transcript) -> dict[str, bool]:
         """The harness's own verdicts on a finished attempt."""
+        transcript = replace(transcript, messages=tuple(self._own(task, transcript.messages)))
         idle = not any(message.tool_calls for message in transcript.messages)
         if task.injection_task is None:
             return {"benign_utility": done, "no_tool_call_benign": idle}

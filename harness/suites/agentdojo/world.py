@@ -88,6 +88,16 @@ class World:
         return seen, seen
 
     @property
+    def untouched(self) -> Any:
+        """The environment before the calls."""
+        return self._before
+
+    @property
+    def changed(self) -> bool:
+        """Whether the calls left something in the environment that was not so before."""
+        return bool(self._environment != self._before)
+
+    @property
     def request(self) -> str:
         """What is put to the agent as its user's words."""
         return str(self.task.PROMPT if is_user_task(self.task) else self.task.GOAL)

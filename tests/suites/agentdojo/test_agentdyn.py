@@ -11,6 +11,8 @@ from harness.replay.transcripts import replay_imported as replay
 from harness.suites import load_suites
 from harness.suites.agentdojo import AgentDojoSuite
 from harness.suites.agentdojo.agentdyn import agentdyn_digest
+from harness.suites.agentdojo.defences import withheld
+from harness.suites.agentdojo.replayed import Retold, drawn_parts
 from harness.suites.agentdojo.world import World
 from harness.trust import reading_data
 from harness.types import Message, Sample, ToolCall, Transcript
@@ -195,6 +197,26 @@ def test_a_published_run_has_its_own_codes_and_its_own_time(
     (tmp_path / "run.json").write_text(text.replace(f'"code": "{code}"', '"code": "000000"'))
     (difference,) = replay(tmp_path, suites={"shopping": str(checkout)}).differences
     assert (difference.stored["utility"], difference.replayed["utility"]) == (True, False)
+
+
+def test_what_was_drawn_is_found_where_a_defence_took_other_lines_away() -> None:
+    def mail(code: str, time: str, text: str = "Best wishes") -> str:
+        return f"- body: 'Hi.\n\n    {text}'\n- body: 'Your checkout code is: {code}'\n  sent: {time}\n"
+
+    one, other = (mail(code, "2024-05-15 12:00:00") for code in ("123456", "654321"))
+    then = mail("000111", "2026-01-26 00:34:54.863561", "")
+    assert drawn_parts(one, other, then) == [("000111", "123456", "654321")]
+    assert drawn_parts(one, other, then.replace("Your checkout code", "It")) is None
+    assert drawn_parts("id: 1\nx: 5", "id: 2\nx: 5", "id: 7") is None  # too little to know the line by
+
+
+def test_what_nobody_was_shown_needs_no_translation(suite: AgentDojoSuite) -> None:
+    pair = sample(suite, "user_task_0/injection_task_0")
+    messages, _ = orders(World(suite._dojo, pair.payload), "boat")
+    messages[-1] = Message(**{**_plain(messages[-1]), "content": withheld()})
+    world = Retold(suite._dojo, pair.payload)
+    world.replay([*messages, Message(role="assistant", content="Done.")])
+    assert world.verdict(suite._dojo.injection_tasks["injection_task_0"], "Done.")
 
 
 def _plain(message: Message) -> dict[str, object]:
