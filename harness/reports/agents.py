@@ -5,9 +5,10 @@ from harness.analysis.tool_use import PARSE_FAILURES
 from harness.reports import text
 from harness.reports.document import Document
 from harness.reports.tables import Table, ordered
-from harness.types import Estimate, Metric
 
 TITLE = "Agents: tasks with tools where nobody attacks, and what they take"
+UNSOLVED = "no task to solve"
+"""Of a suite such as InjecAgent, which judges what an agent does for the attacker alone."""
 HEADER = {
     f"Solved{text.arrow(UTILITY)}": UTILITY,
     f"Unreadable tool calls{text.arrow(PARSE_FAILURES)}": PARSE_FAILURES,
@@ -30,9 +31,10 @@ def agent_tables(document: Document) -> list[Table]:
                 one.tokens_per_solved,
                 one.seconds_per_solved,
             )
-            rows.append((f"{card.model.name}\n{suites}", *map(_cell, numbers, HEADER.values())))
+            absent = UNSOLVED if one.utility is None else "unknown"
+            cells = (
+                absent if number is None else text.format_cell(number, metric)
+                for number, metric in zip(numbers, HEADER.values(), strict=True)
+            )
+            rows.append((f"{card.model.name}\n{suites}", *cells))
     return [Table(title=TITLE, header=("Model", *HEADER), rows=tuple(rows))] if rows else []
-
-
-def _cell(estimate: Estimate | None, metric: Metric) -> str:
-    return "unknown" if estimate is None else text.format_cell(estimate, metric)

@@ -97,7 +97,10 @@ def test_an_attack_is_no_task_to_be_solved() -> None:
     cells, records = planted()
     metrics = tuple(replace(m, headline=True) for m in HIJACK if m.name != "benign_utility")
     attacked = [replace(cells[0], metrics=metrics), cells[1]]
-    together, agent, errands = agent_cards(built(attacked, records))
+    card = built(attacked, records)
+    together, agent, errands = agent_cards(card)
+    _, row, _ = agent_tables(document([card]))[0].rows
+    assert [cell for i, cell in enumerate(row[1:]) if i != 1] == ["no task to solve"] * 4
     assert values(agent)[0] is None and values(agent)[2:] == (None, None, None)
     assert values(together)[0] == values(errands)[0] and values(together)[1] == pytest.approx(1 / 40)
 
