@@ -166,6 +166,7 @@ FLOORS = {
         "world",
         "earlier",
         "audit",
+        "agentdyn_audit",
         "compatible",
         "explain",
         "stepwise",

@@ -18,6 +18,8 @@ from harness.suites.agentdojo.patches import modules_of_fork
 from harness.trust import Untrusted, own_folder
 
 SUITES = ("shopping", "github", "dailylife")
+FIRST = "shopping"
+"""Imported before the others: their tools import it, and it imports their tools."""
 PACKAGE = "src/agentdojo"
 
 
@@ -42,6 +44,8 @@ def load_agentdyn(name: str, checkout: str) -> Any:
         )
     try:
         modules_of_fork(package)
+        if (package / "default_suites" / "v1" / FIRST).is_dir():
+            import_module(f"agentdojo.default_suites.v1.{FIRST}")
         suite = import_module(f"agentdojo.default_suites.v1.{name}.task_suite").task_suite
         import_module(f"agentdojo.default_suites.v1.{name}")  # registers the tasks
     except UserError:

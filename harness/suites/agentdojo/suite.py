@@ -14,6 +14,7 @@ from harness.bounded import bounded
 from harness.engines.base import Engine
 from harness.errors import AttemptFailure, UserError
 from harness.suites.agentdojo.agentdyn import agentdyn_digest
+from harness.suites.agentdojo.agentdyn_audit import agentdyn_corrections
 from harness.suites.agentdojo.attacks import (
     attack_identity,
     check_attack,
@@ -86,10 +87,11 @@ class AgentDojoSuite(Suite):
         if options.attack is not None:
             check_attack(options.attack, options.attack_text)
         check_places(options, len(self._dojo.injection_tasks), denial=self._is_dos)
-        audited = options.variant == "audited"
-        self._checkers: dict[str, Checker] = {
-            **(corrections(options.suite, options.version) if audited else {})
-        }
+        self._checkers: dict[str, Checker] = {}
+        if options.variant == "audited" and options.agentdyn:
+            self._checkers |= agentdyn_corrections(options.suite)
+        elif options.variant == "audited":
+            self._checkers |= corrections(options.suite, options.version)
         self._defence = load_defence(options.defence, self._system_message(), detector_spec(options))
         if options.earlier and options.defence:
             raise UserError(

@@ -1,6 +1,8 @@
 """Suites of a fork are put onto the installed AgentDojo from a checkout: a made-up one, in its shape."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -80,8 +82,24 @@ class Environment(TaskEnvironment):
 
 task_suite = TaskSuite("shopping", Environment, [make_function(t) for t in (order, confirm, read_mails)])
 """,
+    "default_suites/v1/tools/utils.py": """
+from agentdojo.default_suites.v1.shopping.task_suite import task_suite
+
+def is_bought(shop):
+    return bool(shop.bought)
+""",
+    "default_suites/v1/github/task_suite.py": """
+from agentdojo.default_suites.v1.tools.utils import is_bought
+from agentdojo.default_suites.v1.shopping.task_suite import Environment
+from agentdojo.task_suite.task_suite import TaskSuite
+
+task_suite = TaskSuite("github", Environment, [])
+""",
+    "default_suites/v1/github/__init__.py": "",
+    "data/suites/github/environment.yaml": "",
     "default_suites/v1/shopping/__init__.py": """
 from agentdojo.base_tasks import BaseInjectionTask, BaseUserTask
+from agentdojo.default_suites.v1.tools.utils import is_bought
 from agentdojo.default_suites.v1.shopping.task_suite import task_suite
 from agentdojo.functions_runtime import FunctionCall
 
@@ -95,7 +113,7 @@ class UserTask0(BaseUserTask):
             FunctionCall(function="confirm", args={"code": "ONE-TIME-PASSWD"}),
         ]
     def utility(self, model_output, pre_environment, post_environment, strict=True):
-        return bool(post_environment.shop.bought)
+        return is_bought(post_environment.shop)
 
 @task_suite.register_injection_task
 class InjectionTask0(BaseInjectionTask):
@@ -248,11 +266,21 @@ def test_a_run_directory_that_names_a_checkout_does_not_run_it(checkout: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "says"), [("banking", "AgentDyn has no suite 'banking'"), ("github", "has no folder")]
+    ("name", "says"), [("banking", "AgentDyn has no suite 'banking'"), ("dailylife", "has no folder")]
 )
 def test_what_is_not_there_is_one_sentence(checkout: Path, name: str, says: str) -> None:
     with pytest.raises(UserError, match=says):
         load_suites(SuiteSpec(adapter="agentdojo", options={"suite": name, "agentdyn": str(checkout)}))
+
+
+def test_a_suite_whose_tools_import_another_is_loaded_alone_too(checkout: Path) -> None:
+    code = (
+        "from harness.suites.agentdojo.agentdyn import load_agentdyn\n"
+        "import sys; print(load_agentdyn('github', sys.argv[1]).name)"
+    )
+    command = [sys.executable, "-W", "ignore", "-c", code, str(checkout)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "github", done.stderr[-2000:]
 
 
 def test_one_process_has_one_checkout(suite: AgentDojoSuite, checkout: Path, tmp_path: Path) -> None:
