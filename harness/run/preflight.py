@@ -409,13 +409,14 @@ def second_models(subject: Subject) -> Iterator[Caution]:
     """Models on a GPU beside the measured one: vLLM takes its share of the memory whatever else is there."""
     arguments = {**subject.config.engine.args, **subject.model.spec.engine_args}
     for second in subject.suite.needs.models:
-        if not second.during or second.device == "cpu" or "gpu_memory_utilization" in arguments:
+        limited = arguments.keys() & {"gpu_memory_utilization", "kv_cache_memory_bytes"}
+        if not second.during or second.device == "cpu" or limited:
             continue
         size = "memory" if second.weight_bytes is None else f"{second.weight_bytes / GIB:.1f} GiB of weights"
         role = second.role.replace("_", " ")
         yield subject.caution(
             "second_model",
-            f"suite {subject.suite.name} has a {role} ({second.path}) with {size} on {second.device}, of "
+            f"suite {subject.suite.name} asks its {role} ({second.path}), with {size} on {second.device}, of "
             f"which vLLM takes {UTILIZATION:.0%}: leave it room by gpu_memory_utilization in engine.args",
         )
 

@@ -46,7 +46,8 @@ class Earlier:
     @cached_property
     def _talks(self) -> dict[str, Sequence[Message]]:
         """User task whose solution changes nothing -> the conversation about it."""
-        found, ids = {}, count()
+        talks: dict[str, Sequence[Message]] = {}
+        ids = count()
         for task in self._dojo.user_tasks.values():
             world = World(self._dojo, Task(user_task=task.ID, injection_task=None, injections={}))
             try:
@@ -54,8 +55,8 @@ class Earlier:
             except AttemptFailure:
                 continue
             if not world.changed and not any(message.error for message in talk):
-                found[task.ID] = talk
-        return found
+                talks[task.ID] = talk
+        return talks
 
 
 def _talk(task: Any, world: World, ids: Iterator[int]) -> Iterator[Message]:
