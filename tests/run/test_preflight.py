@@ -337,8 +337,8 @@ def test_a_second_model_on_the_gpu_is_left_its_memory(
     config = RunConfig(name="r", models=(spec,), suites=(), sampling=Sampling(temperature=1.0))
     found = [caution.text for caution in preflight.preflight(config, [PlannedModel(spec, None)], suites)]
     wanted = (
-        "suite digits asks its user simulator (a/b), with 3.0 GiB of weights on cuda:0, of which vLLM takes 92%: "
-        "leave it room by gpu_memory_utilization in engine.args"
+        "suite digits asks its user simulator (a/b), with 3.0 GiB of weights on cuda:0, of which vLLM takes "
+        "92%: leave it room by gpu_memory_utilization in engine.args"
     )
     assert found == ([wanted] if said else [])
 
