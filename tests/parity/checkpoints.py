@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from itertools import count
 from pathlib import Path
 
 from harness.config import registry
@@ -59,7 +60,10 @@ def that_answers(folder: Path) -> Path:
     shutil.copytree(PLANTED / "aster-dense", folder)
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     before = [tokenizer["model"]["vocab"]["\u010a"]]  # a line feed ends the template's prompt for a reply
-    pieces = [[1000 + 10 * place + i for i in range(len(texts))] for place, texts in enumerate(REPLY)]
+    free = count(
+        1 + max(*tokenizer["model"]["vocab"].values(), *(t["id"] for t in tokenizer["added_tokens"]))
+    )
+    pieces = [[next(free) for _ in texts] for texts in REPLY]
     plain = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     for ids, texts in zip(pieces, REPLY, strict=True):
         tokenizer["added_tokens"] += [
@@ -83,7 +87,7 @@ def that_answers(folder: Path) -> Path:
     for ids in [*pieces, [2]]:  # the last ends the reply
         for token in ids:
             head[token, :half] = 100 * codes[before].sum(0)
-            head[token, half:] = 20 * torch.randn(half, generator=random)
+            head[token, half:] = 5 * torch.randn(half, generator=random)
         before = ids
     save_file({**weights, "lm_head.weight": head}, folder / "model.safetensors", metadata={"format": "pt"})
     config = json.loads((folder / "config.json").read_text())

@@ -27,6 +27,8 @@ from harness.suites.inspect_ai.evaluation import Attempt, end, evaluate
 from harness.suites.inspect_ai.grader import ASKED, ROLE, grader
 from harness.suites.inspect_ai.scores import number_of
 from harness.suites.inspect_ai.tasks import (
+    SCORER,
+    SOLVER,
     check_installed,
     described,
     lacking,
@@ -314,12 +316,12 @@ class InspectSuite(Suite):
         first = Sample(id="", content_hash="", payload=self._samples[0])
         target = first.payload.target
         right = target if isinstance(target, str) else ", ".join(target)
-        for error in _apart(self._try(first, ["", f"The answer is {right}\n\nANSWER: {right}"])):
-            if why := lacking(error):
+        for whose, error in _apart(self._try(first, ["", f"The answer is {right}\n\nANSWER: {right}"])):
+            if why := lacking(error, whose):
                 raise UserError(f"task {as_written(self.options.task)} cannot be run here: {why}") from error
 
-    async def _try(self, sample: Sample, texts: list[str]) -> list[Exception]:
-        """What is raised where a model says the same again and again, for each text."""
+    async def _try(self, sample: Sample, texts: list[str]) -> list[tuple[str, Exception]]:
+        """(by whose code, what) is raised where a model says the same again and again, for each text."""
 
         def saying(text: str) -> ScriptedEngine:
             def reply(*_: Any) -> Reply:
@@ -335,13 +337,13 @@ class InspectSuite(Suite):
                 *(self.run(sample, saying(text), Sampling()) for text in texts), return_exceptions=True
             )
             await end()
-            raised = [one for one in said if isinstance(one, Exception)]
+            raised = [(SOLVER, one) for one in said if isinstance(one, Exception)]
             for transcript in said:
                 if isinstance(transcript, Transcript):
                     try:
                         await self._ask(sample.payload, transcript)
                     except Exception as error:  # the scorer may be anybody's
-                        raised.append(error)
+                        raised.append((SCORER, error))
         return raised
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:

@@ -77,14 +77,14 @@ def make_task(name: str, args: dict[str, Any], access: Access) -> Any:
             task = function(**args)
         except Absent as error:
             tried = " ".join(str(error.__context__ or "").split())[:300]
-            raise Absent(f"task {said}: {error} ({tried})") from error
+            raise Absent(f"task {said}: {error}{f' ({tried})' if tried else ''}") from error
         except UserError:
             raise
         except Exception as error:  # the task may be anybody's
             text = (
                 f"task {said} cannot be made ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
             )
-            if why := lacking(error):
+            if why := lacking(error, SCORER):
                 raise UserError(f"{text}: {why}") from error
             if any(isinstance(one, OSError) or "offline" in str(one).lower() for one in causes(error)):
                 raise Absent(f"{text}: its data are not on this machine") from error
@@ -106,10 +106,7 @@ def _check(said: str, task: Any) -> None:
             f"task {said} runs programs in the sandbox `local`, which is this machine itself: it is refused"
         )
     if sandboxes:
-        raise UserError(
-            f"task {said} needs the sandbox {', '.join(sorted(sandboxes))}: run it with Inspect against a "
-            "server of the model, and take its log in with `harness replay LOG.eval`"
-        )
+        raise UserError(f"task {said} needs the sandbox {', '.join(sorted(sandboxes))}: {ELSEWHERE}")
     if not task.scorer:
         raise UserError(f"task {said} has no scorer, so that nothing would be measured")
     if any(not isinstance(s.input, str) and _has_media(s.input) for s in task.dataset):
@@ -152,20 +149,30 @@ def no_services() -> Iterator[None]:
         yield
 
 
-LACKING = {
-    r"PrerequisiteError|No model specified": "it asks a model of its own, whose errors nobody has measured: "
+SCORER, SOLVER = "its scorer", "its solver"
+ELSEWHERE = (
+    "run it with Inspect against a server of the model, and take its log in with `harness replay LOG.eval`"
+)
+TO_A_JUDGE = (
     "have it ask the role `grader` (where an argument names its model, that is null), name the scorer in "
-    "`graded`, and a judge reads what it asks; or put its requests to a judge with the adapter `requests`",
-    r"No sandbox environment": "it runs programs, and has no sandbox here: run it with Inspect against a "
-    "server of the model, and take its log in with `harness replay LOG.eval`",
-}
-"""What Inspect raises -> what a task wants that is not here."""
+    "`graded`, and a judge reads what it asks; or put its requests to a judge with the adapter `requests`"
+)
 
 
-def lacking(error: BaseException) -> str | None:
-    """What code of a task wants that is not here, by what it raised; None where that tells of nothing."""
+def lacking(error: BaseException, whose: str) -> str | None:
+    """What code of a task wants that is not here, by what Inspect raises then; None where that tells nothing.
+
+    Args:
+        error: what was raised.
+        whose: code it was.
+    """
     said = "".join(traceback.format_exception(error))
-    return next((text for raised, text in LACKING.items() if re.search(raised, said)), None)
+    if re.search(r"PrerequisiteError|No model specified", said):
+        instead = TO_A_JUDGE if whose == SCORER else ELSEWHERE
+        return f"{whose} asks a model of its own, which nobody has measured: {instead}"
+    if "No sandbox environment" in said:
+        return f"{whose} runs programs, and has no sandbox here: {ELSEWHERE}"
+    return None
 
 
 def _has_media(messages: Any) -> bool:
