@@ -10,10 +10,13 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness.cli import main
+from harness.engines.scripted import Reply, ScriptedEngine
 from harness.judges import load_judge
 from harness.records.directory import RunDirectory
 from harness.suites.access import Access
 from harness.suites.inspect_ai import InspectSuite, Options, build
+from harness.suites.scoring import score
+from harness.types import Sample, Sampling
 from tests.engines.test_endpoint import free_port, vllm_serve
 from tests.parity import inspect_layouts
 from tests.parity.checkpoints import that_answers
@@ -24,6 +27,7 @@ pytest.importorskip("inspect_evals", reason="inspect-evals is not installed: mak
 pytestmark = [pytest.mark.parity, pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 LIMIT, MAX_TOKENS, MAX_MODEL_LEN = 5, 32, 16384
+AGENTS = ("memory_poison", "autonomy_hijack", "data_exfil")
 SUITES: dict[str, tuple[str, dict[str, Any]]] = {
     "gsm8k": ("gsm8k", {"fewshot": 3}),
     "mmlu_0_shot": ("mmlu_0_shot", {}),
@@ -35,9 +39,7 @@ SUITES: dict[str, tuple[str, dict[str, Any]]] = {
     "truthfulqa_several": ("truthfulqa", {"target": "mc2"}),
     "mmlu_pro": ("mmlu_pro", {"fewshot": 2}),
     **{f"bbh_{subset}": ("bbh", {"subset_name": subset}) for subset in BBH},
-    "memory_poison": ("agent_threat_bench_memory_poison", {}),
-    "autonomy_hijack": ("agent_threat_bench_autonomy_hijack", {}),
-    "data_exfil": ("agent_threat_bench_data_exfil", {}),
+    **{name: (f"agent_threat_bench_{name}", {}) for name in AGENTS},
     "xstest": ("xstest", {"scorer_model": None}),
 }
 """Suite -> the task and its arguments."""
@@ -172,13 +174,29 @@ def _said(log: Any) -> dict[str, Said]:
     return found
 
 
+@pytest.mark.parametrize("name", [name for name in SUITES if name not in (*AGENTS, "xstest")])
+@pytest.mark.parametrize("right", [True, False])
+async def test_the_right_answer_and_none_give_the_extremes(name: str, right: bool) -> None:
+    measured = suite(name)
+
+    async def value(sample: Sample) -> float | None:
+        target = sample.payload.target
+        text = f"ANSWER: {target if isinstance(target, str) else ', '.join(target)}" if right else ""
+        said = await measured.run(sample, ScriptedEngine(lambda *_: Reply(text=text)), Sampling())
+        return score(measured, sample, said).scores[0].value
+
+    values = await asyncio.gather(*map(value, measured.samples("m", None)))
+    await measured.close()
+    assert values == [float(right)] * LIMIT
+
+
 def test_verdicts_are_those_of_inspects_own_runner(tmp_path: Path) -> None:
     checkpoint = that_answers(tmp_path / "model")
     mine, others = ours(checkpoint, tmp_path), theirs(checkpoint, tmp_path)
     assert mine.keys() == others.keys() == SUITES.keys()
     for name in SUITES:
         assert mine[name].keys() == others[name].keys(), name
-        assert len(mine[name]) == LIMIT or name in ("memory_poison", "autonomy_hijack", "data_exfil")
+        assert len(mine[name]) == LIMIT
         for sample, said in mine[name].items():
             other = others[name][sample]
             assert said.reply == other.reply, (name, sample)

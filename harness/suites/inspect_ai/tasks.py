@@ -1,13 +1,14 @@
 """Inspect's tasks: loaded by name or file, and held to what can be measured here."""
 
 import inspect
+import io
 import os
 import random
 import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from importlib.metadata import entry_points
 from typing import Any
 from unittest import mock
@@ -72,7 +73,8 @@ def make_task(name: str, args: dict[str, Any], access: Access) -> Any:
 
     function, said = task_function(name), as_written(name)
     offline = is_offline() or not access.download
-    with nothing_downloaded() if offline else nullcontext(), no_services(), same_draws():
+    quiet = redirect_stdout(io.StringIO())  # Inspect prints what it loads
+    with nothing_downloaded() if offline else nullcontext(), no_services(), same_draws(), quiet:
         try:
             task = function(**args)
         except Absent as error:
