@@ -101,6 +101,15 @@ def _work(work: Callable[[], Iterable[object]], answers: Connection) -> NoReturn
             for said in work():
                 answers.send_bytes(pickle.dumps((False, said), protocol=5))
         except Exception as error:
-            answers.send_bytes(pickle.dumps((True, error)))
+            answers.send_bytes(_raised(error))
     finally:
         os._exit(0)  # what the process was forked from has its own end
+
+
+def _raised(error: Exception) -> bytes:
+    try:
+        said = pickle.dumps((True, error))
+        pickle.loads(said)
+    except Exception:  # of a class that is not made again from its arguments: what it says must not be lost
+        said = pickle.dumps((True, RuntimeError(f"{type(error).__name__}: {error}")))
+    return said

@@ -53,6 +53,13 @@ def test_its_process_ends_with_the_context() -> None:
         os.close(end)
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever threads other tests left."""
+    monkeypatch.setattr(threading, "active_count", lambda: 1)
+
+
+@pytest.mark.usefixtures("alone")
 def test_items_are_shared_out_and_come_in_their_order() -> None:
     found = list(shared_out(lambda item: (item, os.getpid()), range(7), 2))
     assert [item for item, _ in found] == [*range(7)]
@@ -60,7 +67,8 @@ def test_items_are_shared_out_and_come_in_their_order() -> None:
     assert list(shared_out(str, [], 2)) == [] and cores() >= 1
 
 
-def test_an_error_comes_in_its_place_and_ends_the_others() -> None:
+@pytest.mark.usefixtures("alone")
+def test_an_error_comes_in_its_place() -> None:
     def reciprocal(item: int) -> float:
         return 1 / item
 
@@ -68,8 +76,62 @@ def test_an_error_comes_in_its_place_and_ends_the_others() -> None:
     assert [next(found), next(found)] == [1, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(found)
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+
+
+class Refused(Exception):
+    """Of two arguments, one of which it hands on: it is pickled, and cannot be made again."""
+
+    def __init__(self, file: str, why: str) -> None:
+        super().__init__(f"{file}: {why}")
+
+
+def unpicklable() -> None:
+    error = ValueError("no such group")
+    error.at = threading.Lock()  # type: ignore[attr-defined]
+    raise error
+
+
+def refuse() -> None:
+    raise Refused("a.json", "is damaged")
+
+
+@pytest.mark.parametrize(
+    ("work", "said"),
+    [(refuse, "Refused: a.json: is damaged"), (unpicklable, "ValueError: no such group")],
+)
+def test_what_an_error_says_is_not_lost_with_its_class(work: Callable[[], None], said: str) -> None:
+    """Others told of a broken pool in its place: strictdoc#3201, pythonfutures#30, result#200."""
+    with forked(work) as answer, pytest.raises(RuntimeError, match=said):
+        answer()
+
+
+@pytest.mark.usefixtures("alone")
+def test_of_several_processes_one_that_is_killed_is_told() -> None:
+    """Others waited for ever: taskgraph#116, oktoberfest#372, LiCSBAS2#164."""
+
+    def work(item: int) -> int:
+        if item == 3:
+            killed()
+        return item
+
+    found = shared_out(work, range(6), 2)
+    assert [next(found) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(NoAnswer, match="ended by the machine"):
+        next(found)
+
+
+@pytest.mark.usefixtures("alone")
+def test_processes_end_when_the_one_that_asked_is_killed() -> None:
+    """Others went on for days: simpler#1493, mloda#1322."""
+    alive, told = os.pipe()
+    if (process := os.fork()) == 0:
+        found = shared_out(lambda item: item, range(1000), 2)
+        next(found)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(told)
+    os.waitpid(process, 0)
+    assert os.read(alive, 1) == b""  # once all have ended that could write to it
+    os.close(alive)
 
 
 def test_beside_other_threads_nothing_is_forked() -> None:

@@ -76,7 +76,7 @@ def parquet_writer(path: Path, *, once: bool = False) -> Iterator[Any]:
 
     with (
         replacing(path, once=once) as temporary,
-        pq.ParquetWriter(temporary, record_schema(), compression="zstd") as writer,
+        pq.ParquetWriter(temporary, record_schema(), compression=dict.fromkeys(_PACKED, "zstd")) as writer,
     ):
         yield writer
 
@@ -297,6 +297,14 @@ def _may_have(group: Any, sample: str) -> bool:
 _LEFT_OUT = ("model", "suite", "cell", "content_hash", "failure_message", "started", "seconds", "transcript")
 """Columns that no statistic needs."""
 _UNREAD = ("scores.list.element.answer", "scores.list.element.reason")
+_PACKED = (*_LEFT_OUT, *_UNREAD, "scores.list.element.operands")
+"""Columns that are compressed. The others are small, and to unpack them takes as long as to read them."""
+_CODED = (
+    "sample",
+    "scores.list.element.metric",
+    *(f"{name}.key_value.{part}" for name in ("clusters", "labels") for part in ("key", "value")),
+)
+"""Text that is read as dictionary codes, as the writer's Arrow calls it."""
 
 
 def read_columns(path: Path) -> "pa.Table":
@@ -306,16 +314,13 @@ def read_columns(path: Path) -> "pa.Table":
         UserError: the file is damaged or of another schema version.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     check_regular(path)
     try:
-        told = pq.read_metadata(path)
-        schema = told.schema
-        names = [schema.column(i).path for i in range(len(schema))]
-        wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
-        texts = [name for name in wanted if name == "sample" or name.endswith((".metric", ".key", ".value"))]
-        with pq.ParquetFile(path, metadata=told, read_dictionary=texts) as file:
+        with pa.OSFile(str(path)) as source, _coded(source) as file:
+            schema = file.metadata.schema
+            names = [schema.column(i).path for i in range(len(schema))]
+            wanted = [name for name in names if name not in (*_LEFT_OUT, *_UNREAD)]
             groups = [
                 file.read_row_group(i, columns=wanted, use_threads=False) for i in range(file.num_row_groups)
             ]
@@ -327,6 +332,16 @@ def read_columns(path: Path) -> "pa.Table":
         raise UserError(f"{path} cannot be read ({one_line(str(error))}); restore it from a copy") from error
     _check_versions(path, table)
     return table
+
+
+def _coded(source: Any) -> Any:
+    """A `pyarrow.parquet.ParquetFile`, which gives `_CODED` as codes."""
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(source, read_dictionary=_CODED)
+    except KeyError:  # other versions of Arrow call the parts of lists and maps otherwise
+        return pq.ParquetFile(source)
 
 
 def _check_versions(path: Path, table: "pa.Table | pa.RecordBatch") -> None:

@@ -197,3 +197,27 @@ def test_a_file_that_is_no_table_is_one_sentence(
     ) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_parts_of_lists_that_another_arrow_named_are_read(run: RunDirectory, tmp_path: Path) -> None:
+    """A column asked for by the name of its part was a KeyError: arrow#1207, fastparquet#35."""
+    path = damaged(run, "parquet")
+    table, named = read_table(path), tmp_path / "named.parquet"
+    place, scores = table.schema.get_field_index("scores"), table["scores"]
+    kind = pa.list_(pa.field("item", scores.type.value_type))
+    pq.write_table(
+        table.set_column(place, "scores", scores.cast(kind)), named, use_compliant_nested_type=False
+    )
+    assert "scores.list.item.metric" in str(pq.read_metadata(named).schema.column(15))
+
+    def told(rows: list[Line]) -> list[Line]:
+        return [{**row, "scores": [(one["metric"], one["value"]) for one in row["scores"]]} for row in rows]
+
+    assert told(read_columns(named).to_pylist()) == told(read_columns(path).to_pylist())
+
+
+def test_texts_are_compressed_and_what_is_counted_is_not(run: RunDirectory) -> None:
+    group = pq.read_metadata(damaged(run, "parquet")).row_group(0)
+    columns = {one.path_in_schema: one.compression for one in map(group.column, range(group.num_columns))}
+    assert columns["transcript"] == columns["scores.list.element.reason"] == "ZSTD"
+    assert columns["sample"] == columns["scores.list.element.value"] == "UNCOMPRESSED"
