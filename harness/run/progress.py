@@ -82,7 +82,9 @@ class LiveProgress:
         """See `Progress.begun`."""
         tallies = {s: Tally(total, done[s], done[s]) for s, total in totals.items()}
         self._turns[model] = Turn(tallies)
-        if done == totals:
+        if not totals:
+            self.note(f"{model}: nothing of it can be measured")
+        elif done == totals:
             self.note(f"{model}: everything was finished before")
         else:
             kept = sum(done.values())
