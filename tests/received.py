@@ -11,6 +11,7 @@ import functools
 import gc
 import hashlib
 import io
+import itertools
 import json
 import os
 import re
@@ -85,13 +86,13 @@ class Watch:
     @contextlib.contextmanager
     def listening(self) -> Iterator[None]:
         """Take notice while inside, also of modules that come from elsewhere than where packages are."""
-        before = set(sys.modules)
+        before = len(sys.modules)
         self._listens = True
         try:
             yield
         finally:
             self._listens = False
-        for name in set(sys.modules) - before:
+        for name in list(itertools.islice(reversed(sys.modules), len(sys.modules) - before)):
             file = getattr(sys.modules[name], "__file__", None)
             if file and not file.startswith((sys.prefix, sys.base_prefix, str(Path(__file__).parent.parent))):
                 self.seen.append(f"import {name} from {file}")
@@ -418,6 +419,7 @@ def walk(folder: Path, runs: Path, out: Path) -> None:
     watch = Watch(out, *(Path(os.environ[name]) for name in OWN))
     evidence.rasch = Remembered(evidence.rasch)  # computes from counts, and takes a third of a command
     cli.parser = functools.cache(cli.parser)
+    os.fsync = lambda descriptor: None  # nothing need outlive a power cut
     for change in ("first", "none"):  # the second time whatever is imported once is there
         for command in commands(out, runs):
             watch.seen.clear()

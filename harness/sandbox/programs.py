@@ -395,7 +395,7 @@ def in_place_of_code_eval() -> Iterator[None]:
 
     def load(path: str) -> CodeEval:
         if path != "code_eval":
-            raise UserError(f"a task that runs the model's code asks for the metric {path}: leave it out")
+            raise UserError(f"a task asks for the metric {path}, whose code is not lm-eval's: leave it out")
         return CodeEval()
 
     stand_in = ModuleType("evaluate")

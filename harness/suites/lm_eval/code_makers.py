@@ -16,14 +16,19 @@ MAKES_CODE = frozenset(
 """What turns text into something that runs, and the roads to that by another name. SymPy's two are `eval`
 after some rewriting; its `parse_latex` hands it nothing but numbers."""
 
+FINDS_CODE = frozenset({"evaluate", "unitxt"})
+"""Libraries that find code by a name: a metric in the working directory or on the hub, an operator in a
+recipe that a task file states."""
 
-def makes_code(config: Any) -> str | None:
+
+def makes_code(config: Any, by: frozenset[str] = MAKES_CODE) -> str | None:
     """`function calls name`, for the first function of lm-eval's that a task can reach and that makes code.
 
     Functions that lie elsewhere than with lm-eval's tasks are not looked at: their owner vouches for them.
 
     Args:
         config: of a task, with its functions in place of their names.
+        by: names by which it is made.
     """
     seen: set[int] = set()
     waiting = [config]
@@ -42,7 +47,7 @@ def makes_code(config: Any) -> str | None:
             waiting += vars(value).values()
         elif isinstance(value, FunctionType) and _shipped(value.__module__):
             names = set(_names(value.__code__))
-            if calls := sorted(names & MAKES_CODE):
+            if calls := sorted(names & by):
                 return f"{value.__name__} calls {calls[0]}"
             waiting += _reached(names, value.__globals__)
     return None

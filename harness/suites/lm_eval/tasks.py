@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from harness.errors import Absent, UserError
 from harness.sandbox.programs import check_available, in_place_of_code_eval, is_sandboxed
-from harness.suites.lm_eval.code_makers import makes_code
+from harness.suites.lm_eval.code_makers import FINDS_CODE, makes_code
 from harness.suites.lm_eval.data import Source, one_line, resolve_data_files
 from harness.suites.lm_eval.documents import why_not_built
 from harness.suites.lm_eval.patches import (
@@ -28,7 +28,7 @@ from harness.suites.lm_eval.patches import (
     quiet,
     task_factory,
 )
-from harness.trust import own_folder
+from harness.trust import own_folder, trusts_everything
 from harness.warned import gathered
 
 MULTIMODAL_KEYS = ("doc_to_image", "doc_to_audio")
@@ -243,14 +243,21 @@ def _full_config(
     """lm-eval's `TaskFactory._load_full_config`, with the paths of data files made absolute."""
     runs_code = _refuse_unsupported(entry, overrides)
     folder = entry.yaml_path.parent if entry.yaml_path else None
-    # Its functions ask for the metric that runs programs as soon as they are imported.
-    sandboxed = in_place_of_code_eval() if runs_code else nullcontext()
+    own = trusts_everything()
+    # Its functions ask for the metric that runs programs as soon as they are imported. Others ask for metrics
+    # whose code `evaluate` takes from the working directory before all else, which may be a stranger's.
+    sandboxed = nullcontext() if own and not runs_code else in_place_of_code_eval()
     with sandboxed, nltk_downloads(entry.name, folder, allowed=downloads):
         config: dict[str, Any] = original(entry, overrides)
     if (how := makes_code(config)) is not None:
         raise UserError(
             f"lm-eval task {entry.name} makes code of texts, such as what the model wrote ({how}), in a way "
             "that no sandbox here can take over: leave it out"
+        )
+    if not own and (how := makes_code(config, FINDS_CODE)) is not None:
+        raise UserError(
+            f"lm-eval task {entry.name} finds code by a name as it scores ({how}), and that is not done for "
+            "what data name: run it with a config of your own"
         )
     base = data_dir or folder or "."
     resolve_data_files(config, Path(base).resolve(), entry.name)

@@ -158,3 +158,25 @@ def test_no_other_file_of_lm_evals_tasks_makes_code_by_any_name() -> None:
 def test_nobody_takes_back_that_a_task_runs_replies(folder: Path, said: dict[str, Any]) -> None:
     with reading_data(), pytest.raises(UserError, match="unsafe_code: false"):
         build(folder, yaml.safe_dump(said))
+
+
+@pytest.mark.parametrize(
+    ("task", "said"), [("meqsum", "asks for the metric bleu"), ("noticia", "calls evaluate")]
+)
+def test_a_metric_is_not_looked_for_where_the_reader_stands(
+    folder: Path, task: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    for name in ("bleu", "rouge"):
+        (folder / name).mkdir()
+        (folder / name / f"{name}.py").write_text((folder / "evil.py").read_text())
+    with reading_data(), pytest.raises(UserError, match=said):
+        load_suites(SuiteSpec(adapter="lm_eval", options={"task": task}))
+    assert not (folder / "ran").exists()
+
+
+def test_a_recipe_of_unitxts_is_refused_in_data(folder: Path) -> None:
+    include = str(SHIPPED / "unitxt" / "unitxt")
+    recipe = {"task": "foreign", "include": include, "recipe": "card=cards.anything"}
+    with reading_data(), pytest.raises(UserError, match="finds code by a name"):
+        build(folder, yaml.safe_dump(recipe))
