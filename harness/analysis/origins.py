@@ -222,12 +222,28 @@ def build_origins(
         groups.setdefault(GROUPINGS[by](card.model, models), []).append(card)
     sides = {key: Side(groups[key], OriginMetrics(_results(groups[key]))) for key in sorted(groups)}
     compared = _compared(sides)
-    ratios = {
-        (a, b): _risk_ratios(a, sides[a].metrics, b, sides[b].metrics, compared[a, b])
-        for a, b in combinations(sides, 2)
-    }
-    turned = {(b, a): [_turned(ratio, a) for ratio in own] for (a, b), own in ratios.items()}
-    return [_origin(by, key, sides, compared, {**ratios, **turned}) for key in sides]
+    gaps: Compare = {}
+    ratios: Compare = {}
+    for a, b in combinations(sides, 2):
+        gaps[a, b] = _gaps(sides[a], b, sides[b], compared[a, b])
+        ratios[a, b] = _risk_ratios(a, sides[a].metrics, b, sides[b].metrics, compared[a, b])
+        gaps[b, a] = [_turned(gap, a, opposite) for gap in gaps[a, b]]
+        ratios[b, a] = [_turned(ratio, a, inverse) for ratio in ratios[a, b]]
+    return [
+        OriginScorecard(
+            by=by,
+            key=key,
+            models=tuple(card.model.name for card in side.cards),
+            metrics=side.metrics,
+            gaps=tuple(gap for other in sides if other != key for gap in gaps[key, other]),
+            risk_ratios=tuple(ratio for other in sides if other != key for ratio in ratios[key, other]),
+        )
+        for key, side in sides.items()
+    ]
+
+
+Compare = dict[tuple[str, str], list[Comparison]]
+"""(origin, another one) -> the first compared with the second."""
 
 
 Results = dict[str, dict[str, MetricResult]]
@@ -298,25 +314,6 @@ def _compares(side: Side, name: str) -> bool:
     """Whether origins are compared by a metric: headlines have gaps, rates of being hijacked have ratios."""
     metric = side.metrics.metric(name)
     return metric.headline or (metric.hijack and metric.kind == "rate")
-
-
-def _origin(
-    by: str,
-    key: str,
-    sides: Mapping[str, Side],
-    compared: Mapping[tuple[str, str], Set[str]],
-    ratios: Mapping[tuple[str, str], Sequence[Comparison]],
-) -> OriginScorecard:
-    own = sides[key]
-    others = [(other, side) for other, side in sides.items() if other != key]
-    return OriginScorecard(
-        by=by,
-        key=key,
-        models=tuple(card.model.name for card in own.cards),
-        metrics=own.metrics,
-        gaps=tuple(gap for other, side in others for gap in _gaps(own, other, side, compared[key, other])),
-        risk_ratios=tuple(ratio for other, _ in others for ratio in ratios[key, other]),
-    )
 
 
 def _results(cards: Sequence[ModelScorecard]) -> Results:
@@ -485,18 +482,29 @@ def _ratio_over_models(values: ByModel[Floats], clusters: ByModel[Levels], missi
     return stats.estimated(stats.ratio_over_models, *measured, *levels, missing=missing)
 
 
-def _turned(ratio: Comparison, key: str) -> Comparison:
-    """The same comparison as the other origin has it."""
+def _turned(comparison: Comparison, key: str, turn: Callable[[Estimate], Estimate]) -> Comparison:
+    """The same comparison as the other origin has it, of which `turn` gives the number."""
+    over_models, corrected = comparison.over_models, comparison.corrected
     return msgspec.structs.replace(
-        ratio,
+        comparison,
         other=key,
-        models=ratio.other_models,
-        other_models=ratio.models,
-        estimate=inverse(ratio.estimate),
-        value=ratio.other_value,
-        other_value=ratio.value,
-        over_models=None if ratio.over_models is None else inverse(ratio.over_models),
+        models=comparison.other_models,
+        other_models=comparison.models,
+        estimate=turn(comparison.estimate),
+        value=comparison.other_value,
+        other_value=comparison.value,
+        over_models=None if over_models is None else turn(over_models),
+        corrected=None if corrected is None else turn(corrected),
+        best_model=comparison.other_best_model,
+        other_best_model=comparison.best_model,
     )
+
+
+def opposite(difference: Estimate) -> Estimate:
+    """The difference the other way round; 0 stays 0, and is not -0."""
+    ends = (difference.value, difference.high, difference.low)
+    value, low, high = (None if end is None else 0.0 - end for end in ends)
+    return msgspec.structs.replace(difference, value=value, low=low, high=high)
 
 
 def inverse(ratio: Estimate) -> Estimate:

@@ -5,13 +5,15 @@ import re
 import msgspec
 import pytest
 
-from harness.analysis.build import ModelScorecard, build_scorecards
-from harness.analysis.origins import OriginScorecard, build_origins
+from harness.analysis import compare
+from harness.analysis import origins as origins_module
+from harness.analysis.build import MetricResult, ModelScorecard, build_scorecards
+from harness.analysis.origins import OriginScorecard, build_origins, opposite
 from harness.errors import UserError
 from harness.reports import tables as said
 from harness.reports.render import render
 from harness.reports.words import comparisons, notes, ratio_sentence, warnings
-from harness.types import CellEntry
+from harness.types import CellEntry, Estimate
 from tests.analysis.synthetic import PROTOCOL, document, synthetic_run, tables
 
 
@@ -70,6 +72,30 @@ def test_gaps_are_best_against_best_of_headline_metrics(origins: list[OriginScor
         assert (back.estimate.low, back.estimate.high) == pytest.approx(
             (-gap.estimate.high, -gap.estimate.low)
         )
+
+
+def test_a_gap_is_computed_once_and_is_the_same_both_ways(
+    cards: list[ModelScorecard], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computed = list[str]()
+
+    def counted(a: MetricResult, b: MetricResult) -> Estimate:
+        computed.append(a.metric.name)
+        return compare.difference(a, b)
+
+    monkeypatch.setattr(origins_module, "difference", counted)
+    a, b = build_origins(cards)
+    assert len(computed) == len(a.gaps) == len(b.gaps) == 3
+    for gap, back in zip(a.gaps, b.gaps, strict=True):
+        assert (gap.models, gap.value, gap.best_model) == (
+            back.other_models,
+            back.other_value,
+            back.other_best_model,
+        )
+        assert opposite(opposite(gap.estimate)) == gap.estimate == opposite(back.estimate)
+        assert gap.corrected and back.corrected and opposite(gap.corrected) == back.corrected
+    nothing = msgspec.structs.replace(a.gaps[0].estimate, value=0.0, low=0.0, high=None)
+    assert [str(end) for end in (opposite(nothing).value, opposite(nothing).high)] == ["0.0", "0.0"]
 
 
 def scores(model: str, key: str) -> dict[str, float]:
