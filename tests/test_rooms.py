@@ -268,6 +268,7 @@ FLOORS = {
     "reports": [
         "text",
         "differences",
+        "plotting",
         "document",
         "words",
         "tables",

@@ -72,10 +72,7 @@ def claim_tables(claims: Claims) -> list[Table]:
 def claim_answers(claims: Claims) -> dict[str, list[str]]:
     """Field of `Claims` -> what it comes to, in sentences; none where there is no evidence."""
     return {
-        "lags": [
-            f"{lag.behind} behind {lag.leader}: {_months(lag)} months, {lag.model} against {lag.reached_by}."
-            for lag in claims.lags
-        ],
+        "lags": lag_sentences(claims),
         "gaps": [_gap_sentence(gap) for gap in claims.gaps],
         "hijacking": together(
             ratio_sentence(one) for one in claims.hijacking if one.comparison.metric.headline
@@ -98,6 +95,14 @@ def claim_answers(claims: Claims) -> dict[str, list[str]]:
         ],
         "sizes": [_size_sentence(size) for size in claims.sizes if claims.models],
     }
+
+
+def lag_sentences(claims: Claims) -> list[str]:
+    """How far the best of each origin is behind the first model that was as able."""
+    return [
+        f"{lag.behind} behind {lag.leader}: {_months(lag)} months, {lag.model} against {lag.reached_by}."
+        for lag in claims.lags
+    ]
 
 
 def claim_cautions(claims: Claims) -> list[str]:

@@ -7,7 +7,6 @@ keeps its size.
 
 import re
 from collections.abc import Iterator, Sequence
-from hashlib import sha256
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,31 +20,28 @@ from harness.reports import tables, text
 from harness.reports.agents import agent_tables
 from harness.reports.defences import defence_tables
 from harness.reports.document import Document
+from harness.reports.plotting import (
+    HEIGHT,
+    Axis,
+    Line,
+    Plot,
+    Point,
+    Sign,
+    Value,
+    labelled,
+    point,
+    round_axis,
+    share_axis,
+    short,
+    sign,
+    signs,
+)
 from harness.reports.tables import Table
 from harness.reports.transfers import transfer_tables
 from harness.reports.variants import field_name, variant_tables
 from harness.reports.words import comparisons, meaning, notes, plain_name, warnings
 from harness.types import Estimate, Metric, Struct
 
-COLORS = 8
-"""Colours of origins in the page's style sheet."""
-KNOWN_COLORS = {
-    "US": 0,
-    "CN": 1,
-    "FR": 2,
-    "KR": 3,
-    "CA": 4,
-    "AE": 5,
-    "GB": 6,
-    "JP": 7,
-    "XA": 0,
-    "XB": 1,
-    "XC": 2,
-}
-"""Countries whose models often stand side by side, none in the colour of another."""
-PLOT_HEIGHT = 300
-"""Height of a plot in pixels."""
-LABEL_HEIGHT = 15
 MAX_LABELS = 12
 """Points that are labelled with their names; where there are more, with numbers."""
 MAX_VARIED = 3
@@ -61,78 +57,6 @@ COMPARED = 8
 
 COST = Metric(name="engine_seconds", higher_is_better=False)
 """Engine seconds of an attempt at a benchmark without attacks."""
-
-
-class Mark(Struct):
-    """A value on an axis. Positions are percentages of the axis, None where nothing was measured."""
-
-    caption: str
-    at: float | None
-    low: float | None
-    high: float | None
-
-
-class Axis(Struct):
-    """The range of a metric."""
-
-    title: str
-    metric: Metric
-    low: float
-    high: float
-    labels: tuple[str, ...] = ()
-    """Of values that are words, at 0.5, 1.5 and so on."""
-
-    def position(self, value: float | None) -> float | None:
-        """Where a value lies, in percent of the axis."""
-        if value is None:
-            return None
-        return round(100 * min(1.0, max(0.0, (value - self.low) / (self.high - self.low))), 2)
-
-    @property
-    def ticks(self) -> list[tuple[float, str]]:
-        """(position, label) of five ticks, or of every word."""
-        if self.labels:
-            return [(round(100 * (i + 0.5) / self.high, 2), label) for i, label in enumerate(self.labels)]
-        unit = "%" if text.is_share(self.metric) else ""
-        values = [self.low + (self.high - self.low) * i / 4 for i in range(5)]
-        labels = [f"{100 * v:.0f}" if unit else f"{v:.3g}" for v in values]
-        return [(25.0 * i, f"{label}{unit}") for i, label in enumerate(labels)]
-
-
-class Point(Struct):
-    """A model in a plot, in percent from the left and from the bottom."""
-
-    model: str
-    x: Mark
-    y: Mark
-    color: int
-    label: str = ""
-    label_y: float = 0.0
-    """In pixels from the top."""
-
-
-class Plot(Struct):
-    """Two headlines against each other."""
-
-    x: Axis
-    y: Axis
-    points: tuple[Point, ...]
-    lines: tuple[tuple[Point, Point], ...] = ()
-    """From one point to the next."""
-    key: tuple[tuple[str, int], ...] = ()
-    """(name, colour) where colours do not tell origins."""
-
-    @property
-    def best(self) -> str:
-        """The corner, or the side, in which the best models lie."""
-        top = "top" if self.y.metric.higher_is_better else "bottom"
-        right = self.x.metric.higher_is_better
-        return f"best: {top}" + ("" if right is None else f" {'right' if right else 'left'}")
-
-    @property
-    def numbered(self) -> bool:
-        """True if the points are labelled with numbers, which a legend explains."""
-        return len(self.points) > MAX_LABELS
 
 
 class Cell(Struct):
@@ -151,7 +75,7 @@ class Headline(Struct):
     model: str
     said: str
     origin: str
-    color: int
+    sign: Sign
     cells: tuple[Cell, ...]
 
 
@@ -160,6 +84,7 @@ def render_html(document: Document) -> str:
     cards = document.models
     summary = document.summary
     said, known = comparisons(document), warnings(document)
+    drawn = signs(card.model.origin.country for card in cards)
     page = page_template(Path(__file__).with_name("page.html.j2"))
     values = {
         "name": document.name,
@@ -167,10 +92,10 @@ def render_html(document: Document) -> str:
         "warnings": (known[:SHOWN], known[SHOWN:]),
         "columns": [(plain_name(c.metric), text.arrow(c.metric), meaning(c.metric)) for c in summary.columns],
         "several": any(len(column.keys) > 1 for column in summary.columns),
-        "headlines": [_headline(row, summary.columns) for row in summary.rows],
-        "plots": [*_plots(summary), *_variant_plots(document)],
-        "plot_height": PLOT_HEIGHT,
-        "origins": {country: color(country) for country in sorted({c.model.origin.country for c in cards})},
+        "headlines": [_headline(row, summary.columns, drawn) for row in summary.rows],
+        "plots": [*_plots(summary, drawn), *_variant_plots(document)],
+        "height": HEIGHT,
+        "alone": False,
         "by": CALLED[document.by],
         "comparisons": (said[:SHOWN], said[SHOWN:]),
         "notes": notes(document),
@@ -192,11 +117,6 @@ def _about(document: Document) -> str:
     return f"{', '.join(counted)}, {text.run_of(document.created)}harness {document.versions['harness']}"
 
 
-def color(country: str) -> int:
-    """The colour of a country, the same in every run."""
-    return KNOWN_COLORS.get(country, sha256(country.encode()).digest()[0] % COLORS)
-
-
 def is_numeric(cell: str) -> bool:
     """Whether a cell begins with a number, so that it is aligned to the right."""
     return re.match(r"[-+]?[\d∞]", cell) is not None
@@ -208,7 +128,7 @@ def _benchmarks(summary: Summary, document: Document) -> Table:
     return tables.headline_table(first, document.models)
 
 
-def _headline(row: Row, columns: Sequence[Column]) -> Headline:
+def _headline(row: Row, columns: Sequence[Column], drawn: dict[str, Sign]) -> Headline:
     model = row.card.model
     said = [*(["imported"] if model.imported else []), *([] if row.ranked else ["not ranked"])]
     seconds = "not known" if row.seconds_per_attempt is None else f"{row.seconds_per_attempt:.3g} s"
@@ -216,7 +136,7 @@ def _headline(row: Row, columns: Sequence[Column]) -> Headline:
         model=model.name,
         said=", ".join(said),
         origin=model.origin.country,
-        color=color(model.origin.country),
+        sign=drawn[model.origin.country],
         cells=(
             *map(_cell, row.estimates, row.measured, columns),
             Cell(value=seconds, interval="", count=""),
@@ -284,47 +204,62 @@ def _folded(document: Document) -> Iterator[Table]:
 # Plots
 
 
-def _plots(summary: Summary) -> Iterator[Plot]:
+def _plots(summary: Summary, drawn: dict[str, Sign]) -> Iterator[Plot]:
     """Hijacking against the user's task and against capability, capability against cost."""
-    places = {column.metric.name: i for i, column in enumerate(summary.columns)}
-    hijacked = next((n for n, i in places.items() if summary.columns[i].metric.hijack), None)
+    columns = {column.metric.name: i for i, column in enumerate(summary.columns)}
+    hijacked = next((n for n, i in columns.items() if summary.columns[i].metric.hijack), None)
     pairs = [("benign_utility", hijacked), (CAPABILITY.name, hijacked), (COST.name, CAPABILITY.name)]
     for x, y in pairs:
-        plot = None if y is None else _plot(summary, places, x, y)
+        plot = None if y is None else _plot(summary, columns, x, y, drawn)
         if plot is not None:
             yield plot
 
 
-def _plot(summary: Summary, places: dict[str, int], x: str, y: str) -> Plot | None:
+def _plot(summary: Summary, columns: dict[str, int], x: str, y: str, drawn: dict[str, Sign]) -> Plot | None:
     """None where fewer than two models have both."""
     both = []
     for row in summary.rows:
-        point = [_value(row, places, name) for name in (x, y)]
-        if point[0] is not None and point[1] is not None:
-            both.append((row, point[0], point[1]))
+        a, b = (_value(row, columns, name) for name in (x, y))
+        if a is not None and b is not None:
+            both.append((row.card.model, a, b))
     if len(both) < 2:
         return None
     both = both[:MAX_PLOTTED]
-    axes = [
-        _axis(_metric(summary, places, name), [values[i] for _, *values in both])
-        for i, name in enumerate((x, y))
+    metrics = [COST if name == COST.name else summary.columns[columns[name]].metric for name in (x, y)]
+    across, up = _axis(metrics[0], [a for _, a, _ in both]), _axis(metrics[1], [b for _, _, b in both])
+    points = [
+        point(
+            model.name,
+            f"{model.name}: {_said(a, metrics[0])}, {_said(b, metrics[1])}",
+            drawn[model.origin.country],
+            (across, _ends(a)),
+            (up, _ends(b)),
+        )
+        for model, a, b in both
     ]
-    marks = [(_mark(a, axes[0]), _mark(b, axes[1])) for _, a, b in both]
-    heights = spread([PLOT_HEIGHT * (1 - (mark.at or 0.0) / 100) for _, mark in marks])
-    points = tuple(
-        Point(
-            model=row.card.model.name,
-            x=mark_x,
-            y=mark_y,
-            color=color(row.card.model.origin.country),
-            label=row.card.model.name if len(both) <= MAX_LABELS else str(number),
-            label_y=height,
-        )
-        for number, ((row, *_), (mark_x, mark_y), height) in enumerate(
-            zip(both, marks, heights, strict=True), 1
-        )
+    names, numbers = [one.name for one in points], [str(i) for i in range(1, len(points) + 1)]
+    told = labelled(points, list(map(short, names)), "narrow") if len(names) <= MAX_LABELS else points
+    if numbered := not all(one.labels for one in told):
+        told = labelled(points, numbers, "narrow")
+    return Plot(
+        title=_title(across, up),
+        x=across,
+        y=up,
+        points=tuple(told),
+        key=tuple((key, own) for key, own in drawn.items() if own in {one.sign for one in points}),
+        note=_best(*metrics),
+        numbered=tuple(zip(numbers, names, strict=True)) if numbered else (),
     )
-    return Plot(x=axes[0], y=axes[1], points=points)
+
+
+def _title(across: Axis, up: Axis) -> str:
+    return f"{up.title} against {across.title[0].lower()}{across.title[1:]}"
+
+
+def _best(x: Metric, y: Metric) -> str:
+    """The corner, or the side, in which the best models lie."""
+    side = "" if x.higher_is_better is None else f" {'right' if x.higher_is_better else 'left'}"
+    return f"best: {'top' if y.higher_is_better else 'bottom'}{side}"
 
 
 def _variant_plots(document: Document) -> Iterator[Plot]:
@@ -356,49 +291,46 @@ def _variant_plot(ways: Ways, column: int, metric: Metric) -> Plot | None:
     estimates = [estimate for own in groups.values() for _, estimate in own.values()]
     if len(estimates) < 2:
         return None
-    x = Axis(
-        title=f"{field_name(field)} of {ways.model}",
-        metric=Metric(name=field, higher_is_better=None),
-        low=0,
-        high=len(values),
-        labels=values,
-    )
-    y = _axis(metric, estimates)
-    lines: list[list[Point]] = []
-    for color, own in enumerate(groups.values()):
-        beside = (color + 1) / (len(groups) + 1)  # so that intervals do not lie on each other
-        lines.append(
-            [
-                Point(
-                    model=model,
-                    x=Mark(caption=values[place], at=x.position(place + beside), low=None, high=None),
-                    y=_mark(estimate, y),
-                    color=color % COLORS,
-                )
-                for place, (model, estimate) in sorted(own.items())
-            ]
+    words = tuple((place + 0.5, value) for place, value in enumerate(values))
+    across = Axis(title=f"{field_name(field)} of {ways.model}", low=0, high=len(values), ticks=words)
+    up = _axis(metric, estimates)
+    points: list[Point] = []
+    lines: list[Line] = []
+    for number, own in enumerate(groups.values()):
+        beside = (number + 1) / (len(groups) + 1)  # so that intervals do not lie on each other
+        drawn = [
+            point(
+                model,
+                f"{model}: {values[place]}, {_said(estimate, metric)}",
+                sign(number),
+                (across, (place + beside, None, None)),
+                (up, _ends(estimate)),
+            )
+            for place, (model, estimate) in sorted(own.items())
+        ]
+        points += drawn
+        lines += (
+            Line(kind="step", x1=a.x, y1=a.y, x2=b.x, y2=b.y, color=a.sign.color) for a, b in pairwise(drawn)
         )
     return Plot(
-        x=x,
-        y=y,
-        points=tuple(point for line in lines for point in line),
-        lines=tuple(pair for line in lines for pair in pairwise(line)),
-        key=tuple((name, color % COLORS) for color, name in enumerate(groups)),
+        title=_title(across, up),
+        x=across,
+        y=up,
+        points=tuple(points),
+        key=tuple((name, sign(number)) for number, name in enumerate(groups)),
+        lines=tuple(lines),
+        note=_best(Metric(name=field, higher_is_better=None), metric),
     )
 
 
-def _metric(summary: Summary, places: dict[str, int], name: str) -> Metric:
-    return COST if name == COST.name else summary.columns[places[name]].metric
-
-
-def _value(row: Row, places: dict[str, int], name: str) -> Estimate | None:
+def _value(row: Row, columns: dict[str, int], name: str) -> Estimate | None:
     """A headline of a model that can be plotted: measured, and of all benchmarks."""
     if name == COST.name:
         seconds = row.seconds_per_attempt
         if not seconds:
             return None
         return Estimate(value=seconds, low=None, high=None, n=0, missing=0, clusters=0, method="")
-    estimate = row.estimates[places[name]] if name in places else None
+    estimate = row.estimates[columns[name]] if name in columns else None
     return None if estimate is None or estimate.value is None else estimate
 
 
@@ -406,31 +338,14 @@ def _axis(metric: Metric, estimates: Sequence[Estimate]) -> Axis:
     """The metric's bounds, or a range from 0 that holds every value."""
     title = "Engine seconds per attempt" if metric == COST else plain_name(metric)
     if text.is_share(metric):
-        return Axis(title=title, metric=metric, low=0.0, high=1.0)
-    ends = [end for e in estimates for end in (e.value, e.low, e.high) if end is not None]
-    low, high = min(0.0, *ends), max(ends)
-    return Axis(title=title, metric=metric, low=low, high=high + 0.05 * (high - low) or 1.0)
+        return share_axis(title)
+    return round_axis(title, [end for e in estimates for end in (e.value, e.low, e.high) if end is not None])
 
 
-def _mark(estimate: Estimate, axis: Axis) -> Mark:
-    return Mark(
-        caption=f"{estimate.value:.3g}"
-        if axis.metric == COST
-        else text.format_interval(estimate, axis.metric),
-        at=axis.position(estimate.value),
-        low=axis.position(estimate.low),
-        high=axis.position(estimate.high),
-    )
+def _ends(estimate: Estimate) -> Value:
+    assert estimate.value is not None
+    return estimate.value, estimate.low, estimate.high
 
 
-def spread(heights: Sequence[float], height: float = PLOT_HEIGHT) -> list[float]:
-    """Heights of labels, moved as far as is needed for none to lie on another or below a plot of a height."""
-    moved = list(heights)
-    order = sorted(range(len(moved)), key=lambda i: moved[i])
-    lowest = -float(LABEL_HEIGHT)
-    for i in order:
-        moved[i] = lowest = round(max(moved[i], lowest + LABEL_HEIGHT), 1)
-    highest = float(height + LABEL_HEIGHT)
-    for i in reversed(order):
-        moved[i] = highest = round(min(moved[i], highest - LABEL_HEIGHT), 1)
-    return moved
+def _said(estimate: Estimate, metric: Metric) -> str:
+    return f"{estimate.value:.3g}" if metric == COST else text.format_interval(estimate, metric)

@@ -129,12 +129,19 @@ def _path(folder: str, *of: str) -> Path:
 
 
 @cache
-def code_digest() -> str:
-    """A digest of this package's own files and of what is installed beside it, read when first asked for."""
+def code_digest(*without: str) -> str:
+    """A digest of this package's own files and of what is installed beside it, read when first asked for.
+
+    Args:
+        without: modules and folders, as paths below the package, that what is kept does not come from.
+    """
     found = sha256(sys.version.encode())
     package = Path(__file__).parents[1]
-    for path in sorted((*package.rglob("*.py"), *package.rglob("*.j2"))):
-        found.update(f"{path.relative_to(package)} {file_hash(path)}\n".encode())
+    left_out = [package / one for one in without]
+    for path in sorted(package.rglob("*")):
+        shows = any(path.is_relative_to(one) for one in left_out)
+        if path.is_file() and path.suffix != ".pyc" and not shows:
+            found.update(f"{path.relative_to(package)} {file_hash(path)}\n".encode())
     for folder in filter(Path.is_dir, map(Path, sys.path)):
         # Names and versions of packages, which reading all of their metadata would take longer to tell.
         found.update("\n".join(sorted(one.name for one in folder.glob("*.dist-info"))).encode())

@@ -3,9 +3,9 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 
 import msgspec
 import numpy as np
@@ -85,6 +85,8 @@ class Row:
     """In addresses."""
     model: ModelEntry
     facts: "Facts"
+    apart: str = ""
+    """What tells it from others of its name; empty where there are none."""
     numbers: dict[str, Number] = field(default_factory=dict)
     """Column -> the number that counts."""
     earlier: dict[str, list[Number]] = field(default_factory=dict)
@@ -93,6 +95,11 @@ class Row:
     """Column -> (best, worst, of how many): what the intervals leave open."""
     capability: Estimate | None = None
     """Mean over the benchmarks of `Board.capability`, where it has all of them."""
+
+    @property
+    def called(self) -> str:
+        """Its name, with what tells it from others of that name."""
+        return f"{self.model.name} ({self.apart})" if self.apart else self.model.name
 
 
 class Facts(Struct):
@@ -130,6 +137,11 @@ class Board:
     refused: list[Taken]
     capability: tuple[str, ...]
     """Columns whose mean is called capability: of each benchmark without attacks the one most models have."""
+
+    @cached_property
+    def main(self) -> list[Column]:
+        """Those of the main protocol of each benchmark."""
+        return main_columns(self.rows, self.columns)
 
     def having(self, column: Column) -> list[Row]:
         """The models that have a number in a column, the best first, those without a rank last."""
@@ -183,8 +195,30 @@ def _rows(models: Mapping[str, ModelEntry], numbers: Sequence[tuple[str, Number]
     for identity, model in models.items():
         own = slug(model.name)
         row_id = own if own and names[own] == 1 else f"{own}-{identity[:8]}".lstrip("-")
-        rows[identity] = Row(id=row_id, model=model, facts=_facts(model, others, days.get(identity, "")))
+        rows[identity] = Row(
+            id=row_id,
+            model=model,
+            facts=_facts(model, others, days.get(identity, "")),
+            apart=_apart(model, [other for other in models.values() if other.name == model.name]),
+        )
     return rows
+
+
+def _apart(model: ModelEntry, same: Sequence[ModelEntry]) -> str:
+    """In what a model is unlike others of its name: of that an identity is made."""
+
+    def weights(one: ModelEntry) -> str:
+        known = one.architecture.weights_hash if one.architecture else None
+        return known[:8] if known else "not known"
+
+    told: dict[str, Callable[[ModelEntry], str]] = {
+        "quantised": _quantised,
+        "repository": lambda one: one.repository or "not known",
+        "weights": weights,
+    }
+    return ", ".join(
+        f"{what} {tell(model)}" for what, tell in told.items() if len({tell(one) for one in same}) > 1
+    )
 
 
 def _put(row: Row, column: str, number: Number) -> None:
@@ -351,14 +385,14 @@ def _rank(column: Column, rows: Sequence[Row]) -> None:
         row.ranks[column.id] = (best, worst, len(ranked))
 
 
-def main_columns(board: Board, columns: Iterable[Column]) -> list[Column]:
+def main_columns(rows: Sequence[Row], columns: Iterable[Column]) -> list[Column]:
     """Of some columns those of the main protocol of each benchmark, the one that most models have."""
     under: dict[tuple[str, tuple[tuple[str, str], ...]], list[Column]] = {}
     for column in columns:
         under.setdefault((column.suite, tuple(sorted(column.protocol.items()))), []).append(column)
     main: dict[str, tuple[int, list[Column]]] = {}
     for (suite, _), own in under.items():
-        models = sum(any(column.id in row.numbers for column in own) for row in board.rows)
+        models = sum(any(column.id in row.numbers for column in own) for row in rows)
         if suite not in main or models > main[suite][0]:
             main[suite] = models, own
     return [column for _, own in main.values() for column in own]
@@ -367,7 +401,7 @@ def main_columns(board: Board, columns: Iterable[Column]) -> list[Column]:
 def _add_capability(board: Board) -> None:
     """The mean over benchmarks without attacks, of models that have all of them."""
     able = [c for c in board.columns if c.capability and any(c.id in row.numbers for row in board.rows)]
-    board.capability = tuple(column.id for column in main_columns(board, able))
+    board.capability = tuple(column.id for column in main_columns(board.rows, able))
     for row in board.rows:
         own = [row.numbers[name].estimate for name in board.capability if name in row.numbers]
         whole = len(own) == len(board.capability) and all(e.value is not None for e in own)

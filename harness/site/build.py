@@ -25,7 +25,7 @@ from harness.site.settings import read_settings
 from harness.site.suites import suite_page, suites_page
 from harness.site.taken import Reading, Store, TakenCell, take_all
 from harness.site.told import about_page, citation, claims_page, history_page
-from harness.site.whole import pairs, whole_document
+from harness.site.whole import left_out, pairs, whole_document
 from harness.types import Struct
 
 STATIC = Path(__file__).parent / "static"
@@ -188,15 +188,15 @@ def _write(output: Output, board: Board, store: Store, cells: dict[str, tuple[Ta
     output.write("suites.html", suites_page(frame))
     for suite in sorted({column.suite for column in board.columns}):
         output.write(f"suites/{suite_slug(board, suite)}.html", suite_page(frame, suite, store))
-    compared = comparisons(document) if document else []
-    output.write("origins.html", origins_page(frame, document, compared, problem))
+    compared, absent = comparisons(document) if document else [], left_out(board)
+    output.write("origins.html", origins_page(frame, document, compared, absent, problem))
     for kind, key in origin_keys(board):
         output.write(origin_path(kind, key), origin_page(frame, kind, key, compared))
     for row in board.rows:
         output.write(model_path(row), model_page(frame, row))
         output.write(f"data/models/{row.id}.json", model_data(board, row))
     output.write("data/pairs.json", msgspec.json.encode(pairs(board)))
-    models = [(row.id, row.model.name) for row in board.rows]
+    models = [(row.id, row.called) for row in board.rows]
     output.write("compare.html", frame.render("compare.html.j2", "compare.html", "Compare", models=models))
     listed = [
         Listed(id=c.id, model=c.entry.model, suite=c.entry.suite, run=run, closed=c.published.closed)
@@ -206,7 +206,7 @@ def _write(output: Output, board: Board, store: Store, cells: dict[str, tuple[Ta
     for cell, _ in cells.values():
         for path in store.attempts(cell).glob("*.json.gz"):
             output.place(f"attempts/{cell.id}/{path.name}", path)
-    output.write("claims.html", claims_page(frame, document, problem))
+    output.write("claims.html", claims_page(frame, document, absent, problem))
     output.write("history.html", history_page(frame))
     output.write("CITATION.cff", citation(frame))
     output.write("about.html", about_page(frame, _downloads(output, board, store)))

@@ -135,7 +135,7 @@ def _line(board: Board, row: Row, columns: Sequence[Column], *, composite: bool)
     cells += cells_of(board, row, columns)
     facts = row.facts
     return Line(
-        name=row.model.name,
+        name=row.called,
         path=model_path(row),
         origin=facts.developer,
         country=facts.country,

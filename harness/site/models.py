@@ -63,7 +63,7 @@ def model_page(frame: Frame, row: Row) -> str:
     return frame.render(
         "model.html.j2",
         model_path(row),
-        row.model.name,
+        row.called,
         row=row,
         facts=list(_facts(row)),
         badges=list(badges([number for _, number in numbers], imported=row.model.imported)),
@@ -146,13 +146,13 @@ def _variants(board: Board, row: Row) -> list[tuple[str, str, str]]:
         if other is row:
             continue
         if other.model.name == row.model.name:
-            variants.append((other.model.name, other.id, "other weights or precision under this name"))
+            variants.append((other.called, other.id, "other weights or precision under this name"))
         elif theirs & names:
-            variants.append((other.model.name, other.id, "derived from it"))
+            variants.append((other.called, other.id, "derived from it"))
         elif bases & named:
-            variants.append((other.model.name, other.id, "what it was derived from"))
+            variants.append((other.called, other.id, "what it was derived from"))
         elif bases & theirs:
-            variants.append((other.model.name, other.id, "derived from the same weights"))
+            variants.append((other.called, other.id, "derived from the same weights"))
     return [(name, f"{other_id}.html", how) for name, other_id, how in variants]
 
 
@@ -200,4 +200,4 @@ def model_data(board: Board, row: Row) -> bytes:
                 "cells": [{"id": cell.id, "suite": cell.entry.suite} for cell in number.cells],
             }
         )
-    return msgspec.json.encode({"name": row.model.name, "numbers": numbers})
+    return msgspec.json.encode({"name": row.called, "numbers": numbers})

@@ -8,7 +8,6 @@ from harness.reports.words import notes
 from harness.site.board import Board, Column, Facts, Row, slug
 from harness.site.front import headline_columns
 from harness.site.page import Frame, Shown, cells_of, heading, model_path
-from harness.site.whole import left_out
 
 
 def origin_path(kind: str, key: str) -> str:
@@ -44,8 +43,10 @@ def origin_page(frame: Frame, kind: str, key: str, compared: Sequence[str]) -> s
     )
 
 
-def origins_page(frame: Frame, document: Document | None, compared: Sequence[str], problem: str) -> str:
-    """All origins."""
+def origins_page(
+    frame: Frame, document: Document | None, compared: Sequence[str], left_out: Sequence[str], problem: str
+) -> str:
+    """All origins. compared: sentences about them; left_out: which numbers these do not go by."""
     board = frame.board
     listed = [
         (kind, key, origin_path(kind, key), sum(getattr(row.facts, kind) == key for row in board.rows))
@@ -57,7 +58,7 @@ def origins_page(frame: Frame, document: Document | None, compared: Sequence[str
         "Origins",
         listed=listed,
         said=compared,
-        notes=[*left_out(board), *(notes(document) if document else [])],
+        notes=[*left_out, *(notes(document) if document else [])],
         table=origins_table(document.origins) if document else None,
         problem=problem,
     )
@@ -70,6 +71,4 @@ def _columns(board: Board, rows: Sequence[Row]) -> list[Column]:
 def _models(board: Board, rows: Sequence[Row]) -> list[tuple[str, str, Facts, list[Shown | None]]]:
     """(name, address, facts, numbers by column) of each model."""
     columns = _columns(board, rows)
-    return [
-        (row.model.name, f"../{model_path(row)}", row.facts, cells_of(board, row, columns)) for row in rows
-    ]
+    return [(row.called, f"../{model_path(row)}", row.facts, cells_of(board, row, columns)) for row in rows]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,8 @@ from harness import __version__
 from harness.analysis.missing import misses_much
 from harness.hostile import page_template
 from harness.reports import text
-from harness.reports.html import color, is_numeric
+from harness.reports.html import is_numeric
+from harness.reports.plotting import Sign, signs
 from harness.reports.words import meaning, plain_name
 from harness.site.board import Board, Column, Number, Row
 from harness.types import Estimate, Metric, Struct
@@ -47,6 +48,11 @@ class Frame:
     built: str
     """Day."""
 
+    @cached_property
+    def signs(self) -> dict[str, Sign]:
+        """How each country is drawn."""
+        return signs(row.facts.country for row in self.board.rows)
+
     def render(self, template: str, path: str, title: str, **values: Any) -> str:
         """A page.
 
@@ -67,7 +73,7 @@ class Frame:
             version=__version__,
             built=self.built,
             numeric=is_numeric,
-            color=color,
+            signs=self.signs,
             **values,
         )
         return said.rstrip() + "\n"

@@ -106,7 +106,7 @@ def _panel(board: Board, column: Column) -> Panel:
         cell = shown(number.estimate, column.metric, ends, row.ranks.get(column.id))
         lines.append(
             SuiteNumber(
-                name=row.model.name,
+                name=row.called,
                 path=f"../{model_path(row)}",
                 country=row.facts.country,
                 cell=cell,

@@ -42,6 +42,22 @@ from harness.types import CellEntry, ModelEntry, Struct
 WORKERS = 2
 SHOWN = 3
 """Reasons of a refusal that are told."""
+PAGES = (
+    "board",
+    "build",
+    "downloads",
+    "front",
+    "models",
+    "origins",
+    "page",
+    "plots",
+    "submit",
+    "suites",
+    "told",
+    "whole",
+)
+SHOWING = ("api.py", "cli", "site/static", "site/templates", *(f"site/{name}.py" for name in PAGES))
+"""What has no part in reading a run: where it changes, none is read anew."""
 
 
 class Reading(Struct):
@@ -186,7 +202,7 @@ def _told(taken: Taken) -> str:
 
 def _fingerprint(path: Path, reading: Reading) -> str:
     """A digest that changes where a file of a run does: of sizes and of times that nobody can set."""
-    hasher = hashlib.sha256(code_digest().encode())
+    hasher = hashlib.sha256(code_digest(*SHOWING).encode())
     hasher.update(msgspec.json.encode(msgspec.structs.replace(reading, signers=None, trusted=())))
     if reading.signers is not None and reading.signers.is_file():
         hasher.update(reading.signers.read_bytes())
@@ -354,7 +370,7 @@ def _reasons(findings: Sequence[Finding]) -> tuple[str, ...]:
 def _made_of(run: Restored, cell: CellEntry, sums: dict[str, str], *more: str) -> str:
     """A digest of what a cell's scores and attempts are made of."""
     paths = {str(path.relative_to(run.directory.path)) for path in _cell_files(run.directory, cell)}
-    hasher = hashlib.sha256(code_digest().encode())
+    hasher = hashlib.sha256(code_digest(*SHOWING).encode())
     for name in sorted({*paths, run.directory.config_path.name}):
         path = run.directory.path / name
         if path.is_file():

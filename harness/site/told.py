@@ -10,7 +10,6 @@ from harness.reports.document import Document
 from harness.site.board import Board, Number
 from harness.site.downloads import File
 from harness.site.page import Frame, column_axis, heading, model_path, shown
-from harness.site.whole import left_out
 from harness.types import Struct
 
 INSTRUMENTS = (
@@ -86,8 +85,8 @@ class Moved(Struct):
     """(day, run, number, harness, engine, what changed), the newest first."""
 
 
-def claims_page(frame: Frame, document: Document | None, problem: str) -> str:
-    """Each claim with its instrument and its number from these runs."""
+def claims_page(frame: Frame, document: Document | None, left_out: Sequence[str], problem: str) -> str:
+    """Each claim with its instrument and its number from these runs, but those that are left out."""
     claims: Claims | None = document.claims if document else None
     why = problem or (document.claims_problem if document else None)
     answers = claim_answers(claims) if claims else {}
@@ -101,7 +100,7 @@ def claims_page(frame: Frame, document: Document | None, problem: str) -> str:
             key=lambda one: not one[1],
         ),
         shown=SHOWN,
-        cautions=[*left_out(frame.board), *(claim_cautions(claims) if claims else [])],
+        cautions=[*left_out, *(claim_cautions(claims) if claims else [])],
         notes=claim_notes(claims) if claims else [],
         tables=claim_tables(claims) if claims else [],
         problem=why
@@ -151,7 +150,7 @@ def _moved(board: Board) -> Iterator[Moved]:
                     )
                 )
             what = ", ".join((f"{said.suite}: {said.name}", *said.differs))
-            yield Moved(model=row.model.name, path=model_path(row), what=what, steps=tuple(steps))
+            yield Moved(model=row.called, path=model_path(row), what=what, steps=tuple(steps))
 
 
 def _engine(number: Number) -> str:

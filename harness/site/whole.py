@@ -3,7 +3,6 @@
 Of each benchmark the protocol counts that most models have: unlike is not compared.
 """
 
-from collections import Counter
 from itertools import combinations
 
 import msgspec
@@ -13,7 +12,7 @@ from harness.analysis.build import ModelScorecard
 from harness.analysis.compare import compare_metric
 from harness.errors import UserError
 from harness.reports.document import Document, document_of
-from harness.site.board import Board, Row, main_columns
+from harness.site.board import Board, Row
 from harness.types import Manifest
 
 MOST_CLAIMED = 150_000
@@ -24,10 +23,9 @@ MOST_PAIRED = 1_000
 
 def main_cards(board: Board) -> list[ModelScorecard]:
     """The scorecard of each model over the main protocol of each benchmark."""
-    chosen = main_columns(board, board.columns)
     cards = []
     for row in board.rows:
-        own = {c.key: row.numbers[c.id] for c in chosen if c.id in row.numbers}
+        own = {c.key: row.numbers[c.id] for c in board.main if c.id in row.numbers}
         # One suite has one protocol: that of its first number; others of the suite come from the same run.
         suites = {number.result.suite: number for number in own.values()}
         metrics = {
@@ -36,7 +34,7 @@ def main_cards(board: Board) -> list[ModelScorecard]:
         if metrics:
             cards.append(
                 ModelScorecard(
-                    model=msgspec.structs.replace(row.model, name=row.model.name),
+                    model=msgspec.structs.replace(row.model, name=row.called),
                     suites={name: number.suite for name, number in sorted(suites.items())},
                     metrics=metrics,
                 )
@@ -46,13 +44,14 @@ def main_cards(board: Board) -> list[ModelScorecard]:
 
 def left_out(board: Board) -> list[str]:
     """Which numbers are in no comparison of origins and in no claim, a sentence each."""
-    main = main_columns(board, board.columns)
-    compared = {(row.id, column.suite) for column in main for row in board.rows if column.id in row.numbers}
+    compared = {
+        (row.id, column.suite) for column in board.main for row in board.rows if column.id in row.numbers
+    }
     models: dict[str, set[str]] = {}
     for column in board.columns:
         for row in board.having(column):
             if (row.id, column.suite) not in compared and not row.model.imported:
-                models.setdefault(column.suite, set()).add(row.model.name)
+                models.setdefault(column.suite, set()).add(row.called)
     suites: dict[tuple[str, ...], list[str]] = {}
     for suite, names in sorted(models.items()):
         suites.setdefault(tuple(sorted(names)), []).append(suite)
@@ -60,7 +59,7 @@ def left_out(board: Board) -> list[str]:
         f"{', '.join(names)}: {', '.join(own)} under another protocol than most, so not in what is said here."
         for names, own in suites.items()
     ]
-    if imported := sorted(row.model.name for row in board.rows if row.model.imported):
+    if imported := sorted(row.called for row in board.rows if row.model.imported):
         said.append(
             f"Imported, so not in what is said here: {', '.join(imported)}. How they were run is not known."
         )
@@ -70,8 +69,6 @@ def left_out(board: Board) -> list[str]:
 def whole_document(board: Board) -> tuple[Document | None, str]:
     """(the document, why there is none)."""
     cards = [card for card in main_cards(board) if not card.model.imported]
-    names = Counter(card.model.name for card in cards)
-    cards = [card for card in cards if names[card.model.name] == 1]
     size = sum(
         result.estimate.n for card in cards for result in card.metrics.values() if result.metric.headline
     )
@@ -108,7 +105,7 @@ def pairs(board: Board) -> dict[str, dict[str, list[float | int | None]]]:
         own = {}
         for column in shared:
             compared = compare_metric(
-                a.numbers[column.id].result, b.numbers[column.id].result, (a.model.name, b.model.name)
+                a.numbers[column.id].result, b.numbers[column.id].result, (a.called, b.called)
             )
             difference = compared.difference
             least = compared.minimum_detectable

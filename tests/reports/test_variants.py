@@ -18,6 +18,7 @@ from harness.records.directory import RunDirectory
 from harness.reports.document import Document, read_document
 from harness.reports.html import _variant_plots
 from harness.reports.objects import document_object
+from harness.reports.plotting import sign
 from harness.reports.variants import variant_tables
 from harness.types import EngineFacts, Sampling, Variant
 from tests.conftest import ROOT
@@ -111,13 +112,14 @@ def test_a_sweep_has_a_table_and_a_plot(swept: Document, tmp_path: Path) -> None
     assert [row[:2] for row in table.rows[:3]] == [("instruct", t) for t in ("0.0", "0.5", "10.0")]
     assert re.search(r"\n[-+]\d+\.\d points \[", table.rows[1][3])
     (plot,) = _variant_plots(swept)
-    assert plot.key == (("instruct", 0), ("thinking", 1)) and plot.x.labels == ("0.0", "0.5", "10.0")
+    assert plot.key == (("instruct", sign(0)), ("thinking", sign(1)))
+    assert [label for _, label in plot.x.ticks] == ["0.0", "0.5", "10.0"]
     assert len(plot.points) == 6 and len(plot.lines) == 4
-    heights = [point.y.at for point in plot.points]
+    heights = [100 - point.y for point in plot.points]
     assert heights == pytest.approx(
         [100 * planted(thinking, t) for thinking in (False, True) for t in (0.0, 0.5, 10.0)], abs=0.01
     )
-    assert all(a.x.at is not None and b.x.at is not None and a.x.at < b.x.at for a, b in plot.lines)
+    assert all(line.x1 < line.x2 for line in plot.lines)
     schema = json.loads((ROOT / "harness/reports/scorecard.schema.json").read_text())
     jsonschema.validate(json.loads(json.dumps(document_object(swept))), schema)
 

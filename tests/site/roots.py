@@ -36,7 +36,10 @@ class Change:
     created: str = "2026-01-01T00:00:00Z"
     protocol: tuple[tuple[str, str], ...] = ()
     names: tuple[tuple[str, str], ...] = ()
+    samples: Callable[[str], str] = lambda name: name
     replies: Callable[[Record], str] = lambda record: f"The answer to {record.sample}."
+    weights: str | None = None
+    """Hash of the weights of each model."""
     judged: bool = False
     """Whether two judges have read the replies, the second of which never gave a verdict."""
 
@@ -49,6 +52,10 @@ def make(path: Path, change: Change = Change()) -> RunDirectory:
         names.get(name, name): msgspec.structs.replace(model, name=names.get(name, name))
         for name, model in manifest.models.items()
     }
+    for name, model in models.items():
+        assert model.architecture is not None
+        facts = msgspec.structs.replace(model.architecture, weights_hash=change.weights)
+        models[name] = msgspec.structs.replace(model, architecture=facts)
     cells: dict[str, CellEntry] = {}
     found: dict[str, list[Record]] = {}
     for key, cell in manifest.cells.items():
@@ -60,7 +67,9 @@ def make(path: Path, change: Change = Change()) -> RunDirectory:
             protocol={**cell.protocol, **dict(change.protocol)},
         )
         found[own] = [
-            with_reply(msgspec.structs.replace(r, cell=own), change.replies(r)) for r in records[key]
+            with_reply(msgspec.structs.replace(r, cell=own), change.replies(r))
+            for one in records[key]
+            for r in [msgspec.structs.replace(one, sample=change.samples(one.sample))]
         ]
     whole = Manifest(
         name=path.name,

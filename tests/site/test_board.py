@@ -20,8 +20,8 @@ from harness.site.build import Built
 from harness.site.front import foremost
 from harness.site.settings import SiteSettings, read_settings
 from harness.site.taken import Reading, Store, take_all
-from harness.site.whole import left_out, pairs
-from tests.site.roots import PUBLIC
+from harness.site.whole import left_out, pairs, whole_document
+from tests.site.roots import PUBLIC, Change, make
 
 
 @pytest.fixture(scope="module")
@@ -182,16 +182,35 @@ def test_of_a_benchmark_one_protocol_is_compared_whatever_metrics_others_have_mo
 
     columns = [column("a", "rate", "1.1"), column("b", "rate", "1.2"), column("c", "rate:other", "1.2")]
     rows = [
-        SimpleNamespace(id=name, model=model(name), numbers=dict.fromkeys(own))
+        SimpleNamespace(id=name, called=name, model=model(name), numbers=dict.fromkeys(own))
         for name, own in {"one": "a", "two": "a", "scout": "bc"}.items()
     ]
+    main = main_columns(rows, columns)
     board: Any = SimpleNamespace(
-        rows=rows, columns=columns, having=lambda column: [r for r in rows if column.id in r.numbers]
+        rows=rows,
+        columns=columns,
+        main=main,
+        having=lambda column: [r for r in rows if column.id in r.numbers],
     )
-    assert [found.id for found in main_columns(board, columns)] == ["a"]
+    assert [found.id for found in main] == ["a"]
     said = ["scout: banking under another protocol than most, so not in what is said here."]
     assert left_out(board) == said
     rows[2].model = model("scout", imported=True)
     assert left_out(board) == [
         "Imported, so not in what is said here: scout. How they were run is not known."
     ]
+
+
+def test_models_of_one_name_are_told_apart_wherever_they_stand(tmp_path: Path) -> None:
+    """Revisions were mixed, or one was taken for another: embeddings-benchmark/mteb#3928."""
+    make(tmp_path / "root" / "one", Change(weights="ab" * 32))
+    make(tmp_path / "root" / "two", Change(seed=1, weights="cd" * 32))
+    store = Store(tmp_path / "store")
+    runs = take_all(tmp_path / "root", store, Reading(quick=True), lambda line: None)
+    board = make_board(runs, store, SiteSettings())
+    same = {row.called: row for row in board.rows if row.model.name == "aster-dense"}
+    assert sorted(same) == ["aster-dense (weights abababab)", "aster-dense (weights cdcdcdcd)"]
+    assert len({row.id for row in board.rows}) == 8 and not any(row.earlier for row in board.rows)
+    document, _ = whole_document(board)
+    assert document is not None  # none of them is left out of what is said of origins
+    assert {card.model.name for card in document.models} == {row.called for row in board.rows}

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from harness.site.build import Built, build_site
+from harness.site.taken import Reading
 from tests.conftest import lacking
-from tests.site.roots import HOSTILE_NAME, MEASURED
+from tests.site.roots import HOSTILE_NAME, MEASURED, PUBLIC, Change, make
 
 pytestmark = [pytest.mark.slow]
 
@@ -131,6 +132,64 @@ def test_who_has_no_number_comes_last_in_both_directions(visit: Visit) -> None:
         cells = page.locator(f"#board tbody tr > :nth-child({place + 1})").all()
         known = [cell.get_attribute("data-v") is not None for cell in cells]
         assert known == [True] * 4 + [False] * 4
+
+
+def test_zero_is_a_number_and_sizes_are_in_the_order_of_numbers(
+    browser: Any, site: tuple[Path, Built], tmp_path: Path
+) -> None:
+    """Zero was taken for missing, and sizes were sorted as words: exaile#287, can-ai-code#22."""
+    text = (site[0] / "index.html").read_text()
+    sizes = iter(("9e9", "7e10", "1e10", "", "5e5", "8e9", "6e9", "1e12"))
+    text = re.sub(r'data-total="[^"]*"', lambda _: f'data-total="{next(sizes)}"', text)
+    (tmp_path / "index.html").write_text(re.sub(r'data-v="[^"]*"', 'data-v="0"', text, count=1))
+    shutil.copy(site[0] / "site.js", tmp_path)
+    visit = Visit(browser, tmp_path.as_uri() + "/")
+    page = visit.go("index.html")
+    page.get_by_role("button", name="Parameters").click()
+    rows = page.locator("#board tbody tr")
+    found = [float(size) for row in rows.all() if (size := row.get_attribute("data-total"))]
+    assert found == [5e5, 6e9, 8e9, 9e9, 1e10, 7e10, 1e12]
+    page.locator("#board thead button").nth(2).click()
+    assert rows.locator("td:nth-child(3)").last.get_attribute("data-v") == "0"  # none is missing, 0 is least
+    visit.context.close()
+
+
+def test_every_choice_of_every_filter_shows_the_models_that_have_it_and_can_be_taken_back(
+    visit: Visit,
+) -> None:
+    """Any choice removed all models, also once taken back: embeddings-benchmark/mteb#4793."""
+    page = visit.go("index.html")
+    page.locator("summary", has_text="Filter").click()
+    facts = page.locator("#board tbody tr").evaluate_all("rows => rows.map((row) => ({ ...row.dataset }))")
+    for select in page.locator("[data-filter]").all():
+        field = select.get_attribute("data-filter")
+        for value in select.locator("option").all_inner_texts()[1:]:
+            own = sum(row[field] == value for row in facts)
+            select.select_option(value)
+            assert page.locator("#found").inner_text() == f"{own} of 8 models" and own > 0
+            select.select_option("")
+            assert page.locator("#found").inner_text() == "8 of 8 models"
+
+
+def test_an_attempt_has_an_address_whatever_its_sample_is_called(browser: Any, tmp_path: Path) -> None:
+    """A sample whose name is a path could not be opened: UKGovernmentBEIS/inspect_ai#3185."""
+    name = '../a/b?c#d&e=f%20+é "<i>'
+    make(tmp_path / "root" / "one", Change(samples=lambda own: name if own == "q3" else own))
+    settings = tmp_path / "site.yaml"
+    settings.write_text(PUBLIC)
+    build_site(tmp_path / "root", tmp_path / "site", settings=settings, reading=Reading(quick=True))
+    server = serve(tmp_path / "site")
+    visit = Visit(browser, f"http://127.0.0.1:{server.server_port}/")
+    page = visit.go("attempts.html#model=aster-moe&suite=questions")
+    page.locator("#list a", has_text=name).click()
+    page.get_by_text("The answer to").wait_for()
+    again = visit.context.new_page()
+    again.goto(page.url)
+    assert again.get_by_text(f"The answer to {name}.").first.inner_text() == f"The answer to {name}."
+    visit.context.close()
+    server.shutdown()
+    server.server_close()
+    assert visit.problems == []
 
 
 def test_search_filters_and_columns_are_kept_in_the_address(visit: Visit) -> None:

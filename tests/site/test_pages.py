@@ -3,15 +3,16 @@
 import gzip
 import json
 import re
+from datetime import date
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urldefrag
+from xml.etree import ElementTree
 
 import pytest
 
 from harness.cli import main
 from harness.errors import Status, UserError
-from harness.reports import text
 from harness.site import plots
 from harness.site.build import Built, build_site
 from tests.site.roots import HOSTILE_REPLY, MEASURED, make
@@ -128,35 +129,21 @@ def test_each_claim_has_what_these_runs_say_or_that_they_say_nothing(site: tuple
     assert "nothing here is evidence for or against it" in words  # of chains of steps
 
 
-def test_labels_lie_on_no_point_and_on_no_other_label() -> None:
-    """Two models at one place, and one whose label would lie on its neighbour."""
-    points = [(300.0, 200.0, "aster-dense"), (300.0, 200.0, "borea-moe"), (330.0, 205.0, "cedar")]
-    labels = plots._labels([*points, (20.0, 20.0, "")])
-    assert labels[3] is None
-    boxes = []
-    for (_, _, name), label in zip(points, labels, strict=False):
-        assert label is not None
-        left = label.x if label.anchor == "start" else label.x - plots.LETTER * len(name)
-        boxes.append((left, label.y - 10, left + plots.LETTER * len(name), label.y + 2))
-    for i, one in enumerate(boxes):
-        for x, y, _ in points:
-            assert not (one[0] < x + 5 and x - 5 < one[2] and one[1] < y and y < one[3])
-        for other in boxes[:i]:
-            assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-    crowd = plots._labels([(300.0, 200.0, "a-long-name")] * 30)
-    assert 0 < sum(label is not None for label in crowd) < 30  # the others are told when pointed at
+def test_the_days_of_an_axis_are_firsts_of_months() -> None:
+    days = [date(2024, 12, 26), date(2025, 9, 2)]
+    axis = plots._day_axis([float(day.toordinal()) for day in days])
+    assert [label for _, label in axis.ticks] == ["Dec 2024", "Mar 2025", "Jun 2025", "Sep 2025", "Dec 2025"]
+    years = plots._day_axis([float(date(year, 5, 1).toordinal()) for year in (2021, 2026)])
+    assert [label for _, label in years.ticks] == ["2020", "2022", "2024", "2026", "2028"]
+    day = plots._day_axis([float(date(2025, 12, 31).toordinal())])
+    assert [label for _, label in day.ticks] == ["Dec 2025", "Jan 2026"]
 
 
-@pytest.mark.parametrize(
-    ("values", "ends"),
-    [([0.0092, 0.0102], (0.005, 0.02)), ([525e3, 625e3], (5e5, 1e6)), ([1.0, 9e9], (0.5, 1e10))],
-)
-def test_a_scale_by_logarithms_holds_its_values_and_little_more(
-    values: list[float], ends: tuple[float, float]
-) -> None:
-    scale = plots._log_scale("Parameters", values, text.format_size)
-    assert scale is not None and (scale.low, scale.high) == pytest.approx(ends)
-    assert 2 <= len(scale.ticks) <= 11 and all(0 <= scale.share(value) <= 1 for value in values)
+def test_a_plot_can_be_taken_away_and_needs_nothing_beside_it(site: tuple[Path, Built]) -> None:
+    for path in sorted((site[0] / "plots").glob("*.svg")):
+        root = ElementTree.fromstring(path.read_text())
+        assert root.attrib["width"] == "640" and not root.findall(".//{*}a")
+        assert root.findall(".//{*}path") and "href" not in path.read_text()
 
 
 def test_what_each_judge_said_is_there_to_be_read_of_open_suites_alone(site: tuple[Path, Built]) -> None:

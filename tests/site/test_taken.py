@@ -1,7 +1,9 @@
 """Which runs of a root are taken, what is kept of them, and what is not read twice."""
 
 import os
+import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from harness.disk import cache_folder
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
+from harness.reports import recall
 from harness.site import taken
 from harness.site.build import build_site
 from harness.site.settings import SiteSettings
@@ -42,6 +45,45 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     told: list[str] = []
     assert take_all(root, Store(tmp_path / "store"), Reading(), told.append) == list(first.values())
     assert not told
+
+
+def test_pages_may_change_without_a_run_being_read_again_and_what_reads_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = Path(taken.__file__).parents[1]
+    assert all((package / path).exists() for path in taken.SHOWING)
+    make(tmp_path / "root" / "one")
+    reading = f"""
+import sys
+from pathlib import Path
+from harness.site.taken import Reading, Store, _take
+_take(Path({str(tmp_path / "root/one")!r}), "key", Path({str(tmp_path / "store")!r}), Reading(), 1 << 33)
+print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("harness.")), sep="\\n")
+"""
+    Store(tmp_path / "store")
+    said = subprocess.run([sys.executable, "-c", reading], check=True, capture_output=True, text=True)
+    read_by = {Path(line).relative_to(package) for line in said.stdout.splitlines()}
+    assert Path("site/attempts.py") in read_by and Path("replay/verify.py") in read_by
+    shown_by = {path for path in read_by if any(path.is_relative_to(one) for one in taken.SHOWING)}
+    assert not shown_by
+
+    copy = shutil.copytree(package, tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(recall, "__file__", str(copy / "reports" / "recall.py"))
+
+    def digest(*changed: str) -> str:
+        for path in changed:
+            with (copy / path).open("a") as file:
+                file.write("# changed\n")
+        recall.code_digest.cache_clear()
+        return recall.code_digest(*taken.SHOWING)
+
+    try:
+        before = digest()
+        assert digest("site/front.py", "site/templates/front.html.j2", "cli/sites.py") == before
+        assert before != digest("site/attempts.py")
+        assert digest() != digest("suites/agentdojo/stepwise/data/campaigns.yaml")
+    finally:
+        recall.code_digest.cache_clear()
 
 
 def test_a_changed_file_is_seen_whatever_its_time_says(tmp_path: Path) -> None:
