@@ -329,6 +329,22 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
     assert "sort=name" in page.url
 
 
+def test_who_opens_an_attempt_with_the_keyboard_stays_where_they_are(visit: Visit) -> None:
+    page = visit.go("attempts.html#suite=questions&model=aster-dense")
+    link = page.locator("#list a").nth(1)
+    link.focus()
+    for name in (link.inner_text(), page.locator("#list a").nth(2).inner_text()):
+        page.keyboard.press("Enter")
+        page.locator("#detail article h2", has_text=f"{name}, attempt").wait_for()
+        assert page.locator(":focus").inner_text() == name
+        page.keyboard.press("Tab")
+    page = visit.go("compare.html#a=aster-dense&b=borea-dense")
+    page.get_by_role("link", name="flipped").first.focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("Samples that flipped").wait_for()
+    assert page.locator(":focus").inner_text() == "flipped"
+
+
 def test_the_front_works_from_a_file(browser: Any, site: tuple[Path, Built]) -> None:
     visit = Visit(browser, site[0].as_uri() + "/")
     page = visit.go("index.html")

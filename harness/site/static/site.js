@@ -18,6 +18,16 @@ function make(tag, properties = {}, ...children) {
   return element;
 }
 
+/** Put something else into a place; who was on a link in it with the keyboard stays on the link to the same address. */
+function refill(place, ...children) {
+  const address = place.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  const top = place.scrollTop;
+  place.replaceChildren(...children);
+  place.scrollTop = top;
+  const again = address && all("a", place).find((link) => link.getAttribute("href") === address);
+  if (again) again.focus({ preventScroll: true });
+}
+
 /** What the address says, as a map. */
 function state() {
   const hash = location.hash.slice(1);
@@ -459,7 +469,7 @@ function attempts() {
       if (entry.sample === now.get("sample") && String(entry.attempt) === (now.get("attempt") ?? "0")) row.className = "chosen";
       return row;
     });
-    list.replaceChildren(make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
+    refill(list, make("table", {}, make("thead", {}, head), make("tbody", {}, ...body)));
     if (fit.length > MOST) list.append(make("p", { className: "small" }, `The first ${MOST}: search or filter for others.`));
   }
 
@@ -513,7 +523,7 @@ function compare() {
         `${shared.length} numbers under the same protocol` +
         (alone ? `; ${alone} that only one of them has are not compared` : "") +
         (pair ? ". Differences are paired by sample." : ". Differences are of the two intervals, taken as independent (MOVER): this pair was not computed ahead by sample, which sees more. harness compare does it.");
-      out.replaceChildren(tableOf(a, b, shared, pair, now));
+      refill(out, tableOf(a, b, shared, pair, now));
       await flipsOf(a, b, shared.find((number) => number.column === now.get("column")), turn);
     } catch (error) {
       if (turn === asked) said.textContent = error.message;
