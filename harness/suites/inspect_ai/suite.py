@@ -29,6 +29,7 @@ from harness.suites.inspect_ai.scores import number_of
 from harness.suites.inspect_ai.tasks import (
     SCORER,
     SOLVER,
+    TO_A_JUDGE,
     check_installed,
     described,
     lacking,
@@ -109,13 +110,21 @@ class InspectSuite(Suite):
         twice = [name for name, count in Counter(str(s.id) for s in self._samples).items() if count > 1]
         if twice:
             raise UserError(f"task {as_written(options.task)} has two samples called {twice[0]!r}")
-        if wrong := options.graded.keys() - self._scorers.keys():
+        self._check_graded()
+
+    def _check_graded(self) -> None:
+        """Raises UserError where what is graded by a model cannot be left to a judge."""
+        if wrong := self.options.graded.keys() - self._scorers.keys():
             known = ", ".join(self._scorers)
-            raise UserError(f"suite {name}: graded names {min(wrong)!r}: use one of {known}")
+            raise UserError(f"suite {self.name}: graded names {min(wrong)!r}: use one of {known}")
+        task = f"task {as_written(self.options.task)}"
+        for name, scorer in self._scorers.items():
+            if _own_name(scorer) in GRADED and described(scorer)[1].get("model") is not None:
+                raise UserError(f"{task}: scorer {name} names the model that it asks: {TO_A_JUDGE}")
         if len(self._graded) > 1:
             raise UserError(
-                f"task {as_written(options.task)} has several scorers that ask a grader "
-                f"({', '.join(self._graded)}), and a judge reads an attempt once"
+                f"{task} has several scorers that ask a grader ({', '.join(self._graded)}), and a judge "
+                "reads an attempt once"
             )
 
     def _asked(self, samples: list[Any]) -> list[Any]:

@@ -135,8 +135,8 @@ def keys() -> Task:
 
 
 @task
-def graded() -> Task:
-    return Task(dataset=MemoryDataset(SUMS), solver=generate(), scorer=model_graded_qa())
+def graded(model: str | None = None) -> Task:
+    return Task(dataset=MemoryDataset(SUMS), solver=generate(), scorer=model_graded_qa(model=model))
 
 
 @scorer(metrics=[accuracy()])

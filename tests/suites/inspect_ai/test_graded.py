@@ -178,6 +178,8 @@ async def test_a_scorer_of_ones_own_asks_the_judge_where_it_cannot_tell() -> Non
 def test_what_a_judge_cannot_read_is_refused() -> None:
     with pytest.raises(UserError, match="graded names 'nobody': use one of model_graded_qa"):
         suite("graded", graded={"nobody": ("C",)})
+    with pytest.raises(UserError, match="names the model that it asks"):  # one that needs no key, too
+        suite("graded", args={"model": "mockllm/model"})
     with pytest.raises(UserError, match="several scorers that ask a grader"):
         suite("graded_twice")
 
