@@ -100,6 +100,10 @@ class CalledFunction(msgspec.Struct):
     """JSON text, as the protocol has it, or what such a text says."""
 
 
+OPENS, CLOSES = "<think>", "</think>"
+"""What thoughts stand between that a server left in the text."""
+
+
 class Call(msgspec.Struct):
     """A tool call, on the wire."""
 
@@ -186,7 +190,8 @@ class EndpointEngine:
         """Args: model: as the server calls it; variant: how it is asked."""
         self._wire = wire
         self._variant = variant
-        self._thought_key = "reasoning"
+        self._thought_key: str | None = "reasoning"
+        """Where the server tells thoughts and is told them; None: in the text, between marks."""
         self._server = PatientServer(wire, arguments.max_retries, arguments.patience_seconds)
         self._model = model
         self._extra_sampling = arguments.extra_sampling
@@ -232,6 +237,8 @@ class EndpointEngine:
             "model": self._model,
             "messages": [
                 message_to_openai(message, thoughts=(self._thought_key,))
+                if self._thought_key
+                else message_to_openai(_with_marks(message), thoughts=())
                 for message in begun_by(messages, self._variant.system_prompt)
             ],
             **self._sampling(sampling),
@@ -245,14 +252,17 @@ class EndpointEngine:
 
         answer = await self._ask("/chat/completions", body, probe, ChatAnswer)
         choice = _only_choice(answer.choices)
-        if choice.message.reasoning_content and not choice.message.reasoning:
-            self._thought_key = "reasoning_content"  # a server reads its thoughts where it wrote them
-        calls, problem = _read_message(choice, messages, tools)
+        message = _apart(choice.message, self._variant)
+        if message.thought != choice.message.thought:
+            self._thought_key = None  # a server reads its thoughts where it wrote them
+        elif message.reasoning_content and not message.reasoning:
+            self._thought_key = "reasoning_content"
+        calls, problem = _read_message(msgspec.structs.replace(choice, message=message), messages, tools)
         return Generation(
-            text=choice.message.text,
+            text=message.text,
             raw=_raw(choice.message),
             finish_reason=_finish_reason(choice.finish_reason, bool(calls)),
-            reasoning=choice.message.thought,
+            reasoning=message.thought,
             tool_calls=calls,
             parse_error=problem,
             seconds=time.perf_counter() - started,
@@ -451,6 +461,35 @@ def _words(said: str | list[Part] | None, kind: str) -> str:
         return said if said and kind == "text" else ""
     parts = [part for part in said if part.type == kind]
     return "".join(part.text if kind == "text" else _words(part.thinking, "text") for part in parts)
+
+
+def _apart(message: ChatMessage, variant: Variant) -> ChatMessage:
+    """A message with its thought apart from its text, also where a server without a parser left it there.
+
+    Raises:
+        AttemptFailure: the server tells a thought of a model that is asked not to think.
+    """
+    if variant.instruct:
+        if (message.thought or "").strip():
+            raise AttemptFailure(
+                FailureKind.ENGINE_ERROR,
+                "the server let the model think, which is asked not to: it does not switch its chat template",
+            )
+        return message
+    text = message.text.lstrip()
+    opened = text.startswith(OPENS) or (variant.mode is not None and CLOSES in text)
+    if message.thought or not opened:
+        return message
+    thought, _, answer = text.removeprefix(OPENS).partition(CLOSES)
+    return msgspec.structs.replace(message, reasoning=thought.strip() or None, content=answer.lstrip())
+
+
+def _with_marks(message: Message) -> Message:
+    """A message with its thought in its text."""
+    if message.reasoning is None:
+        return message
+    text = f"{OPENS}\n{message.reasoning}\n{CLOSES}\n\n{message.content}"
+    return msgspec.structs.replace(message, content=text, reasoning=None)
 
 
 def _raw(message: ChatMessage) -> str:

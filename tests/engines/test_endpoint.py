@@ -144,6 +144,58 @@ async def test_a_server_reads_thoughts_where_it_wrote_them(
     assert server.asked[1]["messages"][1] == {"role": "assistant", "content": "Rain.", key: "hm"}
 
 
+@pytest.mark.parametrize(
+    ("mode", "content", "reason", "expected"),
+    [
+        (None, "<think>\nhm\n</think>\n\nRain.", "stop", ("hm", "Rain.")),
+        (None, "\n<think></think>Rain.", "stop", (None, "Rain.")),
+        (None, "<think>hm, so", "length", ("hm, so", "")),
+        (None, "Write </think> to end it.", "stop", (None, "Write </think> to end it.")),
+        (None, "A <think> in it", "stop", (None, "A <think> in it")),
+        ("thinking", "hm\n</think>\n\nRain.", "stop", ("hm", "Rain.")),
+        ("thinking", "Rain.", "stop", (None, "Rain.")),
+        ("instruct", "<think></think>Rain.", "stop", (None, "<think></think>Rain.")),
+    ],
+)
+async def test_thoughts_that_a_server_leaves_in_the_text_are_told_apart(
+    server: Server, mode: str | None, content: str, reason: str, expected: tuple[str | None, str]
+) -> None:
+    server.answers = [chat_answer({"content": content}, reason)]
+    engine = await EndpointEngine.start("tiny", Variant(mode=mode), base_url=server.url, max_retries=0)
+    reply = await engine.chat(QUESTION, (), Sampling())
+    await engine.close()
+    assert (reply.reasoning, reply.text, reply.raw) == (*expected, content)
+    assert reply.thought_cut == (reason == "length")
+
+
+async def test_thoughts_of_the_text_are_given_back_in_the_text(
+    server: Server, engine: EndpointEngine
+) -> None:
+    server.answers = [chat_answer({"content": "<think>hm</think>Rain."}), chat_answer({"content": "Sun."})]
+    reply = await engine.chat(QUESTION, (), Sampling())
+    told = Message(role="assistant", content=reply.text, reasoning=reply.reasoning)
+    await engine.chat((*QUESTION, told, *QUESTION), (), Sampling())
+    assert server.asked[1]["messages"][1] == {
+        "role": "assistant",
+        "content": "<think>\nhm\n</think>\n\nRain.",
+    }
+
+
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+async def test_a_server_that_lets_a_model_think_unasked_fails_the_attempt(server: Server, key: str) -> None:
+    server.answers = [
+        chat_answer({"content": None, key: "Rain."}),
+        chat_answer({"content": "Rain.", key: "\n\n"}),
+    ]
+    variant = Variant(mode="instruct", chat_template_kwargs={"enable_thinking": False})
+    engine = await EndpointEngine.start("tiny", variant, base_url=server.url, max_retries=0)
+    with pytest.raises(AttemptFailure, match="let the model think, which is asked not to") as failed:
+        await engine.chat(QUESTION, (), Sampling())
+    assert failed.value.kind is FailureKind.ENGINE_ERROR
+    assert (await engine.chat(QUESTION, (), Sampling())).text == "Rain."
+    await engine.close()
+
+
 async def test_a_variant_reaches_the_server(server: Server) -> None:
     variant = Variant(
         chat_template_kwargs={"enable_thinking": True, "reasoning_effort": "high"},
