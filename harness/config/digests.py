@@ -52,6 +52,7 @@ def digest(config: RunConfig) -> str:
     del data["engine"]["max_concurrency"], data["description"], data["price_per_gpu_hour"], data["date"]
     for place in (data, *data["suites"]):
         place.pop("judge", None)
+    data = msgspec.to_builtins(data, str_keys=True)  # layouts are named by a number of GPUs
     return hashlib.sha256(msgspec.json.encode(data, order="sorted")).hexdigest()[:12]
 
 

@@ -1,5 +1,7 @@
 """Run configs: what is accepted, what is refused, and what the refusal says."""
 
+import json
+import re
 from pathlib import Path
 
 import pytest
@@ -371,3 +373,14 @@ def test_what_the_command_line_sets_is_where_it_is_wrong(tmp_path: Path) -> None
         load_config(tmp_path / "run.yaml", ['models=["aster-dens"]'])
     with pytest.raises(UserError, match=r"^override 'models\.0=x': there is no model 'x'"):
         load_config(tmp_path / "run.yaml", ["models.0=x"])
+
+
+def test_every_model_of_the_registry_may_be_in_a_run_that_is_read_again(tmp_path: Path) -> None:
+    # code of a checkpoint's own is run at a commit alone, which specs of the registry do not pin
+    models = [name for name in configs.names("models") if not load_model(name).trust_remote_code]
+    asked = [f"models={json.dumps(models)}", 'suites=["planted_choice"]', "name=r", "sampling={}"]
+    run = load_config(None, asked)
+    assert any(spec.layouts for spec in run.models)
+    assert re.fullmatch(r"[0-9a-f]{12}", configs.digest(run))
+    (tmp_path / "again.yaml").write_text(to_yaml(run))
+    assert configs.digest(load_config(tmp_path / "again.yaml")) == configs.digest(run)
