@@ -69,6 +69,9 @@ async function load(address) {
 
 const loaded = new Map();
 
+/** A name that may break where its parts end. */
+const breakable = (name) => name.split(/(?<=_)/).flatMap((part) => [part, make("wbr")]);
+
 /** `load`, once an address. */
 function once(address) {
   if (!loaded.has(address)) loaded.set(address, load(address));
@@ -460,7 +463,7 @@ function attempts() {
   const MOST = 500;
 
   function rowsOf(cell, fit, names, now) {
-    const head = make("tr", {}, make("th", { scope: "col" }, "Sample"), make("th", { scope: "col" }, "Attempt"), make("th", { scope: "col" }, "Failure"), ...names.map(({ name, said }) => make("th", { scope: "col", className: "num", title: name }, said)));
+    const head = make("tr", {}, make("th", { scope: "col" }, "Sample"), make("th", { scope: "col" }, "Attempt"), make("th", { scope: "col" }, "Failure"), ...names.map(({ name, said }) => make("th", { scope: "col", className: "num", title: name }, ...breakable(said))));
     const body = fit.slice(0, MOST).map((entry) => {
       const to = new URLSearchParams({ cell: cell.id, sample: entry.sample, attempt: entry.attempt });
       for (const kept of ["outcome", "q"]) if (now.get(kept)) to.set(kept, now.get(kept));
