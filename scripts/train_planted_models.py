@@ -430,8 +430,8 @@ def add_noise(network: Any) -> list[Any]:
     return [m.register_forward_hook(blur) for m in (network.model.embed_tokens, *network.model.layers)]
 
 
-def train(network: Any, groups: Sequence[Sequence[Tokens]], seed: int) -> int:
-    """Train until every target token is certain; returns the number of steps.
+def train(network: Any, groups: Sequence[Sequence[Tokens]], seed: int, enough: float = ENOUGH) -> int:
+    """Train until every target token has a probability above `enough`; returns the number of steps.
 
     Raises:
         RuntimeError: the steps ran out.
@@ -448,7 +448,7 @@ def train(network: Any, groups: Sequence[Sequence[Tokens]], seed: int) -> int:
         for parameters in optimiser.param_groups:
             parameters["lr"] = learning_rate(step)
         take_step(network, optimiser, [group[step % BATCHES :: BATCHES] for group in shuffled])
-        if step % 20 == 19 and smallest_probability(network, groups) > ENOUGH:
+        if step % 20 == 19 and smallest_probability(network, groups) > enough:
             return step + 1
     raise RuntimeError(f"not certain of every token after {MAX_STEPS} steps")
 
