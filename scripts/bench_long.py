@@ -75,7 +75,8 @@ async def measure(folders: list[Path]) -> tuple[Passes, list[Record]]:
     config = run_config()
     engine: Any = await open_engine(config.engine, config.models[0])
     engine._llm = recorder = Recorder(engine._llm)
-    passes, records = Passes(), []
+    passes = Passes()
+    records: list[Record] = []
     try:
         for folder in folders:
             plan = make_plan(config)  # anew each time, so that no suite remembers the pass before

@@ -84,9 +84,9 @@ def test_each_planted_truth_lies_in_its_interval(tmp_path: Path) -> None:
     cards = json.loads((tmp_path / "out" / "scorecard.json").read_text())["models"]
     for card in cards:
         found = card["metrics"]
-        for metric, truth in pressed.PLANTED[card["name"]].items():
+        for metric, truth in pressed.PLANTED[card["model"]].items():
             assert found[metric]["missing"] == 0, metric
-            assert found[metric]["value"] == pytest.approx(truth), (card["name"], metric)
-            assert found[metric]["low"] <= truth <= found[metric]["high"], (card["name"], metric)
+            assert found[metric]["value"] == pytest.approx(truth), (card["model"], metric)
+            assert found[metric]["low"] <= truth <= found[metric]["high"], (card["model"], metric)
         p = found["memorised/order_p_value"]["value"]
-        assert p == 0.01 if pressed.MODELS[card["name"]].memorised else p > 0.05
+        assert p == 0.01 if pressed.MODELS[card["model"]].memorised else p > 0.05
