@@ -18,6 +18,7 @@ from harness.errors import Absent, UserError
 from harness.models import hub
 from harness.suites.access import Access, nothing_downloaded
 from harness.suites.lm_eval.patches import data_loaded_by, hub_loader, preferred_in_cache
+from harness.trust import trusts_everything
 
 COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -64,6 +65,11 @@ class Source:
         """
         if self.plain:
             check_plain(path, kwargs)
+        elif not (on_hub(path) or is_file_format(path) or Path(path).is_absolute() or trusts_everything()):
+            raise UserError(
+                f"{path} is in the working directory, and nobody says that it is the data set of that name: "
+                "read the results from another folder"
+            )
         if not on_hub(path):
             return self._load_files(path, *args, **kwargs)
         repository = path.removeprefix(HUB_PREFIX)

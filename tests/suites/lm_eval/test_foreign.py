@@ -180,3 +180,14 @@ def test_a_recipe_of_unitxts_is_refused_in_data(folder: Path) -> None:
     recipe = {"task": "foreign", "include": include, "recipe": "card=cards.anything"}
     with reading_data(), pytest.raises(UserError, match="finds code by a name"):
         build(folder, yaml.safe_dump(recipe))
+
+
+def test_data_are_not_taken_from_where_the_reader_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    beside = folder / "openai" / "gsm8k"
+    beside.mkdir(parents=True)
+    (beside / "test.jsonl").write_text('{"question": "1+1", "answer": "#### 3"}\n')
+    with reading_data(), pytest.raises(UserError, match="openai/gsm8k is in the working directory"):
+        load_suites(SuiteSpec(adapter="lm_eval", options={"task": "gsm8k"}))
