@@ -96,8 +96,8 @@ def replacing(path: Path, *, once: bool = False) -> Iterator[Path]:
         else:
             temporary.replace(path)
     except OSError as error:
-        said = error.strerror or str(error)
-        raise DiskError(f"cannot write {path} ({said}): what was there before is there still") from error
+        reason = error.strerror or str(error)
+        raise DiskError(f"cannot write {path} ({reason}): what was there before is there still") from error
     finally:
         with suppress(OSError):  # what stands in the way of writing may stand in the way of this too
             temporary.unlink(missing_ok=True)

@@ -98,8 +98,8 @@ def _forked_each(work: Callable[[], Iterable[T]], seconds: float | None = None) 
 def _work(work: Callable[[], Iterable[object]], answers: Connection) -> NoReturn:
     try:
         try:
-            for said in work():
-                answers.send_bytes(pickle.dumps((False, said), protocol=5))
+            for result in work():
+                answers.send_bytes(pickle.dumps((False, result), protocol=5))
         except Exception as error:
             answers.send_bytes(_raised(error))
     finally:

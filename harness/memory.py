@@ -19,8 +19,8 @@ times a second, for nothing."""
 
 def free_bytes() -> int:
     """Memory that this process could still get, by the machine and by its container."""
-    told = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    machine = int(told["MemAvailable"].split()[0]) << 10
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    machine = int(fields["MemAvailable"].split()[0]) << 10
     try:
         most, used = ((CGROUP / f"memory.{name}").read_text().strip() for name in ("max", "current"))
     except OSError:  # no container, or one of an older kind
@@ -65,11 +65,11 @@ def _for_want_of_memory(error: BaseException) -> bool:
 
     A sentence that was made of a `MemoryError` is meant for whoever reads it, and stays.
     """
-    told = isinstance(error, UserError)
+    is_user_error = isinstance(error, UserError)
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, MemoryError):
-            return not told
+            return not is_user_error
         if isinstance(cause, OSError) and cause.errno == errno.ENOMEM:
             return True
         if any(isinstance(cause, kind) and words in str(cause) for kind, words in _WORDS.items()):

@@ -149,12 +149,12 @@ class Variant(Struct):
     @property
     def protocol(self) -> dict[str, str]:
         """Fields of a cell's protocol: what is said of it, nothing of what is not."""
-        said = {key: value for key, value in msgspec.structs.asdict(self).items() if value not in (None, {})}
+        asked = {key: value for key, value in msgspec.structs.asdict(self).items() if value not in (None, {})}
         return {
             f"variant.{key}": value
             if isinstance(value, str)
             else msgspec.json.encode(value, order="sorted").decode()
-            for key, value in said.items()
+            for key, value in asked.items()
         }
 
 
@@ -554,9 +554,9 @@ class EngineFacts(Struct):
     def gpus(self) -> int | None:
         """How many GPUs it runs on; None on a CPU, and where the engine does not say or several differ."""
         sizes = [self.details.get(f"{kind}_parallel_size") for kind in ("tensor", "pipeline", "data")]
-        told = [int(size) for size in sizes if size is not None and size.isdecimal()]
+        numbers = [int(size) for size in sizes if size is not None and size.isdecimal()]
         on_cpu = self.details.get("device", "cpu") == "cpu"
-        return None if on_cpu or len(told) < len(sizes) else prod(told)
+        return None if on_cpu or len(numbers) < len(sizes) else prod(numbers)
 
 
 IMPORTED = "imported"

@@ -24,14 +24,14 @@ def gathered() -> Iterator[list[str]]:
 
     What other threads warn of meanwhile goes where it went.
     """
-    thread, said = threading.get_ident(), list[str]()
+    thread, lines = threading.get_ident(), list[str]()
     with _lock:
         outer = _said.get(thread)
         if not _said:
             _installed.enter_context(_listening())
-        _said[thread] = said
+        _said[thread] = lines
     try:
-        yield said
+        yield lines
     finally:
         with _lock:
             _said.pop(thread)
@@ -59,8 +59,8 @@ def _listening() -> Iterator[None]:
         shown = warnings.showwarning
 
         def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
-            if (said := _said.get(threading.get_ident())) is not None:
-                _keep(said, f"{category.__name__}: {message}")
+            if (lines := _said.get(threading.get_ident())) is not None:
+                _keep(lines, f"{category.__name__}: {message}")
             else:
                 shown(message, category, *place, **more)
 
@@ -79,8 +79,8 @@ class _Handler(logging.Handler):
     """Nobody else handles what is logged, so that Python's handler of last resort would."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if (said := _said.get(threading.get_ident())) is not None:
-            _keep(said, _text(record))
+        if (lines := _said.get(threading.get_ident())) is not None:
+            _keep(lines, _text(record))
         elif self.alone and logging.lastResort is not None:
             logging.lastResort.handle(record)
 
@@ -92,5 +92,5 @@ def _text(record: logging.LogRecord) -> str:
         return str(record.msg)
 
 
-def _keep(said: list[str], text: str) -> None:
-    said.append(" ".join(text.split())[:LONGEST])
+def _keep(lines: list[str], text: str) -> None:
+    lines.append(" ".join(text.split())[:LONGEST])

@@ -173,13 +173,13 @@ def _pooled(name: str, metric: Metric, results: Sequence[MetricResult]) -> Metri
     measured = [result for result in results if len(result.observations.values)] or results[:1]
     observations = _joined(measured)
     missing = sum(result.estimate.missing for result in results)
-    with gathered() as said:
+    with gathered() as warnings:
         estimate = stats.estimated(estimate_metric, metric, observations, missing=missing)
     cut = sum(result.estimate.contexts_cut for result in results)
     method = f"{estimate.method}; every question of {len(results)} suites counts once"
     estimate = msgspec.structs.replace(estimate, method=method, contexts_cut=cut)
     return MetricResult(
-        suite=name, metric=metric, found=(estimate, observations), warnings=tuple(dict.fromkeys(said))
+        suite=name, metric=metric, found=(estimate, observations), warnings=tuple(dict.fromkeys(warnings))
     )
 
 

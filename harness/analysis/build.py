@@ -214,7 +214,7 @@ def _scorecard(
 ) -> ModelScorecard:
     suites: dict[str, SuiteResult] = {}
     unread: dict[str, str] = {}
-    found: dict[str, list[MetricResult]] = {}
+    by_suite: dict[str, list[MetricResult]] = {}
     said = {suite: declared(cell) for suite, cell in cells.items()}
     references = References(cells, said)
     for suite in references.order():
@@ -235,10 +235,10 @@ def _scorecard(
         asked = judges.get(cell.key, ())
         own = [_metric_result(cell, one, attempts, asked, model) for one in measured]
         repeated = [_at_k_results(cell, one, attempts, asked, model) for one in measured]
-        found[suite] = [x for one, at_k in zip(own, repeated, strict=True) for x in (one, *at_k)]
+        by_suite[suite] = [x for one, at_k in zip(own, repeated, strict=True) for x in (one, *at_k)]
         seen = [one.observations for one in own]
         suites[suite] = _suite_result(cell, attempts, measured, seen, said[suite], asked)
-    metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(found) for one in found[suite]}
+    metrics = {f"{suite}/{one.metric.name}": one for suite in sorted(by_suite) for one in by_suite[suite]}
     strata = {
         key: stats.Stratum(one.estimate, one.observations.values, one.observations.clusters)
         for key, one in metrics.items()
@@ -268,10 +268,10 @@ def _suite_result(
     attempts: Attempts,
     measured: Sequence[Measured],
     observations: Sequence[Observations],
-    said: Declared,
+    declaration: Declared,
     judges: Sequence[JudgeEntry],
 ) -> SuiteResult:
-    """Args: observations: of each metric; said: what the suite says of them; judges: that were asked."""
+    """Args: observations: of each metric; declaration: what the suite says of them; judges: that were asked."""
     return SuiteResult(
         suite=cell.suite,
         protocol={**cell.protocol, **judged_protocol(judges)},
@@ -285,8 +285,8 @@ def _suite_result(
         thoughts_cut=attempts.thoughts_cut,
         thoughts_ended=attempts.thoughts_ended,
         usage=attempts.usage,
-        no_tool_call=_together(measured, said.idle),
-        answers_read=_together(measured, said.canaries),
+        no_tool_call=_together(measured, declaration.idle),
+        answers_read=_together(measured, declaration.canaries),
         by_injection_task=by_injection_task(cell, attempts, measured, observations),
         tool_use=tool_use(attempts, measured) if cell.tools and attempts.n else None,
     )
@@ -294,8 +294,8 @@ def _suite_result(
 
 def _together(measured: Sequence[Measured], names: Collection[str]) -> int | None:
     """Attempts that have 1 of any of these rates, no attempt having two of them; None without such a rate."""
-    found = [one for one in measured if one.metric.kind == "rate" and one.metric.name in names]
-    return sum(int(np.asarray(one.values).sum()) for one in found) if found else None
+    rates = [one for one in measured if one.metric.kind == "rate" and one.metric.name in names]
+    return sum(int(np.asarray(one.values).sum()) for one in rates) if rates else None
 
 
 def total_usage(usages: Sequence[Usage]) -> Usage:
@@ -315,10 +315,10 @@ def total_usage(usages: Sequence[Usage]) -> Usage:
 def _metric_result(
     cell: CellEntry, measured: Measured, attempts: Attempts, judges: Sequence[JudgeEntry], model: ModelEntry
 ) -> MetricResult:
-    with gathered() as said:
+    with gathered() as warnings:
         found = _found(cell, measured, attempts, judges, model)
     return MetricResult(
-        suite=cell.suite, metric=measured.metric, found=found, warnings=tuple(dict.fromkeys(said))
+        suite=cell.suite, metric=measured.metric, found=found, warnings=tuple(dict.fromkeys(warnings))
     )
 
 

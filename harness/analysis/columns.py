@@ -316,9 +316,9 @@ def _compact(codes: Codes, levels: int) -> tuple[Codes, Rows]:
 class Impossible(Exception):
     """A record with two scores of one metric: nobody can say which of them was measured."""
 
-    def __init__(self, said: str, row: int) -> None:
-        """Args: said: what it has. row: the attempt, by sample and attempt."""
-        super().__init__(said)
+    def __init__(self, message: str, row: int) -> None:
+        """Args: message: what it has. row: the attempt, by sample and attempt."""
+        super().__init__(message)
         self.row = row
 
 
@@ -339,8 +339,8 @@ def _scores(
             chosen = chosen[np.argsort(rows[chosen], kind="stable")]
             steps = np.diff(rows[chosen])
         if (steps == 0).any():
-            said = f"two scores of metric {name!r}, where one was expected"
-            raise Impossible(said, int(rows[chosen][np.flatnonzero(steps == 0)[0]]))
+            message = f"two scores of metric {name!r}, where one was expected"
+            raise Impossible(message, int(rows[chosen][np.flatnonzero(steps == 0)[0]]))
         scores[name] = Scored(rows[chosen], values[chosen], operands.take(pa.array(chosen)).combine_chunks())
     return scores
 

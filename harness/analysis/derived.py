@@ -96,7 +96,7 @@ class References:
 
     def __init__(self, cells: Mapping[str, CellEntry], declared: Mapping[str, Declared]) -> None:
         """Args: cells: suite -> cell. declared: suite -> what it says of its metrics."""
-        named = {derived.reference for said in declared.values() for derived in said.derived}
+        named = {derived.reference for declaration in declared.values() for derived in declaration.derived}
         self._wanted = sorted(named, key=msgspec.structs.astuple)
         self._cells = cells
         self._read: dict[tuple[Reference, tuple[tuple[str, str], ...]], Levels] = {}
@@ -272,7 +272,7 @@ def _derived(derived: DerivedMetric, cell: CellEntry, attempts: Attempts, levels
         attempts.failed | (has & known)
     )
     counts = applies & (given != 0)  # what is not known is not 0
-    told = ~np.isnan(given) & ~np.isnan(of) & ~np.isnan(reference)
+    measured = ~np.isnan(given) & ~np.isnan(of) & ~np.isnan(reference)
     note = derived.note
     if derived.kind == "where_able":
         able = reference != 0
@@ -280,7 +280,7 @@ def _derived(derived: DerivedMetric, cell: CellEntry, attempts: Attempts, levels
         counts &= able
         note += f", in suite {levels.suite}" if levels.suite != cell.suite else ""
         note += f"; left out: {beyond} {derived.left_out}" if beyond else ""
-    rows, missing = np.flatnonzero(counts & told), np.flatnonzero(counts & ~told)
+    rows, missing = np.flatnonzero(counts & measured), np.flatnonzero(counts & ~measured)
     values = of[rows] if derived.kind == "where_able" else reference[rows] - of[rows]
     return Measured(derived.metric, rows, values, missing, note, derived.condition)
 

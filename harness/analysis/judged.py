@@ -64,9 +64,9 @@ def with_errors(
 def _agreement(judges: Sequence[JudgeEntry], metric: Metric) -> Iterator[str]:
     """How often each two judges say the same of what a metric counts, in words."""
     for judge in judges:
-        for other, said in judge.beside.items():
+        for other, verdicts in judge.beside.items():
             table = np.zeros((2, 2))
-            for own, row in said.items():
+            for own, row in verdicts.items():
                 for its, count in row.items():
                     table[int(own in metric.judged), int(its in metric.judged)] += count
             if n := int(table.sum()):

@@ -39,12 +39,12 @@ def transfers(cards: Sequence[ModelScorecard]) -> Iterator[Transfer]:
                 row[card.model.name] = result
     for rest, block in blocks.items():
         if any(attacker.startswith(ELSEWHERE) for attacker in block):
-            said = dict(rest)
+            fields = dict(rest)
             for attacker in sorted(block, key=lambda one: (one.startswith(ELSEWHERE), one)):
                 elsewhere = attacker.startswith(ELSEWHERE)
                 yield Transfer(
-                    benchmark=said.get("suite", ""),
-                    attack=said.get("attack", ""),
+                    benchmark=fields.get("suite", ""),
+                    attack=fields.get("attack", ""),
                     attacker=attacker,
                     found_on=attacker.removeprefix(ELSEWHERE).rpartition(" ")[0] if elsewhere else None,
                     tried_on=block[attacker],

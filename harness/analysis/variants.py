@@ -108,12 +108,12 @@ def _differing(group: Sequence[Row]) -> dict[str, list[str]]:
 
 def _fields(protocol: Mapping[str, str]) -> dict[str, str]:
     """How a suite asked a model, each keyword of its template and each field of sampling by itself."""
-    said = {field: value for field, value in protocol.items() if field.startswith((ASKED, DRAWN))}
+    fields = {field: value for field, value in protocol.items() if field.startswith((ASKED, DRAWN))}
     for outer in ("sampling", "chat_template_kwargs"):
-        written = json.loads(said.pop(f"{ASKED}{outer}", "{}")).items()
+        written = json.loads(fields.pop(f"{ASKED}{outer}", "{}")).items()
         texts = {f"{outer}.{key}": v if isinstance(v, str) else json.dumps(v) for key, v in written}
-        said = texts | said  # what the suite used counts, not what the variant wanted
-    return said
+        fields = texts | fields  # what the suite used counts, not what the variant wanted
+    return fields
 
 
 def _varied(

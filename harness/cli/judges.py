@@ -70,12 +70,12 @@ def calibrate_command(args: argparse.Namespace) -> None:
     if args.format == "json":
         sys.stdout.write(encoded.decode() + "\n")
     else:
-        said = [
+        lines = [
             line
             for text in calibration_sentences(calibration)
             for line in sentence_lines(text, console.width)
         ]
-        print_lines([*table_lines(calibration_table(calibration), console.width), *said])
+        print_lines([*table_lines(calibration_table(calibration), console.width), *lines])
     if args.out:  # last: what was judged is seen in any case
         replace(args.out, encoded)
 

@@ -36,9 +36,9 @@ def bare_name(path: str) -> str:
 
 def spec_of(hub_id: str) -> str | None:
     """The name of the model of the registry whose weights have this id on the hub, None if there is none."""
-    said = re.compile(rf"^path:\s*['\"]?{re.escape(hub_id)}['\"]?\s*(#.*)?$", re.MULTILINE)
+    stated_path = re.compile(rf"^path:\s*['\"]?{re.escape(hub_id)}['\"]?\s*(#.*)?$", re.MULTILINE)
     files = sorted((registry() / "models").glob("*.yaml"))
-    return next((file.stem for file in files if said.search(file.read_text(encoding="utf8"))), None)
+    return next((file.stem for file in files if stated_path.search(file.read_text(encoding="utf8"))), None)
 
 
 def find(kind: str, name: str) -> Path:

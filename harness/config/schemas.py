@@ -192,8 +192,8 @@ class RunConfig(Struct):
     @property
     def subset(self) -> dict[str, int]:
         """Option of suites -> how many samples, where the run says it for them; empty for all samples."""
-        said = {"limit": self.limit, "sample": self.sample}
-        return {key: value for key, value in said.items() if value is not None}
+        bounds = {"limit": self.limit, "sample": self.sample}
+        return {key: value for key, value in bounds.items() if value is not None}
 
     @property
     def day(self) -> str:

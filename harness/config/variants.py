@@ -159,13 +159,13 @@ def _name(spec: ModelSpec, entry: VariantEntry) -> str:
         parts.append(f"{entry.thinking_token_budget}-tokens")
     if isinstance(entry.sampling, str):
         parts.append(entry.sampling)
-    told = "-".join(part for part in parts if part)
+    suffix = "-".join(part for part in parts if part)
     written_out = not isinstance(entry.sampling, str) and entry.sampling
-    if entry.chat_template_kwargs or entry.system_prompt or written_out or not told:
+    if entry.chat_template_kwargs or entry.system_prompt or written_out or not suffix:
         raise OptionError(
             f"a variant of {spec.name} needs a name of its own: say it as `as`, such as {spec.name}@mine", ""
         )
-    return f"{spec.name}@{told}"
+    return f"{spec.name}@{suffix}"
 
 
 def sweep(spec: ModelSpec, over: Mapping[str, Any]) -> list[ModelSpec]:
@@ -182,15 +182,15 @@ def sweep(spec: ModelSpec, over: Mapping[str, Any]) -> list[ModelSpec]:
         raise OptionError(f"model {spec.name} is a variant, and `sweep` makes variants: name its model", "")
     specs = []
     for values in product(*over.values()):
-        said: dict[str, Any] = {"model": spec.name}
+        varied: dict[str, Any] = {"model": spec.name}
         names = []
         for key, value in zip(over, values, strict=True):
             outer, _, inner = key.partition(".")
-            said |= {outer: {**said.get(outer, {}), inner: value} if inner else value}
+            varied |= {outer: {**varied.get(outer, {}), inner: value} if inner else value}
             names.append(str(value) if outer in ("mode", "reasoning_effort") else f"{inner or outer}={value}")
-        said["as"] = f"{spec.name}@{','.join(names)}"
+        varied["as"] = f"{spec.name}@{','.join(names)}"
         try:
-            entry = msgspec.convert(said, VariantEntry, strict=True)
+            entry = msgspec.convert(varied, VariantEntry, strict=True)
         except msgspec.ValidationError as error:
             raise OptionError(explain(error, VariantEntry)[0], "") from error
         specs.append(vary(spec, entry))

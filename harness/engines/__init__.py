@@ -157,8 +157,8 @@ async def open_engine(spec: EngineSpec, model: ModelSpec, day: str | None = None
 
         return await EndpointEngine.start(model.path, model.variant, **args)
     factory = _factory(spec.kind)
-    told = {"variant": model.variant} if "variant" in inspect.signature(factory).parameters else {}
-    engine: Engine = await factory(model, args, **told)
+    keywords = {"variant": model.variant} if "variant" in inspect.signature(factory).parameters else {}
+    engine: Engine = await factory(model, args, **keywords)
     return engine
 
 

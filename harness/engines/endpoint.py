@@ -355,12 +355,12 @@ def _asking(variant: Variant) -> dict[str, Any]:
     thought are what vLLM and SGLang know.
     """
     keywords = dict(variant.chat_template_kwargs)
-    said = {
+    arguments = {
         "reasoning_effort": keywords.pop("reasoning_effort", None),
         "chat_template_kwargs": keywords or None,
         "thinking_token_budget": variant.thinking_token_budget,
     }
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: value for key, value in arguments.items() if value is not None}
 
 
 async def _connect(wire: Wire, model: str, seconds: float) -> str:
@@ -419,8 +419,10 @@ def _no_models(base_url: str, fault: Fault) -> str:
 
 def _only_choice(choices: Sequence[T]) -> T:
     if len(choices) != 1:
-        said = f"with {len(choices)} choices" if choices else "without a choice"
-        raise AttemptFailure(FailureKind.ENGINE_ERROR, f"the server answered {said}, where one was expected")
+        number = f"with {len(choices)} choices" if choices else "without a choice"
+        raise AttemptFailure(
+            FailureKind.ENGINE_ERROR, f"the server answered {number}, where one was expected"
+        )
     return choices[0]
 
 
@@ -428,22 +430,22 @@ def _read_message(
     choice: ChatChoice, messages: Sequence[Message], tools: Sequence[Tool]
 ) -> tuple[tuple[ToolCall, ...], str | None]:
     """The calls of a reply, and why one could not be read, if one could not."""
-    said = choice.message
-    for call in said.tool_calls or ():
+    message = choice.message
+    for call in message.tool_calls or ():
         if call.type not in (None, "function"):
             return (), f"the reply has a tool call of type {call.type!r}, where `function` was expected"
-    if said.function_call is not None:
+    if message.function_call is not None:
         return (), "the reply has a `function_call`, which the protocol no longer has"
-    if choice.finish_reason in ("tool_calls", "function_call") and not said.tool_calls:
+    if choice.finish_reason in ("tool_calls", "function_call") and not message.tool_calls:
         return (), "the reply ends with tool calls by its finish_reason, and has none"
     raw = [
         RawCall(id=call.id, name=name, arguments=arguments)
-        for call in said.tool_calls or ()
+        for call in message.tool_calls or ()
         for name, arguments in [_written(call)]
     ]
     calls, problem = read_calls(raw, "", count_calls(messages))
     if tools and problem is None:
-        problem = unread_call(said.text, said.text, len(calls), (), tools)
+        problem = unread_call(message.text, message.text, len(calls), (), tools)
     return calls, problem
 
 
@@ -455,11 +457,11 @@ def _written(call: Call) -> tuple[str | None, str | None]:
     return call.function.name, given if given is None or isinstance(given, str) else json.dumps(given)
 
 
-def _words(said: str | list[Part] | None, kind: str) -> str:
+def _words(content: str | list[Part] | None, kind: str) -> str:
     """The text of the parts of a kind; what has no parts is text."""
-    if not isinstance(said, list):
-        return said if said and kind == "text" else ""
-    parts = [part for part in said if part.type == kind]
+    if not isinstance(content, list):
+        return content if content and kind == "text" else ""
+    parts = [part for part in content if part.type == kind]
     return "".join(part.text if kind == "text" else _words(part.thinking, "text") for part in parts)
 
 
@@ -512,16 +514,16 @@ def _finish_reason(reason: str | None, called: bool) -> FinishReason:
 
 
 def _tokens(usage: Any) -> dict[str, Any]:
-    told = usage if isinstance(usage, dict) else {}
-    prompt = _count(told.get("prompt_tokens"))
-    details = told.get("prompt_tokens_details")
+    counts = usage if isinstance(usage, dict) else {}
+    prompt = _count(counts.get("prompt_tokens"))
+    details = counts.get("prompt_tokens_details")
     cached = _count(details.get("cached_tokens")) if isinstance(details, dict) else None
     impossible = cached is not None and (prompt is None or cached > prompt)
-    written = told.get("completion_tokens_details")
+    written = counts.get("completion_tokens_details")
     return {
         "reasoning_tokens": _count(written.get("reasoning_tokens")) if isinstance(written, dict) else None,
         "prompt_tokens": prompt,
-        "completion_tokens": _count(told.get("completion_tokens")),
+        "completion_tokens": _count(counts.get("completion_tokens")),
         "cached_tokens": None if impossible else cached,
     }
 

@@ -339,8 +339,8 @@ def _block(answer: str, start: int, form: Format) -> tuple[list[WrittenCall], in
         head = _matched(form.head, answer, at)
         body = form.body(answer, head.end())
         at = _matched(form.tail, answer, body.end).end()
-        told = head.groupdict()
-        name, own = told.get("name") or body.name or "", told.get("id") or body.id
+        named = head.groupdict()
+        name, own = named.get("name") or body.name or "", named.get("id") or body.id
         calls.append(WrittenCall(name, body.arguments, own))
         if closed := re.compile(form.closes).match(answer, at):
             return calls, closed.end()
@@ -379,8 +379,10 @@ def _place(answer: str, start: int, end: int) -> str:
     if QUOTES.get(before[-1:]) == after[:1] != "" or _is_open(line, rest):
         return "quoted"
     rest = _TOKENS.sub("", rest).lstrip()
-    said = bool(_TOKENS.sub("", line).strip())
-    return "in a sentence" if rest[:1].islower() or (said and rest[:1] in tuple(".,;:!?)")) else "alone"
+    follows_text = bool(_TOKENS.sub("", line).strip())
+    return (
+        "in a sentence" if rest[:1].islower() or (follows_text and rest[:1] in tuple(".,;:!?)")) else "alone"
+    )
 
 
 def _is_open(line: str, rest: str) -> bool:

@@ -163,10 +163,10 @@ class MeteredEngine:
             reply = await self._engine.chat(messages, tools, sampling)
         reply = storable(reply)
         self._generations.append(reply)
-        said = Message(
+        message = Message(
             role="assistant", content=reply.text, reasoning=reply.reasoning, tool_calls=reply.tool_calls
         )
-        self._messages = (*self._messages, said)
+        self._messages = (*self._messages, message)
         return reply
 
     async def complete(self, prompt: str, sampling: Sampling) -> Generation:

@@ -44,13 +44,13 @@ class RecallingFilter:
 
     def __call__(self, value: Any, *arguments: Any, **options: Any) -> str:
         """The text that the filter itself gives."""
-        told = bool(arguments or options)
-        if type(value) is str and len(value) <= MAX_RECALLED and not told:
+        has_arguments = bool(arguments or options)
+        if type(value) is str and len(value) <= MAX_RECALLED and not has_arguments:
             return self._of_text(value)
         if not isinstance(value, Shown):
             return self._tojson(value, *arguments, **options)
         # Options by their types too: 1 is True as a key, and not as an indent.
-        key = repr((arguments, sorted(options.items()))) if told else ""
+        key = repr((arguments, sorted(options.items()))) if has_arguments else ""
         if key not in value._texts:
             value._texts[key] = self._tojson(value, *arguments, **options)
         return value._texts[key]

@@ -176,5 +176,5 @@ def pauses() -> Iterator[float]:
 
 def _kind(fault: Fault) -> FailureKind:
     words = fault.message.lower()
-    overflow = fault.status in (400, 413, 422) and any(said in words for said in OVERFLOW_WORDS)
+    overflow = fault.status in (400, 413, 422) and any(phrase in words for phrase in OVERFLOW_WORDS)
     return FailureKind.CONTEXT_OVERFLOW if overflow else FailureKind.ENGINE_ERROR

@@ -121,10 +121,10 @@ class Wire:
         if decoded is None:
             raise Fault(Blame.REFUSED, f"the answer is not JSON: {self._words(body)}")
         if isinstance(decoded, dict) and decoded.get("error"):
-            said = f"the server answers with an error: {_said(decoded) or self._words(body)}"
+            message = f"the server answers with an error: {_said(decoded) or self._words(body)}"
             code = decoded["error"].get("code") if isinstance(decoded["error"], dict) else None
             known = code if type(code) is int and 400 <= code < 600 else 500
-            raise Fault(_blame(known, None), said, status=known)
+            raise Fault(_blame(known, None), message, status=known)
         return decoded
 
     def _decode(self, body: bytes) -> Any:
@@ -137,13 +137,13 @@ class Wire:
 
     def _status(self, answer: "httpx.Response", decoded: Any, body: bytes) -> Fault:
         status = answer.status_code
-        said = _said(decoded) or self._words(body)
+        message = _said(decoded) or self._words(body)
         if 300 <= status < 400:
             location = answer.headers.get("location", "nowhere").partition("?")[0]
-            said = f"redirect to {self._scrub(one_line(location)[:FIRST_WORDS])}, which is not followed"
+            message = f"redirect to {self._scrub(one_line(location)[:FIRST_WORDS])}, which is not followed"
         retry_after = _retry_after(answer.headers.get("retry-after"))
         return Fault(
-            _blame(status, retry_after), f"status {status}: {said}", status=status, retry_after=retry_after
+            _blame(status, retry_after), f"status {status}: {message}", status=status, retry_after=retry_after
         )
 
     def _words(self, body: bytes) -> str:
@@ -187,7 +187,7 @@ def _said(decoded: Any) -> str | None:
         return None
     error = decoded.get("error")
     inner = error.get("message") if isinstance(error, dict) else error
-    text = next((said for said in (inner, decoded.get("detail"), decoded.get("message")) if said), None)
+    text = next((words for words in (inner, decoded.get("detail"), decoded.get("message")) if words), None)
     if text is None:
         return None
     return one_line(text if isinstance(text, str) else json.dumps(text))[:FIRST_WORDS]

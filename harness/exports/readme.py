@@ -40,8 +40,8 @@ def _table(manifest: Manifest, card: ModelScorecard, results: Sequence[MetricRes
         cells = (one.suite, what, number, text.format_count(one.estimate, one.metric))
         yield f"| {' | '.join(map(escape_markdown, cells))} |"
     engine = card.model.engine
-    told = f"Measured with harness {manifest.harness_version}"
-    told += f" and {engine.name} {engine.version}" if engine else ""
+    sentence = f"Measured with harness {manifest.harness_version}"
+    sentence += f" and {engine.name} {engine.version}" if engine else ""
     yield ""
-    told += f" on {manifest.created[:10]}. ↑ more is better, ↓ less is better."
-    yield escape_markdown(f"{told} Attempts that failed are missing, and count neither way.")
+    sentence += f" on {manifest.created[:10]}. ↑ more is better, ↓ less is better."
+    yield escape_markdown(f"{sentence} Attempts that failed are missing, and count neither way.")

@@ -106,8 +106,8 @@ def _scores(model: ModelEntry, cell: CellEntry, attempts: "pa.Table") -> "pa.Tab
     code = metric.indices.take(entry)
 
     def of_metric(tell: Callable[[Metric], Any], kind: "pa.DataType") -> "pa.Array":
-        told = [tell(known[name]) if name in known else None for name in names]
-        return pa.array(told, kind).take(code)
+        cells = [tell(known[name]) if name in known else None for name in names]
+        return pa.array(cells, kind).take(code)
 
     columns = {
         **{name: pa.repeat(pa.scalar(value), len(rows)) for name, value in _head(model, cell).items()},

@@ -72,8 +72,8 @@ def _staged(out: Path) -> Iterator[tuple[Path, list[Path]]]:
     except Exception as error:  # each library has its own way to say that the disk refused
         for path in made:
             shutil.rmtree(path, ignore_errors=True)
-        said = error.strerror if isinstance(error, OSError) else "the disk is full, or refuses it"
-        raise DiskError(f"cannot write to {out} ({said}): what was there before is there still") from error
+        reason = error.strerror if isinstance(error, OSError) else "the disk is full, or refuses it"
+        raise DiskError(f"cannot write to {out} ({reason}): what was there before is there still") from error
     finally:
         logging.disable(before)
         shutil.rmtree(staging, ignore_errors=True)
@@ -170,16 +170,16 @@ def _fill_wandb(run: Restored, staging: Path, settings: Any) -> list[Path]:
 
 
 def _identity(manifest: Manifest, card: ModelScorecard) -> str:
-    told = "\0".join((manifest.name, manifest.created, card.model.name))
-    return hashlib.sha256(told.encode()).hexdigest()
+    identity = "\0".join((manifest.name, manifest.created, card.model.name))
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def _numbers(result: MetricResult) -> Iterator[tuple[str, float]]:
     """(name, value) of a metric, of its interval, and of how much stands behind it."""
     name, e = f"{result.suite}/{result.metric.name}", result.estimate
-    told = {name: e.value, f"{name}/low": e.low, f"{name}/high": e.high, f"{name}/n": e.n}
-    told[f"{name}/missing"] = e.missing
-    yield from ((key, float(value)) for key, value in told.items() if value is not None)
+    numbers = {name: e.value, f"{name}/low": e.low, f"{name}/high": e.high, f"{name}/n": e.n}
+    numbers[f"{name}/missing"] = e.missing
+    yield from ((key, float(value)) for key, value in numbers.items() if value is not None)
 
 
 def _names(numbers: dict[str, float]) -> dict[str, str]:

@@ -44,11 +44,11 @@ class Judged:
 
 def owed(directory: RunDirectory, cell: CellEntry, judge: str) -> Iterator[Owed]:
     """The replies of a cell that a judge has given no verdict on; failures of before are asked again."""
-    said = directory.verdicts(cell).of(judge)
+    by_attempt = directory.verdicts(cell).of(judge)
     judged = {metric.name for metric in cell.metrics if metric.judged}
     for table in directory.each_table(cell):
         for row in table.select(["sample", "attempt", "content_hash", "failure", "scores"]).to_pylist():
-            kept = said.get((row["sample"], row["attempt"]))
+            kept = by_attempt.get((row["sample"], row["attempt"]))
             operands = next(
                 (s["operands"] for s in row["scores"] if s["metric"] in judged and s["operands"]), None
             )
@@ -175,14 +175,14 @@ def judge_entry(spec: JudgeSpec, facts: EngineFacts | None) -> JudgeEntry:
 
 def spec_digest(spec: JudgeSpec) -> str:
     """Digest of everything that could change a verdict."""
-    said = {
+    parts = {
         name: getattr(spec, name)
         for name in ("classes", "verdicts", "otherwise", "prompt", "raw", "max_tokens")
     }
     if spec.prompt_with_context:
-        said["prompt_with_context"] = spec.prompt_with_context
+        parts["prompt_with_context"] = spec.prompt_with_context
     if spec.model:
         folder = checkpoint.find(spec.model)
         named = {"path": spec.model.path, "revision": spec.model.revision}
-        said["model"] = {"weights": checkpoint.inspect(folder).weights_hash} if folder else named
-    return hashlib.sha256(msgspec.json.encode(said, order="sorted")).hexdigest()
+        parts["model"] = {"weights": checkpoint.inspect(folder).weights_hash} if folder else named
+    return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()

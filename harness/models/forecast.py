@@ -253,10 +253,10 @@ def machine_gpus() -> list[MachineGpu]:
     return boards
 
 
-def _gib(told: str) -> float:
+def _gib(mebibytes: str) -> float:
     """GiB of a GPU, as the driver tells them in MiB; one that shares the machine's memory has no number."""
-    if told != "[N/A]":
-        return float(told) / 1024
+    if mebibytes != "[N/A]":
+        return float(mebibytes) / 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
 
 

@@ -32,10 +32,10 @@ def file_hash(file: Path) -> str:
     entry = known.get(str(file.resolve()))
     if entry and entry[:-1] == before:
         return str(entry[-1])
-    found = _read(file)
+    digest = _read(file)
     if state(file) == before:  # else it was written to meanwhile
-        _remember({**_remembered(), str(file.resolve()): [*before, found]})
-    return found
+        _remember({**_remembered(), str(file.resolve()): [*before, digest]})
+    return digest
 
 
 def _read(file: Path) -> str:
@@ -66,10 +66,10 @@ def _store() -> Path:
 
 def _remembered() -> dict[str, list[int | str]]:
     try:
-        found = json.loads(_store().read_text(encoding="utf8"))
+        remembered = json.loads(_store().read_text(encoding="utf8"))
     except (OSError, ValueError):  # not there yet, or damaged: files are read again
         return {}
-    return found if isinstance(found, dict) else {}
+    return remembered if isinstance(remembered, dict) else {}
 
 
 def _remember(known: dict[str, list[int | str]]) -> None:

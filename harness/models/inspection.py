@@ -77,10 +77,10 @@ class Inspection(Struct):
 
     def _thoughts(self) -> Iterator[str]:
         """Which of its own thoughts the model is shown again, and which not."""
-        for kept, said in ((True, "shows the model again its thoughts"), (False, "drops its thoughts")):
+        for kept, does in ((True, "shows the model again its thoughts"), (False, "drops its thoughts")):
             of = [which for which, shown in self.own_thoughts.items() if shown is kept]
             if of:
-                yield f"  and it {said} {', '.join(of)}"
+                yield f"  and it {does} {', '.join(of)}"
 
 
 def inspect(target: str) -> Inspection:

@@ -159,9 +159,9 @@ OWN_THOUGHTS: dict[str, Callable[[], Conversation]] = {
 """Which thought of the model's own -> a conversation that has it."""
 
 
-def _with_thought(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _with_thought(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Messages with a thought in the first, under the names by which vLLM hands it on."""
-    return [said[0] | {"reasoning": THOUGHT, "reasoning_content": THOUGHT}, *said[1:]]
+    return [messages[0] | {"reasoning": THOUGHT, "reasoning_content": THOUGHT}, *messages[1:]]
 
 
 @lru_cache(maxsize=256)

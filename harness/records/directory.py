@@ -275,9 +275,9 @@ class RunDirectory:
     def _check_same(self, cell: CellEntry, was: EngineFacts, now: EngineFacts) -> None:
         old, new = ({"name": f.name, "version": f.version, **without_layout(f.details)} for f in (was, now))
         changed = changed_keys(old, new)
-        if said := ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed):
+        if changes := ", ".join(f"{key} was {old.get(key)} and is {new.get(key)}" for key in changed):
             raise UserError(
-                f"{self.path} has a part of {cell.suite} of {cell.model} from another engine ({said}): "
+                f"{self.path} has a part of {cell.suite} of {cell.model} from another engine ({changes}): "
                 "resume with that one, or give another --out"
             )
 

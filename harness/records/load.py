@@ -148,10 +148,10 @@ class CellRecords:
         return Verdicts(self.paths.verdicts).votes() if is_judged(self.cell.metrics) else None
 
     def _with_verdicts(self, record: Record, votes: dict[Name, list[Verdict]] | None) -> Record:
-        said = (votes or {}).get((record.sample, record.attempt))
-        if not said:
+        verdicts = (votes or {}).get((record.sample, record.attempt))
+        if not verdicts:
             return record
-        return msgspec.structs.replace(record, scores=with_verdicts(self.cell, record.scores, said))
+        return msgspec.structs.replace(record, scores=with_verdicts(self.cell, record.scores, verdicts))
 
     def _judged(self, table: "pa.Table", votes: dict[Name, list[Verdict]] | None) -> "pa.Table":
         """A table with the scores that judges gave since."""
@@ -188,8 +188,8 @@ class CellRecords:
         """Kind of failure, None for what was measured -> finished attempts, of which nothing else is read."""
         if (running := self._running()) is not None:
             return Counter(key.failure for _, _, key in running.values())
-        told = self.paths.complete.stat()
-        state = told.st_ino, told.st_size, told.st_mtime_ns
+        about = self.paths.complete.stat()
+        state = about.st_ino, about.st_size, about.st_mtime_ns
         if self._kinds[0] != state:
             table = read_table(self.paths.complete, ["failure"])
             kinds = table["failure"].to_pylist() if table.num_columns else [None] * table.num_rows

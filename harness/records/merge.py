@@ -57,16 +57,16 @@ def _conflicts(runs: Sequence[tuple[RunDirectory, Manifest]]) -> Iterator[str]:
     cells: dict[tuple[str, str], tuple[RunDirectory, CellEntry]] = {}
     for run, manifest in runs:
         for name, model in manifest.models.items():
-            told = model.before_loading()
-            path, other = models.setdefault(name, (run.path, told))
-            if said := _differing(msgspec.to_builtins(other), msgspec.to_builtins(told)):
-                yield f"the model {name} of {path} and that of {run.path} differ in {said}"
+            entry = model.before_loading()
+            path, other = models.setdefault(name, (run.path, entry))
+            if fields := _differing(msgspec.to_builtins(other), msgspec.to_builtins(entry)):
+                yield f"the model {name} of {path} and that of {run.path} differ in {fields}"
         for cell in manifest.cells.values():
             first, had = cells.setdefault((cell.model, cell.suite), (run, cell))
             about = f"{cell.suite} of {cell.model} in {first.path} and in {run.path}"
             if had.key != cell.key:
-                said = _differing(had.protocol, cell.protocol) or "weights or engine arguments"
-                yield f"{about} differ in {said}"
+                fields = _differing(had.protocol, cell.protocol) or "weights or engine arguments"
+                yield f"{about} differ in {fields}"
             elif first.is_complete(had) and run.is_complete(cell) and not _same_records(first, run, cell):
                 yield f"{about} was measured twice, with other records"
 

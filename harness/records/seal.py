@@ -59,8 +59,8 @@ def seal_cell(folder: Path) -> None:
 def seal_verdicts(folder: Path) -> None:
     """Keep the checksums of what judges said of a complete cell, as it is now."""
     kept = sealed(folder)
-    said = {f"{VERDICTS}/{path.name}": checksum(path) for path in sorted(folder.glob(f"{VERDICTS}/*"))}
-    write(folder / CHECKSUMS, Checksums(files={**kept, **said}))
+    sums = {f"{VERDICTS}/{path.name}": checksum(path) for path in sorted(folder.glob(f"{VERDICTS}/*"))}
+    write(folder / CHECKSUMS, Checksums(files={**kept, **sums}))
 
 
 def rewrite(folder: Path, name: str, value: msgspec.Struct) -> tuple[str, str] | None:

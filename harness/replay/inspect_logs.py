@@ -65,15 +65,15 @@ def replay_logs(path: Path, out: RunDirectory | None, origin: Origin, called: Ma
     Raises:
         UserError: a log cannot be read or holds no samples, or the directory has its task already.
     """
-    told = []
+    lines = []
     for file in _files(path):
         log = _read(file)
         model = called.get(log.eval.model) or called.get("") or log.eval.model.partition("/")[2]
         scores = {(str(s.id), s.epoch - 1): _scores(s) for s in log.samples}
         if out is not None:
             _keep(log, model, scores, out, origin)
-        told += _tally(model, log.eval.task, list(scores.values()))
-    return told
+        lines += _tally(model, log.eval.task, list(scores.values()))
+    return lines
 
 
 def _read(file: Path) -> Any:
@@ -181,10 +181,10 @@ def _cell(log: Any, model: str, scored: Mapping[tuple[str, int], Mapping[str, Sc
 
 def _content(sample: Any) -> str:
     """What was asked, and what is right: without the ids that Inspect draws for messages."""
-    said = sample.input
-    if not isinstance(said, str):
-        said = [[message.role, message.text] for message in said]
-    return digest([said, sample.target])
+    asked = sample.input
+    if not isinstance(asked, str):
+        asked = [[message.role, message.text] for message in asked]
+    return digest([asked, sample.target])
 
 
 def _model(name: str, origin: Origin) -> ModelEntry:
@@ -221,12 +221,12 @@ def _record(cell: CellEntry, sample: Any, scores: Mapping[str, Score]) -> Record
 
 
 def _replies(messages: Sequence[Message], ended: Any) -> Iterator[Generation]:
-    said = [message for message in messages if message.role == "assistant"]
-    for message in said:
+    answers = [message for message in messages if message.role == "assistant"]
+    for message in answers:
         yield Generation(
             text=message.content,
             raw=message.content,
-            finish_reason=ended if message is said[-1] else "tool_calls" if message.tool_calls else "stop",
+            finish_reason=ended if message is answers[-1] else "tool_calls" if message.tool_calls else "stop",
             prompt_tokens=None,
             completion_tokens=None,
             cached_tokens=None,

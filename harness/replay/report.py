@@ -62,9 +62,9 @@ class Counts:
         self._differences: list[Difference] = []
         self._left_out: list[str] = []
 
-    def leave_out(self, said: str) -> None:
+    def leave_out(self, sentence: str) -> None:
         """Say what is not scored again, and why."""
-        self._left_out.append(said)
+        self._left_out.append(sentence)
 
     def add(self, model: str, suite: str, *, utility: bool, security: bool) -> None:
         """Count a run. utility, security: whether these scores are equal."""

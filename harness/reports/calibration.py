@@ -35,15 +35,17 @@ def _cell(error: Error) -> str:
 
 def calibration_sentences(calibration: JudgeCalibration) -> list[str]:
     """What stands below the table."""
-    said = [f"{calibration.labelled} labelled replies of {len(calibration.tables)} models."]
+    sentences = [f"{calibration.labelled} labelled replies of {len(calibration.tables)} models."]
     if calibration.missing:
-        said.append(
+        sentences.append(
             f"The judge gave no verdict on {calibration.missing} of them; they are in no figure above."
         )
     if calibration.kappa is not None:
         people = calibration.kappa_of_people
         between = "" if people is None else f"; of two annotators with one another: {people:.2f}"
-        said.append(f"Cohen's kappa with the people's label: {calibration.kappa:.2f}{between}.")
+        sentences.append(f"Cohen's kappa with the people's label: {calibration.kappa:.2f}{between}.")
     if len(calibration.tables) < 3:
-        said.append("Fewer than three models were labelled: how its errors differ between models is assumed.")
-    return said
+        sentences.append(
+            "Fewer than three models were labelled: how its errors differ between models is assumed."
+        )
+    return sentences

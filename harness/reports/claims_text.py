@@ -44,13 +44,13 @@ def render_claims(
         return to_json(claims_object(claims))
     tables = claim_tables(claims)
     answers = claim_answers(claims)
-    found_first = [said for name in FIRST for said in answers[name]]
+    found_first = [sentence for name in FIRST for sentence in answers[name]]
     before = [*_absent(claims), *found_first, *_unlike(claims)]
-    said = [*answers["sizes"], *claim_notes(claims)]
+    after = [*answers["sizes"], *claim_notes(claims)]
     if form == "md":
         first, last = (
             "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in sentences)
-            for sentences in (before, said)
+            for sentences in (before, after)
         )
         return "\n\n".join([first, *(markdown_table(table) for table in tables), last]) + "\n"
     if not full:
@@ -60,7 +60,7 @@ def render_claims(
     lines = [line for sentence in before for line in sentence_lines(sentence, width)] + [""]
     for table in tables:
         lines += table_lines(table, width, bold=color)
-    lines += [line for sentence in said for line in sentence_lines(sentence, width)]
+    lines += [line for sentence in after for line in sentence_lines(sentence, width)]
     return "\n".join(lines) + "\n"
 
 
@@ -172,8 +172,8 @@ def _percent(share: Estimate) -> str:
 
 
 def _own_ability(model: ModelClaim) -> str:
-    said = f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}" if model.finite else "not finite"
-    return f"{said}\n{text.format_count(model.capability, CAPABILITY)}"
+    ability = f"{model.ability:+.2f} ± {stats.Z * model.ability_error:.2f}" if model.finite else "not finite"
+    return f"{ability}\n{text.format_count(model.capability, CAPABILITY)}"
 
 
 def _cost_table(claims: Claims) -> Table:
@@ -235,10 +235,10 @@ def _ability(gap: GapClaim, counts: Mapping[str, Estimate]) -> str:
     """Args: counts: model -> its capability, of the attempts that its ability is made of."""
     if gap.ability is None:
         return "not finite"
-    said = f"{gap.ability:+.2f} {_limits(gap.ability_low, gap.ability_high, '+.2f')}"
+    ability = f"{gap.ability:+.2f} {_limits(gap.ability_low, gap.ability_high, '+.2f')}"
     both = [counts[model] for model in (gap.best_a, gap.best_b) if model in counts]
     n, missing = sum(one.n for one in both), sum(one.missing for one in both)
-    return f"{said}\nn={n}" + (f" ({missing} missing)" if missing else "") if both else said
+    return f"{ability}\nn={n}" + (f" ({missing} missing)" if missing else "") if both else ability
 
 
 def _hardware_table(claims: Claims) -> Table:

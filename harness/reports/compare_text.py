@@ -165,10 +165,12 @@ def _pair(comparison: ModelComparison) -> tuple[ModelEntry, ModelEntry]:
 def sentences(comparison: ModelComparison) -> list[str]:
     """What headline metrics say that are of no guardrail, in words; where there are none, what all say."""
     own = _parted(comparison)[0]
-    told = {one.key for one in comparison.guardrails}
+    guardrail_keys = {one.key for one in comparison.guardrails}
     headline = {key: compared for key, compared in own.items() if compared.metric.headline} or own
     return [
-        f"{key}: {_sentence(comparison, compared)}" for key, compared in headline.items() if key not in told
+        f"{key}: {_sentence(comparison, compared)}"
+        for key, compared in headline.items()
+        if key not in guardrail_keys
     ]
 
 
@@ -252,7 +254,7 @@ def footnotes(comparison: ModelComparison) -> list[str]:
 
 
 def _unread(comparison: ModelComparison) -> list[str]:
-    return [f"Not read: {said}." for said in comparison.unread]
+    return [f"Not read: {sentence}." for sentence in comparison.unread]
 
 
 def _cautions(comparison: ModelComparison) -> list[str]:
@@ -263,7 +265,7 @@ def _cautions(comparison: ModelComparison) -> list[str]:
     if any(metric.pairs and metric.unpaired for metric in comparison.metrics.values()):
         cautions.append(UNPAIRED)
     warned = text.warned_of({key: metric.warnings for key, metric in comparison.metrics.items()})
-    return [*cautions, *(f"{said[0].upper()}{said[1:]}." for said in warned)]
+    return [*cautions, *(f"{sentence[0].upper()}{sentence[1:]}." for sentence in warned)]
 
 
 def _object(comparison: ModelComparison) -> dict[str, Any]:

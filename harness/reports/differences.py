@@ -16,12 +16,12 @@ def allowance(setting: Setting) -> str:
 
 def sentences_of(differences: Differences) -> Iterator[str]:
     """What differs besides protocols, and may move scores."""
-    told = [f"{one.field} {one.by_model}" for one in differences.engines if one.field in TELLING]
+    differing = [f"{one.field} {one.by_model}" for one in differences.engines if one.field in TELLING]
     others = [one.field for one in differences.engines if one.field not in TELLING]
     if others:
-        told.append(f"{'also ' if told else ''}{', '.join(others)}")
-    if told:
-        yield f"Engines differ, which can move scores: {'; '.join(told)}."
+        differing.append(f"{'also ' if differing else ''}{', '.join(others)}")
+    if differing:
+        yield f"Engines differ, which can move scores: {'; '.join(differing)}."
     for one in differences.attempts:
         yield (
             f"Attempts at each sample differ in {', '.join(one.suites)}: {one.by_model}. More attempts "
@@ -42,15 +42,17 @@ def _weights(comparison: ModelComparison) -> Iterator[str]:
     a, b = comparison.a, comparison.b
     hashes = [entry.architecture.weights_hash for entry in (a, b) if entry.architecture]
     if comparison.weights == "others under one name":
-        said = "their checkpoints differ" if None in hashes else " and ".join(str(h)[:12] for h in hashes)
-        yield f"Both are called {a.name}, but their weights are not the same ({said})."
+        hashes_text = (
+            "their checkpoints differ" if None in hashes else " and ".join(str(h)[:12] for h in hashes)
+        )
+        yield f"Both are called {a.name}, but their weights are not the same ({hashes_text})."
     elif comparison.weights is not None:
         yield f"{a.name} and {b.name} have the same weights ({str(hashes[0])[:12]})."
 
 
 def _of_runs(one: RunDifference) -> str:
-    said = "; ".join(f"{key} {ours} and {theirs}" for key, (ours, theirs) in one.values.items())
-    return f"{one.what} differ, which can move scores: {said}."
+    values = "; ".join(f"{key} {ours} and {theirs}" for key, (ours, theirs) in one.values.items())
+    return f"{one.what} differ, which can move scores: {values}."
 
 
 def comparison_notes(comparison: ModelComparison) -> list[str]:

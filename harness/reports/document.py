@@ -112,9 +112,9 @@ ESTIMATING = "estimating_warning"
 
 def _unread(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
     for card in cards:
-        for what, said in card.unread.items():
+        for what, sentence in card.unread.items():
             suite = what if what not in card.metrics else card.metrics[what].suite
-            yield Caution(check=UNREAD, text=said, model=card.model.name, suite=suite, void=True)
+            yield Caution(check=UNREAD, text=sentence, model=card.model.name, suite=suite, void=True)
 
 
 def _warned(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
@@ -123,22 +123,22 @@ def _warned(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
         for name, suite in card.suites.items():
             texts = [*suite.warnings.items()]
             for warning, count in texts[: text.FEW_WARNINGS]:
-                said = f"scoring {count:,} of {suite.finished:,} attempts gave the warning: {warning}"
-                yield Caution(check=SCORING, text=said, model=card.model.name, suite=name)
+                sentence = f"scoring {count:,} of {suite.finished:,} attempts gave the warning: {warning}"
+                yield Caution(check=SCORING, text=sentence, model=card.model.name, suite=name)
             if more := texts[text.FEW_WARNINGS :]:
-                said = (
+                sentence = (
                     f"scoring gave {len(more):,} other warnings, each of {more[0][1]:,} attempts or fewer: "
                     "`harness show` tells an attempt's"
                 )
-                yield Caution(check=SCORING, text=said, model=card.model.name, suite=name)
+                yield Caution(check=SCORING, text=sentence, model=card.model.name, suite=name)
 
 
 def _estimated(cards: Sequence[ModelScorecard]) -> Iterator[Caution]:
     """What was warned of as metrics were computed, each text with a metric that it was said of."""
     for card in cards:
         results = {**card.metrics, **card.members}
-        for said in text.warned_of({key: result.warnings for key, result in results.items()}):
-            yield Caution(check=ESTIMATING, text=said, model=card.model.name)
+        for sentence in text.warned_of({key: result.warnings for key, result in results.items()}):
+            yield Caution(check=ESTIMATING, text=sentence, model=card.model.name)
 
 
 def read_document(

@@ -21,7 +21,7 @@ def render_flips(
     Raises:
         UserError: there is no such format.
     """
-    said, table = list(_sentences(flips)), _table(flips)
+    sentences, table = list(_sentences(flips)), _table(flips)
     if form == "json":
         samples = [{"metric": f.key, "sample": f.sample, "a": f.a, "b": f.b} for f in flips.flips]
         return to_json(
@@ -34,21 +34,21 @@ def render_flips(
             }
         )
     if form == "md":
-        listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in said)
+        listed = "\n".join(f"- {text.escape_markdown(sentence)}" for sentence in sentences)
         return f"{listed}\n\n{markdown_table(table)}\n"
     if form != "table":
         raise UserError(f"there is no format {form!r}: use one of {', '.join(FORMATS)}")
     if full:
-        lines = [line for sentence in said for line in sentence_lines(sentence, width)]
+        lines = [line for sentence in sentences for line in sentence_lines(sentence, width)]
         return "\n".join([*lines, "", *table_lines(table, width, bold=color)]) + "\n"
-    parts = (Part(body=tuple(said)), Part(body=table))
+    parts = (Part(body=tuple(sentences)), Part(body=table))
     more = "More: --full. One of them as it went: harness show DIR --pair SUITE/SAMPLE --model MODEL."
     return "\n".join(first_screen(parts, width=width, more=more, bold=color)) + "\n"
 
 
 def _sentences(flips: Flips) -> Iterator[str]:
     """What is not here, then how many samples went one way and how many the other."""
-    yield from (f"Not read: {said}." for said in flips.unread)
+    yield from (f"Not read: {sentence}." for sentence in flips.unread)
     for key, pairs in flips.pairs.items():
         own = [flip for flip in flips.flips if flip.key == key]
         higher = sum(flip.b > flip.a for flip in own)

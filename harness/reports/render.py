@@ -109,14 +109,14 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
     """The document for a terminal of `width` columns: a first screen, or all headline metrics."""
     cards, summary = document.models, document.summary
     head = [*textwrap.wrap(heading(document), width), ""]
-    said = (*comparisons(document), *notes(document))
+    sentences = (*comparisons(document), *notes(document))
     benchmarks = tables.headline_table(summary, cards)
     if not full:
         parts = (
             Part(body=tuple(warnings(document))),
             Part(body=tables.summary_table(summary), least=LEAST),
             Part(body=benchmarks, least=LEAST if len(cards) <= FEW else 0),
-            Part(body=said, title=f"Origins, by {CALLED[document.by]}", least=ROOM),
+            Part(body=sentences, title=f"Origins, by {CALLED[document.by]}", least=ROOM),
         )
         lines = SCREEN - len(head)
         return _text([*head, *first_screen(parts, width=width, more=MORE, lines=lines, bold=color)])
@@ -135,7 +135,7 @@ def render_terminal(document: Document, *, color: bool, width: int, full: bool) 
     ]
     for table in first:
         screen += table_lines(table, width, bold=color)
-    screen += _sentences([*said, *_meanings(cards), *tables.cost_notes(cards)], width)
+    screen += _sentences([*sentences, *_meanings(cards), *tables.cost_notes(cards)], width)
     last = [tables.cost_table(cards), tables.engines_table(document.engines)]
     for table in (*last, tables.protocols_table(document.protocols), *tables.pooled_tables(cards)):
         screen += table_lines(table, width, bold=color)

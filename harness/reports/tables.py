@@ -229,9 +229,9 @@ def _column_name(metric: Metric) -> str:
     return f"{metric.name}{text.arrow(metric)}"
 
 
-def _model_cell(card: ModelScorecard, said: str = "") -> str:
+def _model_cell(card: ModelScorecard, suffix: str = "") -> str:
     """A model's name, what is said of it here, and whether others ran it."""
-    return card.model.name + said + ("\n(imported)" if card.model.imported else "")
+    return card.model.name + suffix + ("\n(imported)" if card.model.imported else "")
 
 
 def _suite_row(card: ModelScorecard, suite: str, keys: Sequence[str]) -> tuple[str, ...]:
@@ -253,7 +253,7 @@ def _estimate_cell(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "not run"
     lines = (text.format_interval, text.format_count, text.format_same_tasks, text.format_corrected)
-    return "\n".join(said for line in lines if (said := line(estimate, metric)))
+    return "\n".join(text_line for line in lines if (text_line := line(estimate, metric)))
 
 
 def injection_task_tables(cards: Sequence[ModelScorecard]) -> list[Table]:

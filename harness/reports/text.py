@@ -26,8 +26,8 @@ def warned_of(warnings: Mapping[str, Sequence[str]]) -> Iterator[str]:
         warnings: `<suite>/<metric>` -> texts.
     """
     texts: dict[str, list[str]] = {}
-    for key, said in warnings.items():
-        for text in said:
+    for key, several in warnings.items():
+        for text in several:
             texts.setdefault(text, []).append(key)
     for text, keys in [*texts.items()][:FEW_WARNINGS]:
         what = f"{len(keys):,} metrics such as {keys[0]}" if keys[1:] else keys[0]

@@ -60,8 +60,8 @@ def _lines(way: Way, i: int, column: Column) -> Iterator[str]:
 
 
 def _signed(change: Estimate, metric: Metric) -> str:
-    said = points(change, metric, side=1)
-    return said if change.value is None or said.startswith("-") else f"+{said}"
+    number = points(change, metric, side=1)
+    return number if change.value is None or number.startswith("-") else f"+{number}"
 
 
 def _divergence(way: Way) -> tuple[str, str]:

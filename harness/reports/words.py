@@ -92,10 +92,10 @@ def plain_name(metric: Metric) -> str:
     stem, comma, filtered = stem.partition(",")
     if stem not in MEANINGS:
         return metric.name
-    said = MEANINGS[stem][0]
-    said += f" ({filtered})" if comma else ""
-    said += f" in {k} attempts" if at else ""
-    return said + (f": {PARTS.get(kind, kind)}" if colon else "")
+    words = MEANINGS[stem][0]
+    words += f" ({filtered})" if comma else ""
+    words += f" in {k} attempts" if at else ""
+    return words + (f": {PARTS.get(kind, kind)}" if colon else "")
 
 
 def meaning(metric: Metric) -> str:
@@ -112,13 +112,13 @@ def comparisons(document: Document) -> list[str]:
     Capability over all benchmarks comes first, then what is decided.
     """
     ratios = [ratio for ratio in document.ratios if ratio.comparison.metric.headline]
-    said = [
+    sentences = [
         *((_is_clear(ratio.comparison.estimate), ratio_sentence(ratio)) for ratio in ratios),
         *((decided(gap.comparison.estimate), gap_sentence(gap)) for gap in document.gaps),
     ]
     return [
         *(gap_sentence(gap) for gap in document.overall),
-        *together(sentence for _, sentence in sorted(said, key=lambda one: not one[0])),
+        *together(sentence for _, sentence in sorted(sentences, key=lambda one: not one[0])),
     ]
 
 
@@ -126,9 +126,9 @@ def together(sentences: Iterable[str]) -> list[str]:
     """Sentences that say the same of several metrics of a benchmark as one."""
     keys: dict[tuple[str, str], list[str]] = {}
     for sentence in sentences:
-        key, _, said = sentence.partition(": ")
-        keys.setdefault((key.rpartition("/")[0], said), []).append(key)
-    return [f"{', '.join(own)}: {said}" for (_, said), own in keys.items()]
+        key, _, statement = sentence.partition(": ")
+        keys.setdefault((key.rpartition("/")[0], statement), []).append(key)
+    return [f"{', '.join(own)}: {statement}" for (_, statement), own in keys.items()]
 
 
 def _is_clear(ratio: Estimate) -> bool:
@@ -233,8 +233,8 @@ def _without_luck(comparison: Comparison) -> str:
     gap, corrected = comparison.estimate, comparison.corrected
     if corrected is None or corrected.value is None:
         return ""
-    said = points(corrected, comparison.metric, _side(gap))
-    return "" if said == points(gap, comparison.metric) else f" ({said} without the luck of the choice)"
+    number = points(corrected, comparison.metric, _side(gap))
+    return "" if number == points(gap, comparison.metric) else f" ({number} without the luck of the choice)"
 
 
 def warnings(document: Document) -> list[str]:
@@ -270,22 +270,22 @@ def _missing(document: Document) -> Iterator[str]:
         for key, result in card.metrics.items()
         if result.metric.headline and lacks_attempts(result.estimate)
     ]
-    said = []
+    models = []
     for _, card, key, result in sorted(incomplete, key=lambda one: (-one[0], one[1].model.name, one[2])):
         lost, all_ = result.estimate.missing, result.estimate.n + result.estimate.missing
         ends = worst_case(result.estimate, result.metric)
         shown = " to ".join(text.format_value(end, result.metric) for end in ends or ())
         bounds = f" (in the worst case {shown})" if shown else ""
-        said.append(f"{card.model.name} {lost:,} of {all_:,} in {key}{bounds}")
+        models.append(f"{card.model.name} {lost:,} of {all_:,} in {key}{bounds}")
     telling = [
         f"{card.model.name}, {key}: {warning}."
         for _, card, key, result in incomplete
         for warning in result.estimate.warnings
     ]
-    if said:
+    if models:
         yield (
-            f"Much is missing, and what fails is seldom chance: {_listed(said)}. Nothing is best, ranked or "
-            f"claimed from a number that misses more than {100 * MOST_MISSING:.0f}%."
+            f"Much is missing, and what fails is seldom chance: {_listed(models)}. Nothing is best, "
+            f"ranked or claimed from a number that misses more than {100 * MOST_MISSING:.0f}%."
         )
     yield from telling
 
@@ -299,9 +299,9 @@ def _shortened(document: Document) -> Iterator[str]:
         if result.metric.headline and result.estimate.contexts_cut
     )
     if cut:
-        said = [f"{model} {e.contexts_cut:,} of {e.n:,} in {key}" for _, model, key, e in cut]
+        models = [f"{model} {e.contexts_cut:,} of {e.n:,} in {key}" for _, model, key, e in cut]
         yield (
-            f"Contexts did not fit and lost their beginning: {_listed(said)}. Raise max_model_len. Nothing "
+            f"Contexts did not fit and lost their beginning: {_listed(models)}. Raise max_model_len. Nothing "
             f"is best, ranked or claimed from a number with more than {100 * MOST_MISSING:.0f}% of them."
         )
 
@@ -356,8 +356,8 @@ def _subsets(document: Document) -> Iterator[str]:
     for card in document.models:
         for name, suite in card.suites.items():
             samples, limit = suite.expected // suite.attempts, suite.protocol.get("limit", "None")
-            if said := suite.protocol.get("sample"):
-                drawn[f"{name}, {said}"] = None
+            if sample := suite.protocol.get("sample"):
+                drawn[f"{name}, {sample}"] = None
             elif limit.isdecimal() and samples >= int(limit):
                 first[f"{name}, {samples}"] = None
     if drawn:

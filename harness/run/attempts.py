@@ -130,22 +130,22 @@ class Asked:
         sampling = self.sampling[cell.model]
         sampling = msgspec.structs.replace(sampling, seed=attempt_seed(sampling, sample.id, attempt.number))
         started, clock = time.time(), time.perf_counter()
-        said: Transcript | None = None
+        transcript: Transcript | None = None
         scores: tuple[Score, ...] = ()
         warnings: tuple[str, ...] = ()
         failure: AttemptFailure | None = None
         try:
             try:
-                said = await suite.run(sample, engine, sampling)
-                scores, warnings = await self.scorers.score(suite, sample, said)
+                transcript = await suite.run(sample, engine, sampling)
+                scores, warnings = await self.scorers.score(suite, sample, transcript)
                 _check_scores(scores)
             except Exception as error:
-                unscored = said is not None
+                unscored = transcript is not None
                 failure = classify(error, FailureKind.SCORER_ERROR if unscored else FailureKind.ENGINE_ERROR)
-                said = said or engine.transcript
-                scores, failure = _book(suite, sample, said, failure)
+                transcript = transcript or engine.transcript
+                scores, failure = _book(suite, sample, transcript, failure)
             seconds = time.perf_counter() - clock
-            record = new_record(attempt, said, scores, failure, engine.usage, started, seconds)
+            record = new_record(attempt, transcript, scores, failure, engine.usage, started, seconds)
             record = msgspec.structs.replace(record, warnings=warnings)
             record = append(self.writers[cell.key], record)
         except DiskError:

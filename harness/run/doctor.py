@@ -46,10 +46,10 @@ def next_step(findings: Sequence[Finding]) -> str:
     if hindering:
         return hindering.remedy
     lacking = sum(not finding.good for finding in findings)
-    told = f"mend those of the {lacking} lines with !! that you need, then " if lacking else ""
+    first = f"mend those of the {lacking} lines with !! that you need, then " if lacking else ""
     return (
-        f"{told}`harness run demo` measures four tiny models in a minute, and `harness plan capability` says "
-        "what a real run needs"
+        f"{first}`harness run demo` measures four tiny models in a minute, and `harness plan capability` "
+        "says what a real run needs"
     )
 
 
@@ -122,12 +122,12 @@ def sandbox() -> Finding:
         return Finding(False, "bubblewrap is not installed: HumanEval and MBPP cannot be run", remedy)
     tried = [command, "--unshare-user", "--unshare-net", "--ro-bind", "/", "/", "true"]
     answer = subprocess.run(tried, capture_output=True, text=True, check=False)
-    said = " ".join(answer.stderr.split()) or "no reason given"
+    reason = " ".join(answer.stderr.split()) or "no reason given"
     remedy = "allow unprivileged user namespaces (sysctl kernel.unprivileged_userns_clone=1)"
     text = (
         "bubblewrap makes sandboxes"
         if answer.returncode == 0
-        else f"bubblewrap makes no sandbox here: {said}"
+        else f"bubblewrap makes no sandbox here: {reason}"
     )
     return Finding(answer.returncode == 0, text, remedy)
 
@@ -172,10 +172,10 @@ def cache() -> Finding:
         return Finding(False, f"hub cache {folder} cannot be written", "set HF_HOME to a writable folder")
     repositories = [sum(1 for _ in folder.glob(f"{kind}--*")) for kind in ("models", "datasets")]
     free = shutil.disk_usage(parent).free / 2**30
-    said = "is not there yet" if parent != folder else "{} models, {} data sets".format(*repositories)
+    contents = "is not there yet" if parent != folder else "{} models, {} data sets".format(*repositories)
     remedy = "unset HF_HUB_OFFLINE for `harness fetch CONFIG`, or use folders alone, as the demo does"
     good = any(repositories) or not offline()
-    return Finding(good, f"hub cache {folder}: {said}, {free:.0f} GiB free on its disk", remedy)
+    return Finding(good, f"hub cache {folder}: {contents}, {free:.0f} GiB free on its disk", remedy)
 
 
 def hub() -> Finding:

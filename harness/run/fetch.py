@@ -49,8 +49,8 @@ def fetch(config: RunConfig, path: Path | None) -> Iterator[str]:
         suites[name] = _content(suite)
         revisions = {asked: commit for asked, commit in suite.needs.data.items() if commit}
         datasets |= revisions
-        said = [f"{asked.partition('@')[0]}@{commit}" for asked, commit in revisions.items()]
-        yield f"suite {name}: {suite.count()} samples, {', '.join(said) or 'no repository'}"
+        repositories = [f"{asked.partition('@')[0]}@{commit}" for asked, commit in revisions.items()]
+        yield f"suite {name}: {suite.count()} samples, {', '.join(repositories) or 'no repository'}"
     if path is not None:
         yield f"written: {write_lock(path, Lock(models=models, datasets=datasets, suites=suites))}"
 
@@ -70,7 +70,10 @@ def check_lock(path: Path | None, plan: Plan) -> list[str]:
     specs = {name: model.spec for name, model in plan.models.items()}
     contents = {name: _content(suite) for name, suite in _suites(plan).items()}
     changed = differences(lock, specs if plan.config.engine.kind == "vllm" else {}, contents)
-    return [*(f"{said}; run `harness fetch {path}` again if it is meant" for said in changed), *unheld]
+    return [
+        *(f"{sentence}; run `harness fetch {path}` again if it is meant" for sentence in changed),
+        *unheld,
+    ]
 
 
 def _unheld(lock: Lock | None, plan: Plan) -> Iterator[str]:

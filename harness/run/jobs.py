@@ -286,7 +286,7 @@ class Job:
 
     def _record_engines(self, engines: Mapping[str, Engine], load_seconds: float) -> None:
         """Keep what an engine is with each cell that it works on, and refuse to mix two in one."""
-        told = {
+        facts = {
             name: EngineFile(
                 facts=engine.facts,
                 hardware=hardware(),
@@ -298,7 +298,7 @@ class Job:
         }
         for cell in self.cells:
             if not self._complete(cell):
-                self.directory.add_engine(cell.entry, told[cell.entry.model])
+                self.directory.add_engine(cell.entry, facts[cell.entry.model])
 
     def _owed(self, asked: Asked) -> Iterator[Attempt]:
         """What the cells owe, but for suites whose samples cannot be made."""

@@ -26,12 +26,16 @@ def notify(path: Path, end: EndFile) -> str | None:
     command = os.environ.get(NOTIFY)
     if not command:
         return None
-    told = {"HARNESS_END": str(path.resolve()), "HARNESS_STATUS": str(end.status), "HARNESS_NAME": end.name}
+    variables = {
+        "HARNESS_END": str(path.resolve()),
+        "HARNESS_STATUS": str(end.status),
+        "HARNESS_NAME": end.name,
+    }
     try:
         answer = subprocess.run(
             command,
             shell=True,
-            env={**os.environ, **told},
+            env={**os.environ, **variables},
             timeout=SECONDS,
             stdin=subprocess.DEVNULL,
             check=False,

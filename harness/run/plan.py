@@ -83,9 +83,11 @@ class Plan:
                 yield f"  with the adapter {as_written(model.spec.weights)}, rank {over.rank}, over {targets}"
             if asked := model.spec.variant.protocol:
                 drawn = msgspec.structs.asdict(drawn_by(self.config.sampling, model.spec))
-                told = {key.removeprefix("variant."): value for key, value in asked.items()}
-                told |= {key: f"{drawn[key]:g}" for key in DRAWS} if told.pop("sampling", None) else {}
-                yield f"  asked with {', '.join(f'{key} {value}' for key, value in told.items())}"
+                settings = {key.removeprefix("variant."): value for key, value in asked.items()}
+                settings |= (
+                    {key: f"{drawn[key]:g}" for key in DRAWS} if settings.pop("sampling", None) else {}
+                )
+                yield f"  asked with {', '.join(f'{key} {value}' for key, value in settings.items())}"
         for cell in self.cells:
             entry = cell.entry
             of = f" drawn from {entry.drawn_from}" if entry.drawn_from else ""

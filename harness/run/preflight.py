@@ -207,8 +207,10 @@ def rendering_protocol(subject: Subject) -> dict[str, str]:
         return {}
     if shown is None:
         return {}
-    told = "; ".join(shown.lines())
-    return ({"chat_template": told} if told else {}) | ({"date": subject.config.day} if shown.dated else {})
+    losses = "; ".join(shown.lines())
+    return ({"chat_template": losses} if losses else {}) | (
+        {"date": subject.config.day} if shown.dated else {}
+    )
 
 
 def too_long_context(subject: Subject) -> Iterator[Caution]:

@@ -194,8 +194,8 @@ def _take_over(
         named = ", ".join(f"{cell.suite} of {cell.model}" for cell in cells[:FEW_NAMES])
         more = f" and {len(cells) - FEW_NAMES} more" if len(cells) > FEW_NAMES else ""
         progress.note(f"taken from {path}: {named}{more}")
-    for said in refused:
-        progress.note(said)
+    for sentence in refused:
+        progress.note(sentence)
 
 
 def _extend(root: Path | None, plan: Plan, directory: RunDirectory, progress: Progress) -> None:
@@ -225,16 +225,16 @@ def _still_asked(plan: Plan, cell: CellEntry, model: ModelEntry) -> bool:
 def _left_aside(plan: Plan, directory: RunDirectory, left: Sequence[CellEntry]) -> str:
     """That some cells are no part of the run any more, and what the protocol of each says otherwise now."""
     asked = {(cell.entry.model, cell.entry.suite): cell.entry for cell in plan.cells}
-    said = []
+    cells = []
     for old in left[:FEW_NAMES]:
         now = asked.get((old.model, old.suite))
         changed = changed_keys(old.protocol, now.protocol if now else {})
         changed += ["attempts"] if now and now.attempts != old.attempts else []
         why = f" ({', '.join(changed) or 'weights or engine arguments'} changed)" if now else ""
-        said.append(f"{old.suite} of {old.model}{why}")
+        cells.append(f"{old.suite} of {old.model}{why}")
     more = f" and {len(left) - FEW_NAMES} more" if len(left) > FEW_NAMES else ""
     return (
-        f"the config no longer asks for {', '.join(said)}{more}: what was measured stays in "
+        f"the config no longer asks for {', '.join(cells)}{more}: what was measured stays in "
         f"{directory.path / 'cells'}, and is no part of the scorecards"
     )
 

@@ -88,8 +88,8 @@ def run(program: str, tests: str = "", limits: Limits | None = None) -> Verdict:
     """
     check_available()
     limits = limits or Limits()
-    said, status = _converse(json.dumps([program, tests]), limits)
-    ready, _, verdict = said.partition("\n")
+    output, status = _converse(json.dumps([program, tests]), limits)
+    ready, _, verdict = output.partition("\n")
     verdict = verdict.strip()
     if ready == "ready" and not verdict:
         verdict = _without_verdict(status)
@@ -110,7 +110,7 @@ def _without_verdict(status: int | None) -> str:
     return "" if status == 128 + signal.SIGKILL else f"failed: its tests broke down with status {status}"
 
 
-def _converse(told: str, limits: Limits) -> tuple[str, int | None]:
+def _converse(request: str, limits: Limits) -> tuple[str, int | None]:
     """What the tests' sandbox says and its exit status, None for one that did not end in time.
 
     Everything in both sandboxes is dead afterwards.
@@ -126,10 +126,10 @@ def _converse(told: str, limits: Limits) -> tuple[str, int | None]:
             for end in (questions, to_program, from_program, answers):
                 os.close(end)
         try:
-            said, _ = tests.communicate(told.encode(), timeout=limits.seconds + GRACE_SECONDS)
+            output, _ = tests.communicate(request.encode(), timeout=limits.seconds + GRACE_SECONDS)
         except subprocess.TimeoutExpired as late:
             return str(late.output or b"", "utf8", "replace"), None
-        return str(said, "utf8", "replace"), tests.returncode
+        return str(output, "utf8", "replace"), tests.returncode
 
 
 @contextmanager
@@ -320,13 +320,13 @@ def check_available() -> None:
             env={},
         )
     if process.returncode:
-        said = " ".join(process.stderr.decode("utf8", "replace").split())[-300:]
-        hidden = "execvp" in said
+        reason = " ".join(process.stderr.decode("utf8", "replace").split())[-300:]
+        hidden = "execvp" in reason
         mend = (
             f"install Python elsewhere than {sys.prefix}" if hidden else "allow unprivileged user namespaces"
         )
         raise UserError(
-            f"bubblewrap cannot build a sandbox on this machine ({said}): {mend}, or leave out the tasks "
+            f"bubblewrap cannot build a sandbox on this machine ({reason}): {mend}, or leave out the tasks "
             "that run code"
         )
 

@@ -59,8 +59,8 @@ def _wrong(directory: RunDirectory, cell: CellEntry) -> Iterator[str]:
         bad = [s.metric for s in outcome.scores if s.value is not None and worst.get(s.metric) == s.value]
         if bad:
             answers = [s.answer for s in outcome.scores if s.metric in bad and s.answer is not None]
-            said = f"  answered {one_line(answers[0])[:80]!r}" if answers else ""
-            yield f"{_name(cell, outcome)}  {', '.join(f'{name} {worst[name]:g}' for name in bad)}{said}"
+            answered = f"  answered {one_line(answers[0])[:80]!r}" if answers else ""
+            yield f"{_name(cell, outcome)}  {', '.join(f'{name} {worst[name]:g}' for name in bad)}{answered}"
 
 
 def _worst(metric: Metric) -> float | None:

@@ -53,9 +53,9 @@ def _letters(text: str) -> tuple[str, list[int]]:
 def _unescaped(text: str, positions: list[int]) -> tuple[str, list[int]]:
     parts, places, last = [], [], 0
     for match in ESCAPE.finditer(text):
-        said = unescape(match)
-        parts += [text[last : match.start()], said]
-        places += [*positions[last : match.start()], *[positions[match.start()]] * len(said)]
+        plain = unescape(match)
+        parts += [text[last : match.start()], plain]
+        places += [*positions[last : match.start()], *[positions[match.start()]] * len(plain)]
         last = match.end()
     return "".join([*parts, text[last:]]), [*places, *positions[last:]]
 

@@ -311,10 +311,10 @@ def verdict(score: Score, cell: CellEntry, explained: Explanation, transcript: T
     rates = {metric.name for metric in cell.metrics if metric.kind == "rate"}
     none = "not measured" if score.operands is None else "one number over all samples"
     value = none if score.value is None else f"{score.value:.6g}"
-    said = {"0": "no", "1": "yes"} if score.metric in rates else {}
+    words = {"0": "no", "1": "yes"} if score.metric in rates else {}
     return Verdict(
         metric=score.metric,
-        value=said.get(value, value),
+        value=words.get(value, value),
         reason=score.reason or explained.meanings.get(name),
         answer=None if score.answer == last else score.answer,
     )

@@ -170,8 +170,8 @@ def _votes(run: Restored, cell: CellEntry) -> dict[Key, list[Vote]]:
     votes: dict[Key, list[Vote]] = {}
     for name, judge in kept.judges().items():
         measured = _measured(judge)
-        for key, said in kept.of(name).items():
-            own = said.verdict
+        for key, judged in kept.of(name).items():
+            own = judged.verdict
             failure = f"{own.failure}: {own.failure_message or ''}" if own.failure else None
             vote = Vote(
                 judge=name,
@@ -212,8 +212,8 @@ def _view(viewer: Viewer, record: Record, votes: Sequence[Vote]) -> bytes:
     try:
         view = viewer.view(record)
     except Exception as error:  # a transcript may hold anything that a suite does not expect
-        said = f"the suite cannot explain it: {type(error).__name__}"
-        view = Viewer(viewer.run, viewer.cell, None, {}, said).view(record)
+        reason = f"the suite cannot explain it: {type(error).__name__}"
+        view = Viewer(viewer.run, viewer.cell, None, {}, reason).view(record)
     shown = Attempt(
         sample=record.sample, attempt=record.attempt, votes=tuple(votes), **msgspec.structs.asdict(view)
     )

@@ -163,8 +163,8 @@ def make_board(runs: Sequence[Taken], store: Store, settings: SiteSettings) -> B
     for run in taken:
         for card in store.cards(run):
             identity = _identity(card.model)
-            told = (run.signer is not None, run.created, card.model)
-            models[identity] = max(told, models.get(identity, told), key=lambda one: one[:2])
+            candidate = (run.signer is not None, run.created, card.model)
+            models[identity] = max(candidate, models.get(identity, candidate), key=lambda one: one[:2])
             numbers += ((identity, number) for number in _numbers(card, run, settings))
     rows = _rows({identity: model for identity, (*_, model) in models.items()}, numbers)
     columns = _columns(numbers)
@@ -243,8 +243,8 @@ def _identity(model: ModelEntry) -> str:
     """Of its name and its weights, where they are known, else of where they came from."""
     weights = model.architecture.weights_hash if model.architecture else None
     quantised = _quantised(model)
-    told = "\0".join((model.name, weights or model.repository or "", quantised))
-    return hashlib.sha256(told.encode()).hexdigest()
+    identity = "\0".join((model.name, weights or model.repository or "", quantised))
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def slug(name: str) -> str:
@@ -290,15 +290,15 @@ def _protocol(number: Number) -> dict[str, str]:
             if f not in ("chat_template", *fields) and (f, v) != ("date", NONE)
         }
         if own:
-            told = msgspec.json.encode(own, order="sorted")
-            fields[f"of {name}"] = hashlib.sha256(told).hexdigest()
+            encoded = msgspec.json.encode(own, order="sorted")
+            fields[f"of {name}"] = hashlib.sha256(encoded).hexdigest()
     return fields
 
 
 def _column_of(number: Number) -> str:
     fields = msgspec.json.encode(_protocol(number), order="sorted")
-    told = f"{number.result.suite}\0{number.result.metric.name}\0".encode() + fields
-    return hashlib.sha256(told).hexdigest()[:10]
+    identity = f"{number.result.suite}\0{number.result.metric.name}\0".encode() + fields
+    return hashlib.sha256(identity).hexdigest()[:10]
 
 
 def _columns(numbers: Sequence[tuple[str, Number]]) -> dict[str, Column]:
@@ -451,8 +451,8 @@ def _facts(model: ModelEntry, models: Mapping[str, ModelEntry], day: str) -> Fac
 
 
 def _openness(openness: Openness) -> str:
-    told = [what for what in ("weights", "code", "data") if getattr(openness, what)]
-    return " + ".join(told) or "unknown"
+    published = [what for what in ("weights", "code", "data") if getattr(openness, what)]
+    return " + ".join(published) or "unknown"
 
 
 def _quantised(model: ModelEntry) -> str:
@@ -463,10 +463,10 @@ def _quantised(model: ModelEntry) -> str:
 
 def _mode(model: ModelEntry) -> str:
     details = model.engine.details if model.engine else {}
-    told = [
+    parts = [
         f"{name} {value}"
         for name, value in sorted(details.items())
         if re.search("think|reasoning_effort", name)
     ]
     parser = details.get("reasoning_parser", "")
-    return ", ".join(told) or ("thinking" if parser not in ("", "None", "none") else "not said")
+    return ", ".join(parts) or ("thinking" if parser not in ("", "None", "none") else "not said")

@@ -66,8 +66,8 @@ def front(frame: Frame) -> str:
         headings=headings,
         lines=[_line(board, row, columns, composite=composite) for row in rows],
         facets=[
-            (name, said, sorted({str(getattr(row.facts, name)) for row in board.rows}))
-            for name, said in FACETS
+            (name, title, sorted({str(getattr(row.facts, name)) for row in board.rows}))
+            for name, title in FACETS
         ],
         few=FEW if len(headings) > MANY else 0,
         runs=len(board.runs),
@@ -140,7 +140,7 @@ def _line(board: Board, row: Row, columns: Sequence[Column], *, composite: bool)
         origin=facts.developer,
         country=facts.country,
         params=text.format_params(row.model.architecture),
-        badges=tuple(said for said, _ in badges(list(row.numbers.values()), imported=row.model.imported)),
+        badges=tuple(label for label, _ in badges(list(row.numbers.values()), imported=row.model.imported)),
         facts={
             **{name: str(getattr(facts, name)) for name, _ in FACETS},
             "total": "" if facts.total is None else str(facts.total),

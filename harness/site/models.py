@@ -103,9 +103,9 @@ def _facts(row: Row) -> Iterator[tuple[str, str]]:
         yield "Engine", f"{engine.name} {engine.version}"
         yield "Mode", facts.mode
         yield "Quantised", facts.quantised
-        told = ", ".join(f"{name} {value}" for name, value in sorted(engine.details.items()))
-        if told:
-            yield "Engine, in full", told
+        details = ", ".join(f"{name} {value}" for name, value in sorted(engine.details.items()))
+        if details:
+            yield "Engine, in full", details
     hardware = {f"{name} {value}" for n in row.numbers.values() for name, value in n.run.hardware.items()}
     if hardware:
         yield "Ran on", ", ".join(sorted(hardware))
@@ -183,15 +183,15 @@ def model_data(board: Board, row: Row) -> bytes:
             continue
         number, estimate = row.numbers[column.id], row.numbers[column.id].estimate
         words = (text.format_interval(estimate, column.metric), text.format_count(estimate, column.metric))
-        said = heading(board, column)
+        head = heading(board, column)
         numbers.append(
             {
                 "column": column.id,
-                "suite": said.suite,
+                "suite": head.suite,
                 "metric": column.metric.name,
-                "name": said.name,
-                "differs": ", ".join(said.differs),
-                "direction": said.direction,
+                "name": head.name,
+                "differs": ", ".join(head.differs),
+                "direction": head.direction,
                 "share": text.is_share(column.metric),
                 "said": " ".join(words),
                 "value": estimate.value,

@@ -29,7 +29,7 @@ def origin_page(frame: Frame, kind: str, key: str, compared: Sequence[str]) -> s
     """The page of a country or a developer. compared: sentences about countries."""
     board, path = frame.board, origin_path(kind, key)
     rows = [row for row in board.rows if origin_path(kind, getattr(row.facts, kind)) == path]
-    said = [s for s in compared if f" {key} " in f" {s.replace(',', ' ')} "]
+    sentences = [s for s in compared if f" {key} " in f" {s.replace(',', ' ')} "]
     return frame.render(
         "origin.html.j2",
         path,
@@ -38,7 +38,7 @@ def origin_page(frame: Frame, kind: str, key: str, compared: Sequence[str]) -> s
         key=key,
         models=_models(board, rows),
         headings=[heading(board, column) for column in _columns(board, rows)],
-        said=said if kind == "country" else [],
+        said=sentences if kind == "country" else [],
         developers=sorted({row.facts.developer for row in rows}),
     )
 

@@ -63,7 +63,7 @@ class Frame:
             values: what its template is filled with.
         """
         page = page_template(TEMPLATES / template, SHARED)
-        said = page.render(
+        html = page.render(
             site=self.board.settings,
             title=title,
             root="../" * path.count("/"),
@@ -76,7 +76,7 @@ class Frame:
             signs=self.signs,
             **values,
         )
-        return said.rstrip() + "\n"
+        return html.rstrip() + "\n"
 
 
 def model_path(row: Row) -> str:

@@ -128,10 +128,10 @@ def _strip(run: RunDirectory) -> dict[str, int]:
     changed: dict[str, str] = {}
     for folder in run.layout.folders():
         for path in sorted(folder.glob("engine-*.json")):
-            told = read_file(path, EngineFile)
-            facts, hardware = msgspec.to_builtins(told.facts), _cleaned(told.hardware, counts)
-            facts = msgspec.convert(_cleaned(facts, counts), type(told.facts))
-            own = rewrite(folder, path.name, msgspec.structs.replace(told, facts=facts, hardware=hardware))
+            file = read_file(path, EngineFile)
+            facts, hardware = msgspec.to_builtins(file.facts), _cleaned(file.hardware, counts)
+            facts = msgspec.convert(_cleaned(facts, counts), type(file.facts))
+            own = rewrite(folder, path.name, msgspec.structs.replace(file, facts=facts, hardware=hardware))
             changed |= {str((folder / CHECKSUMS).relative_to(run.path)): own[1]} if own else {}
         cell = read_file(folder / CELL, CellFile)
         model = msgspec.convert(_cleaned(msgspec.to_builtins(cell.model), counts), type(cell.model))
@@ -165,14 +165,14 @@ def _summary(
         for record in run.directory.each_record(cell):
             failed += record.failure is not None
             suspects += bool(KEYS.search(msgspec.json.encode(record.transcript).decode()))
-        said = (
+        fields = (
             cell.model,
             cell.suite,
             f"{scores[name].attempts:,}",
             f"{scores[name].again:,}",
             f"{failed:,}",
         )
-        cells = (*map(escape_markdown, said), suites.publication(cell))
+        cells = (*map(escape_markdown, fields), suites.publication(cell))
         yield f"| {' | '.join(cells)} |"
     yield ""
     paths, keys = removed.get("paths", 0), removed.get("keys", 0)

@@ -145,11 +145,11 @@ def _example(board: Board, columns: list[Column], store: Store) -> list[tuple[st
                 (s["title"], "".join(p.get("text", "") for p in s.get("pieces", ())))
                 for s in view.get("steps", ())
             ]
-            told = [
-                (title, said[:EXAMPLE] + ("…" if len(said) > EXAMPLE else ""))
-                for title, said in steps
-                if said.strip()
+            shown = [
+                (title, text[:EXAMPLE] + ("…" if len(text) > EXAMPLE else ""))
+                for title, text in steps
+                if text.strip()
             ]
-            if told:
-                return told[:4]
+            if shown:
+                return shown[:4]
     return []

@@ -299,7 +299,7 @@ def _read(directory: RunDirectory, folder: Path, store: Store, reading: Reading)
         return Taken(name=name, refused=_reasons(wrong))
     of_suites = build_scorecards(run.manifest, directory.columns, processes=1)  # runs are taken side by side
     cards = by_benchmark(of_suites, run.manifest)
-    if unread := [said for card in cards for said in card.unread.values()]:
+    if unread := [sentence for card in cards for sentence in card.unread.values()]:
         return Taken(name=name, refused=tuple(map(one_line, unread[:SHOWN])))
     with (folder / "cards").open("wb") as file:
         pickle.dump([card.computed() for card in cards], file, protocol=5)
@@ -363,8 +363,8 @@ def _is_unsigned(finding: Finding) -> bool:
 
 def _reasons(findings: Sequence[Finding]) -> tuple[str, ...]:
     more = len(findings) - SHOWN
-    said = [one_line(finding.text) for finding in findings[:SHOWN]]
-    return (*said, f"and {more} more") if more > 0 else tuple(said)
+    sentences = [one_line(finding.text) for finding in findings[:SHOWN]]
+    return (*sentences, f"and {more} more") if more > 0 else tuple(sentences)
 
 
 def _made_of(run: Restored, cell: CellEntry, sums: dict[str, str], *more: str) -> str:

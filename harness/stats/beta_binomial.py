@@ -111,13 +111,13 @@ def _of_many(events: NDArray[Any], sizes: NDArray[np.intp], low: float, high: fl
         low: limit by all factors.
         high: the same.
     """
-    told = _part(min((events > 0).sum(), (events < sizes).sum()), TOLD)
-    if not told:
+    share = _part(min((events > 0).sum(), (events < sizes).sum()), TOLD)
+    if not share:
         return low, high
     n, each = float(sizes.sum()), float((sizes**2).sum() / sizes.sum())
     size = n / (1 + (each - 1) * max(0.0, _correlation(events, sizes)))
     wide = wilson(float(events.sum()) / n * size, size)
-    lower, upper = low + told * (min(low, wide[0]) - low), high + told * (max(high, wide[1]) - high)
+    lower, upper = low + share * (min(low, wide[0]) - low), high + share * (max(high, wide[1]) - high)
     return float(lower), float(upper)
 
 

@@ -391,8 +391,8 @@ def shared_risk_ratio(
         return risk_ratio(proportion(x, clusters_a), proportion(y, clusters_b), names, missing=missing)
     weights = np.concatenate([x / x.mean() / x.size, y / y.mean() / y.size])
     shown = [np.bincount(codes, weights) for codes in factors.values()]
-    told = [float(row.sum() ** 2 / np.square(row).sum()) for row in shown]
-    freedom = max(1.0, min(told, default=float(units)) - 1)
+    sizes = [float(row.sum() ** 2 / np.square(row).sum()) for row in shown]
+    freedom = max(1.0, min(sizes, default=float(units)) - 1)
     half = student_t(freedom) * math.sqrt(variance)
     ratio = float(x.mean() / y.mean())
     over = f"clustered by {' x '.join(factors)}, which both share" if factors else "independent samples"

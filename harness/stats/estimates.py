@@ -162,9 +162,9 @@ def of_population(
     x = np.asarray(values, dtype=np.float64)
     n, center = x.size, float(x.mean())
     order = ", in the order of difficulty" if by_difficulty else ""
-    told = f"{n} drawn of {size}{order}, finite population correction"
+    sample_text = f"{n} drawn of {size}{order}, finite population correction"
     if n >= size:
-        return Interval(low=center, high=center, method=f"on these tasks: {told}")
+        return Interval(low=center, high=center, method=f"on these tasks: {sample_text}")
     left = 1 - n / size
     seen = 0.0
     if n > 1:
@@ -173,7 +173,9 @@ def of_population(
         if not seen:
             return None
         half = student_t(n - 1) * math.sqrt(seen)
-        return Interval(low=center - half, high=center + half, method=f"on these tasks: t interval, {told}")
+        return Interval(
+            low=center - half, high=center + half, method=f"on these tasks: t interval, {sample_text}"
+        )
     floor, width = bounds[0], bounds[1] - bounds[0]
     share = (center - floor) / width
     effective = n * (size - 1) / (size - n)
@@ -183,7 +185,7 @@ def of_population(
         freedom = 2 * (n - 1) / 3 if by_difficulty else n - 1
         effective = share * (1 - share) / (seen / width**2) * (Z / student_t(max(1, int(freedom)))) ** 2
     low, high = wilson(share * effective, effective)
-    method = f"on these tasks: Wilson interval, {told}"
+    method = f"on these tasks: Wilson interval, {sample_text}"
     return Interval(low=floor + width * low, high=floor + width * high, method=method)
 
 

@@ -137,9 +137,9 @@ def ratio_over_models(
     shared = careful_variance(n * np.concatenate(influence), factors, finest_factor(joint))
     parts = [values.var(ddof=1) / values.size / c**2 for values, c in zip(means, centres, strict=True)]
     # Each part of the variance with its degrees of freedom.
-    told = [*zip(parts, (values.size - 1 for values in means), strict=True), (shared, units - 1)]
-    variance = math.fsum(part for part, _ in told)
-    freedom = variance**2 / math.fsum(part**2 / max(1, of) for part, of in told) if variance else 1.0
+    variances = [*zip(parts, (values.size - 1 for values in means), strict=True), (shared, units - 1)]
+    variance = math.fsum(part for part, _ in variances)
+    freedom = variance**2 / math.fsum(part**2 / max(1, of) for part, of in variances) if variance else 1.0
     half = student_t(freedom) * math.sqrt(variance) if units > 1 else math.inf
     value = centres[0] / centres[1]
     return Estimate(

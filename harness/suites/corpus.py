@@ -92,8 +92,10 @@ def _text_corpus(name: str, items: Sequence[Any]) -> Corpus:
 def _sentence(metric: Any, references: Any, prediction: Any) -> list[float]:
     """What one sentence adds to the counts of a metric. References: one text, or several."""
     texts = [references] if isinstance(references, str) else list(references)
-    said = prediction if isinstance(prediction, str) else prediction[0]
-    statistics: list[list[float]] = metric._extract_corpus_statistics([said], [[text] for text in texts])
+    prediction_text = prediction if isinstance(prediction, str) else prediction[0]
+    statistics: list[list[float]] = metric._extract_corpus_statistics(
+        [prediction_text], [[text] for text in texts]
+    )
     return statistics[0]
 
 
@@ -135,13 +137,13 @@ def _confusion(items: Sequence[Any]) -> Sums | None:
     if k > MANY_CLASSES:
         return None
     parts = np.zeros((len(items), k * k))
-    parts[np.arange(len(items)), [place[right] * k + place[said] for right, said in items]] = 1
+    parts[np.arange(len(items)), [place[right] * k + place[predicted] for right, predicted in items]] = 1
 
     def compute(total: Floats) -> float:
         table = total.reshape(k, k)
-        right, said, n = table.sum(axis=1), table.sum(axis=0), table.sum()
-        spread = (n * n - right @ right) * (n * n - said @ said)
-        return float((table.trace() * n - right @ said) / math.sqrt(spread)) if spread > 0 else 0.0
+        right, predicted, n = table.sum(axis=1), table.sum(axis=0), table.sum()
+        spread = (n * n - right @ right) * (n * n - predicted @ predicted)
+        return float((table.trace() * n - right @ predicted) / math.sqrt(spread)) if spread > 0 else 0.0
 
     return parts, compute
 
@@ -155,8 +157,8 @@ def _binary(items: Sequence[Any]) -> Sums | None:
     table = np.array(items)
     if table.dtype.kind not in "biu" or not np.isin(table, (0, 1)).all():
         return None
-    right, said = table.T.astype(float)
-    parts = np.stack([right * said, right + said], axis=1)
+    right, predicted = table.T.astype(float)
+    parts = np.stack([right * predicted, right + predicted], axis=1)
     return parts, lambda total: 2 * total[0] / total[1] if total[1] else 0.0
 
 

@@ -48,8 +48,8 @@ Answers = dict[tuple[str, str], dict[str, Solved]]
 
 def identity(protocol: Mapping[str, str]) -> tuple[str, str]:
     """(task, digest of what its samples are)."""
-    said = [protocol.get(field, "") for field in ASKED[protocol["adapter"]]]
-    return said[0], digest(said)
+    values = [protocol.get(field, "") for field in ASKED[protocol["adapter"]]]
+    return values[0], digest(values)
 
 
 def answers_under(path: Path) -> Answers:

@@ -61,9 +61,9 @@ class Restored:
 
     def _revisions(self) -> dict[str, str]:
         """Data sets of the hub, as the run asked for them -> the commits that it read."""
-        said = [cell.protocol.get("revision", "{}") for cell in self.manifest.cells.values()]
+        texts = [cell.protocol.get("revision", "{}") for cell in self.manifest.cells.values()]
         try:
-            read = [msgspec.json.decode(text, type=dict[str, str | None]) for text in said]
+            read = [msgspec.json.decode(text, type=dict[str, str | None]) for text in texts]
         except msgspec.DecodeError as error:
             raise UserError(
                 f"{self.directory.manifest_path}: revision in a protocol is not what a suite writes "
@@ -141,9 +141,9 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=spec.trust_remote_code)
     except Exception as error:  # whatever transformers makes of files that are not as they should be
-        said = one_line(f"{type(error).__name__}: {error}")[:300]
+        reason = one_line(f"{type(error).__name__}: {error}")[:300]
         raise UserError(
-            f"the tokenizer of {spec.name} in {folder} cannot be loaded ({said}): its files are damaged, or "
+            f"the tokenizer of {spec.name} in {folder} cannot be loaded ({reason}): its files are damaged, or "
             "want another transformers, or code of their own"
         ) from error
 

@@ -18,8 +18,8 @@ class Scored(NamedTuple):
 
 def score(suite: Suite, sample: Sample, transcript: Transcript) -> Scored:
     """`Suite.score` within the bound. Raises as `bounded`, and what the suite raises."""
-    with bounded(f"scoring {named(suite, sample)}"), gathered() as said:
-        return Scored(suite.score(sample, transcript), tuple(dict.fromkeys(said)))
+    with bounded(f"scoring {named(suite, sample)}"), gathered() as warnings:
+        return Scored(suite.score(sample, transcript), tuple(dict.fromkeys(warnings)))
     raise AssertionError("a bounded section that was ended raises")
 
 

@@ -59,8 +59,14 @@ class SecondEngine:
     def identity(self) -> str:
         """What tells it from others, for a protocol: its name, and a digest of all that is said of it."""
         spec = self._spec
-        said = [as_written(spec.model), spec.engine.kind, spec.engine.args, spec.temperature, spec.max_tokens]
-        return f"{self._model.name} {digest(said)[:12]}"
+        parts = [
+            as_written(spec.model),
+            spec.engine.kind,
+            spec.engine.args,
+            spec.temperature,
+            spec.max_tokens,
+        ]
+        return f"{self._model.name} {digest(parts)[:12]}"
 
     def check(self) -> None:
         """Raises UserError if its engine cannot be had."""

@@ -114,7 +114,7 @@ def make_claims(
     return Claims(
         **made,
         problems=problems,
-        unread=tuple(said for card in cards for said in card.unread.values()),
+        unread=tuple(sentence for card in cards for sentence in card.unread.values()),
         by=asked.by,
         finite=evidence.finite,
         undated=date_models(evidence)[1],

@@ -201,8 +201,8 @@ class VllmEngine:
         other._lora = await load_adapter(self._llm, adapter, number)
         other._scorer = other._new_scorer()  # what is kept of the model itself is not of this one
         await self._check_changed(other, adapter)
-        told = {"adapter": f"LoRA, rank {adapter.rank}, SHA-256 {adapter.digest[:16]}"}
-        other.facts = msgspec.structs.replace(self.facts, details={**self.facts.details, **told})
+        details = {"adapter": f"LoRA, rank {adapter.rank}, SHA-256 {adapter.digest[:16]}"}
+        other.facts = msgspec.structs.replace(self.facts, details={**self.facts.details, **details})
         return other
 
     async def _check_changed(self, other: "VllmEngine", adapter: Adapter) -> None:
@@ -381,20 +381,20 @@ class VllmEngine:
     def _prompt_facts(self) -> dict[str, str]:
         """How prompts begin, as they are really sent, and what template makes them."""
         encoder, template = self._encoder, getattr(self._tokenizer, "chat_template", None)
-        told = {"bos_tokens": str(encoder.leading_bos(encoder.encode("x")))}
+        details = {"bos_tokens": str(encoder.leading_bos(encoder.encode("x")))}
         if isinstance(template, str):
-            told["chat_template_hash"] = hashlib.sha256(template.encode()).hexdigest()[:16]
+            details["chat_template_hash"] = hashlib.sha256(template.encode()).hexdigest()[:16]
         if rendered := self._trial_rendering():
             in_chat, in_text = (
                 encoder.leading_bos(made)
                 for made in (encoder.encode_bare(rendered), encoder.encode(rendered))
             )
-            told["bos_tokens_in_chat"] = str(in_chat)
+            details["bos_tokens_in_chat"] = str(in_chat)
             if in_text != in_chat:
-                told["bos_tokens_in_chat_as_text"] = str(in_text)
+                details["bos_tokens_in_chat_as_text"] = str(in_text)
         if ends := appended_tokens(self._tokenizer):
-            told["special_tokens_taken_off"] = str(ends)
-        return told
+            details["special_tokens_taken_off"] = str(ends)
+        return details
 
     # Requests
 

@@ -102,8 +102,8 @@ def _errors(lines: Sequence[str]) -> Iterator[str]:
 def shorten(text: str) -> str:
     """An error of vLLM in one line of at most 500 characters, cut between words; memory in plain words."""
     line = " ".join(text.split())
-    for said, plain in MEMORY:
-        line = said.sub(plain, line)
+    for pattern, plain in MEMORY:
+        line = pattern.sub(plain, line)
     return textwrap.shorten(line, 500, placeholder=" ...")
 
 

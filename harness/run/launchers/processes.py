@@ -200,13 +200,13 @@ class Processes:
             if worker.job.share[1] > 1 and name in ("begun", "loaded") and not first:
                 return None
             self._told.add((arguments[0], name))
-            told: dict[str, Callable[..., None]] = {
+            handlers: dict[str, Callable[..., None]] = {
                 "begun": progress.begun,
                 "loaded": progress.loaded,
                 "finished": progress.finished,
                 "note": progress.note,
             }
-            told[name](*arguments)
+            handlers[name](*arguments)
         return None
 
     def _bury(self, connection: Connection, progress: Progress) -> Job:

@@ -102,14 +102,14 @@ class Slurm:
                 sbatch(self.finish_script(jobs[0], [*others, *(s.job for s in submissions)]))
             yield from (job for job in free if job.is_complete)
             return
-        waiting, said = {job.name: job for job in jobs}, ""
+        waiting, reported = {job.name: job for job in jobs}, ""
         while waiting:
             try:
                 queued = live_models(directory.path)
             except UserError as error:  # jobs go on while the controller is busy, or begins anew
-                if str(error) != said:
+                if str(error) != reported:
                     progress.note(f"{error}: this command does, while jobs go on")
-                said = str(error)
+                reported = str(error)
                 time.sleep(POLL_SECONDS)
                 continue
             for name in [name for name in waiting if name not in queued]:
@@ -258,8 +258,8 @@ def sbatch(script: str) -> str:
     Raises:
         UserError: Slurm does not take it, or is not here.
     """
-    said = _ask(["sbatch", "--parsable"], script)
-    return said.strip().splitlines()[-1].partition(";")[0]
+    answer = _ask(["sbatch", "--parsable"], script)
+    return answer.strip().splitlines()[-1].partition(";")[0]
 
 
 def live_models(run: Path) -> dict[str, str]:
@@ -279,12 +279,12 @@ def live_models(run: Path) -> dict[str, str]:
 
 def _live_elements(job: str) -> Iterator[int]:
     try:
-        said = _ask(["squeue", "--noheader", "--array", f"--jobs={job}", "--format=%K"])
+        answer = _ask(["squeue", "--noheader", "--array", f"--jobs={job}", "--format=%K"])
     except UserError as error:
         if "Invalid job id" in str(error):  # it ended some minutes ago, and Slurm has forgotten it
             return
         raise
-    yield from (int(index) for index in said.split())
+    yield from (int(index) for index in answer.split())
 
 
 def _ask(command: list[str], stdin: str = "") -> str:

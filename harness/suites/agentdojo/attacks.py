@@ -28,8 +28,8 @@ def check_attack(name: str, text: str | None = None) -> None:
     """
     _attack_class(name)
     if (name == MANUAL) != (text is not None):
-        said = "needs an attack_text" if name == MANUAL else f"has its own text: attack_text is for {MANUAL}"
-        raise UserError(f"the attack {name} {said}")
+        fault = "needs an attack_text" if name == MANUAL else f"has its own text: attack_text is for {MANUAL}"
+        raise UserError(f"the attack {name} {fault}")
     if text is None:
         return
     try:

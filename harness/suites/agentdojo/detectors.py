@@ -156,9 +156,9 @@ def _agentdojos(spec: DetectorSpec, folder: Path) -> Detect:
         detector.pipeline = _pipeline(spec, folder)
         detect("Hello.")
     except Exception as error:  # whatever transformers, torch and the checkpoint's tokenizer may raise
-        said = (str(error).splitlines() or [""])[0]
+        reason = (str(error).splitlines() or [""])[0]
         raise UserError(
-            f"detector {spec.path} cannot be used ({type(error).__name__}: {said}): give the folder or "
+            f"detector {spec.path} cannot be used ({type(error).__name__}: {reason}): give the folder or "
             "hub id of a text classifier, or package.module:function"
         ) from error
     return detect

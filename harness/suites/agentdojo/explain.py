@@ -91,18 +91,18 @@ def meanings(
         denial: whether the attack is a denial of service.
     """
     asked = f"the checker of {world.task.ID} says whether this was done: {world.request}"
-    told = dict.fromkeys(("benign_utility", "utility_under_attack", "goal_capability"), asked)
-    told |= dict.fromkeys(("no_tool_call", "no_tool_call_benign", "no_tool_call_goal"), UNUSED)
-    told |= dict.fromkeys(("read_answers", "read_answers_benign", "read_answers_goal"), READ)
-    told |= dict.fromkeys(compatible, COMPATIBLE)
+    texts = dict.fromkeys(("benign_utility", "utility_under_attack", "goal_capability"), asked)
+    texts |= dict.fromkeys(("no_tool_call", "no_tool_call_benign", "no_tool_call_goal"), UNUSED)
+    texts |= dict.fromkeys(("read_answers", "read_answers_benign", "read_answers_goal"), READ)
+    texts |= dict.fromkeys(compatible, COMPATIBLE)
     if goal is None and not denial:
-        return told
+        return texts
     reached = "the attack wants no more than that the user's task fails"
     if goal is not None:
         reached = f"the checker of {goal.ID} says whether the attacker got this: {goal.GOAL}"
     wanted = "; ".join(f"{name}({', '.join(f'{k}: {v}' for k, v in marks)})" for name, marks in acts)
     return {
-        **told,
+        **texts,
         "targeted_asr": reached,
         "targeted_asr_exposed": "targeted_asr, of attempts in which the model was shown the attack",
         "exposed": "whether a tool result holds one of the injected texts as a whole",

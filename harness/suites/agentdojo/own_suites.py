@@ -19,16 +19,16 @@ def load_own(path: str) -> Any:
     from agentdojo.task_suite.task_suite import TaskSuite
 
     suite = load_object(path, "suite")
-    said = as_written(path)
+    written = as_written(path)
     if not isinstance(suite, TaskSuite):
-        raise UserError(f"suite {said} is a {type(suite).__name__}: expected a TaskSuite of AgentDojo's")
+        raise UserError(f"suite {written} is a {type(suite).__name__}: expected a TaskSuite of AgentDojo's")
     if not suite.user_tasks:
-        raise UserError(f"suite {said} has no user task: register one with @task_suite.register_user_task")
+        raise UserError(f"suite {written} has no user task: register one with @task_suite.register_user_task")
     try:
         suite.load_and_inject_default_environment({})
     except Exception as error:  # whatever its own environment and validators raise
         raise UserError(
-            f"suite {said} has no environment that can be read "
+            f"suite {written} has no environment that can be read "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}): expected environment.yaml and "
             f"injection_vectors.yaml in {suite.data_path or 'its data_path'}"
         ) from error

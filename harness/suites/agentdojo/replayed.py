@@ -53,10 +53,10 @@ class Retold(World):
         Raises:
             AttemptFailure: the transcript lacks a result, or what was drawn cannot be found in it.
         """
-        told = iter([message for message in messages if message.role == "tool"])
+        results = iter([message for message in messages if message.role == "tool"])
         for message in messages[:-1]:
             for call in message.tool_calls:
-                then = next(told, None)
+                then = next(results, None)
                 if then is None:
                     raise AttemptFailure(
                         FailureKind.SCORER_ERROR, f"the result of {call.name} is not in the transcript"

@@ -328,12 +328,12 @@ class SearchedSuite(AgentDojoSuite):
             if worked and number != search.best:
                 continue
             task = self._with(one.text, pair, pair.called)
-            said, failure = await self._converse(task, engine, _seeded(sampling, number))
+            conversation, failure = await self._converse(task, engine, _seeded(sampling, number))
             messages.append(_note(Tried(number=number, failure=failure)))
-            if said is not None:
-                messages += said.messages
-                replies += said.generations
-                worked = worked or self._hijacked(task, said)
+            if conversation is not None:
+                messages += conversation.messages
+                replies += conversation.generations
+                worked = worked or self._hijacked(task, conversation)
         return Transcript(messages=tuple(messages), generations=tuple(replies))
 
     async def _search(self, pair: Pair, engine: Engine, sampling: Sampling) -> Found:
@@ -357,11 +357,13 @@ class SearchedSuite(AgentDojoSuite):
                 await self._converse(*one) for one in zip(tasks, [engine] * len(tasks), seeds, strict=True)
             ]
             worked = [
-                said is not None and self._hijacked(task, said)
-                for task, (said, _) in zip(tasks, held, strict=True)
+                transcript is not None and self._hijacked(task, transcript)
+                for task, (transcript, _) in zip(tasks, held, strict=True)
             ]
-            replies = [reply for said, _ in held if said is not None for reply in said.generations]
-            told = "\n\n".join(_told(said, failure) for said, failure in held)
+            replies = [
+                reply for transcript, _ in held if transcript is not None for reply in transcript.generations
+            ]
+            told = "\n\n".join(_told(transcript, failure) for transcript, failure in held)
             tried.append(
                 Try(
                     text=proposed.text,
@@ -404,15 +406,15 @@ class SearchedSuite(AgentDojoSuite):
         """(the conversation, None), or (None, why there is none to judge)."""
         sample = Sample(id="", content_hash="", payload=task)
         try:
-            said = await super().run(sample, engine, sampling)
-            self._hijacked(task, said)
+            transcript = await super().run(sample, engine, sampling)
+            self._hijacked(task, transcript)
         except AttemptFailure as failure:
             return None, f"{failure.kind}: {failure.message}"
-        return said, None
+        return transcript, None
 
-    def _hijacked(self, task: Task, said: Transcript) -> bool:
-        world = self._replayed(task, said.messages)
-        return self._verdicts(world, task, said.messages[-1].content, self._checkers)[1]
+    def _hijacked(self, task: Task, transcript: Transcript) -> bool:
+        world = self._replayed(task, transcript.messages)
+        return self._verdicts(world, task, transcript.messages[-1].content, self._checkers)[1]
 
     def score(self, sample: Sample, transcript: Transcript) -> tuple[Score, ...]:
         """See `AgentDojoSuite.score`: of an attack, by the best text; and whether one of the first k worked.
@@ -465,7 +467,7 @@ class SearchedSuite(AgentDojoSuite):
             one.tried.number: self._with(search.tries[one.tried.number].text, pair, pair.called)
             for one in held
         }
-        told = [
+        explanations = [
             super(SearchedSuite, self).explain(
                 replace(sample, payload=texts[one.tried.number]), one.transcript
             )
@@ -477,10 +479,10 @@ class SearchedSuite(AgentDojoSuite):
             for number, task in texts.items()
             for vector, text in task.injections.items()
         }
-        meanings = {name: text for one in told for name, text in one.meanings.items()}
+        meanings = {name: text for one in explanations for name, text in one.meanings.items()}
         for k in self._budgets:
             meanings[f"targeted_asr@{k}"] = f"whether one of the first {k} texts worked"
-        effects = tuple(effect for one in told for effect in one.effects)
+        effects = tuple(effect for one in explanations for effect in one.effects)
         return Explanation(injections=injections, effects=effects, meanings=meanings)
 
 
@@ -534,12 +536,12 @@ def _seeded(sampling: Sampling, number: int) -> Sampling:
     return replace(sampling, seed=int(digest([sampling.seed, number])[:8], 16) >> 1)
 
 
-def _told(said: Transcript | None, failure: str | None) -> str:
+def _told(transcript: Transcript | None, failure: str | None) -> str:
     """A conversation in words, its last part."""
-    if said is None:
+    if transcript is None:
         return f"(no verdict: {failure})"
     lines = [
         f"{m.role}: {m.content}" + "".join(f" [calls {c.name} {c.arguments}]" for c in m.tool_calls)
-        for m in said.messages[1:]
+        for m in transcript.messages[1:]
     ]
     return "\n".join(lines)[-LONGEST:]

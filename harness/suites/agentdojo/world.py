@@ -131,7 +131,7 @@ class World:
         self._trace += parsed
         return [tool_message(result) for result in answered[1:]]
 
-    def call_again(self, call: ToolCall, told: Message) -> Message:
+    def call_again(self, call: ToolCall, recorded: Message) -> Message:
         """Run a call of a transcript, and let it come to what the transcript says that it came to.
 
         A call that was refused then and is not now, as by a defence, changed nothing. One that fails now too
@@ -139,12 +139,12 @@ class World:
 
         Args:
             call: to make.
-            told: its result in the transcript.
+            recorded: its result in the transcript.
 
         Raises:
             AttemptFailure: as `call` does.
         """
-        refused = told.error and call.name in self._runtime.functions
+        refused = recorded.error and call.name in self._runtime.functions
         before = pickle.dumps(self._environment) if refused else None
         (result,) = self.call([call])
         if before is not None and not result.error:

@@ -187,8 +187,10 @@ class InspectSuite(Suite):
             return ()
         if scorer in self.options.keys:
             return self.options.keys[scorer]
-        said = _metrics_of(self._task, self._scorers[scorer])
-        groups = [said] if isinstance(said, dict) else [one for one in said if isinstance(one, dict)]
+        declared = _metrics_of(self._task, self._scorers[scorer])
+        groups = (
+            [declared] if isinstance(declared, dict) else [one for one in declared if isinstance(one, dict)]
+        )
         keys = tuple(dict.fromkeys(key for group in groups for key in group))
         if any("*" in key for key in keys):
             raise UserError(
@@ -259,8 +261,8 @@ class InspectSuite(Suite):
                 text = f"{name} counts what a judge grades {' or '.join(counted)}; Inspect counts P as half"
                 yield Caution(check="inspect_grades", text=text, suite=self.name)
         if other:
-            said = ", ".join(dict.fromkeys(other))
-            text = f"Inspect reports {said} of this task; here it is the mean of the scores"
+            listed = ", ".join(dict.fromkeys(other))
+            text = f"Inspect reports {listed} of this task; here it is the mean of the scores"
             yield Caution(check="inspect_metric", text=text, suite=self.name)
 
     def count(self) -> int:
@@ -298,8 +300,8 @@ class InspectSuite(Suite):
             said = f"the task's solver raised: {done.error.message}"
             raise AttemptFailure(FailureKind.TOOL_ERROR, said) from RuntimeError(done.error.traceback)
         if done.limit is not None and done.limit.type in STOPPED:
-            said = f"the task's limit on its {done.limit.type} ({done.limit.limit:g}) ended the attempt"
-            raise AttemptFailure(STOPPED[done.limit.type], said)
+            reason = f"the task's limit on its {done.limit.type} ({done.limit.limit:g}) ended the attempt"
+            raise AttemptFailure(STOPPED[done.limit.type], reason)
         state = attempt.state
         return Transcript(
             messages=tuple(of_inspect(message) for message in state.messages),
@@ -412,11 +414,11 @@ class InspectSuite(Suite):
             yield scorer, value
             return
         if not isinstance(value, Mapping) or not keys:
-            said = f"scorer {scorer} gave {value!r}"
+            given = f"scorer {scorer} gave {value!r}"
             hint = (
                 f"name its keys, as `keys: {{{scorer}: [{', '.join(map(str, value))}]}}`" if not keys else ""
             )
-            raise AttemptFailure(FailureKind.SCORER_ERROR, f"{said}: {hint or 'expected a score by key'}")
+            raise AttemptFailure(FailureKind.SCORER_ERROR, f"{given}: {hint or 'expected a score by key'}")
         yield from ((f"{scorer}:{key}", value[key]) for key in keys if key in value)
 
 
@@ -446,10 +448,10 @@ def _with_ids(dataset: Any) -> list[Any]:
 
 def _shown(sample: Any) -> Any:
     """All that a solver and a scorer see of a sample, but for the ids that Inspect draws for messages."""
-    said = sample.model_dump(mode="json", exclude_none=True)
-    if not isinstance(said["input"], str):
-        said["input"] = [{k: v for k, v in message.items() if k != "id"} for message in said["input"]]
-    return said
+    fields = sample.model_dump(mode="json", exclude_none=True)
+    if not isinstance(fields["input"], str):
+        fields["input"] = [{k: v for k, v in message.items() if k != "id"} for message in fields["input"]]
+    return fields
 
 
 def _metrics_of(task: Any, scorer: Any) -> Any:
@@ -461,8 +463,8 @@ def _metrics_of(task: Any, scorer: Any) -> Any:
 
 def _plain_metrics(task: Any, scorer: Any) -> list[Any]:
     """The same as one list."""
-    said = _metrics_of(task, scorer)
-    groups = [said] if isinstance(said, dict) else said
+    declared = _metrics_of(task, scorer)
+    groups = [declared] if isinstance(declared, dict) else declared
     lists = [list(one.values()) if isinstance(one, dict) else [[one]] for one in groups]
     return [metric for given in lists for metrics in given for metric in metrics]
 
@@ -505,11 +507,11 @@ def _restored(sample: Any, transcript: Transcript) -> Any:
     if "stop_reason" in kept:
         text = kept.get("completion", "")
         output = ModelOutput.from_content("harness/local", text, stop_reason=kept["stop_reason"])
-        said = messages[-1] if messages and messages[-1].role == "assistant" else None
-        if said is not None and said.text == text:
+        last = messages[-1] if messages and messages[-1].role == "assistant" else None
+        if last is not None and last.text == text:
             output = ModelOutput(
                 model="harness/local",
-                choices=[ChatCompletionChoice(message=said, stop_reason=kept["stop_reason"])],
+                choices=[ChatCompletionChoice(message=last, stop_reason=kept["stop_reason"])],
             )
     return TaskState(
         model=ModelName("harness/local"),

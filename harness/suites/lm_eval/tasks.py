@@ -63,7 +63,7 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
     folder, vouched = (None, True) if include_path is None else own_folder(include_path)
     with (
         quiet(),
-        gathered() as said,
+        gathered() as warnings,
         seeded(),
         source.in_use(),
         nullcontext() if vouched else no_code_of_task_files(),
@@ -77,14 +77,14 @@ def load_tasks(name: str, include_path: str | None, data_dir: str | None, source
         absent: list[str] = []
         warned: dict[str, list[str]] = {}
         factory = task_factory(
-            partial(_full_config, data_dir, source.downloads), partial(_build_task, absent, said, warned)
+            partial(_full_config, data_dir, source.downloads), partial(_build_task, absent, warnings, warned)
         )
         try:
             built = factory.build(index[name], registry=index)
             _check_there(name, absent)
             raw = TaskManager(include_defaults=False).load(built)
             of_tasks = {text for texts in warned.values() for text in texts}
-            warned.setdefault(next(iter(raw["tasks"])), []).extend(t for t in said if t not in of_tasks)
+            warned.setdefault(next(iter(raw["tasks"])), []).extend(t for t in warnings if t not in of_tasks)
             loaded = Loaded(raw["tasks"], raw["groups"], warned)
         except UserError:
             raise
@@ -266,7 +266,7 @@ def _full_config(
 
 def _build_task(
     absent: list[str],
-    said: list[str],
+    warnings: list[str],
     warned: dict[str, list[str]],
     original: Any,
     entry: Any,
@@ -276,10 +276,10 @@ def _build_task(
 
     Where something is not on this machine it is noted, and the other tasks of the group are looked at.
     """
-    before = len(said)
+    before = len(warnings)
     try:
         task = original(entry, overrides)
-        warned[getattr(task, "task_name", entry.name)] = said[before:]
+        warned[getattr(task, "task_name", entry.name)] = warnings[before:]
         return task
     except Absent as error:
         absent.append(str(error))

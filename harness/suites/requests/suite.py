@@ -207,28 +207,28 @@ class RequestSuite(Suite):
         return tuple(
             Metric(
                 name=name,
-                higher_is_better=said.higher_is_better,
+                higher_is_better=option.higher_is_better,
                 kind="rate",
                 bounds=(0.0, 1.0),
                 where=where,
-                headline=said.headline and name == metric and self.options.best_of is None,
-                judged=said.classes,
-                contrast=said.contrast if said.contrast in where else "",
+                headline=option.headline and name == metric and self.options.best_of is None,
+                judged=option.classes,
+                contrast=option.contrast if option.contrast in where else "",
             )
-            for metric, said in self.options.metrics.items()
-            for name, where in self._parts(metric, said)
+            for metric, option in self.options.metrics.items()
+            for name, where in self._parts(metric, option)
         )
 
-    def _parts(self, metric: str, said: RequestMetric) -> Iterator[tuple[str, dict[str, str]]]:
+    def _parts(self, metric: str, option: RequestMetric) -> Iterator[tuple[str, dict[str, str]]]:
         """(name, labels that a request must have) of a metric, and of those of its parts."""
         best = self.options.best_of
         measured = {PURPOSE: "measure"} if best else {}
-        yield metric, {**measured, **said.where}
-        for label in (*said.by, *([JAILBREAK] if self.options.jailbreaks else [])):
+        yield metric, {**measured, **option.where}
+        for label in (*option.by, *([JAILBREAK] if self.options.jailbreaks else [])):
             for value in sorted({self._labels(asked).get(label, "") for asked in self._asked} - {""}):
-                yield f"{metric}:{value}", {**measured, **said.where, label: value}
+                yield f"{metric}:{value}", {**measured, **option.where, label: value}
         if best is not None and metric == best.metric:
-            yield f"{metric}:{best.choose_on}", {**said.where, PURPOSE: "choose"}
+            yield f"{metric}:{best.choose_on}", {**option.where, PURPOSE: "choose"}
 
     @cached_property
     def declared(self) -> Declared:

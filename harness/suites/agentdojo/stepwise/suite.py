@@ -289,8 +289,8 @@ class StepwiseSuite(Suite):
         for step, ask in zip(self._steps(case), self._asks(case), strict=True):
             begin = len(messages)
             for again in range(1 + patience):
-                said = await self._ask_again(ask, messages, sampling.seed + again) if again else ask
-                messages.append(Message(role="user", content=said))
+                request = await self._ask_again(ask, messages, sampling.seed + again) if again else ask
+                messages.append(Message(role="user", content=request))
                 await self._answer(engine, sampling, world, messages, replies)
                 if done := is_done(campaign.call(step), world, messages, begin):
                     break
@@ -357,8 +357,8 @@ class StepwiseSuite(Suite):
     def _chain(self, case: Case, world: World, transcript: Transcript) -> Iterator[Score]:
         """Scores of a chain, by the last of its steps that was put."""
         asks, messages = self._asks(case), transcript.messages
-        said = [message.content for message in messages if message.role == "user"]
-        last = sum(ask in said for ask in asks) - 1
+        requests = [message.content for message in messages if message.role == "user"]
+        last = sum(ask in requests for ask in asks) - 1
         begin = next(i for i, m in enumerate(messages) if m.role == "user" and m.content == asks[last])
         call = self._campaigns[case.number].call(last)
         completed = last == len(asks) - 1 and is_done(call, world, messages, begin)
@@ -375,8 +375,8 @@ class StepwiseSuite(Suite):
             yield _score("noticed_step", last + 1)
         calls = sum(len(message.tool_calls) for message in messages)
         seconds = sum(reply.seconds for reply in transcript.generations) / (last + 1)
-        yield _score("calls_per_request", calls / len(said))
-        yield _score("unprompted", 1 - len(said) / len(transcript.generations))
+        yield _score("calls_per_request", calls / len(requests))
+        yield _score("unprompted", 1 - len(requests) / len(transcript.generations))
         yield _score("seconds_per_step", seconds)
         yield _score("faster_than_human", seconds < self.options.human_seconds_per_step)
 
