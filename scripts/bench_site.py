@@ -24,8 +24,8 @@ import pyarrow as pa
 from harness.records.directory import RunDirectory
 from harness.records.table import record_schema, write_table
 from harness.site.build import Built, build_site
+from harness.site.reading import Reading
 from harness.site.settings import SiteSettings
-from harness.site.taken import Reading
 from harness.types import (
     Architecture,
     CellEntry,

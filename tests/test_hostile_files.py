@@ -25,7 +25,7 @@ from harness.errors import Status, UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import read_columns, read_parquet
 from harness.rows import read_rows
-from harness.site import taken
+from harness.site import reading
 from harness.suites.agentdojo.attacks import check_attack
 from harness.suites.agentdojo.stored import read_runs
 from harness.suites.injecagent.cases import read_json
@@ -341,8 +341,8 @@ def test_a_run_whose_process_is_ended_by_a_signal_is_refused_with_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(ROOT / "results" / "demo", tmp_path / "results" / "demo")
-    monkeypatch.setattr(taken, "_take", aborts)
-    (found,) = taken.take_all(tmp_path / "results", taken.Store(tmp_path), taken.Reading(), print)
+    monkeypatch.setattr(reading, "_take", aborts)
+    (found,) = reading.take_all(tmp_path / "results", reading.Store(tmp_path), reading.Reading(), print)
     (said,) = found.refused
     assert said.startswith("to read it ended its process by SIGABRT, as happens where it takes more memory")
 

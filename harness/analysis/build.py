@@ -271,7 +271,7 @@ def _suite_result(
     declaration: Declared,
     judges: Sequence[JudgeEntry],
 ) -> SuiteResult:
-    """Args: observations: of each metric; declaration: what the suite says of them; judges: that were asked."""
+    """Args: observations: of each metric; declaration: of the suite, about them; judges: that were asked."""
     return SuiteResult(
         suite=cell.suite,
         protocol={**cell.protocol, **judged_protocol(judges)},

@@ -65,7 +65,9 @@ def pool(
         if pooling is not None:
             alike = replace(pooling, part=""), cell.attempts, tuple(sorted(_shared(cell, pooling).items()))
             groups.setdefault(alike, []).append((cell, pooling))
-    several = [group for group in groups.values() if len(group) > 1 and _distinct(group)]
+    several = [
+        group for group in groups.values() if len({pooling.part for _, pooling in group}) == len(group) > 1
+    ]
     pooled = [_pool_group(sorted(group, key=lambda part: part[1].part), strata) for group in several]
     return tuple(
         sorted((one for one in pooled if one.rates or one.own), key=lambda one: tuple(one.suites.values()))
@@ -74,10 +76,6 @@ def pool(
 
 def _shared(cell: CellEntry, pooling: Pooling) -> dict[str, str]:
     return {field: value for field, value in cell.protocol.items() if field not in pooling.may_differ}
-
-
-def _distinct(group: Sequence[Part]) -> bool:
-    return len({pooling.part for _, pooling in group}) == len(group)
 
 
 def _pool_group(group: Sequence[Part], strata: Mapping[str, stats.Stratum]) -> Pooled:

@@ -126,7 +126,7 @@ def _add_export(commands: Any) -> None:
 def _add_prune(commands: Any) -> None:
     prune = commands.add_parser(
         "prune",
-        help="say what may go beside the records of runs: logs, leftovers, what the config asks for no more",
+        help="list what can go without loss of a record: logs, leftovers, cells no longer asked for",
         **examples("harness prune results", "harness prune results/demo --yes"),
     )
     prune.add_argument(

@@ -124,7 +124,7 @@ def _add_job(commands: Any) -> None:
         help="of its config (default: none; let judges read, write scorecards)",
     )
     job.add_argument("--digest", help="of the config that was submitted; another one is refused")
-    job.add_argument("--lock", type=Path, metavar="CONFIG", help="the config beside which the lock lies")
+    job.add_argument("--lock", type=Path, metavar="CONFIG", help="the config that the lock is next to")
     job.add_argument(
         "--gpus",
         type=int,

@@ -61,7 +61,7 @@ def add(commands: Any) -> None:
 def site_command(args: argparse.Namespace) -> Status:
     """`harness site`."""
     from harness.site.build import build_site
-    from harness.site.taken import Reading
+    from harness.site.reading import Reading
 
     if args.allowed_signers is not None and not args.allowed_signers.is_file():
         raise UserError(f"--allowed-signers {args.allowed_signers}: expected a file")

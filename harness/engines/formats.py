@@ -296,13 +296,14 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
     calls: list[WrittenCall] = []
     text, rest = "", ""
     past = kept = 0
-    begins = _begins(answer, formats)
-    for start, form in begins:
+    # Where calls seem to begin, with the first of the formats that has such a mark there.
+    forms = {match.start(): form for form in reversed(formats) for match in re.finditer(form.begin, answer)}
+    for start, form in sorted(forms.items()):
         if start < past:
             continue
         try:
             parsed, end = _block(answer, start, form)
-            place = "alone" if any(at == end for at, _ in begins) else _place(answer, start, end)
+            place = "alone" if end in forms else _place(answer, start, end)
         except Unreadable as error:
             if form.bare:
                 continue  # whether it is a call in another format is another question
@@ -323,12 +324,6 @@ def read_written(answer: str, formats: tuple[Format, ...]) -> Written:
     text, rest = text + answer[kept:], rest + answer[past:]
     bare = any(form.bare for form in formats)
     return Written(tuple(calls), text=_EMPTY_FENCE.sub("", text) if calls else text, rest=rest, bare=bare)
-
-
-def _begins(answer: str, formats: tuple[Format, ...]) -> list[tuple[int, Format]]:
-    """Where calls seem to begin, in order, with the first of the formats that has such a mark there."""
-    begins = {match.start(): form for form in reversed(formats) for match in re.finditer(form.begin, answer)}
-    return sorted(begins.items(), key=lambda item: item[0])
 
 
 def _block(answer: str, start: int, form: Format) -> tuple[list[WrittenCall], int]:

@@ -129,7 +129,8 @@ def _source(run: Restored) -> dict[str, Any]:
 
 
 def _model(model: ModelEntry, identity: str) -> dict[str, Any]:
-    origin, architecture = model.origin, model.architecture
+    origin = model.origin
+    facts = {} if model.architecture is None else msgspec.structs.asdict(model.architecture)
     details = {
         "deployment_type": "unknown" if model.imported else "self_deployed",
         "model_availability": "open_weights",
@@ -137,16 +138,12 @@ def _model(model: ModelEntry, identity: str) -> dict[str, Any]:
         "base_models": ", ".join(origin.base_models),
         "licence": origin.licence or "unknown",
         "release_date": origin.release_date or "unknown",
-        **({} if architecture is None else _strings(msgspec.structs.asdict(architecture))),
+        **{key: str(value) for key, value in facts.items() if value is not None},
         **({} if model.engine is None else {f"engine.{k}": v for k, v in model.engine.details.items()}),
     }
     engine = {} if model.engine is None else {"name": model.engine.name, "version": model.engine.version}
     info = {"name": model.name, "id": identity, "developer": origin.developer, "additional_details": details}
     return {**info, "inference_engine": engine} if engine else info
-
-
-def _strings(values: dict[str, Any]) -> dict[str, str]:
-    return {key: str(value) for key, value in values.items() if value is not None}
 
 
 def _result(
@@ -155,6 +152,7 @@ def _result(
     cell = next(c for c in cells.values() if (c.model, c.suite) == (card.model.name, result.suite))
     estimate, metric = result.estimate, result.metric
     low, high = bounds(metric)
+    drawn = {name: value for name, value in cell.protocol.items() if name.startswith("sampling.")}
     uncertainty: dict[str, Any] = {"num_samples": estimate.n}
     if estimate.low is not None and estimate.high is not None:
         uncertainty["confidence_interval"] = {
@@ -186,13 +184,8 @@ def _result(
             "details": {"missing": str(estimate.missing), "clusters": str(estimate.clusters)},
             "uncertainty": uncertainty,
         },
-        "generation_config": {"additional_details": _generation(cell)},
+        "generation_config": {"additional_details": {**drawn, "attempts": str(cell.attempts)}},
     }
-
-
-def _generation(cell: CellEntry) -> dict[str, str]:
-    drawn = {k: v for k, v in cell.protocol.items() if k.startswith("sampling.")}
-    return {**drawn, "attempts": str(cell.attempts)}
 
 
 def bounds(metric: Metric) -> tuple[float | None, float | None]:

@@ -96,8 +96,8 @@ def _model(forecast: Forecast, request: Request) -> Iterator[str]:
     if (left := 1 - request.beside / (forecast.gpu.memory * fit.GIB)) < share:
         share = math.floor(max(0.0, left) * 100) / 100
         yield (
-            f"  {name}: second models take {request.beside / fit.GIB:.1f} GiB beside it: set "
-            f"gpu_memory_utilization={share} in its engine_args, which is what is reckoned with here"
+            f"  {name}: second models take {request.beside / fit.GIB:.1f} GiB next to it: set "
+            f"gpu_memory_utilization={share} in its engine_args, as this plan assumes"
         )
     best = fit.smallest_fit(model, forecast.gpu, forecast.count, share)
     asked = fit.asked_layout(request.engine_args)
@@ -372,13 +372,10 @@ def gpu_problems(requests: Sequence[Request], there: int) -> Iterator[tuple[str,
         if wanted > max(there, 1):
             own = [kind for kind in ("layouts", "engine_args") if kind in request.spec.lines]
             where = request.spec.where(own[0]) if own else ""  # else the run's own arguments of its engine
+            are = "is" if there == 1 else "are"
             yield (
                 request.spec.name,
-                f"{where}model {request.spec.name} asks for {wanted} GPUs, and there {_is(there)}: lower "
+                f"{where}model {request.spec.name} asks for {wanted} GPUs, and there {are} {there}: lower "
                 "tensor_parallel_size, pipeline_parallel_size or data_parallel_size, or plan for other GPUs "
                 "with --gpus",
             )
-
-
-def _is(count: int) -> str:
-    return f"is {count}" if count == 1 else f"are {count}"

@@ -74,13 +74,12 @@ class Proposal:
         """What was proposed, for a person."""
         yield f"{file}: proposed for {self.facts['path']}"
         for key, source in self.sources.items():
-            yield f"  {key}: {_shown(self._fact(key))} ({source})"
+            fact = self.facts.get(key, self.facts.get("origin", {}).get(key))
+            written = fact if isinstance(fact, str) else json.dumps(fact, ensure_ascii=False)
+            yield f"  {key}: {written} ({source})"
         yield from (f"  {note}" for note in self.notes)
         yield "only a person can fill in: " + ", ".join(self.left)
         yield f"to run it: harness run CONFIG --model {shlex.quote(str(file))}"
-
-    def _fact(self, key: str) -> Any:
-        return self.facts.get(key, self.facts.get("origin", {}).get(key))
 
 
 @dataclass(frozen=True)
@@ -282,7 +281,3 @@ def _propose_sampling(proposal: Proposal, files: Files) -> None:
     )
     proposal.facts["sampling"] = {mode: drawn}
     proposal.sources["sampling"] = files.source("generation_config.json")
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -218,6 +218,7 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
     agents.
     """
     origin, architecture, engine = card.model.origin, card.model.architecture, card.model.engine
+    answers_read = {key: own.answers_read for key, own in card.cells.items() if own.answers_read is not None}
     return {
         "model": card.model.name,
         "imported": card.model.imported,
@@ -259,18 +260,13 @@ def _model_object(card: ModelScorecard) -> dict[str, Any]:
         "no_tool_call": {
             name: suite.no_tool_call for name, suite in card.cells.items() if suite.no_tool_call is not None
         },
-        **({"answers_read": read} if (read := _answers_read(card)) else {}),
+        **({"answers_read": answers_read} if answers_read else {}),
         "cost": {
             **({"load_seconds": text.rounded(load)} if (load := card.model.load_seconds) is not None else {}),
             "total": _usage_object(card.usage, card.model),
             "suites": {name: _usage_object(suite.usage, card.model) for name, suite in card.cells.items()},
         },
     }
-
-
-def _answers_read(card: ModelScorecard) -> dict[str, int]:
-    """Suite -> attempts in which a planted answer was read, where one was planted."""
-    return {name: suite.answers_read for name, suite in card.cells.items() if suite.answers_read is not None}
 
 
 def _metric_objects(card: ModelScorecard, keys: Iterable[str]) -> dict[str, dict[str, Any]]:

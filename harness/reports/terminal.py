@@ -129,7 +129,9 @@ def _laid_out(table: Table) -> tuple[Cells, list[Cells], list[int]]:
     """(lines of the header's cells, those of each row's, columns of each)."""
     header = [_wrapped(cell) for cell in table.header]
     rows = [[_name(row[0]), *map(_wrapped, row[1:])] for row in table.rows]
-    return header, rows, [_width(column) for column in zip(*[header, *rows], strict=True)]
+    columns = zip(*[header, *rows], strict=True)
+    widths = [max((_length(line) for cell in column for line in cell), default=0) for column in columns]
+    return header, rows, widths
 
 
 def _chunks(widths: Sequence[int], width: int) -> list[list[int]]:
@@ -161,10 +163,6 @@ def _length(text: str) -> int:
     from rich.cells import cell_len
 
     return cell_len(text)
-
-
-def _width(column: Sequence[Sequence[str]]) -> int:
-    return max((_length(line) for cell in column for line in cell), default=0)
 
 
 def _wrapped(cell: str) -> list[str]:

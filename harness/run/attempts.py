@@ -179,7 +179,7 @@ def _book(
         return suite.score_failed(sample, transcript, failure.kind), failure
     except Exception as error:
         also = classify(error, failure.kind).message
-        return (), AttemptFailure(failure.kind, f"{failure.message}; it could not be booked either: {also}")
+        return (), AttemptFailure(failure.kind, f"{failure.message}; it could not be recorded either: {also}")
 
 
 def new_record(

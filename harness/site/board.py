@@ -20,8 +20,8 @@ from harness.analysis.origins import GROUPINGS
 from harness.analysis.summary import is_capability, is_of_attacks
 from harness.config import ModelSpec, Openness
 from harness.models.registry import Node, lineage, specs
+from harness.site.reading import Store, Taken, TakenCell
 from harness.site.settings import Change, SiteSettings
-from harness.site.taken import Store, Taken, TakenCell
 from harness.types import Estimate, Metric, ModelEntry, Struct
 
 TOLD = 24

@@ -16,7 +16,7 @@ from harness.site.page import (
     shown,
     suite_slug,
 )
-from harness.site.taken import Store, TakenCell
+from harness.site.reading import Store, TakenCell
 from harness.types import Struct
 
 ADAPTERS = {

@@ -143,8 +143,8 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     except Exception as error:  # whatever transformers makes of files that are not as they should be
         reason = one_line(f"{type(error).__name__}: {error}")[:300]
         raise UserError(
-            f"the tokenizer of {spec.name} in {folder} cannot be loaded ({reason}): its files are damaged, or "
-            "want another transformers, or code of their own"
+            f"the tokenizer of {spec.name} in {folder} cannot be loaded ({reason}): its files are "
+            "damaged, or want another transformers, or code of their own"
         ) from error
 
 

@@ -95,7 +95,7 @@ def test_second_models_on_the_gpu_take_their_part_of_it(llama: Path) -> None:
     [_, said, line, *_] = forecast.forecast([beside], "1xH100").lines
     # 79.1 GiB less 30: 62%.
     assert said.startswith(
-        "  m: second models take 30.0 GiB beside it: set gpu_memory_utilization=0.62 in its"
+        "  m: second models take 30.0 GiB next to it: set gpu_memory_utilization=0.62 in its"
     )
     [_, before, *_] = forecast.forecast([alone], "1xH100").lines
     margin, more = (float(text.split("margin ")[1].split(";")[0]) for text in (before, line))

@@ -407,7 +407,7 @@ def test_an_engine_that_finds_no_room_after_all_is_loaded_again(
     tmp_path: Path, alone: Path, beside: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path, "--workers", "1", NO_ROOM="two", HOLD="one") == 0
-    assert "two: it had no room beside another engine; it is loaded again" in capsys.readouterr().out
+    assert "two: it had no room next to another engine; it is loaded again" in capsys.readouterr().out
     assert len(started(tmp_path, "two")) == 2 and beside == [("two", "one")]
     assert_same(tmp_path, alone)
 

@@ -11,7 +11,7 @@ from harness.exports import export
 from harness.records.directory import RunDirectory
 from harness.site import exported
 from harness.site.build import Built, build_site
-from harness.site.taken import Reading
+from harness.site.reading import Reading
 from tests.site.roots import PUBLIC, make
 
 

@@ -46,7 +46,15 @@ def contrast_claims(evidence: Evidence) -> tuple[ContrastClaim, ...]:
     members: dict[str, list[Mapping[str, MetricResult]]] = {}
     for name, card in evidence.cards.items():
         members.setdefault(evidence.keys[name], []).append(card.metrics)
-    keys = sorted({(r.suite, r.metric.name) for own in members.values() for m in own for r in _kinds(m)})
+    # Metrics of one kind of requests, to be set against the other kinds.
+    kinds = (
+        r
+        for own in members.values()
+        for metrics in own
+        for r in metrics.values()
+        if r.metric.contrast in r.metric.where
+    )
+    keys = sorted({(result.suite, result.metric.name) for result in kinds})
     claims = []
     for (suite, one), (other_suite, other) in combinations(keys, 2):
         if suite == other_suite and one.partition(":")[0] == other.partition(":")[0]:
@@ -60,11 +68,6 @@ def contrast_claims(evidence: Evidence) -> tuple[ContrastClaim, ...]:
                 _contrast(origins, [both[o] for o in origins]) for origins in pairs(list(both), leader)
             ]
     return tuple(claim for claim in claims if claim.difference.value is not None)
-
-
-def _kinds(metrics: Mapping[str, MetricResult]) -> list[MetricResult]:
-    """The metrics of one model that are of one kind of requests, to be set against the other kinds."""
-    return [result for result in metrics.values() if result.metric.contrast in result.metric.where]
 
 
 Both = tuple[MetricResult, MetricResult]

@@ -4,7 +4,7 @@ vLLM's parsers are asked, and not believed alone: thoughts are cut off by their 
 are read by their format too (formats.py), so that what one of the two loses is no call that was not made.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -133,7 +133,8 @@ class Reader:
             return Reply(text="", reasoning=thought)
         if answer is None:
             thought, answer = reasoning, raw.replace(reasoning, "", 1) if reasoning else raw
-        text, parsed = strip_tokens(content or "", self.special), _raw_calls(calls or ())
+        text = strip_tokens(content or "", self.special)
+        parsed = [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in calls or ()]
         if tools and formats:
             read = self._settle(read_written(answer, formats), text, parsed, raw, messages, tools)
         else:
@@ -187,10 +188,6 @@ class Reader:
         )
         parser.set_prompt_token_ids(prompt_tokens)
         return parser
-
-
-def _raw_calls(calls: Iterable[Any]) -> list[RawCall]:
-    return [RawCall(id=call.id, name=call.name, arguments=call.arguments) for call in calls]
 
 
 def _formats(tool_parser: Any) -> tuple[Format, ...]:

@@ -225,7 +225,7 @@ class Processes:
         ):
             self._alone.add(job.name)
             if ended is not None:
-                progress.note(f"{job.name}: it had no room beside another engine; it is loaded again")
+                progress.note(f"{job.name}: it had no room next to another engine; it is loaded again")
                 return job
         if ended is not None:
             if ended.disk is not None:

@@ -103,11 +103,11 @@ def metrics(
         declared += [harm_metric(harm) for harm in harms]
     if has_goal:
         return tuple(declared)
-    return tuple(_without_goal(m) for m in declared if not m.name.startswith("attempted"))
-
-
-def _without_goal(metric: Metric) -> Metric:
-    return msgspec.structs.replace(metric, given=PLACEHOLDER) if metric.applies_to == ATTACKED else metric
+    return tuple(
+        msgspec.structs.replace(m, given=PLACEHOLDER) if m.applies_to == ATTACKED else m
+        for m in declared
+        if not m.name.startswith("attempted")
+    )
 
 
 # What follows from them

@@ -100,7 +100,11 @@ class InjecAgentSuite(Suite):
     def __init__(self, name: str, options: Options) -> None:
         self.name, self.options = name, options
         self._folder = Path(options.data_dir)
-        cases = [case for attack in options.attacks for case in self._read_cases(attack)]
+        cases = [
+            make_case(attack, number, row, self._prefix)
+            for attack in options.attacks
+            for number, row in enumerate(read_json(self._folder / FILES[attack])[: options.limit])
+        ]
         self._drawing: dict[str, str] = {}
         if options.sample is not None:
             self.drawn_from = len(cases)
@@ -109,10 +113,6 @@ class InjecAgentSuite(Suite):
             cases = [cases[place] for place in draw_stratified(kinds, options.sample, options.sample_seed)]
         self._cases = cases
         self.metrics = metrics(self._cases, audited=options.variant == "audited")
-
-    def _read_cases(self, attack: Attack) -> list[Case]:
-        rows = read_json(self._folder / FILES[attack])[: self.options.limit]
-        return [make_case(attack, number, row, self._prefix) for number, row in enumerate(rows)]
 
     @property
     def _prefix(self) -> str:

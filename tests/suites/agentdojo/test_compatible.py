@@ -285,4 +285,4 @@ def test_a_book_that_cannot_be_kept_is_said_and_loses_no_attempt(monkeypatch: py
     found = record(suite("banking"), attacked("banking")[0], [reply("")])
     assert (found.failure, found.scores) == (FailureKind.EMPTY_ANSWER, ())
     assert found.failure_message is not None
-    assert found.failure_message.endswith("it could not be booked either: ZeroDivisionError: a bug")
+    assert found.failure_message.endswith("it could not be recorded either: ZeroDivisionError: a bug")
