@@ -58,8 +58,8 @@ def remove(path: Path) -> None:
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what writers that died left in a folder under temporary names; a younger one may be at work."""
-    for path in folder.glob("*.tmp"):
+    """Remove what writers that died left in a folder as `.NAME.tmp`; a younger one may be at work."""
+    for path in folder.glob(".*.tmp"):
         with suppress(OSError):  # another process is faster, or it may not be removed: it is in nobody's way
             if time.time() - path.lstat().st_mtime > ABANDONED_SECONDS:
                 remove(path)

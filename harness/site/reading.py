@@ -414,7 +414,7 @@ def _cell(
     done = folder / "published.json"
     if not done.exists():
         # Another process may be at the same cell in another run: who is done first, is.
-        own = Path(tempfile.mkdtemp(prefix=f"{key}.", suffix=".tmp", dir=folder.parent))
+        own = Path(tempfile.mkdtemp(prefix=f".{key}.", suffix=".tmp", dir=folder.parent))
         published = publish(run, cell, own, reading.attempts, closed, restore=not reading.quick)
         (own / done.name).write_bytes(msgspec.json.encode(published))
         try:

@@ -114,16 +114,22 @@ def test_half_of_a_cell_that_a_killed_copy_left_goes_with_the_next_command_that_
     tmp_path: Path,
 ) -> None:
     assert run(tmp_path, out="a") == 0
-    old, link, young = (tmp_path / "a" / f".cell.{name}.tmp" for name in ("old", "link", "young"))
+    old, link, lost, young = (
+        tmp_path / "a" / f".cell.{name}.tmp" for name in ("old", "link", "lost", "young")
+    )
+    notes = tmp_path / "a" / "notes.tmp"
+    notes.write_text("of a person")
     for half in (old, young):
         half.mkdir()
         (half / "records.parquet").write_text("half")
     link.symlink_to(tmp_path / "a" / "cells")
-    for path in (old, link):
+    lost.symlink_to(tmp_path / "nowhere")
+    for path in (old, link, lost, notes):
         os.utime(path, (1.0, 1.0), follow_symlinks=False)
     before = list((tmp_path / "a" / "cells").rglob("*"))
     assert run(tmp_path, out="a") == 0
-    assert (old.exists(), link.is_symlink(), young.exists()) == (False, False, True)
+    assert not (old.exists() or link.is_symlink() or lost.is_symlink())
+    assert young.exists() and notes.exists()
     assert list((tmp_path / "a" / "cells").rglob("*")) == before
     assert main(["verify", str(tmp_path / "a")]) == 0
 

@@ -102,7 +102,7 @@ def test_what_another_command_is_writing_stays_and_what_one_left_a_day_ago_goes(
     """Two sites with one cache: the second removed what the first had begun, and a run was refused."""
     make(tmp_path / "root" / "one")
     store = Store(tmp_path / "store")
-    young, old = (store.path / "attempts" / f"{name}.1.tmp" for name in ("young", "old"))
+    young, old = (store.path / "attempts" / f".{name}.1.tmp" for name in ("young", "old"))
     for folder in (young, old):
         folder.mkdir(parents=True)
     day_ago = time.time() - 25 * 3600

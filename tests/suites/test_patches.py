@@ -1,7 +1,12 @@
 """What is changed in the libraries that suites run on: for versions that are known, and in one thread."""
 
+import os
+import random
+import secrets
 import threading
-from types import ModuleType
+import uuid
+from types import ModuleType, SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 
@@ -64,3 +69,52 @@ def test_two_threads_are_not_inside_of_agentdojo_at_once() -> None:
     assert "two threads" in str(raised[0])
     elsewhere()
     assert len(raised) == 1
+
+
+def drawn() -> list[object]:
+    return [random.random(), secrets.token_hex(4), uuid.uuid4(), os.urandom(4)]
+
+
+def test_draws_come_from_their_seed_and_go_on_where_they_were() -> None:
+    draws, again = of_agentdojo.Draws("seed"), of_agentdojo.Draws("seed")
+    with draws:
+        first = drawn()
+    with draws:
+        second = drawn()
+    with again:
+        assert [drawn(), drawn()] == [first, second]
+    assert drawn()[1:] != first[1:]
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_what_was_drawn_outside_goes_on_after_an_error_inside(error: type[BaseException]) -> None:
+    real = os.urandom
+    random.seed(1)
+    expected = [random.random() for _ in range(3)]
+    random.seed(1)
+    outer = of_agentdojo.Draws("outer")
+    values = [random.random()]
+    with pytest.raises(error), outer:
+        inside = random.getstate()
+        with of_agentdojo.Draws("inner"):
+            random.random()
+        assert random.getstate() == inside
+        raise error
+    assert [*values, random.random(), random.random()] == expected
+    assert os.urandom is real
+
+
+def test_draws_that_are_ended_as_they_begin_leave_nothing_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, real = random.getstate(), os.urandom
+
+    def ended(module: ModuleType, name: str, new: object) -> object:
+        if module is random:
+            raise TimeoutError
+        return patch.object(module, name, new)
+
+    monkeypatch.setattr(of_agentdojo, "patch", SimpleNamespace(object=ended))
+    with pytest.raises(TimeoutError), of_agentdojo.Draws("seed"):
+        pass
+    assert random.getstate() == before
+    assert os.urandom is real
+    assert not of_agentdojo._THREADS

@@ -98,18 +98,18 @@ class Draws:
         self._bytes = random.Random(f"{seed}/bytes").randbytes
 
     def __enter__(self) -> None:
-        self._patches = ExitStack()
-        self._patches.enter_context(_one_thread())
-        self._outside = random.getstate()
-        random.setstate(self._state)
-        # `random` has a name of its own for it, by which SystemRandom and `secrets` draw.
-        for module, name in ((os, "urandom"), (random, "_urandom")):
-            self._patches.enter_context(patch.object(module, name, self._bytes))
+        with ExitStack() as stack:  # undone here if a limit of time ends it half way
+            stack.enter_context(_one_thread())
+            stack.callback(random.setstate, random.getstate())
+            random.setstate(self._state)
+            # `random` has a name of its own for it, by which SystemRandom and `secrets` draw.
+            for module, name in ((os, "urandom"), (random, "_urandom")):
+                stack.enter_context(patch.object(module, name, self._bytes))
+            self._undone = stack.pop_all()
 
     def __exit__(self, *error: Any) -> None:
         self._state = random.getstate()
-        random.setstate(self._outside)
-        self._patches.close()
+        self._undone.close()
 
 
 @contextmanager
