@@ -123,7 +123,7 @@ def test_half_of_a_cell_that_a_killed_copy_left_goes_with_the_next_command_that_
         half.mkdir()
         (half / "records.parquet").write_text("half")
     link.symlink_to(tmp_path / "a" / "cells")
-    lost.symlink_to(tmp_path / "nowhere")
+    lost.symlink_to(tmp_path / "a" / "nowhere")
     for path in (old, link, lost, notes):
         os.utime(path, (1.0, 1.0), follow_symlinks=False)
     before = list((tmp_path / "a" / "cells").rglob("*"))
