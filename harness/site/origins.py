@@ -6,7 +6,6 @@ from harness.reports.document import Document
 from harness.reports.tables import origins_table
 from harness.reports.words import notes
 from harness.site.board import Board, Column, Facts, Row, slug
-from harness.site.document import left_out
 from harness.site.front import headline_columns
 from harness.site.page import Frame, Shown, cells_of, heading, model_path
 

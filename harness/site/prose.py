@@ -8,7 +8,6 @@ from harness.config import changed_keys
 from harness.reports.claims_text import claim_answers, claim_cautions, claim_notes, claim_tables
 from harness.reports.document import Document
 from harness.site.board import Board, Number
-from harness.site.document import left_out
 from harness.site.downloads import File
 from harness.site.page import Frame, column_axis, heading, model_path, shown
 from harness.types import Struct

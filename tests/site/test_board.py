@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from harness.site.taken import Reading, Store, take_all
+from harness.site.whole import left_out, pairs, whole_document
 
 from harness.analysis.compare import compare_metric
 from harness.errors import UserError
@@ -19,8 +21,6 @@ from harness.site.board import Board, _rank, main_columns, make_board
 from harness.site.build import Built
 from harness.site.front import foremost
 from harness.site.settings import SiteSettings, read_settings
-from harness.site.taken import Reading, Store, take_all
-from harness.site.whole import left_out, pairs, whole_document
 from tests.site.roots import PUBLIC, Change, make
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from harness.site.taken import Reading, Store, Taken, run_folders, take_all
 
 from harness.disk import cache_folder
 from harness.errors import UserError
@@ -17,7 +18,6 @@ from harness.reports import recall
 from harness.site import taken
 from harness.site.build import build_site
 from harness.site.settings import SiteSettings
-from harness.site.taken import Reading, Store, Taken, run_folders, take_all
 from tests.conftest import lacking
 from tests.runs import change_run
 from tests.site.roots import Change, make
