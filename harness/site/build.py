@@ -16,16 +16,16 @@ from harness.reports.text import format_bytes
 from harness.reports.words import comparisons
 from harness.site import downloads
 from harness.site.board import Board, make_board
+from harness.site.document import left_out, pairs, whole_document
 from harness.site.front import front
 from harness.site.models import model_data, model_page
 from harness.site.origins import origin_keys, origin_page, origin_path, origins_page
 from harness.site.page import SHARED, Frame, model_path, suite_slug
 from harness.site.plots import plots_page
+from harness.site.prose import about_page, citation, claims_page, history_page
+from harness.site.reading import Reading, Store, TakenCell, take_all
 from harness.site.settings import read_settings
 from harness.site.suites import suite_page, suites_page
-from harness.site.taken import Reading, Store, TakenCell, take_all
-from harness.site.told import about_page, citation, claims_page, history_page
-from harness.site.whole import left_out, pairs, whole_document
 from harness.types import Struct
 
 STATIC = Path(__file__).parent / "static"

@@ -10,8 +10,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from harness.site.taken import Reading, Store, take_all
-from harness.site.whole import left_out, pairs, whole_document
 
 from harness.analysis.compare import compare_metric
 from harness.errors import UserError
@@ -19,7 +17,9 @@ from harness.records.directory import RunDirectory
 from harness.reports.document import read_document
 from harness.site.board import Board, _rank, main_columns, make_board
 from harness.site.build import Built
+from harness.site.document import left_out, pairs, whole_document
 from harness.site.front import foremost
+from harness.site.reading import Reading, Store, take_all
 from harness.site.settings import SiteSettings, read_settings
 from tests.site.roots import PUBLIC, Change, make
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.site.taken import Reading
 
 from harness.site.build import Built, build_site
+from harness.site.reading import Reading
 from tests.conftest import lacking
 from tests.site.roots import HOSTILE_NAME, MEASURED, PUBLIC, Change, make
 

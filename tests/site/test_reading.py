@@ -9,14 +9,14 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from harness.site.taken import Reading, Store, Taken, run_folders, take_all
 
 from harness.disk import cache_folder
 from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.reports import recall
-from harness.site import taken
+from harness.site import reading
 from harness.site.build import build_site
+from harness.site.reading import Reading, Store, Taken, run_folders, take_all
 from harness.site.settings import SiteSettings
 from tests.conftest import lacking
 from tests.runs import change_run
@@ -41,7 +41,7 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     root = tmp_path / "root"
     make(root / "one")
     first = read(root, tmp_path / "store")
-    monkeypatch.setattr(taken, "_each", lambda owed, store, reading: iter([(p, None) for p, _ in owed]))
+    monkeypatch.setattr(reading, "_each", lambda owed, store, reading: iter([(p, None) for p, _ in owed]))
     told: list[str] = []
     assert take_all(root, Store(tmp_path / "store"), Reading(), told.append) == list(first.values())
     assert not told
@@ -50,13 +50,13 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
 def test_pages_may_change_without_a_run_being_read_again_and_what_reads_may_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    package = Path(taken.__file__).parents[1]
+    package = Path(reading.__file__).parents[1]
     assert all((package / path).exists() for path in taken.SHOWING)
     make(tmp_path / "root" / "one")
     reading = f"""
 import sys
 from pathlib import Path
-from harness.site.taken import Reading, Store, _take
+from harness.site.reading import Reading, Store, _take
 _take(Path({str(tmp_path / "root/one")!r}), "key", Path({str(tmp_path / "store")!r}), Reading(), 1 << 33)
 print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("harness.")), sep="\\n")
 """
@@ -124,8 +124,8 @@ def test_a_run_that_takes_too_much_memory_is_refused(tmp_path: Path, monkeypatch
     def greedy(*_: object, **__: object) -> None:
         bytearray(1 << 40)
 
-    monkeypatch.setattr(taken, "verify", greedy)
-    taken._take(run.path, "key", store.path, Reading(), 1 << 30)
+    monkeypatch.setattr(reading, "verify", greedy)
+    reading._take(run.path, "key", store.path, Reading(), 1 << 30)
     said = msgspec.json.decode((store.path / "runs" / "key" / "taken.json").read_bytes(), type=Taken)
     assert said.refused == ("to read it takes more memory than there is for one run",)
 
