@@ -53,8 +53,8 @@ PAGES = (
     "plots",
     "submit",
     "suites",
-    "told",
-    "whole",
+    "prose",
+    "document",
 )
 SHOWING = ("api.py", "cli", "site/static", "site/templates", *(f"site/{name}.py" for name in PAGES))
 """What has no part in reading a run: where it changes, none is read anew."""

@@ -51,9 +51,9 @@ def test_pages_may_change_without_a_run_being_read_again_and_what_reads_may_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = Path(reading.__file__).parents[1]
-    assert all((package / path).exists() for path in taken.SHOWING)
+    assert all((package / path).exists() for path in reading.SHOWING)
     make(tmp_path / "root" / "one")
-    reading = f"""
+    script = f"""
 import sys
 from pathlib import Path
 from harness.site.reading import Reading, Store, _take
@@ -61,10 +61,10 @@ _take(Path({str(tmp_path / "root/one")!r}), "key", Path({str(tmp_path / "store")
 print(*(module.__file__ for name, module in sys.modules.items() if name.startswith("harness.")), sep="\\n")
 """
     Store(tmp_path / "store")
-    said = subprocess.run([sys.executable, "-c", reading], check=True, capture_output=True, text=True)
+    said = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     read_by = {Path(line).relative_to(package) for line in said.stdout.splitlines()}
     assert Path("site/attempts.py") in read_by and Path("replay/verify.py") in read_by
-    shown_by = {path for path in read_by if any(path.is_relative_to(one) for one in taken.SHOWING)}
+    shown_by = {path for path in read_by if any(path.is_relative_to(one) for one in reading.SHOWING)}
     assert not shown_by
 
     copy = shutil.copytree(package, tmp_path / "harness", ignore=shutil.ignore_patterns("__pycache__"))
@@ -75,7 +75,7 @@ print(*(module.__file__ for name, module in sys.modules.items() if name.startswi
             with (copy / path).open("a") as file:
                 file.write("# changed\n")
         recall.code_digest.cache_clear()
-        return recall.code_digest(*taken.SHOWING)
+        return recall.code_digest(*reading.SHOWING)
 
     try:
         before = digest()
