@@ -10,7 +10,7 @@ and none that it requires is missing.
 import ast
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any, NamedTuple
@@ -117,9 +117,7 @@ def spelled_call(answer: str, tools: Iterable[Tool]) -> str | None:
     ):
         return marked["json"] or marked["tag"]
     tools = list(tools)
-    named = {tool.name.lower(): tool.name for tool in tools}
-    quoted = "|".join(map(re.escape, named))
-    answer = re.sub(rf"(?<=\")(?i:{quoted})(?=\")", lambda name: named[name[0].lower()], answer)
+    answer = _as_offered(answer, [tool.name for tool in tools])
     offered = {
         tool.name: tool
         for tool in tools
@@ -160,6 +158,18 @@ def _unwrapped(answer: str) -> str:
     if isinstance(text, dict) and len(text) == 1:
         (text,) = text.values()
     return text if isinstance(text, str) and text[:1] in ("{", "[") else answer
+
+
+def _as_offered(answer: str, names: Sequence[str]) -> str:
+    """A reply with names in quotes as tools have them, also those in another case or with other signs."""
+    signs = r"[-_. ]"
+    plain = {re.sub(signs, "", name).lower(): name for name in names}
+    written = "|".join(f"{signs}?".join(map(re.escape, re.split(signs, name))) for name in names)
+
+    def offered(match: re.Match[str]) -> str:
+        return match[0] if match[0] in names else plain.get(re.sub(signs, "", match[0]).lower(), match[0])
+
+    return re.sub(rf"(?<=[\"'])(?i:{written})(?=[\"'])", offered, answer)
 
 
 def _without_ticks(span: re.Match[str]) -> str:

@@ -211,6 +211,15 @@ def test_no_reply_takes_long_to_tell(again: str) -> None:
     assert time.thread_time() - begun < 60, "0.2 s where a search does not go back"
 
 
+def test_names_of_other_letters_and_no_tools_are_no_fault() -> None:
+    """U+017F is a letter s to whoever ignores case."""
+    assert spelled_call('{"name": "\u017fend", "arguments": {}} "" \'\'', TOOLS) is None
+    assert spelled_call('{"name": "", "arguments": {}}', ()) is None
+    both = (_tool("get_mail", ("id",)), _tool("getMail", ("id",)))
+    assert spelled_call('{"name": "getMail", "arguments": {"id": "1"}}', both) == "getMail"
+    assert spelled_call('{"name": "get_mail", "arguments": {"id": "1"}}', both) == "get_mail"
+
+
 PASSED_ON = (
     {"title": "Milk, eggs", "text": 'It\'s "two" litres'},
     {"title": "a", "text": "Dear Ann,\n\nall is well.\nYours"},
