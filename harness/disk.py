@@ -49,6 +49,22 @@ def check_regular(path: Path) -> None:
         raise UserError(f"{path} is not a file; restore it from a copy")
 
 
+def check_links(folder: Path, run: Path) -> None:
+    """Raises UserError if what lies in a folder of a run is a link that leads out of the run.
+
+    A received run could have what its maker may not see read by one who may, or have it written to.
+    """
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        links = [Path(entry) for entry in entries if entry.is_symlink()]
+    for link in links:
+        if not link.resolve().is_relative_to(run.resolve()):
+            raise UserError(
+                f"{link} is a link that leads out of the folder of its run: put what it leads to in its place"
+            )
+
+
 def remove(path: Path) -> None:
     """Remove a file, a link or a folder; what links lead to stays. Raises OSError."""
     if path.is_dir() and not path.is_symlink():

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from harness.cli import main
+from harness.errors import UserError
 from harness.records.directory import RunDirectory
 from harness.records.table import write_parquet
 from harness.replay.verify import verify
@@ -161,9 +162,13 @@ def test_how_much_was_scored_again_is_said(tmp_path: Path) -> None:
 
 def test_a_link_that_leads_elsewhere_is_found(tmp_path: Path) -> None:
     run = forge(tmp_path / "run", "aster-moe", "planted_choice", lambda record: record)
-    (run.path / "records" / "more.txt").symlink_to("/etc/hostname")
+    (run.path / "logs").mkdir()
+    (run.path / "logs" / "more.txt").symlink_to("/etc/hostname")
     bad = [finding.text for finding in verify(run, quick=True) if finding.good is False]
-    assert bad == ["records/more.txt is a link that leads elsewhere"]
+    assert bad == ["logs/more.txt is a link that leads elsewhere"]
+    (run.path / "records" / "more.txt").symlink_to("/etc/hostname")
+    with pytest.raises(UserError, match=r"records/more.txt is a link that leads out of the folder"):
+        [*verify(run, quick=True)]
 
 
 def test_records_that_cannot_be_are_a_finding(tmp_path: Path) -> None:

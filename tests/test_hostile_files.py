@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from harness import memory
+from harness import disk, memory
 from harness.cli import main
 from harness.config import Document
 from harness.errors import Status, UserError
@@ -92,7 +92,9 @@ def test_a_pipe_among_logs_is_not_waited_for(tmp_path: Path, capsys: pytest.Capt
     assert capsys.readouterr().err == f"harness: {tmp_path}/x.eval is not a file; restore it from a copy\n"
 
 
-@pytest.mark.parametrize("inside", ["", "/cell"], ids=["all cells", "a cell"])
+@pytest.mark.parametrize(
+    "which", ["cells", "cells/*", "cells/*/cell.json", "cells/*/records.parquet", "config.yaml"]
+)
 @pytest.mark.parametrize(
     "command",
     [
@@ -103,18 +105,18 @@ def test_a_pipe_among_logs_is_not_waited_for(tmp_path: Path, capsys: pytest.Capt
         "export {} --format csv --out out",
     ],
 )
-def test_cells_that_lie_elsewhere_are_not_read(
+def test_what_lies_elsewhere_is_not_read(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     command: str,
-    inside: str,
+    which: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["merge", str(ROOT / "results" / "demo"), "--out", "private"]) == Status.DONE
     shutil.copytree("private", "sent")
-    linked = next(Path("sent/cells").iterdir()) if inside else Path("sent/cells")
-    shutil.rmtree(linked)
+    linked = next(Path("sent").glob(which))
+    disk.remove(linked)
     linked.symlink_to(tmp_path / "private" / linked.relative_to("sent"))
     capsys.readouterr()
     assert main(command.format("sent").split()) == Status.WRONG_INPUT

@@ -24,7 +24,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.disk import check_links
 from harness.types import CellEntry
 
 CONFIG, RUN, EARLIER = "config.yaml", "run.json", "manifest.json"
@@ -113,14 +113,10 @@ class Layout:
         cells = self.path / "cells"
         if not cells.is_dir():
             return []
+        for folder in (self.path, cells):
+            check_links(folder, self.path)
         with os.scandir(cells) as entries:
-            found = [(entry.is_symlink(), Path(entry)) for entry in entries if entry.is_dir()]
-        for path in (cells, *(path for is_link, path in found if is_link)):
-            if not path.resolve().is_relative_to(self.path.resolve()):
-                raise UserError(
-                    f"{path} is a link that leads out of the folder of its run: put what it leads to there"
-                )
-        return sorted(path for _, path in found)
+            return sorted(Path(entry) for entry in entries if entry.is_dir())
 
     def cell(self, cell: CellEntry) -> CellPaths:
         """The files of a cell."""

@@ -6,7 +6,7 @@ from contextlib import suppress
 from io import FileIO
 from pathlib import Path
 
-from harness.disk import make_folder, remove_abandoned
+from harness.disk import check_links, make_folder, remove_abandoned
 from harness.errors import UserError
 
 
@@ -42,7 +42,8 @@ def lock(path: Path) -> Held:
             is written to a received folder goes nowhere else.
     """
     make_folder(path)
-    check_links(path)
+    for folder in (path, path / "cells", *path.glob("cells/*")):
+        check_links(folder, path)
     handle = Held(path / ".lock")
     try:
         lock_file(handle)
@@ -73,16 +74,3 @@ def lock_file(handle: FileIO) -> None:
             fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except PermissionError as error:  # EACCES is another way to say EAGAIN
             raise BlockingIOError(*error.args) from error
-
-
-def check_links(path: Path) -> None:
-    """Raises UserError if a file or folder of a run is a link that leads out of it."""
-    whole = path.resolve()
-    cells = whole / "cells"
-    for inside in (whole, cells, *(cells.iterdir() if cells.is_dir() else ())):
-        for entry in inside.iterdir() if inside.is_dir() else ():
-            if entry.is_symlink() and not entry.resolve().is_relative_to(whole):
-                raise UserError(
-                    f"{entry} is a link that leads out of the folder of its run, and would be written to: "
-                    "put what it leads to in its place, or give another --out"
-                )

@@ -5,8 +5,9 @@ from math import fsum
 
 import msgspec
 
+from harness.disk import check_links
 from harness.errors import UserError
-from harness.records.layout import CELL, EARLIER, RUN, Layout
+from harness.records.layout import CELL, EARLIER, RUN, VERDICTS, Layout
 from harness.records.sane import read_file
 from harness.records.schema import CellFile, EngineFile, RunFile
 from harness.records.verdicts import Verdicts, is_judged
@@ -20,6 +21,9 @@ def read_manifest(layout: Layout) -> Manifest:
         UserError: there is none, or a file is not one that this version can read.
     """
     if layout.earlier:
+        read = (layout.path, *(layout.path / name for name in ("records", "injections", VERDICTS)))
+        for folder in (*read, *layout.path.glob(f"{VERDICTS}/*/")):
+            check_links(folder, layout.path)
         return read_file(layout.path / EARLIER, Manifest)
     run = _read_run(layout)
     # In an order that does not depend on which was planned or put in first.
@@ -54,6 +58,8 @@ def _read_run(layout: Layout) -> RunFile:
     if not (layout.path / RUN).exists():
         lacks = f"holds no results (no {RUN})" if layout.path.is_dir() else "is not there"
         raise UserError(f"{layout.path} {lacks}: give a folder that `harness run` wrote")
+    for folder in (layout.path, layout.path / "cells"):
+        check_links(folder, layout.path)
     return read_file(layout.path / RUN, RunFile)
 
 
@@ -71,6 +77,8 @@ def read_cell(layout: Layout, key: str) -> CellFile:
             f"{layout.path / RUN} asks for the cell {key[:12]!r}, which has no folder in "
             f"{layout.path / 'cells'}: restore it from a copy, or let `harness run` measure it again"
         )
+    for part in (folder, folder / VERDICTS):
+        check_links(part, layout.path)
     cell = read_file(folder / CELL, CellFile)
     if cell.cell.key != key:
         raise UserError(f"{folder / CELL} is of another cell than its folder; restore it from a copy")

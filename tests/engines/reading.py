@@ -274,6 +274,7 @@ THOUGHTS = {
     "minimax_m2": ("", "</think>"),  # its template begins them
     "minimax_m3": ("<mm:think>", "</mm:think>"),
     "mistral": ("[THINK]", "[/THINK]"),
+    "seed_oss": ("<seed:think>", "</seed:think>"),
     "muse_glimmer": (" to=self<|message|>", "<|eom|><|start|>assistant"),
     "openai_gptoss": ("<|channel|>analysis<|message|>", "<|end|><|start|>assistant"),
 }

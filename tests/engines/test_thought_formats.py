@@ -96,6 +96,7 @@ FORMATS = {
     ),
     "poolside_v1": WRITTEN,
     "qwen3": WRITTEN,
+    "seed_oss": Format("<seed:bos>assistant\n", "<seed:think>{}</seed:think>{}", "{}", "</seed:think>"),
     "step3p5": GIVEN,
 }
 """Reasoning parser of a spec -> the format that its models write."""

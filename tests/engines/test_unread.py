@@ -177,25 +177,34 @@ def test_of_replies_that_the_rule_was_not_made_on_at_most_one_in_twenty_is_told_
     assert all(wrong[kind] <= number / 20 for kind, number in written.items()), wrong
 
 
-AS_FIRST_TOLD = {"a": {"call": 3, "answer": 0}, "b": {"call": 6, "answer": 1}}
-"""Of 65 each of two batches by somebody who did not know the rule: how many it told wrongly, before it was
-mended for them. Of the calls of the second that is more than one in twenty."""
-STILL_WRONG = {"a": {"call": 0, "answer": 0}, "b": {"call": 0, "answer": 1}}
-"""The answer shows what two programs send each other, a call among it, and goes on."""
+AS_FIRST_TOLD = {
+    "a": {"call": 3, "answer": 0},
+    "b": {"call": 6, "answer": 1},
+    "c": {"call": 0, "answer": 1},
+}
+"""Of 65 each of three batches by writers who did not know the rule: how many it told wrongly when first
+measured on them. It was mended for those of the first two, before the third was measured, and not since."""
+STILL_WRONG = {
+    "a": {"call": 0, "answer": 0},
+    "b": {"call": 0, "answer": 1},
+    "c": {"call": 0, "answer": 1},
+}
+"""An answer shows what two programs send each other, a call among it, and goes on; another quotes how Gemma
+wrote a call into a log."""
 
 
 @pytest.mark.parametrize("batch", AS_FIRST_TOLD)
 @pytest.mark.parametrize("required", [True, False])
 def test_what_others_wrote_is_told(batch: str, required: bool) -> None:
-    """They named the parameters of a tool, not which of them it requires: all or none."""
+    """Those of the first two named the parameters of a tool, not which of them it requires: all or none."""
     wrong = {"call": 0, "answer": 0}
     path = Path(__file__).parent / f"unread_batch_{batch}.jsonl"
     for line in path.read_text(encoding="utf8").splitlines():
         case = json.loads(line)
-        tools = [
-            _tool(tool["name"], *((tool["parameters"], ()) if required else ((), tool["parameters"])))
-            for tool in case["tools"]
-        ]
+        tools = []
+        for tool in case["tools"]:
+            needed = tool.get("required", tool["parameters"] if required else [])
+            tools.append(_tool(tool["name"], needed, {*tool["parameters"]} - {*needed}))
         told = "answer" if spelled_call(case["text"], tools) is None else "call"
         wrong[case["kind"]] += told != case["kind"]
     assert wrong == STILL_WRONG[batch]

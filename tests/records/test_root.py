@@ -59,7 +59,7 @@ def test_ten_thousand_cells_are_looked_up_by_reading_each_folder_once(
     found = Root(tmp_path)
     there = [run.path.name for key in keys for run in found.runs_with(key)]
     assert read[str(tmp_path / "run-0" / "cells")], "the count sees how folders are read"
-    assert read.total() <= 5 * 100, "a few times a run, not once a cell"
+    assert read.total() <= 10 * 100, "a few times a run, not once a cell"
     assert there == [f"run-{number % 100}" for number in range(10_000)]
     assert not [*found.runs_with("f" * 64)]
 
