@@ -97,5 +97,4 @@ def test_what_reads_transcripts_holds_some_megabytes(
     status = main([*arguments, *out])
     said = capsys.readouterr()
     assert "memory" not in said.err
-    # The demo has one attempt, and no scorecards are kept of this: `verify` finds both.
-    assert status == (Status.DIFFERS if command[0] == "verify" else Status.DONE), said.err
+    assert status == Status.DONE, said.err
