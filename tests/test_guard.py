@@ -27,6 +27,12 @@ sys.exit(cli.main())
 WAITS = "signal.pause()"
 
 
+def hear() -> None:
+    """What runs in the background of a shell is started with SIGINT ignored, under nohup SIGHUP too."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def begin(folder: Path, body: str, **options: object) -> subprocess.Popen[str]:
     """`harness verify`, whose body is another one; its first line is its process's number."""
     return subprocess.Popen(
@@ -34,7 +40,7 @@ def begin(folder: Path, body: str, **options: object) -> subprocess.Popen[str]:
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         text=True,
-        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},  # type: ignore[call-overload]
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "preexec_fn": hear, **options},  # type: ignore[call-overload]
     )
 
 
@@ -78,7 +84,7 @@ def test_a_signal_ends_both_processes(tmp_path: Path, number: signal.Signals, st
     child = first_line(command)
     assert child != command.pid
     command.send_signal(number)
-    assert command.communicate() == ("", said)  # not before both have closed their output
+    assert command.communicate(timeout=300) == ("", said)  # not before both have closed their output
     assert command.returncode == status
 
 
@@ -102,4 +108,5 @@ def take_terminal() -> None:
     import fcntl
     import termios
 
+    hear()
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
