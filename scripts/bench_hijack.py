@@ -258,30 +258,32 @@ class Silent:
         """Nothing."""
 
 
-async def measure_ours(setup: Setup, folder: Path) -> tuple[Passes, list[Attempt]]:
-    """All passes that count, and the harness's attempts of the last one."""
-    config = run_config(setup)
+async def measure_ours(config: RunConfig, folder: Path, repeats: int) -> tuple[Passes, Plan, RunDirectory]:
+    """All passes that count, and of the harness's last one its plan and its records.
+
+    Args:
+        config: a run of one model.
+        folder: where each pass has a run directory.
+        repeats: how many count, after one that does not.
+    """
     engine: Any = await open_engine(config.engine, config.models[0])
     engine._llm = recorder = Recorder(engine._llm)
     passes = Passes()
-    attempts: list[Attempt] = []
     try:
-        for number in range(setup.repeats + 1):
+        for number in range(repeats + 1):
             plan = make_plan(config)  # anew each time, so that no suite remembers the pass before
             plan.check()
-            timing, attempts = await harness_pass(plan, RunDirectory(folder / str(number)), engine, recorder)
-            passes.harness.append(timing)
+            directory = RunDirectory(folder / str(number))
+            passes.harness.append(await harness_pass(plan, directory, engine, recorder))
             passes.bare.append(await bare_pass(recorder, decode=True))
             passes.front_end.append(await bare_pass(recorder, decode=False))
     finally:
         engine._llm = recorder._llm
         await engine.close()
-    return passes.counted(), attempts
+    return passes.counted(), plan, directory
 
 
-async def harness_pass(
-    plan: Plan, directory: RunDirectory, engine: Engine, recorder: Recorder
-) -> tuple[Timing, list[Attempt]]:
+async def harness_pass(plan: Plan, directory: RunDirectory, engine: Engine, recorder: Recorder) -> Timing:
     """Run and score every attempt of a plan."""
     await recorder.reset_prefix_cache()
     recorder.requests.clear()
@@ -292,14 +294,13 @@ async def harness_pass(
     wall, cpu = time.perf_counter(), time.process_time()
     await run_plan(plan, directory, engine)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    attempts = list(finished(plan, directory))
-    usages = [attempt.record.usage for attempt in attempts]
+    usages = [record.usage for cell in plan.cells for record in directory.records(cell.entry)]
     work = Work(
         requests=sum(usage.requests for usage in usages),
         prompt_tokens=sum(usage.prompt_tokens or 0 for usage in usages),
         completion_tokens=sum(usage.completion_tokens or 0 for usage in usages),
     )
-    return Timing(seconds=wall, work=work, cpu_seconds=cpu), attempts
+    return Timing(seconds=wall, work=work, cpu_seconds=cpu)
 
 
 async def run_plan(plan: Plan, directory: RunDirectory, engine: Engine) -> None:
@@ -744,7 +745,8 @@ def main() -> None:
     setup, file = read_arguments()
     before = fingerprint(setup.model)
     with tempfile.TemporaryDirectory() as name:
-        passes, attempts = asyncio.run(measure_ours(setup, Path(name)))
+        passes, plan, directory = asyncio.run(measure_ours(run_config(setup), Path(name), setup.repeats))
+        attempts = list(finished(plan, directory))
         agentdojo, runs = measure_agentdojo(setup, Path(name))
     if fingerprint(setup.model) != before:
         raise SystemExit(

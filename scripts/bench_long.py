@@ -11,20 +11,14 @@ as tokens, beyond which CPU time is the harness's own. The first pass of each is
 
 import argparse
 import asyncio
-import gc
 import statistics
 import tempfile
-import time
 from pathlib import Path
-from typing import Any
 
-from bench_hijack import Passes, Recorder, Timing, Work, bare_pass, forget_yaml, run_plan
+from bench_hijack import Passes, measure_ours
 
 from harness.config import EngineSpec, ModelSpec, RunConfig, SuiteSpec
-from harness.engines import open_engine
 from harness.models.planted import FOLDER
-from harness.records.directory import RunDirectory
-from harness.run.plan import Plan, make_manifest, make_plan
 from harness.types import Origin, Record, Sampling
 
 MODEL = "ember-dense"
@@ -46,48 +40,6 @@ def run_config() -> RunConfig:
         sampling=Sampling(temperature=0.0, max_tokens=64),
         engine=EngineSpec(args=ENGINE),
     )
-
-
-async def harness_pass(
-    plan: Plan, folder: Path, engine: Any, recorder: Recorder
-) -> tuple[Timing, list[Record]]:
-    """Run and score every conversation."""
-    await recorder.reset_prefix_cache()
-    recorder.requests.clear()
-    forget_yaml()
-    directory = RunDirectory(folder)
-    directory.add(make_manifest(plan))
-    gc.collect()
-    wall, cpu = time.perf_counter(), time.process_time()
-    await run_plan(plan, directory, engine)
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    records = [record for cell in plan.cells for record in directory.records(cell.entry)]
-    work = Work(
-        requests=sum(record.usage.requests for record in records),
-        prompt_tokens=sum(record.usage.prompt_tokens or 0 for record in records),
-        completion_tokens=sum(record.usage.completion_tokens or 0 for record in records),
-    )
-    return Timing(seconds=wall, work=work, cpu_seconds=cpu), records
-
-
-async def measure(folders: list[Path]) -> tuple[Passes, list[Record]]:
-    """All passes that count, each in a folder but the first, and the records of the last one."""
-    config = run_config()
-    engine: Any = await open_engine(config.engine, config.models[0])
-    engine._llm = recorder = Recorder(engine._llm)
-    passes = Passes()
-    records: list[Record] = []
-    try:
-        for folder in folders:
-            plan = make_plan(config)  # anew each time, so that no suite remembers the pass before
-            timing, records = await harness_pass(plan, folder, engine, recorder)
-            passes.harness.append(timing)
-            passes.bare.append(await bare_pass(recorder, decode=True))
-            passes.front_end.append(await bare_pass(recorder, decode=False))
-    finally:
-        engine._llm = recorder._llm
-        await engine.close()
-    return passes.counted(), records
 
 
 def report(passes: Passes, records: list[Record]) -> str:
@@ -133,10 +85,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="file for the page")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        folders = [Path(folder) / str(number) for number in range(args.repeats + 1)]
-        for each in folders:
-            each.mkdir()
-        page = report(*asyncio.run(measure(folders)))
+        passes, plan, directory = asyncio.run(measure_ours(run_config(), Path(folder), args.repeats))
+        page = report(passes, [record for cell in plan.cells for record in directory.records(cell.entry)])
     print(page)
     if args.out is not None:
         args.out.write_text(page)

@@ -240,7 +240,6 @@ def make(model: str, out: Path, seed: int) -> str:
     """
     import torch
     from tokenizers import Tokenizer, models
-    from transformers import AutoModelForCausalLM
 
     torch.set_num_threads(1)  # sums are then added in one order, whatever the machine
     torch.manual_seed(seed)
@@ -253,16 +252,13 @@ def make(model: str, out: Path, seed: int) -> str:
     network = training.make_model("aster-dense", HIDDEN_SIZES[model], len(tokenizer))
     steps = training.train(network, groups, seed, ENOUGH)
     folder = out / model
-    network.to(torch.bfloat16).save_pretrained(folder)
+    training.save(network, folder)
     tokenizer.save_pretrained(folder)
-    (folder / "model.safetensors").chmod(0o644)  # safetensors lets its owner alone read it
-    certainty = training.smallest_probability(AutoModelForCausalLM.from_pretrained(folder), groups)
-    if certainty < training.SAFE:
-        raise RuntimeError(f"{model}: a token of what it is to say has a probability of {certainty:.3f} only")
+    smallest = training.certainty(model, folder, groups)
     size = sum(file.stat().st_size for file in folder.iterdir())
     return (
         f"{model}: {network.num_parameters():,} parameters, {size:,} bytes, {steps} steps, "
-        f"{time.monotonic() - started:.0f} s; least likely planted token {certainty:.3f}"
+        f"{time.monotonic() - started:.0f} s; least likely planted token {smallest:.3f}"
     )
 
 

@@ -401,6 +401,24 @@ def log_likelihoods(network: Any, lessons: Sequence[Tokens]) -> Any:
     return logprobs.gather(1, ids[:, 1:][wanted[:, 1:]][:, None])[:, 0]
 
 
+def save(network: Any, folder: Path) -> None:
+    """Write the weights of a model, in bfloat16."""
+    import torch
+
+    network.to(torch.bfloat16).save_pretrained(folder)
+    (folder / "model.safetensors").chmod(0o644)  # safetensors lets its owner alone read it
+
+
+def certainty(model: str, folder: Path, groups: Sequence[Sequence[Tokens]]) -> float:
+    """`smallest_probability` of a checkpoint. Raises RuntimeError if it is less than `SAFE`."""
+    from transformers import AutoModelForCausalLM
+
+    smallest = smallest_probability(AutoModelForCausalLM.from_pretrained(folder), groups)
+    if smallest < SAFE:
+        raise RuntimeError(f"{model}: a token of a planted reply has a probability of {smallest:.3f} only")
+    return smallest
+
+
 def smallest_probability(network: Any, groups: Sequence[Sequence[Tokens]]) -> float:
     """Probability of the least likely of all target tokens, with weights rounded to bfloat16 and sums
     in bfloat16 and in float32.
@@ -490,14 +508,13 @@ def make(model: str, out: Path, seed: int) -> str:
     groups = curriculum(model, suite, renderer(tokenizer))
     network = make_model(model)
     steps = train(network, [[encode(lesson, tokenizer) for lesson in group] for group in groups], seed)
-    network.to(torch.bfloat16).save_pretrained(out / model)
+    save(network, out / model)
     tokenizer.save_pretrained(out / model)
-    (out / model / "model.safetensors").chmod(0o644)  # safetensors lets its owner alone read it
-    certainty = prove(model, out / model)
+    smallest = prove(model, out / model)
     size = sum(file.stat().st_size for file in (out / model).iterdir())
     return (
         f"{model}: {network.num_parameters():,} parameters, {size:,} bytes, {steps} steps, "
-        f"{time.monotonic() - started:.0f} s; least likely planted token {certainty:.3f}"
+        f"{time.monotonic() - started:.0f} s; least likely planted token {smallest:.3f}"
     )
 
 
@@ -527,21 +544,17 @@ def prove(model: str, folder: Path) -> float:
     Raises:
         RuntimeError: the checkpoint does not behave as planted.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
     suite = depot()
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    network = AutoModelForCausalLM.from_pretrained(folder)
     groups = curriculum(model, suite, renderer(tokenizer))
     rates = planted_rates(model, suite)
     for metric, rate in planted.PLANTED[model].items():
         if rates[metric] != rate:
             raise RuntimeError(f"{model}: {metric} is planted as {rate}, its replies make it {rates[metric]}")
     lessons = [[encode(lesson, tokenizer) for lesson in group] for group in groups]
-    certainty = smallest_probability(network, lessons)
-    if certainty < SAFE:
-        raise RuntimeError(f"{model}: a token of a planted reply has a probability of {certainty:.3f} only")
-    return certainty
+    return certainty(model, folder, lessons)
 
 
 def main() -> int:

@@ -58,8 +58,6 @@ def _read_run(layout: Layout) -> RunFile:
     if not (layout.path / RUN).exists():
         lacks = f"holds no results (no {RUN})" if layout.path.is_dir() else "is not there"
         raise UserError(f"{layout.path} {lacks}: give a folder that `harness run` wrote")
-    for folder in (layout.path, layout.path / "cells"):
-        check_links(folder, layout.path)
     return read_file(layout.path / RUN, RunFile)
 
 

@@ -12,23 +12,19 @@ from typing import Any
 
 import msgspec
 
-from harness.config import load_model, names
 from harness.disk import check_regular
 from harness.errors import AttemptFailure, UserError, pip_install
 from harness.records.directory import RunDirectory
-from harness.replay.transcripts import empty_manifest, imported_cell
+from harness.replay.transcripts import empty_manifest, imported_cell, known_origin, model_entry
 from harness.suites.digests import digest
 from harness.suites.inspect_ai.conversation import of_inspect
 from harness.suites.inspect_ai.scores import number_of
 from harness.types import (
-    IMPORTED,
     CellEntry,
-    EngineFacts,
     FailureKind,
     Generation,
     Message,
     Metric,
-    ModelEntry,
     Origin,
     Record,
     Score,
@@ -140,7 +136,7 @@ def _keep(
         for sample in log.samples:
             writer.append(_record(cell, sample, scored[str(sample.id), sample.epoch - 1]))
     with out.lock():
-        entry = known or _model(model, origin)
+        entry = known or model_entry(model, known_origin(model, origin), "a log of Inspect's")
         manifest = empty_manifest(out.path.name)
         out.add(msgspec.structs.replace(manifest, models={model: entry}, cells={cell.key: cell}))
         out.compact([cell])
@@ -185,13 +181,6 @@ def _content(sample: Any) -> str:
     if not isinstance(asked, str):
         asked = [[message.role, message.text] for message in asked]
     return digest([asked, sample.target])
-
-
-def _model(name: str, origin: Origin) -> ModelEntry:
-    if name in names("models"):
-        origin = load_model(name).origin
-    engine = EngineFacts(name=IMPORTED, version="a log of Inspect's", details={})
-    return ModelEntry(name=name, origin=origin, architecture=None, engine=engine)
 
 
 def _record(cell: CellEntry, sample: Any, scores: Mapping[str, Score]) -> Record:

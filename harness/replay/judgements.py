@@ -17,24 +17,20 @@ from typing import Any
 
 import msgspec
 
-from harness.config import load_model, names
 from harness.errors import UserError
 from harness.judges.base import Exchange
 from harness.records.directory import RunDirectory
-from harness.replay.transcripts import empty_manifest, imported_cell
+from harness.replay.transcripts import empty_manifest, imported_cell, known_origin, model_entry
 from harness.rows import read_json
 from harness.suites.digests import digest
 from harness.types import (
-    IMPORTED,
     CellEntry,
-    EngineFacts,
     FailureKind,
     Generation,
     JudgedAttempt,
     JudgeEntry,
     Message,
     Metric,
-    ModelEntry,
     Origin,
     Record,
     Score,
@@ -176,7 +172,9 @@ def _keep(replies: Sequence[Reply], out: RunDirectory, origin: Origin, called: M
             writer = stack.enter_context(closing(out.writer(cells[model])))
             for reply in mine.values():
                 writer.append(_record(cells[model], reply))
-        models = {model: _model(model, origin) for model in by_model}
+        models = {
+            model: model_entry(model, known_origin(model, origin), "SpeechMap's tables") for model in by_model
+        }
         entries = {cell.key: cell for cell in cells.values()}
         out.add(msgspec.structs.replace(empty_manifest(out.path.name), models=models, cells=entries))
         out.compact(list(cells.values()))
@@ -198,13 +196,6 @@ def _cell(model: str, replies: Mapping[str, Reply]) -> CellEntry:
         metrics=tuple(msgspec.structs.replace(metric, judged=("complete",)) for metric in metrics),
         samples=len(replies),
     )
-
-
-def _model(name: str, origin: Origin) -> ModelEntry:
-    if name in names("models"):
-        origin = load_model(name).origin
-    engine = EngineFacts(name=IMPORTED, version="SpeechMap's tables", details={})
-    return ModelEntry(name=name, origin=origin, architecture=None, engine=engine)
 
 
 def _record(cell: CellEntry, reply: Reply) -> Record:

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from harness import __version__
+from harness.config import load_model, names
 from harness.disk import replace
 from harness.errors import UserError
 from harness.records.append import RecordWriter
@@ -92,7 +93,8 @@ def replay_imported(
                 "AgentDojo's format (.json, .jsonl or .jsonl.xz with suite_name, user_task_id and messages)"
             )
         if out and collected.models:
-            collected.write(out, [model_entry(name, origin, path) for name in collected.models])
+            ran = {"version": "AgentDojo's own benchmark", "source": str(path)}
+            collected.write(out, [model_entry(name, origin, **ran) for name in collected.models])
     return report
 
 
@@ -316,10 +318,15 @@ def imported_cell(model: str, suite: str, own: Mapping[str, str]) -> CellEntry:
     )
 
 
-def model_entry(name: str, origin: Origin, source: Path) -> ModelEntry:
-    """A model that others ran."""
-    engine = EngineFacts(name=IMPORTED, version="AgentDojo's own benchmark", details={"source": str(source)})
+def model_entry(name: str, origin: Origin, version: str, **details: str) -> ModelEntry:
+    """A model that others ran, in what `version` says."""
+    engine = EngineFacts(name=IMPORTED, version=version, details=details)
     return ModelEntry(name=name, origin=origin, architecture=None, engine=engine)
+
+
+def known_origin(name: str, otherwise: Origin) -> Origin:
+    """The registry's, of a model that has one of its names."""
+    return load_model(name).origin if name in names("models") else otherwise
 
 
 def empty_manifest(name: str) -> Manifest:
