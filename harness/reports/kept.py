@@ -74,7 +74,7 @@ def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str
     from harness.reports.document import read_document
 
     directory.seal()
-    before, of = states(directory), made_of(directory)
+    of, before = made_of(directory)
     document = read_document(directory)
     no_claims = msgspec.structs.replace(document, claims=None, claims_problem=None)
     shown = {form: _shown(document if form == "json" else no_claims, form) for form in WRITTEN}
@@ -88,7 +88,7 @@ def write_scorecards(directory: RunDirectory, *, width: int, color: bool) -> str
 
 def are_current(directory: RunDirectory) -> bool:
     """Whether the kept scorecards are what was made here of the records that are there."""
-    of = made_of(directory)
+    of, _ = made_of(directory)
     try:
         kept = {form: kept_path(directory, form).read_text(encoding="utf8") for form in WRITTEN}
     except (OSError, ValueError):

@@ -49,7 +49,7 @@ def recall(directory: RunDirectory, asked: Sequence[str], make: Callable[[], Sho
         asked: all that is shown depends on beside the run.
         make: makes it. May raise UserError: then nothing is kept.
     """
-    before, of = states(directory), made_of(directory)
+    of, before = made_of(directory)
     found = recalled(of, asked)
     if found is None:
         found = make()
@@ -82,11 +82,11 @@ class _Contents(Struct):
     digest: str
 
 
-def made_of(directory: RunDirectory) -> str | None:
-    """A digest of the code and of every file that a run is read from; None if one cannot be read."""
+def made_of(directory: RunDirectory) -> tuple[str | None, dict[str, list[int]] | None]:
+    """A digest of the code and of every file of a run, None if one cannot be read; and `states` as it began."""
     began, before = time.time_ns(), states(directory)
     if before is None:
-        return None
+        return None, None
     known = _path("contents", str(directory.path.resolve()), repr(before))
     contents = _kept(known, _Contents)
     if contents is None:
@@ -96,12 +96,12 @@ def made_of(directory: RunDirectory) -> str | None:
                 inside = path.removeprefix(str(directory.path))
                 found.update(f"{inside} {file_hash(Path(path))}\n".encode())
         except (OSError, UnicodeError, UserError):
-            return None
+            return None, before
         contents = _Contents(digest=found.hexdigest())
         touched = max((max(times) for _, _, *times in before.values()), default=0)
         if states(directory) == before and touched + SETTLED_NS < began:
             _keep(known, contents)
-    return sha256(f"{code_digest()} {contents.digest}".encode()).hexdigest()
+    return sha256(f"{code_digest()} {contents.digest}".encode()).hexdigest(), before
 
 
 def _kept(path: Path, kind: type[T]) -> T | None:
