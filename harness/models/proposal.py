@@ -233,9 +233,9 @@ def _propose_switches(proposal: Proposal, files: Files, template: str) -> None:
 def _propose_engine(proposal: Proposal, files: Files, config: Mapping[str, Any]) -> None:
     """What the engine is to be told: a layout, the checkpoint's own code; and what it would refuse."""
     bare = ModelSpec(name=proposal.facts["name"], path=proposal.facts["path"])
-    refused = [*class_errors(bare, config, {}), *quantization_errors(bare, config, {})]
-    proposal.notes += map(str, refused)
-    if config.get("auto_map") and any(class_errors(bare, config, {})):
+    of_class = [*class_errors(bare, config, {})]
+    proposal.notes += map(str, (*of_class, *quantization_errors(bare, config, {})))
+    if of_class and config.get("auto_map"):
         proposal.left["trust_remote_code"] = (
             "true, once you have read the code that it brings, which vLLM needs"
         )
