@@ -83,7 +83,7 @@ class _Contents(Struct):
 
 
 def made_of(directory: RunDirectory) -> tuple[str | None, dict[str, list[int]] | None]:
-    """A digest of the code and of every file of a run, None if one cannot be read; and `states` as it began."""
+    """(a digest of the code and of every file of a run, None if one cannot be read; `states` before that)."""
     began, before = time.time_ns(), states(directory)
     if before is None:
         return None, None
